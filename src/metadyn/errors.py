@@ -1,0 +1,53 @@
+"""What a person sees when something is wrong: what was found, where, and the step that mends it."""
+
+from __future__ import annotations
+
+
+class MetadynError(Exception):
+    """An error that a user can act on.
+
+    Parameters
+    ----------
+    problem : what is wrong, in one sentence.
+    file : path or URI of the file concerned.
+    item : the table, column, series or key inside that file.
+    found : what is there instead.
+    remedy : the command or option to try next.
+    """
+
+    def __init__(self, problem, *, file=None, item=None, found=None, remedy=None):
+        self.problem, self.file, self.item, self.found, self.remedy = problem, file, item, found, remedy
+        lines = [("file", file), ("object", item), ("found", found), ("try", remedy)]
+        super().__init__("\n".join([problem, *(f"  {name}: {text}" for name, text in lines if text is not None)]))
+
+
+class DataError(MetadynError):
+    """The NWB file lacks something, or holds something that cannot be used."""
+
+
+class WindowError(MetadynError):
+    """The windows asked for are empty, overlap, lie outside the recording or cannot be found."""
+
+
+class SelectionError(MetadynError):
+    """A `where` or unit expression names an unknown column, is malformed or keeps nothing."""
+
+
+class ConfigError(MetadynError):
+    """A configuration key is unknown or a value is out of range."""
+
+
+class ModelFileError(MetadynError):
+    """A stored model is damaged, hostile, of an unknown architecture or lacks a session."""
+
+
+class TrainingError(MetadynError):
+    """Training cannot start or go on."""
+
+
+class DeviceError(MetadynError):
+    """The device asked for does not exist on this machine."""
+
+
+class WriteError(MetadynError):
+    """A result cannot be written; the file it was meant for is unchanged."""

@@ -1,0 +1,149 @@
+"""The frozen nouns that travel between the rooms. Times are in seconds on the session clock, arrays are numpy.
+
+Vocabulary of axes: session trial time unit latent embedding rank sample.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import pandas as pd
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a session came from, as far as the file says (absent stays absent)."""
+
+    uri: str | None = None
+    identifier: str | None = None
+    object_id: str | None = None
+    units_object_id: str | None = None
+    digest: str | None = None
+
+
+@dataclass(frozen=True)
+class BehaviorSeries:
+    """One behavioural time series: `values` (sample, channel) in `unit` at `times` (sample,), ascending, finite."""
+
+    name: str
+    times: np.ndarray
+    values: np.ndarray
+    unit: str
+
+
+@dataclass(frozen=True)
+class Session:
+    """One recording: spike times never travel without the intervals in which they were observed.
+
+    spike_times (spike,) holds the spikes of all units end to end, ascending within a unit; those of unit u are
+    `spike_times[spike_index[u]:spike_index[u + 1]]`. `observed` (interval, 2) is the union over units of the
+    observed intervals; None when the file does not say. `units` and each table of `intervals` hold
+    the scalar columns; interval tables always have start_time and stop_time, and their row order is the file's.
+    """
+
+    key: str
+    source: Source
+    spike_times: np.ndarray
+    spike_index: np.ndarray
+    units: pd.DataFrame
+    observed: np.ndarray | None
+    intervals: dict[str, pd.DataFrame]
+    behavior: dict[str, BehaviorSeries] = field(default_factory=dict)
+    behavior_names: tuple[str, ...] = ()
+
+    @property
+    def n_units(self) -> int:
+        return len(self.spike_index) - 1
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Windows of whole bins: window i covers [start[i], start[i] + n_bins[i] * bin_width).
+
+    `table` names the interval table, `row` (window,) the row each window was taken from (-1 and None for a
+    continuous recording).
+    """
+
+    start: np.ndarray
+    n_bins: np.ndarray
+    bin_width: float
+    table: str | None
+    row: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.start)
+
+    def select(self, trials) -> Windows:
+        return replace(self, start=self.start[trials], n_bins=self.n_bins[trials], row=self.row[trials])
+
+
+@dataclass(frozen=True)
+class TrialCounts:
+    """Binned spikes of one session, padded to its longest window.
+
+    counts (trial, time, unit): spikes per bin (integers), or smoothed spikes per bin (float32); zero where not observed.
+    observed (trial, time): False in padding and where no unit was observed.
+    unit_rows (unit,): rows of the Units table, in the order of the last axis.
+    behavior (trial, time, channel): values at bin centres, NaN where there are none; condition (trial,): labels.
+    """
+
+    session: str
+    source: Source
+    counts: np.ndarray
+    observed: np.ndarray
+    windows: Windows
+    unit_rows: np.ndarray
+    behavior: np.ndarray | None = None
+    behavior_name: str | None = None
+    condition: np.ndarray | None = None
+
+    @property
+    def bin_width(self) -> float:
+        return self.windows.bin_width
+
+    @property
+    def n_trials(self) -> int:
+        return self.counts.shape[0]
+
+    @property
+    def n_units(self) -> int:
+        return self.counts.shape[2]
+
+    def select(self, trials=slice(None), units=slice(None), session: str | None = None) -> TrialCounts:
+        """The same session restricted to some trials and units (indices, masks or slices), under another key if given."""
+
+        def of_trials(values):
+            return None if values is None else values[trials]
+
+        return replace(
+            self,
+            session=session or self.session,
+            counts=self.counts[trials][:, :, units],
+            observed=self.observed[trials],
+            windows=self.windows.select(trials),
+            unit_rows=self.unit_rows[units],
+            behavior=of_trials(self.behavior),
+            condition=of_trials(self.condition),
+        )
+
+
+@dataclass(frozen=True)
+class SessionEntry:
+    """What a model knows of a session it holds a read-in and a likelihood for."""
+
+    key: str
+    n_units: int
+    unit_rows: tuple[int, ...]
+    source: Source
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """A model as bytes, ready to be embedded: `weights` is a whole safetensors file, `config` a JSON-able dict."""
+
+    architecture: str
+    config: dict
+    weights: bytes
+    digest: str
+    sessions: tuple[SessionEntry, ...]
