@@ -49,3 +49,36 @@ class ModelConfig(_Section):
     embedding_hidden: int = Field(16, gt=0, description="hidden units of the embedding encoder (App. D.3)")
     latent_hidden: int = Field(64, gt=0, description="hidden units of the latent encoder, a direction (App. D.3)")
     pooling: Literal["trial", "mean"] = Field("mean", description="q(e) per trial, or one a session (mean over trials)")
+
+
+class TrainingConfig(_Section):
+    """How a model is fitted: a warm start from data, distillation of it, then the ELBO."""
+
+    distil_steps: int = Field(200, ge=0, description="steps that teach encoder and dynamics the smoothed latents of the warm start")
+    steps: int = Field(600, ge=0, description="steps on the ELBO")
+    learning_rate: float = Field(0.005, gt=0, description="peak of the cosine schedule (App. D.3)")
+    weight_decay: float = Field(0.001, ge=0, description="not applied to readout, noise and prior (App. D.3)")
+    clip: float = Field(1.0, gt=0, description="bound on the gradient norm")
+    trials_per_session: int = Field(8, gt=0, description="trials drawn from each session a step (App. D.3)")
+    crop_bins: tuple[int, int] | None = Field(None, description="range of random crop lengths; default: whole windows up to 150 bins")
+    tail_bins: int | None = Field(None, ge=0, description="bins at a crop's end hidden from the encoder and forecast; default: a fifth of the shortest crop")
+    masking: float = Field(0.2, ge=0, lt=1, description="share of bins whose latent comes from the dynamics (App. D.1)")
+    coordinated_dropout: float = Field(0.25, ge=0, lt=1, description="share of entries hidden from the encoder and scored alone")
+    kl_weight: float = Field(1.0, gt=0, description="weight of the KL terms at the end of the ramp")
+    kl_ramp: int = Field(500, ge=0, description="steps until the KL terms have their full weight")
+    process_noise: float = Field(0.002, gt=0, description="first variance of the process noise; small, so that the embedding takes off")
+    posterior_log_var: float = Field(-4.0, description="first log variance of q(z)")
+    weight_change_penalty: float = Field(1e-4, ge=0, description="weight of the Frobenius norm of the change of the dynamics")
+    smoothing_bins: float = Field(5.0, gt=0, description="SD of the smoothing that the warm start sees [bins]")
+    validation_fraction: float = Field(0.15, ge=0, lt=1, description="share of each session's trials that choose the checkpoint")
+    validate_every: int = Field(50, gt=0, description="steps between validations and checkpoints")
+    seed: int = Field(0, ge=0, description="seed of every random number of the run")
+
+
+class AlignConfig(_Section):
+    """How a new session is aligned: an analytic start, then its own read-in, likelihood and process noise on the ELBO."""
+
+    steps: int | None = Field(None, ge=0, description="steps on the ELBO; default: chosen on validation trials among 0 and max_steps")
+    max_steps: int = Field(250, gt=0, description="longest run that is tried")
+    learning_rate: float = Field(0.005, gt=0, description="peak of the cosine schedule")
+    seed: int = Field(0, ge=0, description="seed of every random number of the run")
