@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import tomllib
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -20,10 +20,16 @@ class DataConfig(_Section):
     """Windows, units and bins. Times in seconds."""
 
     bin_width: float = Field(0.02, gt=0, description="width of a time bin [s]")
-    intervals: str | None = Field(None, description="interval table to take windows from; default: trials, else the whole recording")
-    align: str | None = Field(None, description="event column that windows start from; default: each row from start_time to stop_time")
+    intervals: str | None = Field(
+        None, description="interval table to take windows from; default: trials, else the whole recording"
+    )
+    align: str | None = Field(
+        None, description="event column that windows start from; default: each row from start_time to stop_time"
+    )
     start: float = Field(0.0, description="start of the window after the event [s]")
-    n_bins: int | None = Field(None, gt=0, description="bins in a window; needed with align, and the length of a window of a continuous recording")
+    n_bins: int | None = Field(
+        None, gt=0, description="bins in a window; needed with align, and the length of a window of a continuous recording"
+    )
     max_bins: int | None = Field(None, gt=0, description="cut windows longer than this many bins into pieces")
     where: str | None = Field(None, description="rows to keep, e.g. \"result == 'R' and not bad\"")
     units: str | None = Field(None, description="units to keep, e.g. \"quality == 'good'\"")
@@ -54,23 +60,37 @@ class ModelConfig(_Section):
 class TrainingConfig(_Section):
     """How a model is fitted: a warm start from data, distillation of it, then the ELBO."""
 
-    distil_steps: int = Field(200, ge=0, description="steps that teach encoder and dynamics the smoothed latents of the warm start")
+    distil_steps: int = Field(
+        200, ge=0, description="steps that teach encoder and dynamics the smoothed latents of the warm start"
+    )
     steps: int = Field(600, ge=0, description="steps on the ELBO")
     learning_rate: float = Field(0.005, gt=0, description="peak of the cosine schedule (App. D.3)")
     weight_decay: float = Field(0.001, ge=0, description="not applied to readout, noise and prior (App. D.3)")
     clip: float = Field(1.0, gt=0, description="bound on the gradient norm")
     trials_per_session: int = Field(8, gt=0, description="trials drawn from each session a step (App. D.3)")
-    crop_bins: tuple[int, int] | None = Field(None, description="range of random crop lengths; default: whole windows up to 150 bins")
-    tail_bins: int | None = Field(None, ge=0, description="bins at a crop's end hidden from the encoder and forecast; default: a fifth of the shortest crop")
+    crop_bins: tuple[int, int] | None = Field(
+        None, description="range of random crop lengths; default: whole windows up to 150 bins"
+    )
+    tail_bins: int | None = Field(
+        None,
+        ge=0,
+        description="bins at a crop's end hidden from the encoder and forecast; default: a fifth of the shortest crop",
+    )
     masking: float = Field(0.2, ge=0, lt=1, description="share of bins whose latent comes from the dynamics (App. D.1)")
-    coordinated_dropout: float = Field(0.25, ge=0, lt=1, description="share of entries hidden from the encoder and scored alone")
+    coordinated_dropout: float = Field(
+        0.25, ge=0, lt=1, description="share of entries hidden from the encoder and scored alone"
+    )
     kl_weight: float = Field(1.0, gt=0, description="weight of the KL terms at the end of the ramp")
     kl_ramp: int = Field(500, ge=0, description="steps until the KL terms have their full weight")
-    process_noise: float = Field(0.002, gt=0, description="first variance of the process noise; small, so that the embedding takes off")
+    process_noise: float = Field(
+        0.002, gt=0, description="first variance of the process noise; small, so that the embedding takes off"
+    )
     posterior_log_var: float = Field(-4.0, description="first log variance of q(z)")
     weight_change_penalty: float = Field(1e-4, ge=0, description="weight of the Frobenius norm of the change of the dynamics")
     smoothing_bins: float = Field(5.0, gt=0, description="SD of the smoothing that the warm start sees [bins]")
-    validation_fraction: float = Field(0.15, ge=0, lt=1, description="share of each session's trials that choose the checkpoint")
+    validation_fraction: float = Field(
+        0.15, ge=0, lt=1, description="share of each session's trials that choose the checkpoint"
+    )
     validate_every: int = Field(50, gt=0, description="steps between validations and checkpoints")
     seed: int = Field(0, ge=0, description="seed of every random number of the run")
 
@@ -78,7 +98,103 @@ class TrainingConfig(_Section):
 class AlignConfig(_Section):
     """How a new session is aligned: an analytic start, then its own read-in, likelihood and process noise on the ELBO."""
 
-    steps: int | None = Field(None, ge=0, description="steps on the ELBO; default: chosen on validation trials among 0 and max_steps")
+    steps: int | None = Field(
+        None, ge=0, description="steps on the ELBO; default: chosen on validation trials among 0 and max_steps"
+    )
     max_steps: int = Field(250, gt=0, description="longest run that is tried")
     learning_rate: float = Field(0.005, gt=0, description="peak of the cosine schedule")
     seed: int = Field(0, ge=0, description="seed of every random number of the run")
+
+
+class Config(_Section):
+    """Everything that a run was asked to do; one TOML file with a table for each section."""
+
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    training: TrainingConfig = TrainingConfig()
+    align: AlignConfig = AlignConfig()
+
+
+SECTIONS: dict[str, type[_Section]] = {name: field.annotation for name, field in Config.model_fields.items()}
+
+
+def load_config(path: str | Path | None = None, *, base: dict | None = None, **sections: dict[str, Any]) -> Config:
+    """The configuration of a TOML file, over `base` (a preset), under what is given here (a flag left out is None).
+
+    Parameters
+    ----------
+    path : TOML file with tables [data], [model], [training], [align]; None for the defaults.
+    base : values that lie under the file's, e.g. {"data": {"align": "move_onset_time"}}.
+    sections : values that lie over the file's, e.g. `data={"bin_width": 0.01}`; None keeps what is there.
+
+    Raises
+    ------
+    ConfigError : a key is unknown (the nearest right one is named), a value out of range, or the file no TOML.
+    """
+    given = [base or {}, _read_toml(path) if path else {}, {name: _present(values) for name, values in sections.items()}]
+    return check_config(_merge(given), file=path)
+
+
+def check_config(values: dict, *, file: str | Path | None = None) -> Config:
+    """A `Config` of plain values, e.g. those stored with a model; `file` is named in the error."""
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        raise _explain(error.errors()[0], file) from None
+
+
+def dump_config(config: Config) -> str:
+    """The configuration as TOML, loadable by `load_config`; what is None stays absent."""
+    import tomli_w
+
+    return tomli_w.dumps(config.model_dump(mode="json", exclude_none=True))
+
+
+def _read_toml(path: str | Path) -> dict:
+    try:
+        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            "the configuration cannot be read", file=path, found=error, remedy="--config with a TOML file"
+        ) from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError("the configuration is not TOML", file=path, found=error) from None
+
+
+def _present(values: dict) -> dict:
+    return {key: value for key, value in values.items() if value is not None}
+
+
+def _merge(layers: list[dict]) -> dict:
+    """Later layers win, key by key within a section."""
+    merged: dict = {}
+    for layer in layers:
+        for name, values in layer.items():
+            both = isinstance(values, dict) and isinstance(merged.get(name), dict)
+            merged[name] = {**merged[name], **values} if both else values
+    return merged
+
+
+def _explain(error: dict, file: str | Path | None) -> ConfigError:
+    item = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        return ConfigError(f"unknown configuration key {item!r}", file=file, remedy=_nearest(error["loc"]))
+    return ConfigError(
+        "a configuration value cannot be used", file=file, item=item, found=f"{error['input']!r}: {error['msg']}"
+    )
+
+
+def _nearest(location: tuple) -> str:
+    """The right key nearest to an unknown one: in its own section first, then anywhere."""
+    *section, name = map(str, location)
+    own = _keys(section[0]) if section and section[0] in SECTIONS else list(SECTIONS)
+    anywhere = [key for each in SECTIONS for key in _keys(each)]
+    for keys in (own, anywhere):
+        close = difflib.get_close_matches(name, [key.rpartition(".")[2] for key in keys], n=1)
+        if close:
+            return next(key for key in keys if key.rpartition(".")[2] == close[0])
+    return f"one of {', '.join(own)}"
+
+
+def _keys(section: str) -> list[str]:
+    return [f"{section}.{name}" for name in SECTIONS[section].model_fields]

@@ -1,0 +1,53 @@
+"""The configuration refuses what it does not know and says what was meant."""
+
+import pytest
+
+from metadyn.config import Config, dump_config, load_config
+from metadyn.errors import ConfigError
+
+
+def test_a_misspelt_key_names_the_nearest_right_one(tmp_path):
+    path = tmp_path / "config.toml"
+    path.write_text("[data]\nbin_widht = 0.02\n")
+    with pytest.raises(ConfigError, match=r"(?s)data\.bin_widht.*config\.toml.*data\.bin_width"):
+        load_config(path)
+
+
+def test_a_key_in_the_wrong_section_names_the_right_section():
+    with pytest.raises(ConfigError, match=r"data\.bin_width"):
+        load_config(base={"model": {"bin_width": 0.02}})
+
+
+def test_an_unknown_section_names_the_nearest_one():
+    with pytest.raises(ConfigError, match="training"):
+        load_config(base={"trainin": {"steps": 3}})
+
+
+def test_a_value_out_of_range_is_named_with_its_key():
+    with pytest.raises(ConfigError, match=r"(?s)data\.bin_width.*-1"):
+        load_config(data={"bin_width": -1.0})
+
+
+def test_a_file_lies_over_the_preset_and_under_the_flags(tmp_path):
+    path = tmp_path / "config.toml"
+    path.write_text("[data]\nbin_width = 0.01\nn_bins = 10\n")
+    config = load_config(path, base={"data": {"bin_width": 0.05, "start": -0.1}}, data={"n_bins": 20, "align": None})
+    assert (config.data.bin_width, config.data.start, config.data.n_bins, config.data.align) == (0.01, -0.1, 20, None)
+
+
+def test_what_is_dumped_is_what_is_loaded(tmp_path):
+    config = load_config(data={"where": "result == 'R'", "bin_width": 0.1}, model={"hidden": [8, 4]})
+    (tmp_path / "c.toml").write_text(dump_config(config))
+    assert load_config(tmp_path / "c.toml") == config != Config()
+
+
+@pytest.mark.parametrize("text", ["[data", "\x00"])
+def test_a_file_that_is_no_toml_is_a_config_error(tmp_path, text):
+    (tmp_path / "c.toml").write_text(text)
+    with pytest.raises(ConfigError, match="not TOML"):
+        load_config(tmp_path / "c.toml")
+
+
+def test_a_missing_file_is_a_config_error(tmp_path):
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_config(tmp_path / "none.toml")
