@@ -1,0 +1,118 @@
+"""The dynamics p(z_t | z_{t-1}, e) and the ways in which an embedding changes them (section 3.1, eqs. 11-14).
+
+`transition = dynamics(e, log_q)`; `transition(z)` is a Gaussian; `transition.rollout(z, 20)` a forecast.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from metadyn.model.gaussian import Gaussian
+
+
+@dataclass(frozen=True)
+class LowRankChange:
+    """The change U Vᵀ of a weight, never formed: left (..., out, rank), right (..., in, rank)."""
+
+    left: Tensor
+    right: Tensor
+
+    def apply(self, x: Tensor) -> Tensor:
+        """x (..., point, in) → (..., point, out)."""
+        return x @ self.right @ self.left.mT
+
+    def squared_norm(self) -> Tensor:
+        """‖U Vᵀ‖²_F = Σ (UᵀU ∘ VᵀV): (...)."""
+        return ((self.left.mT @ self.left) * (self.right.mT @ self.right)).sum((-2, -1))
+
+
+@dataclass(frozen=True)
+class Transition:
+    """One dynamics, made by an embedding: z (session, trial, time, latent) → N(f(z), diag exp(log_q))."""
+
+    dynamics: Dynamics
+    changes: tuple[LowRankChange, LowRankChange] | None
+    log_q: Float[Tensor, "session 1 1 latent"]
+
+    def mean(self, z: Float[Tensor, "session trial time latent"]) -> Float[Tensor, "session trial time latent"]:
+        net = self.dynamics
+        hidden = nn.functional.linear(z, net.weight_in, net.bias_in)
+        if self.changes:
+            hidden = hidden + self.changes[0].apply(z)
+        hidden = hidden.tanh()
+        upper = nn.functional.linear(hidden, net.weight_hidden, net.bias_hidden)
+        if self.changes:
+            upper = upper + self.changes[1].apply(hidden)
+        return nn.functional.linear(upper.tanh(), net.weight_out, net.bias_out)
+
+    def __call__(self, z: Float[Tensor, "session trial time latent"]) -> Gaussian:
+        mean = self.mean(z)
+        return Gaussian(mean, self.log_q.expand_as(mean))
+
+    def rollout(
+        self, z: Float[Tensor, "session trial latent"], steps: int, generator: torch.Generator | None = None
+    ) -> Float[Tensor, "session trial time latent"]:
+        """The next `steps` states after z: the mean path, or one noisy path when a generator is given."""
+        state, path = z[:, :, None], []
+        for _ in range(steps):
+            state = self.mean(state) if generator is None else self(state).sample(generator)
+            path.append(state)
+        return torch.cat(path, 2)
+
+    def weight_change(self) -> Tensor:
+        """‖h(e)‖_F per embedding, the penalty of section D.1 (0 for shared dynamics)."""
+        if not self.changes:
+            return self.log_q.new_zeros(())
+        return (sum(change.squared_norm() for change in self.changes) + 1e-12).sqrt()
+
+
+class Dynamics(nn.Module):
+    """f(z) = W_o tanh(W_hh tanh(W_in z + b) + b') + b'': the dynamics that all sessions share (`shared`)."""
+
+    embedded = False
+
+    def __init__(self, latent_dim: int, hidden: tuple[int, int]):
+        super().__init__()
+        first, second = hidden
+        self.weight_in = nn.Parameter(torch.randn(first, latent_dim) / latent_dim**0.5)
+        self.bias_in = nn.Parameter(torch.randn(first) * 0.5)
+        self.weight_hidden = nn.Parameter(torch.randn(second, first) / first**0.5)
+        self.bias_hidden = nn.Parameter(torch.zeros(second))
+        self.weight_out = nn.Parameter(torch.randn(latent_dim, second) / second**0.5)
+        self.bias_out = nn.Parameter(torch.zeros(latent_dim))
+
+    def changes(self, embedding: Float[Tensor, "session trial embedding"]):
+        """The shared dynamics know no embedding."""
+        return None
+
+    def forward(
+        self, embedding: Float[Tensor, "session trial embedding"], log_q: Float[Tensor, "session latent"]
+    ) -> Transition:
+        return Transition(self, self.changes(embedding), log_q[:, None, None])
+
+
+class LowRankDynamics(Dynamics):
+    """`low_rank`: a hypernetwork turns e into low-rank changes of W_in and W_hh (eqs. 13-14)."""
+
+    embedded = True
+
+    def __init__(self, latent_dim: int, hidden: tuple[int, int], embedding_dim: int, rank: int, hyper_hidden: int):
+        super().__init__(latent_dim, hidden)
+        first, second = hidden
+        self.rank, self.sizes = rank, [first * rank, latent_dim * rank, second * rank, first * rank]
+        self.hyper = nn.Sequential(
+            nn.Linear(embedding_dim, hyper_hidden),
+            nn.Tanh(),
+            nn.Linear(hyper_hidden, hyper_hidden),
+            nn.Tanh(),
+            nn.Linear(hyper_hidden, sum(self.sizes)),
+        )
+
+    def changes(self, embedding: Float[Tensor, "session trial embedding"]) -> tuple[LowRankChange, LowRankChange]:
+        parts = self.hyper(embedding).split(self.sizes, -1)
+        factors = [part.unflatten(-1, (-1, self.rank)) for part in parts]
+        return LowRankChange(factors[0], factors[1]), LowRankChange(factors[2], factors[3])

@@ -1,0 +1,76 @@
+"""The evidence lower bound (eq. 15), for many sessions at once and without a loop over time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from metadyn.model.gaussian import Gaussian, standard_normal
+from metadyn.model.masking import fill
+from metadyn.model.meta_ssm import MetaSSM, Observations
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What is scored: weight (session, trial, time, unit) of each entry's log-likelihood, 0 where there is nothing.
+
+    forecast (session, trial, time): bins whose latent must come from the dynamics.
+    """
+
+    weight: Float[Tensor, "session trial time unit"]
+    forecast: Bool[Tensor, "session trial time"]
+
+
+@dataclass(frozen=True)
+class ElboTerms:
+    """Sums over the batch in nats (weight_change: mean of ‖h(e)‖_F), and the sum of the weights."""
+
+    log_likelihood: Tensor
+    kl_latent: Tensor
+    kl_initial: Tensor
+    kl_embedding: Tensor
+    weight_change: Tensor
+    entries: Tensor
+
+    def elbo(self, kl_weight: float = 1.0) -> Tensor:
+        return self.log_likelihood - kl_weight * (self.kl_latent + self.kl_initial + self.kl_embedding)
+
+    def loss(self, kl_weight: float, penalty: float) -> Tensor:
+        """−ELBO per scored entry plus the penalty on the change of the dynamics (section D.1)."""
+        return -self.elbo(kl_weight) / self.entries + penalty * self.weight_change
+
+
+def embedding_of(model: MetaSSM, features: Tensor, length: Int[Tensor, "session trial"], pooling: str) -> Gaussian:
+    """q(e) of each trial, or (`mean`) one for the trials of a session: (session, trial or 1, embedding)."""
+    q = model.embedding(features, length)
+    return q.average(1) if pooling == "mean" else q
+
+
+def elbo(
+    model: MetaSSM, seen: Observations, targets: Targets, *, pooling: str, generator: torch.Generator | None = None
+) -> ElboTerms:
+    """One-sample estimate. KL terms count kept bins that the encoders see; masked bins have none (model.md)."""
+    features = model.features(seen)
+    q_e = embedding_of(model, features, seen.length, pooling)
+    embedding = q_e.sample(generator).expand(*seen.length.shape, -1)
+    q_z = model.latents(features, embedding, seen.length)
+    transition = model.transition(embedding, seen.session)
+    z = fill(q_z.sample(generator), targets.forecast, transition)
+
+    prior = transition(z[:, :, :-1])
+    kl_latent = Gaussian(q_z.mean[:, :, 1:], q_z.log_var[:, :, 1:]).kl(prior)
+    kept = (seen.within & ~targets.forecast)[:, :, 1:]
+    kl_initial = Gaussian(q_z.mean[:, :, 0], q_z.log_var[:, :, 0]).kl(model.initial())
+    log_prob = model.likelihood(z, seen.session).log_prob(seen.counts)
+    kl_embedding = q_e.kl(standard_normal(q_e.mean))
+    return ElboTerms(
+        log_likelihood=(log_prob * targets.weight).sum(),
+        kl_latent=(kl_latent * kept).sum(),
+        kl_initial=kl_initial.sum(),
+        kl_embedding=kl_embedding.sum(),
+        weight_change=transition.weight_change().mean(),
+        entries=targets.weight.sum().clamp(min=1),
+    )

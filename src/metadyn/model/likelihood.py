@@ -1,0 +1,56 @@
+"""Likelihoods p(y | z): linear readouts per session (eq. 10), all sessions in one product.
+
+`likelihood(z, session)` is a distribution over counts: `.log_prob(counts)` per entry, `.mean` in counts per bin.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.distributions import Distribution, Normal, Poisson
+
+
+class Readout(nn.Module):
+    """C z + D for each session, units padded to the largest session."""
+
+    def __init__(self, n_sessions: int, n_units: int, latent_dim: int):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(n_sessions, n_units, latent_dim) / latent_dim**0.5)
+        self.bias = nn.Parameter(torch.zeros(n_sessions, n_units))
+
+    def linear(
+        self, z: Float[Tensor, "session trial time latent"], session: Int[Tensor, " session"]
+    ) -> Float[Tensor, "session trial time unit"]:
+        out = torch.baddbmm(self.bias[session, None], z.flatten(1, 2), self.weight[session].mT)
+        return out.unflatten(1, z.shape[1:3])
+
+
+class PoissonLikelihood(Readout):
+    """y ~ Poisson(exp(C z + D)), counts per bin."""
+
+    def forward(self, z: Float[Tensor, "session trial time latent"], session: Int[Tensor, " session"]) -> Distribution:
+        return PoissonCounts(self.linear(z, session))
+
+
+class PoissonCounts(Poisson):
+    """Poisson in terms of its log rate, which keeps log_prob finite where the rate underflows."""
+
+    def __init__(self, log_rate: Tensor):
+        self.log_rate = log_rate
+        super().__init__(log_rate.exp(), validate_args=False)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        return value * self.log_rate - self.rate - torch.lgamma(value + 1)
+
+
+class GaussianLikelihood(Readout):
+    """y ~ N(C z + D, diag R), for smoothed counts or continuous observations."""
+
+    def __init__(self, n_sessions: int, n_units: int, latent_dim: int):
+        super().__init__(n_sessions, n_units, latent_dim)
+        self.log_var = nn.Parameter(torch.zeros(n_sessions, n_units))
+
+    def forward(self, z: Float[Tensor, "session trial time latent"], session: Int[Tensor, " session"]) -> Distribution:
+        sd = (0.5 * self.log_var[session, None, None]).exp()
+        return Normal(self.linear(z, session), sd, validate_args=False)

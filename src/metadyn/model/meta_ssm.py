@@ -1,0 +1,108 @@
+"""The meta-dynamical state space model: the parts put together (sections 3.1 and 3.2)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from metadyn.model.dynamics import Dynamics, Transition
+from metadyn.model.encoders import EmbeddingEncoder, LatentEncoder
+from metadyn.model.gaussian import Gaussian, standard_normal
+from metadyn.model.likelihood import Readout
+from metadyn.model.readin import ReadIn
+
+
+@dataclass(frozen=True)
+class Observations:
+    """What the encoders may see of some sessions; windows are padded to one length, units to one number.
+
+    counts (session, trial, time, unit); observed (session, trial, time) False where no unit was observed;
+    length (session, trial): bins that the encoders see, from the window's first; session: rows of the model's sessions;
+    visible: entries shown to the encoder, divided by the share that is shown (None: all).
+    """
+
+    counts: Float[Tensor, "session trial time unit"]
+    observed: Bool[Tensor, "session trial time"]
+    length: Int[Tensor, "session trial"]
+    session: Int[Tensor, " session"]
+    visible: Float[Tensor, "session trial time unit"] | None = None
+
+    @property
+    def within(self) -> Bool[Tensor, "session trial time"]:
+        """Bins of the context, observed or not."""
+        return torch.arange(self.counts.shape[2], device=self.counts.device) < self.length[..., None]
+
+    @property
+    def seen(self) -> Bool[Tensor, "session trial time"]:
+        """Bins that the encoders see."""
+        return self.observed & self.within
+
+
+class Initial(nn.Module):
+    """p(z_1) = N(mean, diag exp(log_var)), shared by all sessions."""
+
+    def __init__(self, latent_dim: int):
+        super().__init__()
+        self.mean = nn.Parameter(torch.zeros(latent_dim))
+        self.log_var = nn.Parameter(torch.zeros(latent_dim))
+
+    def forward(self) -> Gaussian:
+        return Gaussian(self.mean, self.log_var)
+
+
+class MetaSSM(nn.Module):
+    """Session-specific read-in, likelihood and process noise round one set of encoders and conditioned dynamics."""
+
+    def __init__(
+        self,
+        readin: ReadIn,
+        embedding_encoder: EmbeddingEncoder | None,
+        latent_encoder: LatentEncoder,
+        dynamics: Dynamics,
+        likelihood: Readout,
+        *,
+        embedding_dim: int,
+        latent_dim: int,
+        process_noise: float,
+    ):
+        super().__init__()
+        self.readin, self.likelihood = readin, likelihood
+        self.embedding_encoder, self.latent_encoder = embedding_encoder, latent_encoder
+        self.dynamics, self.initial = dynamics, Initial(latent_dim)
+        self.embedding_dim, self.latent_dim = embedding_dim, latent_dim
+        n_sessions = readin.mean.shape[0]
+        self.log_q = nn.Parameter(torch.full((n_sessions, latent_dim), process_noise).log())
+
+    def features(self, seen: Observations) -> Float[Tensor, "session trial time feature"]:
+        """ȳ = Ω(y); zero where nothing was observed."""
+        deviations = self.readin.standardise(seen.counts, seen.session) * seen.seen[..., None]
+        if seen.visible is not None:
+            deviations = deviations * seen.visible
+        return self.readin(deviations, seen.session) * seen.seen[..., None]
+
+    def embedding(
+        self, features: Float[Tensor, "session trial time feature"], length: Int[Tensor, "session trial"]
+    ) -> Gaussian:
+        """q(e | y) of each trial, (session, trial, embedding); the prior where the dynamics know no embedding."""
+        if self.embedding_encoder is None:
+            return standard_normal(features.new_zeros(*features.shape[:2], self.embedding_dim))
+        q = self.embedding_encoder(features.flatten(0, 1), length.flatten())
+        return Gaussian(q.mean.unflatten(0, length.shape), q.log_var.unflatten(0, length.shape))
+
+    def latents(
+        self,
+        features: Float[Tensor, "session trial time feature"],
+        embedding: Float[Tensor, "session trial embedding"],
+        length: Int[Tensor, "session trial"],
+    ) -> Gaussian:
+        """q(z_t | y, e) of each bin, (session, trial, time, latent)."""
+        told = embedding if self.dynamics.embedded else embedding[..., :0]
+        q = self.latent_encoder(features.flatten(0, 1), told.flatten(0, 1), length.flatten())
+        return Gaussian(q.mean.unflatten(0, length.shape), q.log_var.unflatten(0, length.shape))
+
+    def transition(self, embedding: Float[Tensor, "session trial embedding"], session: Int[Tensor, " session"]) -> Transition:
+        """p(z_t | z_{t-1}, e) with each session's process noise."""
+        return self.dynamics(embedding, self.log_q[session])

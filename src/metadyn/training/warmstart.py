@@ -1,0 +1,136 @@
+"""A start from the data alone: readout, read-in and latents of each session in one frame (recipe.md, "Recipe P").
+
+Without it, Poisson models collapse to the mean rate.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.ndimage import gaussian_filter1d
+
+from metadyn.records import TrialCounts
+
+
+@dataclass(frozen=True)
+class Start:
+    """One session's start: counts ≈ link(C z + D), z ≈ projection (counts − mean).
+
+    weight C (unit, latent), bias D (unit,), mean and sd (unit,) of the counts, projection (latent, unit),
+    log_var (unit,) of the observation noise (Gaussian likelihood), latents (trial, time, latent) smoothed, zero in padding.
+    """
+
+    weight: np.ndarray
+    bias: np.ndarray
+    mean: np.ndarray
+    sd: np.ndarray
+    projection: np.ndarray
+    log_var: np.ndarray
+    latents: np.ndarray
+
+    def turned(self, rotation: np.ndarray) -> Start:
+        """The same start in latents rotation @ z (an orthogonal matrix)."""
+        return replace(
+            self,
+            weight=self.weight @ rotation.T,
+            projection=rotation @ self.projection,
+            latents=self.latents @ rotation.T,
+        )
+
+
+def smoothed(counts: TrialCounts, sd_bins: float) -> np.ndarray:
+    """Counts smoothed along time, (trial, time, unit); unobserved bins do not weigh in and come out zero."""
+    observed = counts.observed[..., None].astype(np.float32)
+    total = gaussian_filter1d(counts.counts * observed, sd_bins, axis=1, mode="constant")
+    weight = gaussian_filter1d(observed, sd_bins, axis=1, mode="constant")
+    return total / np.maximum(weight, 1e-6) * observed
+
+
+def kernel_power(sd_bins: float) -> float:
+    """Σ k² of the smoothing kernel: the share of a Poisson variance that smoothing leaves."""
+    impulse = np.zeros(int(8 * sd_bins) * 2 + 1)
+    impulse[len(impulse) // 2] = 1.0
+    return float((gaussian_filter1d(impulse, sd_bins) ** 2).sum())
+
+
+def principal_factors(covariance: np.ndarray, dim: int, iterations: int = 20) -> np.ndarray:
+    """Loadings (unit, dim) of a factor model of a covariance whose diagonal is not trusted."""
+    matrix = covariance.copy()
+    for _ in range(iterations):
+        values, vectors = np.linalg.eigh(matrix)
+        loadings = vectors[:, ::-1][:, :dim] * np.sqrt(np.maximum(values[::-1][:dim], 1e-9))
+        np.fill_diagonal(matrix, (loadings**2).sum(1))
+    return loadings
+
+
+def rate_projection(weight: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    """(latent, unit): least squares of z from counts − mean, linearised about the mean rate, with the prior z ~ N(0, I)."""
+    information = weight.T @ (mean[:, None] * weight)
+    return np.linalg.solve(information + 0.1 * np.eye(len(information)), weight.T)
+
+
+def poisson_start(counts: TrialCounts, latent_dim: int, sd_bins: float) -> Start:
+    """Moments of smoothed counts under y ~ Poisson(exp(C z + D)), z ~ N(0, I)."""
+    smooth = smoothed(counts, sd_bins)
+    rows = smooth[counts.observed].astype(np.float64)
+    mean = np.maximum(rows.mean(0), 1e-4)
+    signal = np.cov(rows.T) - np.diag(mean * kernel_power(sd_bins))
+    log_covariance = np.log(np.maximum(1 + signal / np.outer(mean, mean), 0.05))
+    scale = np.sqrt(mean)
+    weight = principal_factors(scale[:, None] * log_covariance * scale, latent_dim) / scale[:, None]
+    bias = np.log(mean) - 0.5 * (weight**2).sum(1)
+    return start_from_readout(counts, smooth, weight, bias)
+
+
+def start_from_readout(counts: TrialCounts, smooth: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> Start:
+    """Read-in and latents that follow from a Poisson readout."""
+    rows = counts.counts[counts.observed]
+    mean, sd = np.maximum(rows.mean(0), 1e-4), np.maximum(rows.std(0), 1e-2)
+    projection = rate_projection(weight, mean)
+    latents = (smooth - mean) @ projection.T * counts.observed[..., None]
+    return Start(weight, bias, mean, sd, projection, np.zeros(len(bias)), latents.astype(np.float32))
+
+
+def gaussian_start(counts: TrialCounts, latent_dim: int, sd_bins: float) -> Start:
+    """PCA with latents of unit variance; the noise starts at four times the residual, whose decay anneals the frame."""
+    rows = counts.counts[counts.observed].astype(np.float64)
+    mean, sd = rows.mean(0), np.maximum(rows.std(0), 1e-6)
+    values, vectors = np.linalg.eigh(np.cov(rows.T))
+    scale = np.sqrt(np.maximum(values[::-1][:latent_dim], 1e-9))
+    weight = vectors[:, ::-1][:, :latent_dim] * scale
+    projection = np.linalg.pinv(weight)
+    latents = (counts.counts - mean) @ projection.T * counts.observed[..., None]
+    residual = (rows - mean - (rows - mean) @ projection.T @ weight.T).var(0)
+    return Start(weight, mean, mean, sd, projection, np.log(4 * residual + 1e-6), latents.astype(np.float32))
+
+
+def canonical_rotation(latents: np.ndarray, observed: np.ndarray) -> np.ndarray:
+    """The rotation to planes ordered by how fast the latents turn in them, all turning one way.
+
+    Signs and rotations of a start per session are free; in two dimensions this is the chirality flip of recipe.md.
+    """
+    both = (observed[:, 1:] & observed[:, :-1])[..., None]
+    before, after = (
+        (latents[:, :-1] * both).reshape(-1, latents.shape[-1]),
+        (latents[:, 1:] * both).reshape(-1, latents.shape[-1]),
+    )
+    turning = before.T @ after - after.T @ before
+    _, vectors = np.linalg.eigh(1j * turning)
+    vectors = vectors[:, ::-1]
+    lead = vectors[np.abs(vectors).argmax(0), np.arange(len(turning))]
+    vectors = vectors * (np.conj(lead) / np.abs(lead))
+    half = len(turning) // 2
+    planes = np.stack([vectors[:, :half].real, vectors[:, :half].imag], -1) * np.sqrt(2)
+    return np.concatenate([planes.reshape(len(turning), -1), vectors[:, half : len(turning) - half].real], 1).T
+
+
+def session_starts(sessions: list[TrialCounts], likelihood: str, latent_dim: int, sd_bins: float) -> list[Start]:
+    """A start for each session, turned into a common frame as far as the latents alone tell."""
+    make = poisson_start if likelihood == "poisson" else gaussian_start
+    starts = [make(counts, latent_dim, sd_bins) for counts in sessions]
+    if len(sessions) == 1 or latent_dim == 1:
+        return starts
+    return [
+        start.turned(canonical_rotation(start.latents, counts.observed)) for start, counts in zip(starts, sessions, strict=True)
+    ]
