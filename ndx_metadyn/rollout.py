@@ -1,0 +1,228 @@
+"""The stored generative model in numpy: embedding -> low-rank dynamics -> latents -> firing rates, without torch.
+
+    z_t = f(z_{t-1}; e) (+ noise of variance Q of the session)                  Vermani et al., arXiv 2410.05454, section 3.1
+    f(z) = W_o tanh((W_h + U_h V_h') tanh((W_i + U_i V_i') z + b_i) + b_h) + b_o,   U, V = hypernetwork(e)
+    rate = exp(C z + d) / bin_width (Poisson), (C z + d) / bin_width (Gaussian)
+
+Float64 throughout; axes: session trial time unit latent embedding rank.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ndx_metadyn.weights import WeightsError, build, register_architecture
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class LowRank:
+    """U and V of one weight, (trial, dim, rank) each: W x becomes W x + U (V' x), and U V' is never formed."""
+
+    u: np.ndarray
+    v: np.ndarray
+
+    def __call__(self, x):
+        return np.einsum("tor,tr->to", self.u, np.einsum("tir,ti->tr", self.v, x))
+
+
+@dataclass(frozen=True)
+class MetaSSM:
+    """The generative part of a stored model: its settings, and its tensors by name in float64."""
+
+    model: dict
+    sessions: tuple[dict, ...]
+    bin_width: float
+    tensors: dict[str, np.ndarray]
+
+    def row(self, input_key: str) -> int:
+        """Position of a session among those the model knows; raises WeightsError, listing them."""
+        keys = [session["key"] for session in self.sessions]
+        if input_key not in keys:
+            raise WeightsError(
+                "the model knows no such session",
+                found=repr(input_key),
+                expected=f"one of {', '.join(map(repr, keys))}",
+                remedy="align the model to the session, or give one of these as input_key",
+            )
+        return keys.index(input_key)
+
+    def changes(self, embedding) -> tuple:
+        """What the embedding (trial, embedding) adds to the input and the hidden weight: a LowRank each, or nothing."""
+        if self.model["conditioning"] == "shared":
+            return _nothing, _nothing
+        x = embedding
+        for layer in (0, 2):
+            x = np.tanh(x @ self._of(f"hyper.{layer}.weight").T + self._of(f"hyper.{layer}.bias"))
+        x = x @ self._of("hyper.4.weight").T + self._of("hyper.4.bias")
+        u_in, v_in, u_hidden, v_hidden = np.split(x, np.cumsum(_sizes(self.model))[:-1], axis=1)
+        return LowRank(self._factor(u_in), self._factor(v_in)), LowRank(self._factor(u_hidden), self._factor(v_hidden))
+
+    def step(self, z, changes):
+        """f(z; e) for z (trial, latent)."""
+        change_in, change_hidden = changes
+        x = np.tanh(z @ self._of("weight_in").T + change_in(z) + self._of("bias_in"))
+        x = np.tanh(x @ self._of("weight_hidden").T + change_hidden(x) + self._of("bias_hidden"))
+        return x @ self._of("weight_out").T + self._of("bias_out")
+
+    def noise_sd(self, row: int) -> np.ndarray:
+        """SD of the process noise of a session, (latent,)."""
+        return np.exp(0.5 * self.tensors["log_q"][row])
+
+    def rates(self, z, row: int) -> np.ndarray:
+        """Firing rates [Hz] (..., unit) of latents (..., latent)."""
+        n_units = self.sessions[row]["n_units"]
+        drive = z @ self.tensors["likelihood.weight"][row, :n_units].T + self.tensors["likelihood.bias"][row, :n_units]
+        return (np.exp(drive) if self.model["likelihood"] == "poisson" else drive) / self.bin_width
+
+    def _of(self, name):
+        return self.tensors[f"dynamics.{name}"]
+
+    def _factor(self, flat):
+        return flat.reshape(len(flat), -1, self.model["rank"])
+
+
+def _nothing(x):
+    return 0.0
+
+
+def _sizes(model: dict) -> list[int]:
+    """Lengths of u_in, v_in, u_hidden, v_hidden in the hypernetwork's output."""
+    h1, h2 = model["hidden"]
+    return [dim * model["rank"] for dim in (h1, model["latent_dim"], h2, h1)]
+
+
+def _expected_shapes(model: dict, n_sessions: int, n_units: int) -> dict[str, tuple]:
+    """Shape of every tensor of the generative part."""
+    (h1, h2), latent = model["hidden"], model["latent_dim"]
+    shapes = {
+        "dynamics.weight_in": (h1, latent),
+        "dynamics.bias_in": (h1,),
+        "dynamics.weight_hidden": (h2, h1),
+        "dynamics.bias_hidden": (h2,),
+        "dynamics.weight_out": (latent, h2),
+        "dynamics.bias_out": (latent,),
+        "initial.mean": (latent,),
+        "initial.log_var": (latent,),
+        "log_q": (n_sessions, latent),
+        "likelihood.weight": (n_sessions, n_units, latent),
+        "likelihood.bias": (n_sessions, n_units),
+    }
+    if model["likelihood"] == "gaussian":
+        shapes["likelihood.log_var"] = (n_sessions, n_units)
+    if model["conditioning"] == "low_rank":
+        g, e, n = model["hyper_hidden"], model["embedding_dim"], sum(_sizes(model))
+        for layer, (out, into) in {0: (g, e), 2: (g, g), 4: (n, g)}.items():
+            shapes |= {f"dynamics.hyper.{layer}.weight": (out, into), f"dynamics.hyper.{layer}.bias": (out,)}
+    return shapes
+
+
+@register_architecture("MetaSSM")
+def meta_ssm(config: dict, tensors: dict[str, np.ndarray]) -> MetaSSM:
+    """Check settings and tensors against each other, then join them. Raises WeightsError."""
+    model, sessions, bin_width = _check_config(config)
+    shapes = _expected_shapes(model, len(sessions), max(session["n_units"] for session in sessions))
+    for name, shape in shapes.items():
+        found = tensors[name].shape if name in tensors else "no such tensor"
+        if found != shape:
+            raise WeightsError(f"tensor {name!r} does not fit the model config", found=found, expected=shape)
+    return MetaSSM(model, sessions, bin_width, {name: np.asarray(tensors[name], np.float64) for name in shapes})
+
+
+def _check_config(config: dict) -> tuple[dict, tuple[dict, ...], float]:
+    if config.get("format") != FORMAT:
+        raise WeightsError("model config of an unknown format", found=config.get("format"), expected=FORMAT)
+    try:
+        model, sessions, bin_width = dict(config["model"]), tuple(config["sessions"]), float(config["bin_width"])
+        sizes = [model[name] for name in ("latent_dim", "embedding_dim", "rank", "hyper_hidden")] + list(model["hidden"])
+        sizes += [session["n_units"] for session in sessions]
+        words = (model["conditioning"], model["likelihood"], *(session["key"] for session in sessions))
+    except (KeyError, TypeError, ValueError) as error:
+        raise WeightsError(
+            "the model config lacks a setting, or it is of the wrong kind", found=f"{type(error).__name__}: {error}"
+        ) from None
+    _check_choice("conditioning", words[0], ("low_rank", "shared"))
+    _check_choice("likelihood", words[1], ("poisson", "gaussian"))
+    if (
+        not sessions
+        or len(model["hidden"]) != 2
+        or not bin_width > 0
+        or not all(type(size) is int and size > 0 for size in sizes)
+    ):
+        raise WeightsError(
+            "the model config has a size that is no positive integer, or no session", found=f"{sizes}, {bin_width} s"
+        )
+    return model, sessions, bin_width
+
+
+def _check_choice(name, value, choices):
+    if value not in choices:
+        raise WeightsError(f"model config: unknown {name}", found=repr(value), expected=" or ".join(choices))
+
+
+def rollout(model, embedding, latent, n_steps: int, input_key: str, rng: np.random.Generator | None = None):
+    """Run a stored model forward from the state at the last context bin; the first output is one step ahead.
+
+    Parameters
+    ----------
+    model : LatentDynamicsModel with weights and config.
+    embedding : (embedding,) or (trial, embedding); None with the `shared` conditioning, which has none.
+    latent : (latent,) or (trial, latent), the state at the last context bin.
+    n_steps : number of bins ahead.
+    input_key : the session whose likelihood and process noise to use.
+    rng : None for the mean (noise-free) rollout, else the source of one noisy path a trial.
+
+    Returns
+    -------
+    xarray.Dataset : latents (trial, time, latent), rates (trial, time, unit) [Hz], time in seconds after the last context bin.
+
+    Raises
+    ------
+    WeightsError : damaged or unknown model, or a session it does not know (lists those it does).
+    ValueError : embedding or latent of the wrong shape.
+    """
+    ssm = build(model.architecture, model.settings(), model.tensors())
+    row = ssm.row(input_key)
+    z, changes = _start(ssm, embedding, latent)
+    latents = np.empty((len(z), n_steps, z.shape[1]))
+    noise = np.zeros(latents.shape) if rng is None else rng.standard_normal(latents.shape) * ssm.noise_sd(row)
+    for t in range(n_steps):
+        z = latents[:, t] = ssm.step(z, changes) + noise[:, t]
+    return _dataset(latents, ssm.rates(latents, row), ssm.bin_width)
+
+
+def _start(ssm: MetaSSM, embedding, latent):
+    """States (trial, latent), and what the embeddings change, for as many trials as the longer of the two has."""
+    latent = _rows(latent, ssm.model["latent_dim"], "latent")
+    if ssm.model["conditioning"] == "shared":
+        return latent, ssm.changes(None)
+    embedding = _rows(embedding, ssm.model["embedding_dim"], "embedding")
+    if 1 not in (len(latent), len(embedding)) and len(latent) != len(embedding):
+        raise ValueError(f"latent has {len(latent)} trials and embedding {len(embedding)}; give as many of each, or one")
+    n_trials = max(len(latent), len(embedding))
+    latent = np.broadcast_to(latent, (n_trials, latent.shape[1]))
+    return latent, ssm.changes(np.broadcast_to(embedding, (n_trials, embedding.shape[1])))
+
+
+def _rows(values, size: int, name: str) -> np.ndarray:
+    """Values as finite float64 (trial, size)."""
+    rows = np.atleast_2d(np.asarray(values, dtype=np.float64))
+    if rows.ndim != 2 or rows.shape[1] != size or not np.isfinite(rows).all():
+        raise ValueError(f"{name} must be finite and ({size},) or (trial, {size}); found shape {np.shape(values)}")
+    return rows
+
+
+def _dataset(latents, rates, bin_width):
+    import xarray as xr
+
+    ahead = np.arange(1, latents.shape[1] + 1) * bin_width
+    return xr.Dataset(
+        {
+            "latents": (("trial", "time", "latent"), latents, {"units": "a.u.", "long_name": "latent state"}),
+            "rates": (("trial", "time", "unit"), rates, {"units": "Hz", "long_name": "firing rate"}),
+        },
+        coords={"time": ("time", ahead, {"units": "s", "long_name": "time after the last context bin"})},
+    )

@@ -1,0 +1,198 @@
+"""Weights without code: bytes and JSON from a file are measured and checked before anything is allocated or built.
+
+A stored model names its architecture; what may be built from it is looked up in a registry here, never imported by a name
+that a file gives. Layout of the bytes: the safetensors format (8-byte little-endian header length, JSON header, data).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+MAX_BYTES = 500_000_000  # refuse: a larger model belongs at a checkpoint URI, not in every file
+WARN_BYTES = 50_000_000  # warn: the model outweighs many a recording's units table
+MAX_HEADER_BYTES = 16_000_000  # some 100 bytes a tensor: room for 100,000 tensors
+MAX_CONFIG_CHARACTERS = 16_000_000  # some 10 characters a unit: room for a million units
+BYTES_OF_DTYPE = {
+    "BOOL": 1,
+    "U8": 1,
+    "I8": 1,
+    "F16": 2,
+    "I16": 2,
+    "U16": 2,
+    "F32": 4,
+    "I32": 4,
+    "U32": 4,
+    "F64": 8,
+    "I64": 8,
+    "U64": 8,
+}
+CODE_KEYS = frozenset({"class_path", "import_path", "py/object", "py/type", "callable"})  # and any key that starts with "_"
+
+ARCHITECTURES: dict[str, Callable] = {}
+
+
+class WeightsError(ValueError):
+    """A stored model is damaged, hostile or of an unknown architecture; says what was found and what was expected."""
+
+    def __init__(self, problem, *, found=None, expected=None, remedy=None):
+        self.problem, self.found, self.expected, self.remedy = problem, found, expected, remedy
+        lines = [("found", found), ("expected", expected), ("try", remedy)]
+        super().__init__("\n".join([problem, *(f"  {name}: {text}" for name, text in lines if text is not None)]))
+
+
+def register_architecture(name: str):
+    """Decorator: `builder(config: dict, tensors: dict[str, ndarray])` makes the numpy model of architecture `name`."""
+
+    def remember(builder):
+        ARCHITECTURES[name] = builder
+        return builder
+
+    return remember
+
+
+def build(architecture: str | None, config: dict, tensors: dict[str, np.ndarray]):
+    """The numpy model registered for `architecture`; raises WeightsError for any other name."""
+    if architecture not in ARCHITECTURES:
+        raise WeightsError(
+            "unknown model architecture",
+            found=repr(architecture),
+            expected=", ".join(sorted(ARCHITECTURES)),
+            remedy="install the package that registers it with ndx_metadyn.weights.register_architecture",
+        )
+    return ARCHITECTURES[architecture](config, tensors)
+
+
+def digest_of(data: bytes) -> str:
+    """'sha256:<hex>' of the bytes."""
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"
+
+
+def check_digest(data: bytes, digest: str) -> None:
+    """Raise WeightsError unless `digest` is 'sha256:<hex>' and is that of the bytes."""
+    algorithm = digest.partition(":")[0]
+    if algorithm != "sha256":
+        raise WeightsError("digest of an unknown kind", found=repr(digest), expected="sha256:<hex>")
+    if digest_of(data) != digest.lower():
+        raise WeightsError(
+            "the stored weights are not the bytes that the digest was taken of",
+            found=digest_of(data),
+            expected=digest,
+            remedy="fetch the file again, or the checkpoint from checkpoint_uris",
+        )
+
+
+def check_size(n_bytes: int, limit: int = MAX_BYTES) -> None:
+    """Raise WeightsError where there are more bytes than `limit`."""
+    if n_bytes > limit:
+        raise WeightsError(
+            "the weights are larger than the limit",
+            found=f"{n_bytes:,} bytes",
+            expected=f"at most {limit:,} bytes",
+            remedy="raise max_bytes if you trust the file, or keep the checkpoint at a URI (checkpoint_uris)",
+        )
+
+
+def read_header(data: bytes) -> dict[str, dict]:
+    """Tensor name -> {dtype, shape, data_offsets}, all checked against the length of the bytes; no tensor is allocated."""
+    if len(data) < 8:
+        raise WeightsError("truncated weights: no room for a header length", found=f"{len(data)} bytes", expected="8 or more")
+    length = int.from_bytes(data[:8], "little")
+    most = min(MAX_HEADER_BYTES, len(data) - 8)
+    if length > most:
+        raise WeightsError(
+            "truncated or oversized header of the weights", found=f"{length:,} bytes", expected=f"at most {most:,}"
+        )
+    header = _json_object(data[8 : 8 + length], "header of the weights")
+    header.pop("__metadata__", None)
+    _check_layout(header, len(data) - 8 - length)
+    return header
+
+
+def _check_layout(header: dict, n_bytes: int) -> None:
+    """Tensors must fill the data end to end: no hole, no overlap, nothing beyond the end."""
+    for name, entry in header.items():
+        _check_entry(name, entry)
+    end = 0
+    for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
+        start, stop = entry["data_offsets"]
+        if start != end:
+            raise WeightsError(
+                f"tensor {name!r} overlaps another or leaves a hole", found=f"offset {start}", expected=f"offset {end}"
+            )
+        end = stop
+    if end != n_bytes:
+        raise WeightsError("truncated or padded weights", found=f"{n_bytes:,} bytes of data", expected=f"{end:,}")
+
+
+def _check_entry(name: str, entry) -> None:
+    if not isinstance(entry, dict) or entry.get("dtype") not in BYTES_OF_DTYPE:
+        raise WeightsError(
+            f"tensor {name!r} has no dtype that numpy holds", found=repr(entry)[:200], expected=", ".join(BYTES_OF_DTYPE)
+        )
+    shape, offsets = entry.get("shape"), entry.get("data_offsets")
+    if not _are_counts(shape) or not _are_counts(offsets) or len(offsets) != 2:
+        raise WeightsError(
+            f"tensor {name!r} has no valid shape or offsets", found=f"shape {shape!r}, offsets {offsets!r}"[:200]
+        )
+    claimed, stored = math.prod(shape) * BYTES_OF_DTYPE[entry["dtype"]], offsets[1] - offsets[0]
+    if claimed != stored:
+        raise WeightsError(
+            f"the shape of tensor {name!r} lies", found=f"{shape} = {claimed:,} bytes", expected=f"{stored:,} bytes"
+        )
+
+
+def _are_counts(values) -> bool:
+    return isinstance(values, list) and len(values) <= 32 and all(type(v) is int and 0 <= v < 2**63 for v in values)
+
+
+def parse_tensors(data: bytes, max_bytes: int = MAX_BYTES) -> dict[str, np.ndarray]:
+    """Name -> array (own memory, stored dtype) of safetensors bytes; raises WeightsError before allocating anything."""
+    from safetensors.numpy import load
+
+    check_size(len(data), max_bytes)
+    read_header(data)
+    return load(data)
+
+
+def parse_config(text: str) -> dict:
+    """The model configuration: a JSON object of bounded size that names no code; raises WeightsError."""
+    if len(text) > MAX_CONFIG_CHARACTERS:
+        raise WeightsError(
+            "the model config is too large", found=f"{len(text):,}", expected=f"at most {MAX_CONFIG_CHARACTERS:,} characters"
+        )
+    config = _json_object(text, "model config")
+    _refuse_code(config)
+    return config
+
+
+def _json_object(text, what: str) -> dict:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise WeightsError(
+            f"the {what} is not JSON", found=f"{type(error).__name__}: {error}"[:200], expected="a JSON object"
+        ) from None
+    if not isinstance(value, dict):
+        raise WeightsError(f"the {what} is not a JSON object", found=type(value).__name__, expected="a JSON object")
+    return value
+
+
+def _refuse_code(value, path: str = "config") -> None:
+    """A key that frameworks take for an instruction to import something has no place in a file's config."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if key.startswith("_") or key in CODE_KEYS:
+                raise WeightsError(
+                    "the model config names code to import; nothing was imported",
+                    found=f"{path}.{key} = {item!r}"[:200],
+                    expected="plain settings, with the architecture named by the attribute 'architecture'",
+                )
+            _refuse_code(item, f"{path}.{key}")
+    elif isinstance(value, list):
+        for item in value:
+            _refuse_code(item, f"{path}[]")
