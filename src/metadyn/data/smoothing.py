@@ -1,0 +1,23 @@
+"""Gaussian smoothing of counts, for the Gaussian likelihood."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from scipy.ndimage import gaussian_filter1d
+
+from metadyn.records import TrialCounts
+
+
+def smooth(counts: TrialCounts, sd) -> TrialCounts:
+    """Counts (trial, time, unit) convolved in time with a Gaussian of `sd` seconds, as float32 spikes per bin.
+
+    Each window by itself, over its observed bins only: the kernel is renormalised where it meets a gap or an edge.
+    """
+    bins = sd / counts.bin_width
+    mask = counts.observed.astype(np.float32)[..., None]
+    weight = gaussian_filter1d(mask, bins, axis=1, mode="constant")
+    summed = gaussian_filter1d(counts.counts.astype(np.float32), bins, axis=1, mode="constant")
+    smoothed = np.divide(summed, weight, out=np.zeros_like(summed), where=(mask > 0) & (weight > 0))
+    return replace(counts, counts=smoothed)

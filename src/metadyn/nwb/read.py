@@ -1,0 +1,129 @@
+"""NWB file -> Session: spike times, what was observed, interval tables and behaviour, as the file has them."""
+
+from __future__ import annotations
+
+import warnings
+from os import PathLike
+
+import numpy as np
+from hdmf.common import DynamicTable, VectorIndex
+from pynwb import NWBFile
+
+from metadyn.data.behavior import series_name
+from metadyn.data.ticks import LATEST
+from metadyn.errors import DataError
+from metadyn.nwb.opening import open_nwb
+from metadyn.nwb.series import behavior_series, read_behavior, short_names
+from metadyn.nwb.tables import columns_of, interval_tables, scalar_frame
+from metadyn.records import Session, Source
+
+NO_UNITS = "give a file with sorted units (spike_times in its Units table)"
+
+
+def read_session(source: str | PathLike | NWBFile, *, key: str | None = None, behavior=()) -> Session:
+    """Read one recording from a path or an open NWBFile; behaviour series only those named, raw acquisition never.
+
+    Parameters
+    ----------
+    source : NWB 2 file (HDF5) with a Units table, or an open NWBFile, which stays open.
+    key : what to call the session; default its identifier.
+    behavior : names or paths of behaviour series to read (`Session.behavior_names` lists them).
+
+    Raises
+    ------
+    DataError : no readable NWB 2 file, no units, no spikes, or no such behaviour series.
+    """
+    asked = (behavior,) if isinstance(behavior, str) else tuple(behavior)
+    with open_nwb(source) as nwbfile:
+        file = nwbfile.container_source if isinstance(source, NWBFile) else str(source)
+        spike_times, spike_index = read_spikes(nwbfile, file)
+        return Session(
+            key=key or nwbfile.identifier,
+            source=_source(nwbfile, file),
+            spike_times=spike_times,
+            spike_index=spike_index,
+            units=scalar_frame(nwbfile.units),
+            observed=read_observed(nwbfile.units, file),
+            intervals=interval_tables(nwbfile),
+            behavior={name: read_behavior(nwbfile, series_name(name), file) for name in asked},
+            behavior_names=short_names(behavior_series(nwbfile)),
+        )
+
+
+def _source(nwbfile: NWBFile, file: str | None) -> Source:
+    return Source(uri=file, identifier=nwbfile.identifier, object_id=nwbfile.object_id, units_object_id=nwbfile.units.object_id)
+
+
+def read_spikes(nwbfile: NWBFile, file: str | None):
+    """Spike times (spike,) [s] of all units end to end, finite and ascending within a unit, and their index (unit + 1,)."""
+    units = nwbfile.units
+    if units is None or len(units) == 0:
+        found = "no Units table" if units is None else "a Units table without rows"
+        raise DataError("the file holds no units", file=file, item="/units", found=found, remedy=NO_UNITS)
+    index = columns_of(units).get("spike_times_index")
+    if not isinstance(index, VectorIndex):
+        found = f"columns {', '.join(units.colnames)}"
+        raise DataError(
+            "the Units table holds no spike times", file=file, item="/units/spike_times", found=found, remedy=NO_UNITS
+        )
+    times = np.asarray(index.target.data[:], dtype=np.float64).ravel()
+    bounds = np.concatenate([[0], np.asarray(index.data[:], dtype=np.int64)])
+    _check_index(bounds, len(times), file)
+    return _clean(times, bounds, file)
+
+
+def _check_index(bounds, n_spikes: int, file) -> None:
+    if np.any(np.diff(bounds) < 0) or bounds[-1] != n_spikes:
+        found = f"the index ends at {bounds[-1]}, there are {n_spikes} spike times"
+        raise DataError("the index of the spike times is damaged", file=file, item="/units/spike_times_index", found=found)
+    if n_spikes == 0:
+        found = f"{len(bounds) - 1} units without a spike"
+        raise DataError("the file holds no spikes", file=file, item="/units/spike_times", found=found, remedy=NO_UNITS)
+
+
+def _clean(times, bounds, file):
+    """Drop what is not finite and sort within units, each with a warning; the rest untouched."""
+    unit = np.repeat(np.arange(len(bounds) - 1), np.diff(bounds))
+    finite = np.isfinite(times)
+    if not finite.all():
+        warnings.warn(f"{file}: {np.sum(~finite)} spike times that are NaN or infinite are left out", stacklevel=4)
+        times, unit = times[finite], unit[finite]
+        bounds = np.searchsorted(unit, np.arange(len(bounds)))
+    _check_range(times, file)
+    unsorted = (np.diff(times) < 0) & (np.diff(unit) == 0)
+    if unsorted.any():
+        n_units = len(np.unique(unit[1:][unsorted]))
+        warnings.warn(f"{file}: the spike times of {n_units} units are not in order; sorted", stacklevel=4)
+        times = times[np.lexsort((times, unit))]
+    return times, bounds
+
+
+def _check_range(times, file) -> None:
+    if len(times) == 0 or np.abs(times).max() > LATEST:
+        found = "no finite spike time" if len(times) == 0 else f"spike times from {times.min():g} to {times.max():g} s"
+        remedy = f"spike times are seconds from the session's start, at most {LATEST:g}"
+        raise DataError("the spike times cannot be used", file=file, item="/units/spike_times", found=found, remedy=remedy)
+
+
+def read_observed(units: DynamicTable, file: str | None):
+    """The union over units of `obs_intervals` (interval, 2) [s], disjoint and ascending; None when the file has none."""
+    column = columns_of(units).get("obs_intervals")
+    if column is None:
+        return None
+    intervals = np.asarray(column.data[:], dtype=np.float64).reshape(-1, 2)
+    usable = (
+        np.isfinite(intervals).all(axis=1) & (intervals[:, 1] > intervals[:, 0]) & (np.abs(intervals) <= LATEST).all(axis=1)
+    )
+    if not usable.all():
+        warnings.warn(f"{file}: {np.sum(~usable)} obs_intervals that are NaN, empty or reversed are left out", stacklevel=3)
+    return union(intervals[usable]) if usable.any() else None
+
+
+def union(intervals: np.ndarray) -> np.ndarray:
+    """The union of intervals (interval, 2) [s] as disjoint, ascending intervals; those that touch become one."""
+    ordered = intervals[np.argsort(intervals[:, 0], kind="stable")]
+    reach = np.maximum.accumulate(ordered[:, 1])
+    touch = 1e-9 + np.spacing(np.abs(reach[:-1]))  # a nanosecond, or what float64 cannot tell apart
+    first = np.concatenate([[True], ordered[1:, 0] > reach[:-1] + touch])
+    last = np.concatenate([first[1:], [True]])
+    return np.column_stack([ordered[first, 0], reach[last]])
