@@ -1,0 +1,71 @@
+"""The table of windows and their dynamical embeddings, with references to the samples of each window."""
+
+from __future__ import annotations
+
+import numpy as np
+import xarray as xr
+from hdmf.common import DynamicTable, DynamicTableRegion, VectorData, VectorIndex
+from pynwb import NWBFile
+from pynwb.base import TimeSeriesReference, TimeSeriesReferenceVectorData
+
+from metadyn.nwb.stretch import Stretch, finite, window_bounds
+from ndx_metadyn import DynamicalEmbeddingsTable
+
+SCOPE_WORDS = {"session": "one embedding for the session, repeated in each row", "window": "one embedding for each window"}
+
+
+def embeddings_table(nwbfile: NWBFile, posterior: xr.Dataset, estimates: list[Stretch], series: list[list]):
+    """One row a window, made column by column: adding rows one by one takes seconds for thousands of windows."""
+    start, stop = window_bounds(posterior)
+    scope = posterior.attrs.get("embedding_scope", "window")
+    references, index = _references(estimates, series)
+    columns = [
+        VectorData(name="start_time", description="Start of the window, in seconds.", data=start),
+        VectorData(name="stop_time", description="End of the window, in seconds.", data=stop),
+        references,
+        index,
+    ]
+    for name, words in (("embedding_mean", "Posterior mean"), ("embedding_sd", "Posterior standard deviation")):
+        if name in posterior:
+            values = finite(posterior[name].values.astype(np.float32), name)
+            columns.append(VectorData(name=name, description=f"{words} of the dynamical embedding.", data=values))
+    table = interval_table(nwbfile, posterior.attrs.get("table"))
+    if table is not None and (posterior.row.values >= 0).all():
+        columns.append(region(table, "trial", posterior.row.values, f"Row of `{table.name}` that the window was taken from."))
+    return DynamicalEmbeddingsTable(
+        description=f"Windows that the model was run on, in order of time; {SCOPE_WORDS[scope]}.",
+        scope=scope,
+        columns=columns,
+        colnames=[column.name for column in columns if column is not index],
+    )
+
+
+def _references(estimates: list[Stretch], series: list[list]):
+    """The ragged column `timeseries` and its index: for each window its samples in each series that has any."""
+    each = [
+        (stretch.first.tolist(), stretch.count.tolist(), one)
+        for stretch, many in zip(estimates, series, strict=True)
+        for one in many
+    ]
+    rows = [
+        TimeSeriesReference(first[window], count[window], one)
+        for window in range(len(estimates[0].count))
+        for first, count, one in each
+        if count[window]
+    ]
+    ends = np.cumsum(sum((stretch.count > 0) * len(many) for stretch, many in zip(estimates, series, strict=True)))
+    column = TimeSeriesReferenceVectorData(data=rows)
+    return column, VectorIndex(name="timeseries_index", data=ends, target=column)
+
+
+def interval_table(nwbfile: NWBFile, name: str | None) -> DynamicTable | None:
+    """The interval table of that name (trials, epochs or any other); None for none."""
+    if not name:
+        return None
+    own = {"trials": nwbfile.trials, "epochs": nwbfile.epochs, "invalid_times": nwbfile.invalid_times}
+    return own[name] if own.get(name) is not None else nwbfile.intervals.get(name)
+
+
+def region(table: DynamicTable, name: str, rows: np.ndarray, description: str) -> DynamicTableRegion:
+    """Rows of a table, by position."""
+    return DynamicTableRegion(name=name, data=np.asarray(rows, dtype=np.int64), description=description, table=table)

@@ -1,0 +1,63 @@
+"""What a result says of its making: data, settings and software, as one JSON object and a few attributes."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
+
+from metadyn.records import Source
+
+SOFTWARE = "ndx-metadyn"
+TRACED = ("ndx-metadyn", "torch", "numpy", "pynwb", "hdmf")
+
+
+def software_version() -> str:
+    return version(SOFTWARE)
+
+
+def run_parameters(source: Source, settings: dict[str, Any], units_object_id: str | None) -> dict[str, Any]:
+    """Settings of preprocessing and inference, what they were applied to, and with which software; JSON-able."""
+    return {
+        **settings,
+        "source": {**describe_source(source), "units_object_id": units_object_id or source.units_object_id},
+        "software": software_versions(),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def describe_source(source: Source) -> dict[str, str]:
+    """What is known of a file, without the folders of the machine it lay on; what is absent stays absent."""
+    known = {name: getattr(source, name) for name in ("identifier", "object_id", "units_object_id", "digest")}
+    return {name: value for name, value in {"uri": public_uri(source.uri), **known}.items() if value is not None}
+
+
+def public_uri(uri: str | None) -> str | None:
+    """A URI as it is; of a path on this machine, the file name only."""
+    if uri is None or urlparse(str(uri)).scheme not in ("", "file"):
+        return uri
+    return Path(urlparse(str(uri)).path).name
+
+
+def software_versions() -> dict[str, str]:
+    return {name: found for name in TRACED if (found := _version(name))}
+
+
+def to_json(values: dict[str, Any]) -> str:
+    """A JSON object with sorted keys; NaN is refused because JSON has none."""
+    return json.dumps(values, sort_keys=True, allow_nan=False, default=_plain)
+
+
+def _plain(value: Any) -> Any:
+    """numpy scalars and arrays, tuples of records and paths as plain JSON values."""
+    return value.tolist() if hasattr(value, "tolist") else str(value)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

@@ -1,0 +1,92 @@
+"""One file takes the place of another whole, or not at all.
+
+The user's file is never opened for writing: the change happens in a private copy in the target's folder,
+which is renamed over the target when everything is on the disk.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from metadyn.errors import MetadynError, WriteError
+
+SUFFIX = ".metadyn-tmp"
+
+
+@contextmanager
+def replacement(source: Path, target: Path) -> Iterator[Path]:
+    """A private copy of `source` that becomes `target` when the block ends well and vanishes when it does not.
+
+    Raises
+    ------
+    WriteError : the folder cannot be written, the disk is full, or the block failed; `target` is as it was.
+    """
+    target = target.resolve()
+    work = _private_name(target)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(target)
+        shutil.copyfile(source, work)
+        yield work
+        _settle(work, source, target)
+    except MetadynError:
+        raise
+    except Exception as error:
+        found = f"{type(error).__name__}: {error}"
+        remedy = "a folder with room that you may write to (-o DIR)"
+        raise WriteError(
+            "the file could not be written; nothing was changed", file=target, found=found, remedy=remedy
+        ) from error
+    finally:
+        work.unlink(missing_ok=True)
+
+
+def remove_leftovers(target: Path) -> list[Path]:
+    """Remove the private copies that killed runs on this machine left beside `target`."""
+    left = [path for path in target.parent.glob(f".{_glob_safe(target.name)}.*{SUFFIX}") if not _owner_lives(path)]
+    for path in left:
+        path.unlink(missing_ok=True)
+    return left
+
+
+def _private_name(target: Path) -> Path:
+    return target.with_name(f".{target.name}.{socket.gethostname()}.{os.getpid()}{SUFFIX}")
+
+
+def _glob_safe(name: str) -> str:
+    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)
+
+
+def _owner_lives(path: Path) -> bool:
+    """Whether the process that made a private copy still runs; one of another machine may."""
+    host, _, pid = path.name.removesuffix(SUFFIX).rpartition(".")
+    if not host.endswith(f".{socket.gethostname()}") or int(pid) == os.getpid():
+        return int(pid) != os.getpid()
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _settle(work: Path, source: Path, target: Path) -> None:
+    """Bring the copy to the disk, give it the source's permissions and put it in the target's place."""
+    _sync(work)
+    shutil.copymode(source, work)
+    os.replace(work, target)
+    _sync(target.parent)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,115 @@
+"""The model inside an NWB file: written as bytes and JSON, read back through ndx_metadyn's checks, never executed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+from pynwb import NWBHDF5IO, NWBFile, ProcessingModule
+
+from metadyn.errors import ModelFileError
+from metadyn.nwb.provenance import SOFTWARE, describe_source, public_uri, software_version
+from metadyn.records import ModelFile, SessionEntry, Source
+from ndx_metadyn import LatentDynamicsModel, TrainingAssetsTable
+
+SESSIONS = "sessions"  # key of the config's JSON under which the sessions that the model knows are kept
+
+
+def add_model(nwbfile: NWBFile, module: ProcessingModule, model: ModelFile) -> LatentDynamicsModel:
+    """The file's model of this digest, which is added to the module if there is none."""
+    for stored in models_in(nwbfile):
+        if stored.digest == model.digest:
+            return stored
+    container = _container(model, _free_name(module))
+    module.add(container)
+    return container
+
+
+def read_model(path: str | Path, name: str | None = None) -> ModelFile:
+    """The model embedded in an NWB file; its digest, header and config are checked, no code of the file is run.
+
+    Raises
+    ------
+    ModelFileError : there is no model (of that name), more than one and no name, or it is damaged or hostile.
+    """
+    try:
+        with NWBHDF5IO(str(path), "r") as io:
+            return _to_model_file(_choose(list(models_in(io.read())), name, path), path)
+    except (OSError, ValueError) as error:
+        raise ModelFileError(
+            "no model can be read from the file", file=path, found=error, remedy="metadyn inspect FILE"
+        ) from None
+
+
+def models_in(nwbfile: NWBFile) -> Iterator[LatentDynamicsModel]:
+    """All models stored in the processing modules of a file."""
+    for module in nwbfile.processing.values():
+        yield from (each for each in module.data_interfaces.values() if isinstance(each, LatentDynamicsModel))
+
+
+def _choose(models: list[LatentDynamicsModel], name: str | None, path: str | Path) -> LatentDynamicsModel:
+    names = ", ".join(model.name for model in models) or "none"
+    chosen = [model for model in models if name in (None, model.name)]
+    if not chosen:
+        remedy = "a file that `metadyn annotate` wrote with its model, or a model folder"
+        raise ModelFileError("the file holds no such model", file=path, item=name, found=f"models: {names}", remedy=remedy)
+    if len(chosen) > 1:
+        raise ModelFileError("the file holds several models", file=path, found=names, remedy="name one of them")
+    return chosen[0]
+
+
+def _to_model_file(stored: LatentDynamicsModel, path: str | Path) -> ModelFile:
+    stored.verify()
+    stored.tensors()
+    config = stored.settings()
+    sessions = tuple(_entry(values, path) for values in config.pop(SESSIONS, []))
+    return ModelFile(stored.architecture, config, stored.weights_bytes(), stored.digest, sessions)
+
+
+def _entry(values: dict, path: str | Path) -> SessionEntry:
+    try:
+        return SessionEntry(
+            key=str(values["key"]),
+            n_units=int(values["n_units"]),
+            unit_rows=tuple(int(row) for row in values["unit_rows"]),
+            source=Source(**values["source"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelFileError(
+            "the model's list of sessions is damaged", file=path, found=f"{type(error).__name__}: {error}"
+        ) from None
+
+
+def _container(model: ModelFile, name: str) -> LatentDynamicsModel:
+    return LatentDynamicsModel.from_safetensors(
+        model.weights,
+        {**model.config, SESSIONS: [_plain(entry) for entry in model.sessions]},
+        description=f"Latent dynamics shared by {len(model.sessions)} sessions, with a read-in and a likelihood for each.",
+        architecture=model.architecture,
+        name=name,
+        source_software=SOFTWARE,
+        source_software_version=software_version(),
+        training_assets=_assets(model),
+    )
+
+
+def _plain(entry: SessionEntry) -> dict:
+    return {**asdict(entry), "unit_rows": list(entry.unit_rows), "source": describe_source(entry.source)}
+
+
+def _assets(model: ModelFile):
+    """One row a session whose file is known; None where none is."""
+    known = [entry for entry in model.sessions if entry.source.uri]
+    if not known:
+        return None
+    table = TrainingAssetsTable(description="Files whose sessions the model knows.")
+    for entry in known:
+        digest = {"digest": entry.source.digest} if all(each.source.digest for each in known) else {}
+        table.add_row(uri=public_uri(entry.source.uri), input_key=entry.key, **digest)
+    return table
+
+
+def _free_name(module: ProcessingModule) -> str:
+    names = ["LatentDynamicsModel", *(f"LatentDynamicsModel{number}" for number in range(2, len(module.data_interfaces) + 3))]
+    return next(name for name in names if name not in module.data_interfaces)

@@ -1,0 +1,210 @@
+"""Results into NWB: a run (`LatentDynamics`) with latents, rates, embeddings and, if wanted, the model itself.
+
+Everything is computed before the file is touched; the file is replaced whole, validated, or left as it is.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+import xarray as xr
+from hdmf.backends.hdf5 import H5DataIO
+from pynwb import NWBHDF5IO, NWBFile, ProcessingModule
+
+from metadyn.errors import DataError, WriteError
+from metadyn.nwb.embeddings import embeddings_table, interval_table, region
+from metadyn.nwb.provenance import SOFTWARE, public_uri, run_parameters, software_version, to_json
+from metadyn.nwb.replace import replacement
+from metadyn.nwb.stored_model import add_model
+from metadyn.nwb.stretch import Stretch, in_order, lay_out
+from metadyn.nwb.validity import assert_no_worse
+from metadyn.records import ModelFile, Source
+from ndx_metadyn import FiringRateSeries, LatentDynamics, LatentSeries  # before a file is opened: types are looked up then
+
+CHUNK_BYTES = 2**20  # a megabyte: some seconds of a few hundred units, little enough for reading one window over the net
+MODULE_DESCRIPTION = "Results of processing the extracellular recordings."
+
+
+def check_target(
+    source: str | Path, target: str | Path, *, name: str = "LatentDynamics", module: str = "ecephys", overwrite: bool = False
+) -> tuple[Path, Path]:
+    """The real paths behind `source` and `target`; cheap, so that nothing is computed in vain.
+
+    Raises
+    ------
+    WriteError : `target` is another file that exists already, or `source` holds an object `name` in that module.
+    DataError : `source` is no HDF5 file.
+    """
+    source, target = Path(source).resolve(), Path(target).resolve()
+    if target != source and target.exists() and not overwrite:
+        raise WriteError("the target exists already", file=target, remedy="another folder (-o DIR), or --overwrite")
+    try:
+        with h5py.File(source, "r") as file:
+            taken = list(file.get(f"processing/{module}", ()))
+    except OSError as error:
+        raise DataError("the file cannot be opened as HDF5", file=source, found=error, remedy="metadyn inspect FILE") from None
+    if name in taken:
+        raise WriteError(
+            f"the file holds an object of the name {name!r} already",
+            file=source,
+            item=f"processing/{module}",
+            found=", ".join(taken),
+            remedy=f"another name, e.g. --name {name}2",
+        )
+    return source, target
+
+
+def write_run(
+    source: str | Path,
+    target: str | Path,
+    posterior: xr.Dataset,
+    *,
+    unit_rows: np.ndarray | None = None,
+    forecast: xr.Dataset | None = None,
+    model: ModelFile | None = None,
+    name: str = "LatentDynamics",
+    description: str = "Latent dynamics inferred from the spike counts of the units.",
+    parameters: dict | None = None,
+    provenance: Source | None = None,
+    input_key: str | None = None,
+    module: str = "ecephys",
+    overwrite: bool = False,
+) -> Path:
+    """Write a copy of `source` with one run added to `target`; both may be the same file, which is then replaced whole.
+
+    Parameters
+    ----------
+    source, target : NWB (HDF5) files; links are followed. `source` is never opened for writing.
+    posterior : as `metadyn.infer` returns it: latent_mean (trial, time, latent), rate_mean (trial, time, unit) [Hz], their
+        SDs, embedding_mean (trial, embedding); coordinates start_time [s], n_bins and row by trial, time [s] from the start.
+    unit_rows : rows of the Units table that were the input, in input order; by default the posterior's `unit`.
+    forecast : as `metadyn.forecast` returns it, for the same windows.
+    model : embedded, unless the file holds a model of the same digest already, which is then shared.
+    parameters : settings of preprocessing and inference; `provenance` says what they were applied to.
+    input_key : the model's key of this session's read-in and likelihood; default: the posterior's session.
+
+    Returns
+    -------
+    The real path of the written file.
+
+    Raises
+    ------
+    WriteError, WindowError, DataError : nothing was written, `target` is as it was.
+    """
+    source, target = check_target(source, target, name=name, module=module, overwrite=overwrite)
+    posterior = in_order(posterior)
+    estimates = [lay_out(posterior)]
+    if forecast is not None:
+        estimates.append(lay_out(_same_windows(forecast, posterior)))
+    rows = posterior.unit.values if unit_rows is None else np.asarray(unit_rows)
+
+    def add(nwbfile: NWBFile) -> None:
+        _check_tables(nwbfile, rows, posterior, source)
+        home = _module(nwbfile, module)
+        run = _new_run(nwbfile, posterior, name, description, parameters or {}, provenance or Source(), input_key)
+        run.model = None if model is None else add_model(nwbfile, home, model)
+        home.add(run)
+        run.units = region(nwbfile.units, "units", rows, "Units that were the input of the model, in input order.")
+        series = [_add_series(run, stretch, nwbfile, posterior.unit.values) for stretch in estimates]
+        run.embeddings = embeddings_table(nwbfile, posterior, estimates, series)
+
+    with replacement(source, target) as work:
+        _append(work, add)
+        assert_no_worse(work, source)
+    return target
+
+
+def _append(path: Path, add) -> None:
+    """Open a private copy, add, write and close it."""
+    with NWBHDF5IO(str(path), "r+") as io:
+        nwbfile = io.read()
+        add(nwbfile)
+        io.write(nwbfile)
+
+
+def _same_windows(forecast: xr.Dataset, posterior: xr.Dataset) -> xr.Dataset:
+    forecast = in_order(forecast)
+    if not np.array_equal(forecast.start_time.values, posterior.start_time.values):
+        raise WriteError(
+            "the forecast is of other windows than the posterior",
+            found=f"{forecast.sizes['trial']} and {posterior.sizes['trial']} windows",
+            remedy="forecast the same TrialCounts that were inferred",
+        )
+    return forecast.assign_attrs(estimate="forecast")
+
+
+def _check_tables(nwbfile: NWBFile, rows: np.ndarray, posterior: xr.Dataset, source: Path) -> None:
+    """The rows that the result speaks of exist in the file."""
+    n_units = 0 if nwbfile.units is None else len(nwbfile.units)
+    if len(rows) == 0 or rows.min() < 0 or rows.max() >= n_units:
+        raise WriteError("the result is of other units", file=source, item="units", found=f"{n_units} units, rows {rows}")
+    table = interval_table(nwbfile, posterior.attrs.get("table"))
+    if table is not None and posterior.row.values.max() >= len(table):
+        raise WriteError("the result is of other trials", file=source, item=table.name, found=f"{len(table)} rows")
+
+
+def _module(nwbfile: NWBFile, name: str) -> ProcessingModule:
+    if name in nwbfile.processing:
+        return nwbfile.processing[name]
+    return nwbfile.create_processing_module(name=name, description=MODULE_DESCRIPTION)
+
+
+def _new_run(nwbfile, posterior: xr.Dataset, name, description, parameters, provenance: Source, input_key):
+    return LatentDynamics(
+        name=name,
+        description=description,
+        bin_width=float(posterior.attrs["bin_width"]),
+        input_key=input_key or posterior.attrs.get("session"),
+        source_uri=public_uri(provenance.uri),
+        source_software=SOFTWARE,
+        source_software_version=software_version(),
+        parameters=to_json(run_parameters(provenance, parameters, nwbfile.units.object_id)),
+    )
+
+
+def _add_series(run, stretch: Stretch, nwbfile: NWBFile, unit_rows: np.ndarray) -> list:
+    """The latents and, where there are any, the rates of one estimate; rates share the latents' timestamps."""
+    smoothed = stretch.estimate == "smoothed"
+    suffix = "" if smoothed else "Forecast"
+    words = "given all counts of a window" if smoothed else "given the counts before each window's first sample here"
+    timing = _timing(stretch)
+    latents = LatentSeries(
+        name=f"LatentSeries{suffix}",
+        description=f"Latent state {words}, windows end to end; times are bin centres.",
+        estimate=stretch.estimate,
+        **_mean_and_sd(stretch.latent_mean, stretch.latent_sd),
+        **timing,
+    )
+    run.add_latent_series(latents)
+    if stretch.rate_mean is None:
+        return [latents]
+    rates = FiringRateSeries(
+        name=f"FiringRateSeries{suffix}",
+        description=f"Firing rates {words}, windows end to end; times are bin centres.",
+        estimate=stretch.estimate,
+        units=region(nwbfile.units, "units", unit_rows, "Units that the columns of data describe."),
+        **_mean_and_sd(stretch.rate_mean, stretch.rate_sd),
+        **({"timestamps": latents} if "timestamps" in timing else timing),
+    )
+    run.add_firing_rate_series(rates)
+    return [latents, rates]
+
+
+def _timing(stretch: Stretch) -> dict:
+    rate = stretch.rate
+    if rate is None:
+        return {"timestamps": _packed(stretch.times)}
+    return {"starting_time": float(stretch.times[0]), "rate": float(rate)}
+
+
+def _mean_and_sd(mean: np.ndarray, sd: np.ndarray | None) -> dict:
+    return {"data": _packed(mean)} | ({} if sd is None else {"data_sd": _packed(sd)})
+
+
+def _packed(values: np.ndarray):
+    """Chunked along time in whole rows, shuffled and compressed."""
+    row_bytes = max(1, values.itemsize * int(np.prod(values.shape[1:])))
+    rows = int(np.clip(CHUNK_BYTES // row_bytes, 1, max(1, len(values))))
+    return H5DataIO(values, chunks=(rows, *values.shape[1:]), compression="gzip", compression_opts=1, shuffle=True)

@@ -1,0 +1,43 @@
+"""Made-up results of inference, so that tests of writing need no training."""
+
+import numpy as np
+import xarray as xr
+
+
+def posterior(start, n_bins, unit_rows, *, bin_width=0.02, rows=None, table="trials", latents=2, embeddings=1, seed=0):
+    """A Dataset as `infer` returns it: NaN in padding; windows as given, in any order."""
+    rng = np.random.default_rng(seed)
+    start, n_bins = np.asarray(start, float), np.asarray(n_bins, int)
+    length, trials = int(n_bins.max(initial=0)), len(start)
+    padding = np.arange(length)[None, :] >= n_bins[:, None]
+
+    def values(columns, low):
+        made = rng.uniform(low, 5, (trials, length, columns))
+        made[padding] = np.nan
+        return made
+
+    e = rng.normal(size=embeddings)
+    latent, unit = ("trial", "time", "latent"), ("trial", "time", "unit")
+    variables = {
+        "latent_mean": (latent, values(latents, -5)),
+        "latent_sd": (latent, values(latents, 0)),
+        "rate_mean": (unit, values(len(unit_rows), 0)),
+        "rate_sd": (unit, values(len(unit_rows), 0)),
+    }
+    variables["embedding_mean"] = (("trial", "embedding"), np.tile(e, (trials, 1)))
+    variables["embedding_sd"] = (("trial", "embedding"), np.full((trials, embeddings), 0.1))
+    coordinates = {
+        "time": (np.arange(length) + 0.5) * bin_width,
+        "start_time": ("trial", start),
+        "n_bins": ("trial", n_bins),
+        "unit": np.asarray(unit_rows),
+        "row": ("trial", np.arange(trials) if rows is None else np.asarray(rows)),
+    }
+    attrs = {"session": "one", "bin_width": bin_width, "table": table, "estimate": "smoothed", "embedding_scope": "session"}
+    return xr.Dataset(variables, coordinates, attrs)
+
+
+def forecast_of(smoothed: xr.Dataset, context: int, steps: int) -> xr.Dataset:
+    """A Dataset as `forecast` returns it: the bins after the context, here with the posterior's values."""
+    ahead = smoothed.isel(time=slice(context, context + steps)).drop_vars(["embedding_mean", "embedding_sd"])
+    return ahead.assign_attrs(estimate="forecast", context_bins=context)
