@@ -10,7 +10,7 @@ from metadyn.data.behavior import bin_behavior
 from metadyn.data.selection import no_such_column, select_rows
 from metadyn.data.smoothing import smooth
 from metadyn.data.ticks import to_ticks
-from metadyn.data.windows import make_windows, observed_bins
+from metadyn.data.windows import MOST_BINS, make_windows, observed_bins
 from metadyn.errors import DataError, SelectionError, WindowError
 from metadyn.records import Session, TrialCounts, Windows
 
@@ -79,9 +79,9 @@ def count_spikes(session: Session, windows: Windows, *, units=None, spike_lag=0.
     earlier, lies in the session's observed time. One pass over the spikes; memory goes with spikes and bins, never with time.
     """
     rows = np.arange(session.n_units) if units is None else np.asarray(units)
-    observed = observed_bins(session.observed, windows, spike_lag)
-    shape = (*observed.shape, len(rows))
+    shape = (len(windows), int(windows.n_bins.max()), len(rows))
     _check_memory(session, shape)
+    observed = observed_bins(session.observed, windows, spike_lag)
     times, unit = _spikes_of(session, rows)
     trial, time = locate(to_ticks(times) + to_ticks(spike_lag), windows)
     seen = trial >= 0
@@ -113,7 +113,7 @@ def locate(ticks: np.ndarray, windows: Windows):
 
 def _check_memory(session: Session, shape) -> None:
     n_trials, n_bins, n_units = shape
-    if n_trials * n_bins * n_units <= MOST_CELLS:
+    if n_trials * n_bins <= MOST_BINS and n_trials * n_bins * n_units <= MOST_CELLS:
         return
     found = f"{n_trials} windows x {n_bins} bins (the longest) x {n_units} units"
     remedy = "--max-bins 100 (cuts long windows), a wider --bin-width, or fewer units by --units"

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from scipy.ndimage import gaussian_filter1d
 
 from metadyn.records import TrialCounts
 
@@ -15,6 +14,8 @@ def smooth(counts: TrialCounts, sd) -> TrialCounts:
 
     Each window by itself, over its observed bins only: the kernel is renormalised where it meets a gap or an edge.
     """
+    from scipy.ndimage import gaussian_filter1d  # slow to import, and only the Gaussian likelihood needs it
+
     bins = sd / counts.bin_width
     mask = counts.observed.astype(np.float32)[..., None]
     weight = gaussian_filter1d(mask, bins, axis=1, mode="constant")

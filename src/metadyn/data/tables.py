@@ -66,9 +66,14 @@ def listing(session: Session) -> str:
 
 
 def event_columns(table: pd.DataFrame) -> list[str]:
-    """The columns that hold at least one event time in seconds, by name (`..._time`) and type."""
-    names = [str(name) for name in table.columns if str(name).endswith(("_time", "_times"))]
-    return [name for name in names if pd.api.types.is_numeric_dtype(table[name]) and table[name].notna().any()]
+    """The columns named `..._time` of event times in seconds on the session's clock.
+
+    A column that ends before the first row starts counts from the start of each row, and is none.
+    """
+    names = [
+        name for name in table.columns if name.endswith(("_time", "_times")) and pd.api.types.is_numeric_dtype(table[name])
+    ]
+    return [name for name in names if table[name].max() >= table["start_time"].min()]
 
 
 def event_times(session: Session, name: str, column: str) -> np.ndarray:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-TICKS_PER_SECOND = 1_000_000_000  # no sampling clock is finer, and int64 still spans +-292 years
-LATEST = 9e9  # [s] what int64 nanoseconds hold
+TICKS_PER_SECOND = 1_000_000_000  # no sampling clock is finer, and int64 still spans centuries
+LATEST = 4e9  # [s] from zero, 127 years: differences of such times still fit in int64
 
 
 def to_ticks(seconds):

@@ -57,7 +57,7 @@ def make_windows(
     check_lengths(session, windows, cut=max_bins is not None or align is not None or name is None)
     windows = drop_unobserved(session, windows)
     check_overlap(session, windows, align)
-    return cut(windows, max_bins) if max_bins else windows
+    return drop_unobserved(session, cut(windows, max_bins)) if max_bins else windows
 
 
 def _refuse_row_options(session, **options) -> None:
@@ -150,7 +150,7 @@ def drop_unobserved(session: Session, windows: Windows) -> Windows:
         kept = (to_ticks(windows.start) <= last) & (ends(windows) > first)
         extent = to_seconds([first, last])
     else:
-        kept = observed_bins(session.observed, windows).any(axis=1)
+        kept = has_observed_bin(session.observed, windows)
         extent = session.observed[[0, -1], [0, 1]]
     if kept.all():
         return windows
@@ -170,6 +170,19 @@ def drop_unobserved(session: Session, windows: Windows) -> Windows:
 def ends(windows: Windows) -> np.ndarray:
     """Where each window ends (window,), in ticks."""
     return to_ticks(windows.start) + windows.n_bins * int(to_ticks(windows.bin_width))
+
+
+def has_observed_bin(observed: np.ndarray, windows: Windows) -> np.ndarray:
+    """Whether some bin of each window (window,) lies wholly in observed time; bins are not enumerated."""
+    width = int(to_ticks(windows.bin_width))
+    intervals, start, end = to_ticks(observed), to_ticks(windows.start), ends(windows)
+    first = np.searchsorted(intervals[:, 1], start, side="right")
+    n_met = np.maximum(np.searchsorted(intervals[:, 0], end, side="left") - first, 0)
+    window = np.repeat(np.arange(len(windows)), n_met)
+    met = intervals[first[window] + np.arange(len(window)) - np.repeat(np.cumsum(n_met) - n_met, n_met)]
+    bins_before = np.maximum(-((start[window] - met[:, 0]) // width), 0)
+    whole = start[window] + (bins_before + 1) * width <= np.minimum(met[:, 1], end[window])
+    return np.bincount(window[whole], minlength=len(windows)) > 0
 
 
 def observed_bins(observed: np.ndarray | None, windows: Windows, lag=0.0) -> np.ndarray:

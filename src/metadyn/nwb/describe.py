@@ -1,0 +1,174 @@
+"""What an NWB file holds for a model, what stands in the way, and the command to run next."""
+
+from __future__ import annotations
+
+import shlex
+import warnings
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from pynwb import NWBFile, TimeSeries
+
+from metadyn.data.binning import bin_spikes
+from metadyn.data.selection import values_of
+from metadyn.data.tables import event_columns, task_tables
+from metadyn.errors import DataError, MetadynError
+from metadyn.nwb.opening import open_nwb
+from metadyn.nwb.read import read_session
+from metadyn.nwb.series import behavior_series
+from metadyn.nwb.tables import interval_tables
+from metadyn.records import Session
+
+RUN_TYPES = ("LatentDynamics", "LatentDynamicsModel")
+
+
+@dataclass(frozen=True)
+class ColumnSummary:
+    """One scalar column: how many of its rows are missing, whether windows can start from it, and what it holds."""
+
+    name: str
+    n_missing: int
+    is_event: bool
+    values: str
+
+
+@dataclass(frozen=True)
+class TableSummary:
+    """One interval table."""
+
+    name: str
+    n_rows: int
+    columns: tuple[ColumnSummary, ...]
+
+
+@dataclass(frozen=True)
+class SeriesSummary:
+    """One behaviour series: its path in the file, unit, sampling rate [Hz] (None when unknown) and shape."""
+
+    path: str
+    unit: str
+    rate: float | None
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Description:
+    """A file at a glance. Rates in Hz (min, quarter, median, three quarters, max), times in seconds.
+
+    `problems` say what stands in the way with default options, `notes` what reading and binning left out;
+    `next_commands` were tried on this file and work; none when no choice of options makes the file usable.
+    """
+
+    file: str
+    identifier: str
+    n_units: int
+    n_spikes: int
+    rate_quantiles: tuple[float, ...]
+    span: tuple[float, float] | None
+    observed_seconds: float | None
+    unit_columns: tuple[str, ...]
+    tables: tuple[TableSummary, ...]
+    behavior: tuple[SeriesSummary, ...]
+    runs: tuple[str, ...]
+    problems: tuple[str, ...]
+    notes: tuple[str, ...]
+    next_commands: tuple[str, ...]
+
+
+def describe(path: str | PathLike) -> Description:
+    """Look through an NWB 2 file without loading raw data. Raises DataError when it is no such file.
+
+    A file that lacks units or spikes is described as well; its `problems` say so.
+    """
+    with open_nwb(path) as nwbfile, warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        session, problems = _session(nwbfile)
+        options, more = usable_options(session) if session else (None, ())
+        return Description(
+            file=str(path),
+            identifier=nwbfile.identifier,
+            **_of_units(session),
+            tables=tuple(_table(name, table) for name, table in interval_tables(nwbfile).items()),
+            behavior=tuple(_series(name, series) for name, series in behavior_series(nwbfile).items()),
+            runs=tuple(item.name for item in nwbfile.objects.values() if getattr(item, "neurodata_type", None) in RUN_TYPES),
+            problems=(*problems, *more),
+            notes=tuple(dict.fromkeys(str(warning.message) for warning in caught)),
+            next_commands=next_commands(Path(path), options),
+        )
+
+
+def _session(nwbfile: NWBFile):
+    try:
+        return read_session(nwbfile), ()
+    except DataError as error:
+        return None, (str(error),)
+
+
+def _of_units(session: Session | None) -> dict:
+    if session is None:
+        return {"n_units": 0, "n_spikes": 0, "rate_quantiles": (), "span": None, "observed_seconds": None, "unit_columns": ()}
+    first, last = float(session.spike_times.min()), float(session.spike_times.max())
+    observed = None if session.observed is None else float(np.diff(session.observed).sum())
+    seconds = observed or last - first
+    rates = np.diff(session.spike_index) / seconds if seconds > 0 else np.full(session.n_units, np.nan)
+    return {
+        "n_units": session.n_units,
+        "n_spikes": len(session.spike_times),
+        "rate_quantiles": tuple(np.quantile(rates, [0, 0.25, 0.5, 0.75, 1]).tolist()),
+        "span": (first, last),
+        "observed_seconds": observed,
+        "unit_columns": tuple(session.units.columns),
+    }
+
+
+def _table(name: str, table: pd.DataFrame) -> TableSummary:
+    events = event_columns(table)
+    columns = [ColumnSummary(str(key), int(table[key].isna().sum()), key in events, values_of(table[key])) for key in table]
+    return TableSummary(name, len(table), tuple(columns))
+
+
+def _series(path: str, series: TimeSeries) -> SeriesSummary:
+    return SeriesSummary(path, str(series.unit), _rate(series), tuple(int(size) for size in np.shape(series.data)))
+
+
+def _rate(series: TimeSeries, most: int = 1000) -> float | None:
+    """The rate in the file, else one over the median step of the first timestamps; the rest is not read."""
+    if series.timestamps is None:
+        return float(series.rate) if series.rate else None
+    step = np.diff(np.asarray(series.timestamps[:most], dtype=np.float64))
+    step = step[np.isfinite(step) & (step > 0)]
+    return float(1 / np.median(step)) if len(step) else None
+
+
+def usable_options(session: Session):
+    """The first choice of windows that gives counts (None when none does), and what was wrong with the default ones."""
+    problems = []
+    for options in candidates(session):
+        try:
+            bin_spikes(session, **options)
+        except MetadynError as error:
+            problems.append(error)
+        else:
+            return options, tuple(str(error) for error in problems[:1])
+    kinds = {error.problem: str(error) for error in problems}
+    return None, tuple(kinds.values())
+
+
+def candidates(session: Session) -> list[dict]:
+    """Choices of windows to try, the plainest first: default, round starts, a task's table, the whole recording."""
+    round_start = [{"align": "start_time", "n_bins": n_bins} for n_bins in (50, 20)] if "trials" in session.intervals else []
+    tables = [{"intervals": name} for name in task_tables(session.intervals) if name != "trials"]
+    return [{}, *round_start, *tables, {"intervals": "recording"}]
+
+
+def next_commands(path: Path, options: dict | None) -> tuple[str, ...]:
+    """Command lines that fit a model on the file and write its results, with these options; none without options."""
+    if options is None:
+        return ()
+    flags = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in options.items())
+    file = shlex.quote(str(path))
+    fit = f"metadyn fit {file} {flags} -o model" if flags else f"metadyn fit {file} -o model"
+    return (fit, f"metadyn annotate model {file} -o annotated")
