@@ -95,7 +95,7 @@ def _sizes(model: dict) -> list[int]:
     return [dim * model["rank"] for dim in (h1, model["latent_dim"], h2, h1)]
 
 
-def _expected_shapes(model: dict, n_sessions: int, n_units: int) -> dict[str, tuple]:
+def expected_shapes(model: dict, n_sessions: int, n_units: int) -> dict[str, tuple]:
     """Shape of every tensor of the generative part."""
     (h1, h2), latent = model["hidden"], model["latent_dim"]
     shapes = {
@@ -124,7 +124,7 @@ def _expected_shapes(model: dict, n_sessions: int, n_units: int) -> dict[str, tu
 def meta_ssm(config: dict, tensors: dict[str, np.ndarray]) -> MetaSSM:
     """Check settings and tensors against each other, then join them. Raises WeightsError."""
     model, sessions, bin_width = _check_config(config)
-    shapes = _expected_shapes(model, len(sessions), max(session["n_units"] for session in sessions))
+    shapes = expected_shapes(model, len(sessions), max(session["n_units"] for session in sessions))
     for name, shape in shapes.items():
         found = tensors[name].shape if name in tensors else "no such tensor"
         if found != shape:
