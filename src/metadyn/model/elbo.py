@@ -42,6 +42,12 @@ class ElboTerms:
         """−ELBO per scored entry plus the penalty on the change of the dynamics (section D.1)."""
         return -self.elbo(kl_weight) / self.entries + penalty * self.weight_change
 
+    def per_entry(self) -> dict[str, float]:
+        """The terms per scored entry, for people."""
+        names = ("log_likelihood", "kl_latent", "kl_initial", "kl_embedding")
+        terms = {name: float(getattr(self, name).detach() / self.entries) for name in names}
+        return terms | {"weight_change": float(self.weight_change.detach())}
+
 
 def embedding_of(model: MetaSSM, features: Tensor, length: Int[Tensor, "session trial"], pooling: str) -> Gaussian:
     """q(e) of each trial, or (`mean`) one for the trials of a session: (session, trial or 1, embedding)."""

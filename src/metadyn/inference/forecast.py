@@ -1,0 +1,103 @@
+"""Forecasts: the encoders see the context, then the dynamics go on alone (section D.2)."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import Tensor
+
+from metadyn.errors import WindowError
+from metadyn.inference.infer import (
+    attributes,
+    check_counts,
+    coordinates,
+    embedding_variables,
+    latents_given,
+    pooled,
+    session_embedding,
+    trial_embeddings,
+)
+from metadyn.model.gaussian import Gaussian
+from metadyn.model.trained import TrainedModel
+from metadyn.records import TrialCounts
+
+
+def mean_rates(trained: TrainedModel, row: int, z: Tensor, n_units: int) -> np.ndarray:
+    """Rates [Hz] of latents (..., latent): link(C z + D) / bin width."""
+    likelihood = trained.module.likelihood
+    linear = z @ likelihood.weight[row, :n_units].detach().T + likelihood.bias[row, :n_units].detach()
+    counts = linear.exp() if trained.config.likelihood == "poisson" else linear
+    return counts.numpy(force=True) / trained.bin_width
+
+
+@torch.no_grad()
+def forecast(
+    trained: TrainedModel,
+    counts: TrialCounts,
+    *,
+    context: int,
+    steps: int,
+    samples: int = 0,
+    seed: int = 0,
+    embedding: np.ndarray | None = None,
+) -> xr.Dataset:
+    """The `steps` bins after the first `context` bins of each window, of which alone the encoders see anything.
+
+    latent_mean, rate_mean: the mean path. With `samples`, also latent_samples and rate_samples (sample, trial, time, …) of
+    q(e), q(z) and the process noise, and latent_sd, rate_sd from them. `embedding` (embedding,) replaces the inferred one.
+    Trials shorter than the context give a WindowError.
+    """
+    row = check_counts(trained, counts)
+    if counts.windows.n_bins.min() < context or context < 1:
+        raise WindowError(
+            "a window is shorter than the context of the forecast",
+            item=counts.session,
+            found=f"{counts.windows.n_bins.min()} bins, context {context}",
+            remedy=f"--context {max(1, int(counts.windows.n_bins.min()) // 3)}",
+        )
+    shown = counts.select()
+    q_e = trial_embeddings(trained, shown, context)
+    if embedding is not None:
+        fixed = torch.as_tensor(np.asarray(embedding), dtype=torch.float32, device=q_e.mean.device)
+        q_e = Gaussian(fixed.expand_as(q_e.mean), torch.full_like(q_e.log_var, -30.0))
+    used = pooled(trained, q_e)
+    session = torch.tensor([row], device=used.device)
+    q_last = last_state(latents_given(trained, shown, used, context), context)
+    path = trained.module.transition(used, session).rollout(q_last.mean, steps)
+    variables = {
+        "latent_mean": (("trial", "time", "latent"), path[0].numpy(force=True), {"units": "a.u."}),
+        "rate_mean": (("trial", "time", "unit"), mean_rates(trained, row, path[0], counts.n_units), {"units": "Hz"}),
+        "context_latent": (("trial", "latent"), q_last.mean[0].numpy(force=True), {"units": "a.u."}),
+        **embedding_variables(q_e, Gaussian(used, q_e.log_var)),
+    }
+    if samples:
+        variables |= sampled(trained, counts, q_e, context, steps, samples, seed, row)
+    coords = coordinates(counts, trained.config.latent_dim, trained.config.embedding_dim, context, steps)
+    dataset = xr.Dataset(variables, coords, attributes(trained, counts, "forecast"))
+    return dataset.assign_attrs(context_bins=context)
+
+
+def last_state(q: Gaussian, context: int) -> Gaussian:
+    return Gaussian(q.mean[:, :, context - 1], q.log_var[:, :, context - 1])
+
+
+def sampled(trained, counts: TrialCounts, q_e: Gaussian, context: int, steps: int, samples: int, seed: int, row: int) -> dict:
+    """Noisy paths from sampled embeddings and states."""
+    generator = torch.Generator(q_e.mean.device).manual_seed(seed)
+    session = torch.tensor([row], device=q_e.mean.device)
+    source = session_embedding(q_e) if trained.config.pooling == "mean" else q_e
+    paths = []
+    for _ in range(samples):
+        embedding = source.sample(generator).expand_as(q_e.mean)
+        state = last_state(latents_given(trained, counts, embedding, context), context).sample(generator)
+        paths.append(trained.module.transition(embedding, session).rollout(state, steps, generator)[0])
+    latents = torch.stack(paths)
+    rate = mean_rates(trained, row, latents, counts.n_units)
+    dims = ("sample", "trial", "time")
+    return {
+        "latent_samples": ((*dims, "latent"), latents.numpy(force=True), {"units": "a.u."}),
+        "rate_samples": ((*dims, "unit"), rate, {"units": "Hz"}),
+        "latent_sd": (("trial", "time", "latent"), latents.std(0).numpy(force=True), {"units": "a.u."}),
+        "rate_sd": (("trial", "time", "unit"), rate.std(0, ddof=1), {"units": "Hz"}),
+    }

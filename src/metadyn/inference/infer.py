@@ -1,0 +1,177 @@
+"""Latents, rates and embeddings of sessions that a model knows: q(e | y), q(z | y, e) and what follows from them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import Tensor
+
+from metadyn.errors import DataError
+from metadyn.model.gaussian import Gaussian
+from metadyn.model.meta_ssm import MetaSSM, Observations
+from metadyn.model.trained import TrainedModel
+from metadyn.records import TrialCounts
+
+CHUNK_BINS = 100_000  # bins encoded at once: bounds memory, long enough to keep the products full
+
+
+def check_counts(trained: TrainedModel, counts: TrialCounts) -> int:
+    """The session's row in the model; refuses units or bins that the model was not made for."""
+    row = trained.index(counts.session)
+    entry = trained.sessions[row]
+    if counts.n_units != entry.n_units:
+        raise DataError(
+            "the model was made for other units of this session",
+            item=counts.session,
+            found=f"{counts.n_units} units, not {entry.n_units}",
+            remedy="bin with the options stored in the model",
+        )
+    if abs(counts.bin_width - trained.bin_width) > 1e-9:
+        raise DataError("the model was made for other bins", found=f"{counts.bin_width} s, not {trained.bin_width} s")
+    return row
+
+
+def observations(module: MetaSSM, counts: TrialCounts, row: int, trials: slice, context: int | None = None) -> Observations:
+    """Some trials of one session as the encoders see them; `context` bounds the bins they see."""
+    device = module.log_q.device
+    padded = torch.zeros(1, *counts.counts[trials].shape[:2], module.readin.mean.shape[1], device=device)
+    padded[0, :, :, : counts.n_units] = torch.as_tensor(counts.counts[trials].astype(np.float32))
+    length = torch.as_tensor(counts.windows.n_bins[trials].astype(np.int64), device=device)[None]
+    length = length if context is None else length.clamp(max=context)
+    observed = torch.as_tensor(counts.observed[trials], device=device)[None]
+    return Observations(padded, observed, length, torch.tensor([row], device=device))
+
+
+def chunks(counts: TrialCounts) -> Iterator[slice]:
+    size = max(1, CHUNK_BINS // counts.counts.shape[1])
+    return (slice(first, first + size) for first in range(0, counts.n_trials, size))
+
+
+def session_embedding(q: Gaussian) -> Gaussian:
+    """One embedding for all trials (`mean` pooling): (1, 1, embedding)."""
+    return q.average(1)
+
+
+@torch.no_grad()
+def trial_embeddings(trained: TrainedModel, counts: TrialCounts, context: int | None = None) -> Gaussian:
+    """q(e | y) of each trial: (1, trial, embedding)."""
+    module, row = trained.module.eval(), check_counts(trained, counts)
+    parts = []
+    for trials in chunks(counts):
+        seen = observations(module, counts, row, trials, context)
+        parts.append(module.embedding(module.features(seen), seen.length))
+    return Gaussian(torch.cat([q.mean for q in parts], 1), torch.cat([q.log_var for q in parts], 1))
+
+
+@torch.no_grad()
+def latents_given(
+    trained: TrainedModel, counts: TrialCounts, embedding: Tensor, context: int | None = None, visible: np.ndarray | None = None
+) -> Gaussian:
+    """q(z | y, e) of each trial, (1, trial, time, latent), for embeddings (1, trial, embedding).
+
+    `visible` (trial, time, unit): entries shown, divided by the share shown.
+    """
+    module, row = trained.module.eval(), check_counts(trained, counts)
+    parts = []
+    for trials in chunks(counts):
+        seen = observations(module, counts, row, trials, context)
+        if visible is not None:
+            shown = torch.zeros_like(seen.counts)
+            shown[0, :, :, : counts.n_units] = torch.as_tensor(visible[trials], dtype=torch.float32)
+            seen = Observations(seen.counts, seen.observed, seen.length, seen.session, shown)
+        parts.append(module.latents(module.features(seen), embedding[:, trials], seen.length))
+    return Gaussian(torch.cat([q.mean for q in parts], 1), torch.cat([q.log_var for q in parts], 1))
+
+
+def pooled(trained: TrainedModel, q: Gaussian) -> Tensor:
+    """The embedding that conditions each trial, (1, trial, embedding): the session's, or the trial's own."""
+    mean = session_embedding(q).mean if trained.config.pooling == "mean" else q.mean
+    return mean.expand_as(q.mean)
+
+
+@torch.no_grad()
+def rates(trained: TrainedModel, row: int, q: Gaussian, n_units: int) -> tuple[np.ndarray, np.ndarray]:
+    """Posterior mean and SD of each unit's rate [Hz], (trial, time, unit); exact for a Gaussian q(z)."""
+    likelihood = trained.module.likelihood
+    weight, bias = likelihood.weight[row, :n_units].detach(), likelihood.bias[row, :n_units].detach()
+    linear = q.mean[0] @ weight.T + bias
+    variance = q.log_var[0].exp() @ (weight**2).T
+    if trained.config.likelihood == "poisson":
+        mean = (linear + 0.5 * variance).exp()
+        sd = mean * torch.expm1(variance).sqrt()
+    else:
+        mean, sd = linear, variance.sqrt()
+    return mean.numpy(force=True) / trained.bin_width, sd.numpy(force=True) / trained.bin_width
+
+
+def coordinates(counts: TrialCounts, n_latents: int, n_embedding: int, first_bin: int = 0, n_bins: int | None = None) -> dict:
+    """Named coordinates; `time` in seconds from the start of the window, at bin centres."""
+    n_bins = counts.counts.shape[1] if n_bins is None else n_bins
+    seconds = {"units": "s"}
+    return {
+        "trial": np.arange(counts.n_trials),
+        "time": ("time", (first_bin + np.arange(n_bins) + 0.5) * counts.bin_width, seconds),
+        "latent": np.arange(n_latents),
+        "unit": counts.unit_rows,
+        "embedding": np.arange(n_embedding),
+        "start_time": ("trial", counts.windows.start, seconds),
+        "n_bins": ("trial", counts.windows.n_bins),
+        "row": ("trial", counts.windows.row),
+    }
+
+
+def attributes(trained: TrainedModel, counts: TrialCounts, estimate: str) -> dict:
+    return {
+        "session": counts.session,
+        "bin_width": counts.bin_width,
+        "table": counts.windows.table or "",
+        "estimate": estimate,
+        "embedding_scope": "session" if trained.config.pooling == "mean" else "window",
+    }
+
+
+def embedding_variables(q: Gaussian, used: Gaussian) -> dict:
+    """Embeddings per trial as they were used, and the session's."""
+    session = session_embedding(q)
+    return {
+        "embedding_mean": (("trial", "embedding"), used.mean[0].numpy(force=True)),
+        "embedding_sd": (("trial", "embedding"), used.sd[0].numpy(force=True)),
+        "trial_embedding_mean": (("trial", "embedding"), q.mean[0].numpy(force=True)),
+        "session_embedding_mean": ("embedding", session.mean[0, 0].numpy(force=True)),
+        "session_embedding_sd": ("embedding", session.sd[0, 0].numpy(force=True)),
+    }
+
+
+def infer(trained: TrainedModel, counts: TrialCounts) -> xr.Dataset:
+    """Smoothed latents, rates [Hz] and embeddings of one session (section 3.2).
+
+    Returns a Dataset with latent_mean, latent_sd (trial, time, latent), rate_mean, rate_sd (trial, time, unit) [Hz] and
+    embeddings (trial, embedding), (embedding); NaN behind a window's end. Raises ModelFileError for a session the model
+    does not know, DataError for other units or bins.
+    """
+    row = check_counts(trained, counts)
+    q_e = trial_embeddings(trained, counts)
+    q_z = latents_given(trained, counts, pooled(trained, q_e))
+    rate_mean, rate_sd = rates(trained, row, q_z, counts.n_units)
+    inside = np.arange(counts.counts.shape[1]) < counts.windows.n_bins[:, None]
+
+    def masked(values: np.ndarray) -> np.ndarray:
+        return np.where(inside[..., None], values, np.nan).astype(np.float32)
+
+    session = session_embedding(q_e)
+    used = Gaussian(session.mean.expand_as(q_e.mean), session.log_var.expand_as(q_e.mean))
+    hertz = {"units": "Hz"}
+    return xr.Dataset(
+        {
+            "latent_mean": (("trial", "time", "latent"), masked(q_z.mean[0].numpy(force=True)), {"units": "a.u."}),
+            "latent_sd": (("trial", "time", "latent"), masked(q_z.sd[0].numpy(force=True)), {"units": "a.u."}),
+            "rate_mean": (("trial", "time", "unit"), masked(rate_mean), hertz),
+            "rate_sd": (("trial", "time", "unit"), masked(rate_sd), hertz),
+            **embedding_variables(q_e, used if trained.config.pooling == "mean" else q_e),
+        },
+        coordinates(counts, trained.config.latent_dim, trained.config.embedding_dim),
+        attributes(trained, counts, "smoothed"),
+    )

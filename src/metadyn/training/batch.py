@@ -1,0 +1,116 @@
+"""Trials on the device, and the random batches that a training step sees."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from metadyn.model.elbo import Targets
+from metadyn.model.meta_ssm import Observations
+from metadyn.records import TrialCounts
+
+
+def _padded(arrays: list[np.ndarray], dtype) -> Tensor:
+    shape = np.max([array.shape for array in arrays], axis=0)
+    out = np.zeros((len(arrays), *shape), dtype)
+    for row, array in zip(out, arrays, strict=True):
+        row[tuple(slice(size) for size in array.shape)] = array
+    return torch.from_numpy(out)
+
+
+@dataclass(frozen=True)
+class Resident:
+    """All trials of some sessions, padded: counts (session, trial, time, unit), observed (session, trial, time),
+    n_bins (session, trial), n_trials (session,), units (session, unit) False in padding, latents of the warm start or None."""
+
+    counts: Tensor
+    observed: Tensor
+    n_bins: Tensor
+    n_trials: Tensor
+    units: Tensor
+    latents: Tensor | None
+
+    @staticmethod
+    def of(sessions: list[TrialCounts], device: torch.device, latents: list[np.ndarray] | None = None) -> Resident:
+        dtype = np.result_type(*[counts.counts.dtype for counts in sessions])
+        tensors = [
+            _padded([counts.counts for counts in sessions], dtype if dtype.itemsize == 1 else np.float32),
+            _padded([counts.observed for counts in sessions], bool),
+            _padded([counts.windows.n_bins for counts in sessions], np.int64),
+            torch.tensor([counts.n_trials for counts in sessions]),
+            _padded([np.ones(counts.n_units) for counts in sessions], bool),
+            _padded(latents, np.float32) if latents else None,
+        ]
+        return Resident(*[tensor if tensor is None else tensor.to(device) for tensor in tensors])
+
+    @property
+    def n_sessions(self) -> int:
+        return len(self.n_trials)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Cropped trials: counts (session, trial, time, unit) float, observed, length (session, trial) of the crop."""
+
+    counts: Tensor
+    observed: Tensor
+    length: Tensor
+    units: Tensor
+    latents: Tensor | None
+
+
+def uniform(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    return torch.rand(shape, generator=generator, device=generator.device)
+
+
+def draw_trials(resident: Resident, trials: int, generator: torch.Generator) -> Tensor:
+    """(session, trial): trials without repetition, round again where a session has fewer."""
+    shape = resident.n_bins.shape
+    keys = uniform(shape, generator).masked_fill(
+        torch.arange(shape[1], device=generator.device) >= resident.n_trials[:, None], 2.0
+    )
+    places = torch.arange(trials, device=generator.device) % resident.n_trials[:, None]
+    return keys.argsort(1).gather(1, places)
+
+
+def crop(resident: Resident, trial: Tensor, crop_bins: int, generator: torch.Generator) -> Batch:
+    """A random stretch of at most `crop_bins` bins of each trial (session, trial)."""
+    session = torch.arange(resident.n_sessions, device=trial.device)[:, None]
+    n_bins = resident.n_bins[session, trial]
+    length = n_bins.clamp(max=crop_bins)
+    start = (uniform(trial.shape, generator) * (n_bins - length + 1)).long()
+    time = start[..., None] + torch.arange(crop_bins, device=trial.device)
+    inside = torch.arange(crop_bins, device=trial.device) < length[..., None]
+    index = (session[..., None], trial[..., None], time.clamp(max=resident.counts.shape[2] - 1))
+    return Batch(
+        resident.counts[index].float(),
+        resident.observed[index] & inside,
+        length,
+        resident.units,
+        resident.latents[index] if resident.latents is not None else None,
+    )
+
+
+def hide(
+    batch: Batch, *, tail_bins: int, masking: float, dropout: float, generator: torch.Generator
+) -> tuple[Observations, Targets]:
+    """What the encoders may see of a batch, and what is scored.
+
+    The last `tail_bins` are not seen and come from the dynamics; `masking` of the others come from the dynamics too;
+    `dropout` of the entries are hidden from the encoder and stand for all in the likelihood (coordinated dropout).
+    """
+    time = torch.arange(batch.counts.shape[2], device=batch.counts.device)
+    context = torch.maximum(batch.length - tail_bins, (batch.length + 1) // 2)
+    ahead = (time >= context[..., None]) & (time < batch.length[..., None])
+    masked = (uniform(batch.observed.shape, generator) < masking) & (time > 0) & (time < context[..., None])
+    scored = (batch.observed[..., None] & batch.units[:, None, None]).float()
+    visible = None
+    if dropout:
+        hidden = uniform(batch.counts.shape, generator) < dropout
+        visible = ~hidden / (1 - dropout)
+        scored = scored * torch.where(ahead[..., None], 1.0, hidden / dropout)
+    session = torch.arange(len(batch.counts), device=batch.counts.device)
+    return Observations(batch.counts, batch.observed, context, session, visible), Targets(scored, masked | ahead)

@@ -1,0 +1,38 @@
+"""Before the ELBO: encoder and dynamics learn the smoothed latents of the warm start (recipe.md, "Recipe P", 2)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import huber_loss
+
+from metadyn.model.elbo import embedding_of
+from metadyn.model.meta_ssm import MetaSSM, Observations
+from metadyn.training.batch import uniform
+
+ROLLOUT, STARTS = 15, 8  # steps rolled out, and rollouts a trial: enough to fix speeds, cheap beside the encoders
+
+
+def distil_loss(model: MetaSSM, seen: Observations, latents: Tensor, pooling: str, generator: torch.Generator) -> Tensor:
+    """Huber distance of the encoder's means, and of rollouts of the dynamics, to latents (session, trial, time, latent)."""
+    features = model.features(seen)
+    embedding = embedding_of(model, features, seen.length, pooling).sample(generator).expand(*seen.length.shape, -1)
+    mean = model.latents(features, embedding, seen.length).mean
+    encoder = (huber_loss(mean, latents, reduction="none") * seen.seen[..., None]).sum() / seen.seen.sum() / latents.shape[-1]
+    return encoder + rollout_loss(model, seen, latents, embedding, generator)
+
+
+def rollout_loss(model: MetaSSM, seen: Observations, latents: Tensor, embedding: Tensor, generator: torch.Generator) -> Tensor:
+    """Rollouts of the mean dynamics from random bins against the latents that follow."""
+    transition = model.transition(embedding, seen.session)
+    steps = min(ROLLOUT, int(seen.length.min()) - 1)
+    start = (uniform((*seen.length.shape, STARTS), generator) * (seen.length[..., None] - steps)).long()
+
+    def at(time: Tensor) -> Tensor:
+        return latents.gather(2, time[..., None].expand(-1, -1, -1, latents.shape[-1]))
+
+    state, total = at(start), latents.new_zeros(())
+    for step in range(1, steps + 1):
+        state = transition.mean(state)
+        total = total + huber_loss(state, at(start + step))
+    return total / max(steps, 1)

@@ -1,0 +1,91 @@
+"""A frame that sessions share because they share conditions: what the average trial of a condition does (recipe.md, "Real").
+
+Training sessions get it from their condition averages; a new session finds it by regressing its units on the mean
+latents that the trained model holds for each condition.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.ndimage import gaussian_filter1d
+
+from metadyn.model.trained import Frame
+from metadyn.records import TrialCounts
+from metadyn.training.warmstart import Start, smoothed, start_from_readout
+
+
+def condition_totals(counts: TrialCounts, labels: list[str], n_bins: int) -> tuple[np.ndarray, np.ndarray]:
+    """Spikes (condition, time, unit) and observed trials (condition, time) of each condition."""
+    member = (np.asarray(labels)[:, None] == counts.condition[None]).astype(float)
+    total = np.einsum("cn,ntu->ctu", member, counts.counts[:, :n_bins].astype(float))
+    return total, member @ counts.observed[:, :n_bins].astype(float)
+
+
+def poisson_regression(x: np.ndarray, total: np.ndarray, exposure: np.ndarray, variance: np.ndarray, iterations: int = 25):
+    """C (unit, latent) and D (unit,) of total ~ Poisson(exposure exp(C x + D)) with C ~ N(0, variance), by Newton steps.
+
+    x (sample, latent), total (sample, unit), exposure (sample,), variance (latent,).
+    """
+    design = np.concatenate([x, np.ones((len(x), 1))], 1)
+    precision = np.diag(np.append(1 / variance, 1e-3))
+    rate = (total.sum(0) + 0.5) / exposure.sum()
+    coefficients = np.zeros((total.shape[1], design.shape[1]))
+    coefficients[:, -1] = np.log(rate)
+    for _ in range(iterations):
+        mean = exposure[:, None] * np.exp(np.clip(design @ coefficients.T, -15, 5))
+        gradient = (total - mean).T @ design - coefficients @ precision
+        curvature = np.einsum("ni,nu,nj->uij", design, mean, design, optimize=True) + precision
+        step = np.linalg.solve(curvature, gradient[..., None])[..., 0]
+        coefficients = coefficients + np.clip(step, -1, 1)
+    return coefficients[:, :-1], coefficients[:, -1]
+
+
+def shared_labels(sessions: list[TrialCounts]) -> list[str]:
+    return sorted(set.intersection(*[set(counts.condition) for counts in sessions]))
+
+
+def shared_bins(sessions: list[TrialCounts]) -> int:
+    return min(int(counts.windows.n_bins.min()) for counts in sessions)
+
+
+def common_trajectories(sessions: list[TrialCounts], labels: list[str], n_bins: int, dim: int, sd_bins: float) -> np.ndarray:
+    """(condition, time, latent) of unit variance: principal components of all units' averages, √-transformed."""
+    averages = []
+    for counts in sessions:
+        total, trials = condition_totals(counts, labels, n_bins)
+        mean = (
+            gaussian_filter1d(total, sd_bins, axis=1) / np.maximum(gaussian_filter1d(trials, sd_bins, axis=1), 1e-6)[..., None]
+        )
+        averages.append(2 * np.sqrt(mean).reshape(-1, counts.n_units))
+    stacked = np.concatenate(averages, 1)
+    left, _, _ = np.linalg.svd(stacked - stacked.mean(0), full_matrices=False)
+    return (left[:, :dim] * np.sqrt(len(left))).reshape(len(labels), n_bins, dim)
+
+
+def regress_on(frame: np.ndarray, labels: list[str], counts: TrialCounts, variance: np.ndarray, sd_bins: float) -> Start:
+    """A session's start in the frame (condition, time, latent)."""
+    total, trials = condition_totals(counts, labels, frame.shape[1])
+    weight, bias = poisson_regression(
+        frame.reshape(-1, frame.shape[-1]), total.reshape(-1, counts.n_units), trials.ravel(), variance
+    )
+    return start_from_readout(counts, smoothed(counts, sd_bins), weight, bias)
+
+
+def common_frame_starts(sessions: list[TrialCounts], dim: int, sd_bins: float) -> list[Start]:
+    """Starts of sessions that share conditions; the readouts' prior variance comes from a first regression of all."""
+    labels, n_bins = shared_labels(sessions), shared_bins(sessions)
+    frame = common_trajectories(sessions, labels, n_bins, dim, sd_bins)
+    broad = [regress_on(frame, labels, counts, np.ones(frame.shape[-1]), sd_bins) for counts in sessions]
+    variance = np.concatenate([start.weight for start in broad]).var(0) + 1e-4
+    return [regress_on(frame, labels, counts, variance, sd_bins) for counts in sessions]
+
+
+def mean_latents(sessions: list[TrialCounts], latents: list[np.ndarray], weights: list[np.ndarray]) -> Frame | None:
+    """The frame that a trained model hands on: each condition's mean latent (trial, time, latent); None without shared labels."""
+    if any(counts.condition is None for counts in sessions) or not shared_labels(sessions):
+        return None
+    labels, n_bins = shared_labels(sessions), shared_bins(sessions)
+    members = [np.asarray(labels)[:, None] == counts.condition[None] for counts in sessions]
+    total = sum(np.einsum("cn,ntl->ctl", member, z[:, :n_bins]) for member, z in zip(members, latents, strict=True))
+    count = sum(member.sum(1) for member in members)
+    return Frame(tuple(labels), total / count[:, None, None], np.concatenate(weights).var(0) + 1e-4)

@@ -1,0 +1,86 @@
+"""What a run leaves on disk, and how it goes on from there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from metadyn.errors import TrainingError
+from metadyn.model.trained import TrainedModel
+from metadyn.training.checkpoint import point, pointed, read_state, write_checkpoint
+from metadyn.training.loop import Progress, Task, restore, snapshot
+
+
+def metrics_of(progress: Progress, settings: dict) -> dict:
+    return {
+        "step": progress.step,
+        "step_size": progress.step_size,
+        "best_step": progress.best_step,
+        "best_score": progress.best_score if progress.best else None,
+        "history": progress.history,
+        "settings": settings,
+    }
+
+
+def checkpointer(task: Task, trained: TrainedModel, folder: Path, settings: dict) -> Callable[[Progress], None]:
+    """save(progress) → a checkpoint of the weights, the optimiser and the best weights, which `latest` then names.
+
+    A step's random numbers follow from seed and step, so these two are the random state.
+    """
+
+    def save(progress: Progress) -> None:
+        name = f"step-{progress.step:06d}"
+        weights, state = snapshot(task)
+        tensors = {f"optimiser/{key}": value for key, value in state.items()}
+        tensors |= {f"best/{key}": value for key, value in progress.best.items()}
+        tensors["step"], tensors["seed"] = torch.tensor(progress.step), torch.tensor(task.seed)
+        write_checkpoint(folder, name, trained.file().weights, tensors, settings, metrics_of(progress, settings))
+        point(folder, "latest", name)
+        if not (folder / "best").exists():
+            point(folder, "best", name)
+
+    return save
+
+
+def resumed(task: Task, folder: Path, settings: dict) -> Progress:
+    """Weights, optimiser and progress of the last checkpoint put back; refuses a run of other settings."""
+    checkpoint = pointed(folder, "latest")
+    tensors, metrics = read_state(checkpoint)
+    if metrics.get("settings") != settings:
+        raise TrainingError(
+            "the run in this folder was started with other settings or files",
+            file=folder,
+            remedy="the settings of its config.toml, or another output folder",
+        )
+    from safetensors.torch import load
+
+    weights = load((checkpoint / "model.safetensors").read_bytes())
+    parts = {
+        prefix: {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)} for prefix in ("optimiser/", "best/")
+    }
+    restore(task, {name: weights[name] for name in task.parameters}, parts["optimiser/"])
+    score = metrics["best_score"]
+    return Progress(
+        metrics["step"],
+        metrics["step_size"],
+        float("-inf") if score is None else score,
+        metrics["best_step"],
+        parts["best/"],
+        metrics["history"],
+    )
+
+
+def put_best(task: Task, progress: Progress) -> None:
+    """The weights of the best validation."""
+    with torch.no_grad():
+        for name, value in progress.best.items():
+            task.parameters[name].copy_(value)
+
+
+def finish(trained: TrainedModel, folder: Path, settings: dict, progress: Progress) -> None:
+    """The finished model, which `best` then names; `latest` stays what a resumed run starts from."""
+    name = f"step-{progress.best_step:06d}-best"
+    write_checkpoint(folder, name, trained.file().weights, {}, settings, metrics_of(progress, settings))
+    point(folder, "best", name)
