@@ -10,7 +10,7 @@ from metadyn.data.behavior import bin_behavior
 from metadyn.data.selection import no_such_column, select_rows
 from metadyn.data.smoothing import smooth
 from metadyn.data.ticks import to_ticks
-from metadyn.data.windows import MOST_BINS, make_windows, observed_bins
+from metadyn.data.windows import MOST_BINS, check_overlap, make_windows, observed_bins
 from metadyn.errors import DataError, SelectionError, WindowError
 from metadyn.records import Session, TrialCounts, Windows
 
@@ -61,7 +61,7 @@ def bin_spikes(
         max_bins=max_bins,
         where=where,
     )
-    rows = np.flatnonzero(select_rows(session.units, units, what="units")) if units else None
+    rows = np.flatnonzero(select_rows(session.units, units, what="units", file=session.source.uri)) if units else None
     counts = replace(
         count_spikes(session, windows, units=rows, spike_lag=spike_lag),
         behavior=None if behavior is None else bin_behavior(session, windows, behavior),
@@ -76,11 +76,13 @@ def count_spikes(session: Session, windows: Windows, *, units=None, spike_lag=0.
     """Counts of the given rows of the Units table (default all) in half-open bins, zero where nothing was observed.
 
     Counts have the smallest unsigned type that holds them. A bin is observed when all of it, `spike_lag` seconds
-    earlier, lies in the session's observed time. One pass over the spikes; memory goes with spikes and bins, never with time.
+    earlier, lies in the session's observed time. One pass over the spikes; memory goes with spikes and bins, never with
+    time. Raises WindowError when windows overlap.
     """
     rows = np.arange(session.n_units) if units is None else np.asarray(units)
     shape = (len(windows), int(windows.n_bins.max()), len(rows))
     _check_memory(session, shape)
+    check_overlap(session, windows)
     observed = observed_bins(session.observed, windows, spike_lag)
     times, unit = _spikes_of(session, rows)
     trial, time = locate(to_ticks(times) + to_ticks(spike_lag), windows)
@@ -158,5 +160,5 @@ def condition_labels(session: Session, windows: Windows, column: str) -> np.ndar
         )
     table = session.intervals[windows.table]
     if column not in table:
-        raise no_such_column(table, column, f"condition labels of {windows.table}")
+        raise no_such_column(table, column, f"condition labels of {windows.table}", session.source.uri)
     return table[column].astype(str).to_numpy(dtype=object)[windows.row].astype(str)

@@ -24,27 +24,27 @@ EXAMPLE = "\"result == 'R' and not (target_id in [1, 2])\""
 LONGEST = 10_000  # characters; no person writes more
 
 
-def select_rows(table: pd.DataFrame, expression: str, *, what: str) -> np.ndarray:
+def select_rows(table: pd.DataFrame, expression: str, *, what: str, file: str | None = None) -> np.ndarray:
     """Mask (row,) of the rows for which the expression holds; comparisons with NaN do not hold.
 
-    `what` names the rows in messages ("rows of trials"). Raises SelectionError for an unknown column, anything
+    `what` names the rows in messages ("rows of trials"), `file` where they come from. Raises SelectionError for an unknown column, anything
     beyond comparisons of columns and literals, and an expression that keeps no row.
     """
     try:
         tree = ast.parse(expression[:LONGEST].strip(), mode="eval").body
-        mask = _Evaluator(table, expression, what).mask(tree)
+        mask = _Evaluator(table, expression, what, file).mask(tree)
     except (SyntaxError, ValueError, OverflowError, RecursionError, MemoryError) as error:
-        raise _malformed(expression, what, str(error)) from error
+        raise _malformed(expression, what, file, str(error)) from error
     if not mask.any():
         found = "; ".join(f"{name}: {values_of(table[name])}" for name in _names(tree)) or f"{len(table)} rows"
-        raise SelectionError(f"no {what} left", item=expression, found=found, remedy="loosen the expression")
+        raise SelectionError(f"no {what} left", file=file, item=expression, found=found, remedy="loosen the expression")
     return mask
 
 
-def _malformed(expression: str, what: str, found: str) -> SelectionError:
+def _malformed(expression: str, what: str, file: str | None, found: str) -> SelectionError:
     item = expression if len(expression) < 200 else expression[:200] + "…"
     remedy = f"{GRAMMAR}, e.g. {EXAMPLE}"
-    return SelectionError(f"cannot select {what} by this expression", item=item, found=found, remedy=remedy)
+    return SelectionError(f"cannot select {what} by this expression", file=file, item=item, found=found, remedy=remedy)
 
 
 def _names(tree: ast.AST) -> list[str]:
@@ -60,23 +60,19 @@ def values_of(column: pd.Series, most: int = 8) -> str:
     return ", ".join(listed) + (", …" if len(counts) > most else "")
 
 
-def no_such_column(table: pd.DataFrame, name: str, what: str) -> SelectionError:
+def no_such_column(table: pd.DataFrame, name: str, what: str, file: str | None) -> SelectionError:
     """The error that lists the columns there are, the nearest first in the remedy."""
     nearest = difflib.get_close_matches(name, map(str, table.columns), n=1, cutoff=0.5)
     remedy = f"did you mean {nearest[0]!r}?" if nearest else "use one of these columns"
-    return SelectionError(
-        f"no column {name!r} for {what}",
-        item=name,
-        found=f"columns: {', '.join(map(str, table.columns)) or 'none'}",
-        remedy=remedy,
-    )
+    found = f"columns: {', '.join(map(str, table.columns)) or 'none'}"
+    return SelectionError(f"no column {name!r} for {what}", file=file, item=name, found=found, remedy=remedy)
 
 
 class _Evaluator:
     """Walks the few kinds of node that are allowed; every other one is refused by name."""
 
-    def __init__(self, table, expression, what):
-        self.table, self.expression, self.what = table, expression, what
+    def __init__(self, table, expression, what, file):
+        self.table, self.expression, self.what, self.file = table, expression, what, file
 
     def mask(self, node) -> np.ndarray:
         match node:
@@ -108,7 +104,7 @@ class _Evaluator:
         try:
             holds = np.asarray(COMPARISONS[type(op)](first, second), dtype=bool)
         except TypeError as error:
-            raise _malformed(self.expression, self.what, str(error)) from error
+            raise self.malformed(str(error)) from error
         return np.broadcast_to(holds & ~(_missing(first) | _missing(second)), len(self.table))
 
     def membership(self, left, right, negated) -> np.ndarray:
@@ -123,7 +119,7 @@ class _Evaluator:
 
     def column(self, name: str) -> pd.Series:
         if name not in self.table:
-            raise no_such_column(self.table, name, self.what)
+            raise no_such_column(self.table, name, self.what, self.file)
         return self.table[name]
 
     def literal(self, node):
@@ -139,11 +135,14 @@ class _Evaluator:
         column = self.column(name)
         known = column.dropna()
         if not known.isin([True, False]).all():
-            raise _malformed(self.expression, self.what, f"{name!r} is not boolean: {values_of(column)}")
+            raise self.malformed(f"{name!r} is not boolean: {values_of(column)}")
         return column.isin([True]).to_numpy()
 
     def refused(self, node) -> SelectionError:
-        return _malformed(self.expression, self.what, f"{type(node).__name__}, which is not evaluated")
+        return self.malformed(f"{type(node).__name__}, which is not evaluated")
+
+    def malformed(self, found: str) -> SelectionError:
+        return _malformed(self.expression, self.what, self.file, found)
 
 
 def _missing(operand):

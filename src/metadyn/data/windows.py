@@ -48,7 +48,7 @@ def make_windows(
         windows = consecutive(session, bin_ticks, n_bins or CONTINUOUS_BINS)
     else:
         table = session.intervals[name]
-        rows = np.flatnonzero(select_rows(table, where, what=f"rows of {name}")) if where else np.arange(len(table))
+        rows = _rows(session, name, where)
         if align is None:
             _refuse_event_options(session, name, table, start=start, n_bins=n_bins)
             windows = from_start_to_stop(session, name, rows, bin_ticks)
@@ -58,6 +58,13 @@ def make_windows(
     windows = drop_unobserved(session, windows)
     check_overlap(session, windows, align)
     return drop_unobserved(session, cut(windows, max_bins)) if max_bins else windows
+
+
+def _rows(session: Session, name: str, where: str | None) -> np.ndarray:
+    table = session.intervals[name]
+    if where is None:
+        return np.arange(len(table))
+    return np.flatnonzero(select_rows(table, where, what=f"rows of {name}", file=session.source.uri))
 
 
 def _refuse_row_options(session, **options) -> None:
@@ -230,7 +237,7 @@ def fitting_bins(windows: Windows, most: int = CONTINUOUS_BINS) -> int:
     return min(room, most) if room < 10 else min(room - room % 10, most)
 
 
-def check_overlap(session: Session, windows: Windows, align: str | None) -> None:
+def check_overlap(session: Session, windows: Windows, align: str | None = None) -> None:
     """Refuse windows that share time; touching ones are fine."""
     order = np.argsort(windows.start, kind="stable")
     start, end = to_ticks(windows.start)[order], ends(windows)[order]
