@@ -130,16 +130,16 @@ def _check_layout(header: dict, n_bytes: int) -> None:
 
 
 def _check_entry(name: str, entry) -> None:
-    if not isinstance(entry, dict) or entry.get("dtype") not in BYTES_OF_DTYPE:
-        raise WeightsError(
-            f"tensor {name!r} has no dtype that numpy holds", found=repr(entry)[:200], expected=", ".join(BYTES_OF_DTYPE)
-        )
+    dtype = entry.get("dtype") if isinstance(entry, dict) else None
+    if not isinstance(dtype, str) or dtype not in BYTES_OF_DTYPE:
+        known = ", ".join(BYTES_OF_DTYPE)
+        raise WeightsError(f"tensor {name!r} has no dtype that numpy holds", found=repr(entry)[:200], expected=known)
     shape, offsets = entry.get("shape"), entry.get("data_offsets")
     if not _are_counts(shape) or not _are_counts(offsets) or len(offsets) != 2:
         raise WeightsError(
             f"tensor {name!r} has no valid shape or offsets", found=f"shape {shape!r}, offsets {offsets!r}"[:200]
         )
-    claimed, stored = math.prod(shape) * BYTES_OF_DTYPE[entry["dtype"]], offsets[1] - offsets[0]
+    claimed, stored = math.prod(shape) * BYTES_OF_DTYPE[dtype], offsets[1] - offsets[0]
     if claimed != stored:
         raise WeightsError(
             f"the shape of tensor {name!r} lies", found=f"{shape} = {claimed:,} bytes", expected=f"{stored:,} bytes"
