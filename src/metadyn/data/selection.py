@@ -27,8 +27,8 @@ LONGEST = 10_000  # characters; no person writes more
 def select_rows(table: pd.DataFrame, expression: str, *, what: str, file: str | None = None) -> np.ndarray:
     """Mask (row,) of the rows for which the expression holds; comparisons with NaN do not hold.
 
-    `what` names the rows in messages ("rows of trials"), `file` where they come from. Raises SelectionError for an unknown column, anything
-    beyond comparisons of columns and literals, and an expression that keeps no row.
+    `what` names the rows in messages ("rows of trials"), `file` where they come from. Raises SelectionError for an
+    unknown column, anything beyond comparisons of columns and literals, and an expression that keeps no row.
     """
     try:
         tree = ast.parse(expression[:LONGEST].strip(), mode="eval").body
