@@ -1,0 +1,25 @@
+"""Shared latent dynamics from many recordings: NWB units in, latents, embeddings and the model back into NWB.
+
+The verbs are imported when first asked for, so that reading a file needs no torch.
+"""
+
+from importlib import import_module
+from importlib.metadata import version
+
+VERBS = (
+    *("read_session", "bin_spikes", "simulate", "fit", "align", "infer", "forecast", "score", "annotate"),
+    *("load_model", "save_model", "load_config"),
+)
+__all__ = ["VERBS", "__version__", *VERBS]
+
+
+def __getattr__(name: str):
+    if name == "__version__":
+        return version("ndx-metadyn")
+    if name in VERBS:
+        return getattr(import_module("metadyn.pipeline.steps"), name)
+    raise AttributeError(f"module 'metadyn' has no attribute {name!r}; its verbs are {', '.join(VERBS)}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -19,6 +19,9 @@ class _Section(BaseModel):
 class DataConfig(_Section):
     """Windows, units and bins. Times in seconds."""
 
+    preset: str | None = Field(
+        None, description="choices that suit a known dandiset, under those given here: perich-co, churchland-maze"
+    )
     bin_width: float = Field(0.02, gt=0, description="width of a time bin [s]")
     intervals: str | None = Field(
         None, description="interval table to take windows from; default: trials, else the whole recording"

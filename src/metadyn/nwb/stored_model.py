@@ -63,7 +63,7 @@ def _to_model_file(stored: LatentDynamicsModel, path: str | Path) -> ModelFile:
     stored.verify()
     stored.tensors()
     config = stored.settings()
-    sessions = tuple(_entry(values, path) for values in config.pop(SESSIONS, []))
+    sessions = tuple(_entry(values, path) for values in config.get(SESSIONS, []))
     return ModelFile(stored.architecture, config, stored.weights_bytes(), stored.digest, sessions)
 
 

@@ -71,19 +71,14 @@ def window_bounds(dataset: xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
 
 
 def lay_out(dataset: xr.Dataset) -> Stretch:
-    """The samples of an estimate whose windows are `in_order`; bins without an estimate (padding) are left out.
+    """The samples of an estimate whose windows are `in_order`; bins behind a window's end are left out, also forecasts of them.
 
     Raises
     ------
-    WindowError : forecasts run into the next window.
     WriteError : a value is not finite or an SD negative within a window.
     """
-    inside = np.isfinite(dataset.latent_mean.values).all(-1)
-    if dataset.attrs["estimate"] != "forecast":
-        inside = np.arange(dataset.sizes["time"]) < dataset.n_bins.values[:, None]
+    inside = dataset.time.values < dataset.n_bins.values[:, None] * float(dataset.attrs["bin_width"])  # times are bin centres
     times = (dataset.start_time.values[:, None] + dataset.time.values[None, :])[inside]
-    if (np.diff(times) <= 0).any():
-        raise WindowError("forecasts run into the next window", remedy="fewer --steps")
     count = inside.sum(1)
     values = {name: _samples(dataset, name, inside) for name in ("latent_mean", "latent_sd", "rate_mean", "rate_sd")}
     return Stretch(estimate=dataset.attrs["estimate"], times=times, first=np.cumsum(count) - count, count=count, **values)

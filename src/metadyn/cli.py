@@ -1,0 +1,218 @@
+"""The commands: one thin function per step; what is heavy is imported inside."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import click
+import typer
+from typer.core import TyperGroup
+
+from metadyn.config import load_config
+from metadyn.errors import ConfigError, MetadynError
+from metadyn.flags import config_flags
+
+INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+
+
+class Commands(TyperGroup):
+    """Turns our errors into a short panel (exit code 1, 2 for what was asked wrongly) and Ctrl-C into 130."""
+
+    def invoke(self, ctx: click.Context):
+        from metadyn import display
+
+        display.show_warnings_as_notes()
+        try:
+            return super().invoke(ctx)
+        except MetadynError as error:
+            display.show_error(error)
+            raise typer.Exit(2 if isinstance(error, ConfigError) else 1) from None
+        except KeyboardInterrupt as stop:
+            display.err().print(f"stopped. {stop or 'Nothing was left half written.'}", markup=False)
+            raise typer.Exit(INTERRUPTED) from None
+
+
+app = typer.Typer(
+    cls=Commands,
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    add_completion=False,
+    pretty_exceptions_show_locals=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Shared latent dynamics from many recordings: NWB units in, latents, embeddings and the model back into NWB.",
+)
+
+Files = Annotated[list[str], typer.Argument(help="NWB files, folders of them, or NAME=FILE", metavar="FILES...")]
+File = Annotated[str, typer.Argument(help="NWB file, or NAME=FILE", metavar="FILE")]
+Model = Annotated[Path, typer.Argument(help="model folder, or an NWB file that holds a model")]
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", "-c", help=r"TOML file with \[data], \[model], \[training], \[align]")
+]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda")]
+
+
+@contextmanager
+def kept_on_interrupt(what: str) -> Iterator[None]:
+    """Say on Ctrl-C what is kept."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(what) from None
+
+
+@app.command()
+def inspect(file: Annotated[Path, typer.Argument(help="NWB file")]) -> None:
+    """Show what a file holds for a model, what stands in the way, and what to run next.
+
+    Example: [bold]metadyn inspect session.nwb[/bold]
+    """
+    from metadyn.display import show_description
+    from metadyn.nwb.describe import describe
+
+    show_description(describe(file))
+
+
+@app.command()
+def simulate(
+    family: Annotated[str, typer.Argument(help="family of dynamical systems, e.g. limit-cycle")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="folder for the files")],
+    sessions: Annotated[int, typer.Option(min=1, help="how many sessions")] = 8,
+    trials: Annotated[int, typer.Option(min=1, help="trials in a session")] = 48,
+    bins: Annotated[int, typer.Option(min=2, help="bins of 20 ms in a trial")] = 150,
+    seed: Annotated[int, typer.Option(min=0, help="seed of every random number")] = 0,
+) -> None:
+    """Simulate sessions of spiking units whose latent dynamics are known, and write them as NWB files.
+
+    Example: [bold]metadyn simulate limit-cycle -o simulated --sessions 4[/bold]
+    """
+    from metadyn.display import out
+    from metadyn.pipeline import steps
+
+    for path in steps.simulate(family, output, n_sessions=sessions, n_trials=trials, n_bins=bins, seed=seed):
+        out().print(str(path), markup=False, highlight=False)
+
+
+@app.command()
+@config_flags("data", "model", "training")
+def fit(
+    files: Files,
+    output: Annotated[Path, typer.Option("--output", "-o", help="folder for the model")],
+    config: ConfigFile = None,
+    resume: Annotated[bool, typer.Option("--resume", help="go on with the run that the folder holds")] = False,
+    device: Device = "auto",
+    flags: dict | None = None,
+) -> None:
+    """Train one model on all files.
+
+    Example: [bold]metadyn fit day1.nwb day2.nwb -o model --bin-width 0.02[/bold]
+    """
+    from metadyn.display import out, training_progress
+    from metadyn.pipeline import steps
+
+    settings = load_config(config, **flags)
+    note = f"If a step was made, it is kept: the same command with --resume goes on in {output}."
+    with kept_on_interrupt(note), training_progress() as report:
+        trained = steps.fit(files, output, settings, resume=resume, device=device, report=report)
+    out().print(f"model of {len(trained.sessions)} sessions: {output}", markup=False, highlight=False)
+
+
+@app.command()
+@config_flags("data", "align")
+def align(
+    model: Model,
+    file: File,
+    output: Annotated[Path, typer.Option("--output", "-o", help="folder for the model that knows the new session too")],
+    config: ConfigFile = None,
+    trials: Annotated[int | None, typer.Option(min=1, help="use only that many windows, evenly spread")] = None,
+    device: Device = "auto",
+    flags: dict | None = None,
+) -> None:
+    """Teach a model a new recording from a few trials: a new read-in and readout, the dynamics stay.
+
+    Example: [bold]metadyn align model day3.nwb -o model3 --trials 8[/bold]
+    """
+    from metadyn.display import out, training_progress
+    from metadyn.pipeline import steps
+
+    settings = load_config(config, align=flags["align"])
+    with training_progress() as report:
+        aligned = steps.align(model, file, output, settings, data=given(flags), trials=trials, device=device, report=report)
+    out().print(f"model of {len(aligned.sessions)} sessions: {output}", markup=False, highlight=False)
+
+
+@app.command()
+@config_flags("data")
+def annotate(
+    model: Model,
+    files: Files,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="folder for annotated copies")] = None,
+    in_place: Annotated[bool, typer.Option("--in-place", help="replace each file whole by its annotated copy")] = False,
+    name: Annotated[str, typer.Option(help="name of the run in the file")] = "LatentDynamics",
+    embed_model: Annotated[bool, typer.Option("--embed-model/--no-model", help="store the model in each file")] = True,
+    context: Annotated[int | None, typer.Option(min=1, help="also store forecasts after this many bins")] = None,
+    steps: Annotated[int, typer.Option(min=1, help="bins to forecast")] = 20,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="replace files that exist in the folder")] = False,
+    device: Device = "auto",
+    flags: dict | None = None,
+) -> None:
+    """Write latents, rates, embeddings and the model into copies of the files (or into the files, --in-place).
+
+    Example: [bold]metadyn annotate model day1.nwb day2.nwb -o annotated[/bold]
+    """
+    from metadyn.display import out
+    from metadyn.pipeline.annotation import annotate
+
+    with kept_on_interrupt("Files named above are written; the others are as they were."):
+        annotate(
+            model,
+            files,
+            output,
+            in_place=in_place,
+            name=name,
+            embed_model=embed_model,
+            context=context,
+            steps=steps,
+            data=given(flags),
+            overwrite=overwrite,
+            device=device,
+            report=lambda path: out().print(str(path), markup=False, highlight=False),
+        )
+
+
+@app.command()
+@config_flags("data")
+def forecast(
+    model: Model,
+    file: File,
+    context: Annotated[int, typer.Option(min=1, help="bins that are seen")],
+    steps: Annotated[int, typer.Option(min=1, help="bins to forecast")] = 20,
+    samples: Annotated[int, typer.Option(min=0, help="sampled paths, for a forecast with an SD")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="seed of the samples")] = 0,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="NetCDF file (.nc); default: a table on the screen")
+    ] = None,
+    device: Device = "auto",
+    flags: dict | None = None,
+) -> None:
+    """Forecast latents and rates from the first bins of each window.
+
+    Example: [bold]metadyn forecast model day1.nwb --context 25 --steps 20 -o ahead.nc[/bold]
+    """
+    from metadyn.display import out, show_forecast
+    from metadyn.pipeline.steps import forecast
+
+    asked = {"context": context, "steps": steps, "samples": samples, "seed": seed}
+    ahead = forecast(model, file, data=given(flags), device=device, **asked)
+    if output is None:
+        show_forecast(ahead)
+    else:
+        ahead.to_netcdf(output, engine="scipy")
+        out().print(str(output), markup=False, highlight=False)
+
+
+def given(flags: dict) -> dict:
+    """The data options that were given; the others are the model's."""
+    return {key: value for key, value in flags["data"].items() if value is not None}

@@ -1,0 +1,93 @@
+"""Latents, rates, embeddings and the model into NWB files, one run a file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from metadyn.errors import ConfigError
+from metadyn.pipeline.inputs import Recording, check_distinct, recordings
+from metadyn.pipeline.models import counts_for, data_options, load_model, on_device
+
+
+def annotate(
+    model,
+    files,
+    output: str | Path | None = None,
+    *,
+    in_place: bool = False,
+    name: str = "LatentDynamics",
+    embed_model: bool = True,
+    context: int | None = None,
+    steps: int = 20,
+    data: dict | None = None,
+    overwrite: bool = False,
+    device: str = "auto",
+    report: Callable[[Path], None] = lambda _: None,
+) -> list[Path]:
+    """Write what the model infers of each recording into a copy below `output`, or, `in_place`, into the file itself.
+
+    Parameters
+    ----------
+    name : name of the run; a file may hold several, each of its own name.
+    embed_model : store the model in each file, so that it forecasts and aligns from there.
+    context : also store forecasts of the `steps` bins after the first `context` bins of each window.
+    data : options for other windows than those trained on, e.g. {"where": None}.
+    report : called with each path when it is written.
+
+    Returns
+    -------
+    The paths of the written files.
+
+    Raises
+    ------
+    ConfigError : neither or both of `output` and `in_place` are given.
+    WriteError, ModelFileError, DataError, WindowError : the file concerned is as it was; those before it are written.
+    """
+    from metadyn.nwb.write import check_target
+
+    trained = on_device(load_model(model), device)
+    given = recordings(files)
+    targets = [_target(each, output, in_place) for each in given]
+    check_distinct(given, [str(target) for target in targets])
+    for each, target in zip(given, targets, strict=True):
+        check_target(each.source, target, name=name, overwrite=overwrite)
+    settings = {"name": name, "overwrite": overwrite, "model": trained.file() if embed_model else None}
+    written = []
+    for each, target in zip(given, targets, strict=True):
+        written.append(_annotate_one(trained, each, target, data, context, steps, settings))
+        report(written[-1])
+    return written
+
+
+def _target(recording: Recording, output: str | Path | None, in_place: bool) -> Path:
+    """Where the result goes: the file itself, or one of its name below `output`, in its folder sub-… if it lies in one."""
+    if (output is None) != in_place:
+        problem = "say where the results go: to copies in a folder, or into the files themselves"
+        raise ConfigError(problem, found="both" if in_place else "neither", remedy="-o DIR, or --in-place")
+    if not isinstance(recording.source, Path):
+        raise ConfigError(
+            "only files can be annotated", found=type(recording.source).__name__, remedy="the path of the NWB file"
+        )
+    source = recording.source
+    if in_place:
+        return source
+    return Path(output) / (source.parent.name if source.resolve().parent.name.startswith("sub-") else "") / source.name
+
+
+def _annotate_one(
+    trained, recording: Recording, target: Path, data: dict | None, context: int | None, steps: int, settings: dict
+):
+    from metadyn.inference.forecast import forecast
+    from metadyn.inference.infer import infer
+    from metadyn.nwb.write import write_run
+
+    counts = counts_for(trained, recording, data)
+    ahead = None if context is None else forecast(trained, counts, context=context, steps=steps)
+    asked = {"data": data_options(trained, data).model_dump(mode="json"), "model": trained.config.model_dump(mode="json")}
+    if ahead is not None:
+        asked["forecast"] = {"context_bins": context, "steps": steps}
+    posterior = infer(trained, counts)
+    return write_run(
+        recording.source, target, posterior, forecast=ahead, parameters=asked, provenance=counts.source, **settings
+    )

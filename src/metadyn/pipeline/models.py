@@ -1,0 +1,90 @@
+"""Models as a person names them: a folder of checkpoints, an NWB file that holds one, or the model itself."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from metadyn.config import DataConfig, check_config
+from metadyn.errors import ConfigError, DataError, ModelFileError
+from metadyn.pipeline.inputs import Recording, read_counts
+from metadyn.records import TrialCounts
+
+OF_A_SESSION = {"units": None, "min_rate": 0.0}  # the model says which units: their rows are kept with it
+
+
+def load_model(model):
+    """The `TrainedModel` in a folder that `fit` or `align` wrote, or in an NWB file that `annotate` wrote.
+
+    A model is returned as it is.
+
+    Raises
+    ------
+    ModelFileError : there is none, or it is damaged, hostile or of an unknown architecture.
+    """
+    from metadyn.model.trained import TrainedModel
+
+    if isinstance(model, TrainedModel):
+        return model
+    path = Path(os.fspath(model))
+    if path.is_file():
+        from metadyn.nwb.stored_model import read_model
+
+        return TrainedModel.from_file(read_model(path))
+    if not path.is_dir():
+        raise ModelFileError("there is no such model", file=path, remedy="metadyn fit FILES… -o MODEL")
+    from metadyn.training import checkpoint
+
+    return checkpoint.load_model(path)
+
+
+def on_device(trained, device: str):
+    """The model with its weights on the device; raises DeviceError where there is none."""
+    from metadyn.training.devices import find_device
+
+    trained.module.to(find_device(device))
+    return trained
+
+
+def counts_for(model, recording: Recording, overrides: dict | None = None) -> TrialCounts:
+    """The counts of a session that the model knows, made as for its training, of the model's units in the model's order.
+
+    `overrides` are data options for other windows than those trained on, e.g. {"where": None}.
+
+    Raises
+    ------
+    ModelFileError : the model knows no such session.
+    DataError : the file lacks units of the model.
+    ConfigError : another bin width than the model's.
+    """
+    counts = read_counts(recording, data_options(model, overrides))
+    entry = model.sessions[model.index(counts.session)]
+    position = {row: place for place, row in enumerate(counts.unit_rows.tolist())}
+    missing = [row for row in entry.unit_rows if row not in position]
+    if missing:
+        raise DataError(
+            "the recording lacks units that the model was trained on",
+            file=recording,
+            item="units",
+            found=f"{counts.n_units} units; rows {missing[:5]} are missing",
+            remedy="the file that the model was trained on, or metadyn align for another one",
+        )
+    return counts.select(units=[position[row] for row in entry.unit_rows])
+
+
+def data_options(model, overrides: dict | None = None) -> DataConfig:
+    """How the model's training data were binned, with other windows where asked for."""
+    given = {key: value for key, value in (overrides or {}).items() if value is not None}
+    if given.get("bin_width", model.bin_width) != model.bin_width:
+        raise ConfigError(
+            "a model works at the bin width that it was trained at",
+            item="data.bin_width",
+            found=f"{given['bin_width']} s, trained at {model.bin_width} s",
+            remedy=f"--bin-width {model.bin_width}, or metadyn fit anew",
+        )
+    return check_config({"data": {**model.data, **given, **OF_A_SESSION, "bin_width": model.bin_width}}).data
+
+
+def stored_options(data: DataConfig) -> dict:
+    """The options as they are kept with a model: all of them, or with a preset those that were given beside it."""
+    return data.model_dump(mode="json", exclude_none=True, exclude_unset=data.preset is not None)

@@ -1,0 +1,172 @@
+"""The public verbs: read, call, save. One function per step; each takes files, folders, sessions or counts.
+
+A recording is a path, `NAME=FILE`, an open NWBFile, a `Session` or `TrialCounts`; a model is a folder that `fit` or `align`
+wrote, an NWB file that `annotate` wrote, or a `TrainedModel`. torch and pynwb are imported when a step needs them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+
+from metadyn.config import Config, load_config
+from metadyn.errors import ConfigError
+from metadyn.pipeline.annotation import annotate
+from metadyn.pipeline.inputs import check_distinct, read_counts, recordings
+from metadyn.pipeline.models import counts_for, load_model, on_device, stored_options
+from metadyn.records import Session, TrialCounts
+
+__all__ = [
+    "align",
+    "annotate",
+    "bin_spikes",
+    "fit",
+    "forecast",
+    "infer",
+    "load_config",
+    "load_model",
+    "read_session",
+    "save_model",
+    "score",
+    "simulate",
+]
+
+
+def read_session(source, *, key: str | None = None, behavior=()) -> Session:
+    """One recording; see `metadyn.nwb.read.read_session`."""
+    from metadyn.nwb.read import read_session
+
+    return read_session(source, key=key, behavior=behavior)
+
+
+def bin_spikes(session: Session, **options) -> TrialCounts:
+    """Counts in windows; options are the fields of `DataConfig`, see `metadyn.data.binning.bin_spikes`."""
+    from metadyn.data.binning import bin_spikes
+
+    return bin_spikes(session, **options)
+
+
+def simulate(family: str, output: str | Path, **options) -> list[Path]:
+    """Simulate sessions and write them below `output` as NWB files that lie as in a dandiset; returns their paths.
+
+    `options` are those of `metadyn.data.synthetic.simulate`: n_sessions, n_trials, n_bins, units, rate_range [Hz], seed, ...
+    """
+    from metadyn.data import synthetic
+    from metadyn.nwb.simulate import write_simulated
+
+    return [write_simulated(session, output) for session in synthetic.simulate(family, **options)]
+
+
+def fit(
+    files,
+    output: str | Path | None = None,
+    config: Config | None = None,
+    *,
+    resume: bool = False,
+    device: str = "auto",
+    report: Callable = lambda _: None,
+):
+    """Train one model on all recordings; returns the `TrainedModel`, kept in the folder `output` if given.
+
+    Raises
+    ------
+    DataError : a recording cannot be used, or two share one identifier. DeviceError : there is no such device.
+    ConfigError : `output` holds a model already and `resume` is not set.
+    """
+    from metadyn.training.devices import find_device
+    from metadyn.training.fit import fit
+
+    find_device(device)
+    config = config or Config()
+    folder = _model_folder(output, resume)
+    given = recordings(files)
+    sessions = [read_counts(each, config.data) for each in given]
+    check_distinct(given, [counts.session for counts in sessions])
+    options = {"data": stored_options(config.data), "folder": folder, "resume": resume, "device": device, "report": report}
+    return fit(sessions, config.model, config.training, **options)
+
+
+def align(
+    model,
+    file,
+    output: str | Path | None = None,
+    config: Config | None = None,
+    *,
+    data: dict | None = None,
+    trials: int | None = None,
+    device: str = "auto",
+    report: Callable = lambda _: None,
+):
+    """Give a new recording a read-in and a likelihood; returns a `TrainedModel` that knows it too, kept in `output` if given.
+
+    `data` are options for other windows or units than the model's; `trials` takes only that many windows, evenly spread.
+    """
+    from metadyn.training.align import align
+
+    trained = on_device(load_model(model), device)
+    folder = _model_folder(output, resume=False)
+    options = {**trained.data, **(data or {}), "bin_width": trained.bin_width}
+    counts = read_counts(_single(file), load_config(data=options).data)
+    if trials is not None:
+        counts = counts.select(trials=spread(counts.n_trials, trials))
+    aligned = align(trained, counts, (config or Config()).align, device=device, report=report)
+    if folder is not None:
+        save_model(aligned, folder)
+    return aligned
+
+
+def infer(model, file, *, data: dict | None = None, device: str = "auto") -> xr.Dataset:
+    """Smoothed latents, rates [Hz] and embeddings of a recording that the model knows; see `metadyn.inference.infer.infer`."""
+    from metadyn.inference.infer import infer
+
+    trained = on_device(load_model(model), device)
+    return infer(trained, counts_for(trained, _single(file), data))
+
+
+def forecast(
+    model, file, *, context: int, steps: int, samples: int = 0, seed: int = 0, data: dict | None = None, device: str = "auto"
+) -> xr.Dataset:
+    """The `steps` bins after the first `context` bins of each window, which alone are seen: latents and rates [Hz]."""
+    from metadyn.inference.forecast import forecast
+
+    trained = on_device(load_model(model), device)
+    counts = counts_for(trained, _single(file), data)
+    return forecast(trained, counts, context=context, steps=steps, samples=samples, seed=seed)
+
+
+def score(model, file, *, data: dict | None = None, device: str = "auto", **options):
+    """How well the model explains, forecasts and decodes a recording; see `metadyn.inference.scores.score`."""
+    from metadyn.inference.scores import score
+
+    trained = on_device(load_model(model), device)
+    return score(trained, counts_for(trained, _single(file), data), **options)
+
+
+def save_model(trained, folder: str | Path) -> Path:
+    """Keep a model in a folder that `load_model` reads; returns the folder."""
+    from metadyn.training import checkpoint
+
+    return checkpoint.save_model(trained, folder)
+
+
+def spread(n_trials: int, wanted: int) -> np.ndarray:
+    """`wanted` of `n_trials` trials, evenly spread over the session."""
+    return np.unique(np.linspace(0, n_trials - 1, min(wanted, n_trials)).round().astype(int))
+
+
+def _single(file):
+    return recordings([file])[0]
+
+
+def _model_folder(output: str | Path | None, resume: bool) -> Path | None:
+    """The folder for a model; one that holds a model already is not written over."""
+    if output is None:
+        return None
+    folder = Path(output)
+    if (folder / "best").exists() and not resume:
+        remedy = "another folder (-o), or --resume to go on with the run that it holds"
+        raise ConfigError("the folder holds a model already", file=folder, remedy=remedy)
+    return folder
