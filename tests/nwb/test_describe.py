@@ -77,6 +77,17 @@ def test_tables_events_rates_and_series_are_those_written(new_nwb, add_trials, s
     assert description.runs == ()
 
 
+def test_runs_of_metadyn_are_named_and_their_results_are_no_behaviour(save):
+    from ndx_metadyn.testing.mock import mock_LatentDynamics, mock_NWBFile
+
+    nwbfile = mock_NWBFile()
+    run = mock_LatentDynamics(nwbfile)
+    description = describe(save(nwbfile))
+    assert set(description.runs) == {run.name, run.model.name}
+    assert description.behavior == ()
+    assert [table.name for table in description.tables] == ["trials"]
+
+
 def test_a_file_without_units_is_described_with_its_problem(new_nwb, add_trials, save):
     description = describe(save(add_trials(new_nwb(spikes=None), [0.0])))
     assert description.n_units == 0
