@@ -116,6 +116,14 @@ def test_times_of_a_billion_seconds_cost_no_more_memory_than_others(make_session
     assert peak < 5e6
 
 
+def test_pieces_of_a_window_at_a_billion_seconds_lose_and_double_no_spike(make_session, make_trials):
+    spikes = 1e9 + np.arange(1, 1001) * 0.0099
+    session = make_session([spikes, spikes], make_trials([1e9], 10.0), observed=[[0, 2e9]])
+    counts = bin_spikes(session, bin_width=0.003, max_bins=7)
+    assert counts.n_trials > 400
+    assert counts.counts.sum(axis=(0, 1)).tolist() == [1000, 1000]
+
+
 def test_counts_take_the_smallest_type_that_holds_them(make_session):
     windows = windows_at([0.0], 2, 0.5)
     kinds = [count_spikes(make_session([np.full(many, 0.1), [0.6]]), windows).counts for many in (255, 256, 70_000)]

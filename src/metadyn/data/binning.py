@@ -154,10 +154,8 @@ def _listed(rates: np.ndarray, most: int = 8) -> str:
 def condition_labels(session: Session, windows: Windows, column: str) -> np.ndarray:
     """The column's value for each window (trial,), as strings. Raises SelectionError for an unknown column."""
     if windows.table is None:
-        found = "windows end to end over the recording have no row in a table"
-        raise SelectionError(
-            "no condition labels", item=column, found=found, remedy="--intervals TABLE, or leave --condition out"
-        )
+        found, remedy = "windows over the whole recording belong to no row", "--intervals TABLE, or leave --condition out"
+        raise SelectionError("no condition labels", file=session.source.uri, item=column, found=found, remedy=remedy)
     table = session.intervals[windows.table]
     if column not in table:
         raise no_such_column(table, column, f"condition labels of {windows.table}", session.source.uri)

@@ -56,8 +56,9 @@ def values_of(column: pd.Series, most: int = 8) -> str:
     counts = column.value_counts(dropna=False)
     if len(counts) > most and pd.api.types.is_numeric_dtype(column):
         return f"{column.min():g} to {column.max():g}, {column.isna().sum()} NaN"
-    listed = [f"{value!r} ({count})" for value, count in zip(counts.index[:most].tolist(), counts.iloc[:most], strict=True)]
-    return ", ".join(listed) + (", …" if len(counts) > most else "")
+    shown = most if len(counts) <= most else 3
+    listed = [f"{value!r} ({count})" for value, count in zip(counts.index[:shown].tolist(), counts.iloc[:shown], strict=True)]
+    return ", ".join(listed) + ("" if shown == most else f", … ({len(counts)} different)")
 
 
 def no_such_column(table: pd.DataFrame, name: str, what: str, file: str | None) -> SelectionError:

@@ -96,9 +96,8 @@ def usable_rows(session: Session, name: str, rows: np.ndarray, times: dict[str, 
     counts = ", ".join(f"{column} in {mask.sum()}" for column, mask in missing.items() if mask.any())
     if lost.all():
         raise _no_times(session, name, len(rows), missing, counts)
-    warnings.warn(
-        f"{session.source.uri}: {lost.sum()} of {len(rows)} rows of {name} lack a time ({counts}); left out", stacklevel=5
-    )
+    found = f"{lost.sum()} of {len(rows)} rows of {name} lack a time ({counts})"
+    warnings.warn(f"{session.source.uri or session.key}: {found}; left out", stacklevel=5)
     return rows[~lost]
 
 

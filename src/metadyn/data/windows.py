@@ -41,7 +41,8 @@ def make_windows(
     """
     bin_ticks = int(to_ticks(bin_width))
     if bin_ticks < 1:
-        raise WindowError("a bin cannot be that narrow", found=f"bin_width {bin_width} s", remedy="--bin-width 0.02")
+        found = f"bin_width {bin_width} s"
+        raise WindowError("a bin cannot be that narrow", file=session.source.uri, found=found, remedy="--bin-width 0.02")
     name = choose_table(session, intervals)
     if name is None:
         _refuse_row_options(session, align=align, start=start, where=where)
@@ -96,7 +97,7 @@ def from_start_to_stop(session: Session, name: str, rows: np.ndarray, bin_ticks:
         if not kept.any():
             remedy = "a smaller --bin-width, or --align start_time --n-bins 50"
             raise WindowError("every window is empty", file=session.source.uri, item=name, found=found, remedy=remedy)
-        warnings.warn(f"{session.source.uri}: {found}; left out", stacklevel=4)
+        warnings.warn(f"{session.source.uri or session.key}: {found}; left out", stacklevel=4)
     return Windows(to_seconds(start[kept]), n_bins[kept], float(to_seconds(bin_ticks)), name, rows[kept])
 
 
@@ -135,7 +136,7 @@ def recorded_stretches(session: Session) -> np.ndarray:
     gaps = np.flatnonzero(np.diff(times) > SILENCE)
     if len(gaps):
         found = f"{len(gaps)} stretches of over {SILENCE:g} s in which no unit fires, and no obs_intervals"
-        warnings.warn(f"{session.source.uri}: {found}; taken as not recorded", stacklevel=4)
+        warnings.warn(f"{session.source.uri or session.key}: {found}; taken as not recorded", stacklevel=4)
     return np.column_stack([times[np.r_[0, gaps + 1]], times[np.r_[gaps, len(times) - 1]]])
 
 
@@ -170,7 +171,7 @@ def drop_unobserved(session: Session, windows: Windows) -> Windows:
         found = f"windows from {start:g} to {stop:g} s, a recording from {extent[0]:g} to {extent[1]:g} s"
         problem = "every window lies where nothing was recorded"
         raise WindowError(problem, file=session.source.uri, item=windows.table, found=found, remedy=remedy)
-    warnings.warn(f"{session.source.uri}: {found}; left out", stacklevel=3)
+    warnings.warn(f"{session.source.uri or session.key}: {found}; left out", stacklevel=3)
     return windows.select(kept)
 
 

@@ -35,11 +35,12 @@ def read_session(source: str | PathLike | NWBFile, *, key: str | None = None, be
     """
     asked = (behavior,) if isinstance(behavior, str) else tuple(behavior)
     with open_nwb(source) as nwbfile:
-        file = nwbfile.container_source if isinstance(source, NWBFile) else str(source)
+        uri = nwbfile.container_source if isinstance(source, NWBFile) else str(source)
+        file = uri or nwbfile.identifier  # a file in memory is known by its identifier
         spike_times, spike_index = read_spikes(nwbfile, file)
         return Session(
             key=key or nwbfile.identifier,
-            source=_source(nwbfile, file),
+            source=_source(nwbfile, uri),
             spike_times=spike_times,
             spike_index=spike_index,
             units=scalar_frame(nwbfile.units),
@@ -50,11 +51,11 @@ def read_session(source: str | PathLike | NWBFile, *, key: str | None = None, be
         )
 
 
-def _source(nwbfile: NWBFile, file: str | None) -> Source:
-    return Source(uri=file, identifier=nwbfile.identifier, object_id=nwbfile.object_id, units_object_id=nwbfile.units.object_id)
+def _source(nwbfile: NWBFile, uri: str | None) -> Source:
+    return Source(uri=uri, identifier=nwbfile.identifier, object_id=nwbfile.object_id, units_object_id=nwbfile.units.object_id)
 
 
-def read_spikes(nwbfile: NWBFile, file: str | None):
+def read_spikes(nwbfile: NWBFile, file: str):
     """Spike times (spike,) [s] of all units end to end, finite and ascending within a unit, and their index (unit + 1,)."""
     units = nwbfile.units
     if units is None or len(units) == 0:
@@ -105,7 +106,7 @@ def _check_range(times, file) -> None:
         raise DataError("the spike times cannot be used", file=file, item="/units/spike_times", found=found, remedy=remedy)
 
 
-def read_observed(units: DynamicTable, file: str | None):
+def read_observed(units: DynamicTable, file: str):
     """The union over units of `obs_intervals` (interval, 2) [s], disjoint and ascending; None when the file has none."""
     column = columns_of(units).get("obs_intervals")
     if column is None:
