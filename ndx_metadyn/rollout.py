@@ -140,7 +140,7 @@ def _check_config(config: dict) -> tuple[dict, tuple[dict, ...], float]:
         sizes = [model[name] for name in ("latent_dim", "embedding_dim", "rank", "hyper_hidden")] + list(model["hidden"])
         sizes += [session["n_units"] for session in sessions]
         words = (model["conditioning"], model["likelihood"], *(session["key"] for session in sessions))
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise WeightsError(
             "the model config lacks a setting, or it is of the wrong kind", found=f"{type(error).__name__}: {error}"
         ) from None
@@ -149,7 +149,7 @@ def _check_config(config: dict) -> tuple[dict, tuple[dict, ...], float]:
     if (
         not sessions
         or len(model["hidden"]) != 2
-        or not bin_width > 0
+        or not 0 < bin_width < np.inf
         or not all(type(size) is int and size > 0 for size in sizes)
     ):
         raise WeightsError(

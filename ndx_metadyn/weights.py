@@ -152,11 +152,15 @@ def _are_counts(values) -> bool:
 
 def parse_tensors(data: bytes, max_bytes: int = MAX_BYTES) -> dict[str, np.ndarray]:
     """Name -> array (own memory, stored dtype) of safetensors bytes; raises WeightsError before allocating anything."""
+    from safetensors import SafetensorError
     from safetensors.numpy import load
 
     check_size(len(data), max_bytes)
     read_header(data)
-    return load(data)
+    try:
+        return load(data)
+    except SafetensorError as error:
+        raise WeightsError("the weights are no safetensors file", found=error) from None
 
 
 def parse_config(text: str) -> dict:
@@ -182,17 +186,17 @@ def _json_object(text, what: str) -> dict:
     return value
 
 
-def _refuse_code(value, path: str = "config") -> None:
+def _refuse_code(config: dict) -> None:
     """A key that frameworks take for an instruction to import something has no place in a file's config."""
-    if isinstance(value, dict):
-        for key, item in value.items():
+    waiting = [config]
+    while waiting:
+        value = waiting.pop()
+        for key in value if isinstance(value, dict) else ():
             if key.startswith("_") or key in CODE_KEYS:
                 raise WeightsError(
                     "the model config names code to import; nothing was imported",
-                    found=f"{path}.{key} = {item!r}"[:200],
+                    found=f"{key} = {value[key]!r}"[:200],
                     expected="plain settings, with the architecture named by the attribute 'architecture'",
                 )
-            _refuse_code(item, f"{path}.{key}")
-    elif isinstance(value, list):
-        for item in value:
-            _refuse_code(item, f"{path}[]")
+        inner = value.values() if isinstance(value, dict) else value
+        waiting += [item for item in inner if isinstance(item, dict | list)]

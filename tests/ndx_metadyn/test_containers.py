@@ -46,6 +46,13 @@ def test_estimate_is_one_of_four_words(kind):
         kind(name="x", data=DATA, estimate="guess", **TIMES)
 
 
+@pytest.mark.parametrize("kind", SERIES)
+@pytest.mark.parametrize("times", [np.arange(3.0), LatentSeries(name="t", data=np.zeros((5, 1)), timestamps=np.arange(5.0))])
+def test_times_of_another_length_are_refused(kind, times):
+    with pytest.raises(ValueError, match=r"does not match length of timestamps|one time a row of data"):
+        kind(name="x", data=DATA, timestamps=times)
+
+
 def test_zero_sd_and_wrapped_data_are_accepted():
     series = LatentSeries(name="x", data=H5DataIO(DATA, compression="gzip"), data_sd=H5DataIO(np.zeros((4, 3))), **TIMES)
     assert series.unit == "a.u."

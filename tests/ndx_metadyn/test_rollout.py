@@ -136,6 +136,8 @@ def altered(change, conditioning="low_rank"):
         (lambda s, t: s["sessions"][0].update(n_units=99), r"'likelihood.weight' does not fit"),
         (lambda s, t: s.update(format=2), "unknown format"),
         (lambda s, t: s.update(bin_width="wide"), "wrong kind"),
+        (lambda s, t: s.update(bin_width=10**400), "wrong kind"),
+        (lambda s, t: s["model"].update(conditioning=["low_rank"]), "unknown conditioning"),
     ],
 )
 def test_config_and_tensors_that_disagree_are_refused(change, message):

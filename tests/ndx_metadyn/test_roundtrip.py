@@ -5,8 +5,10 @@ import subprocess
 import sys
 
 import numpy as np
-from pynwb import validate
+from pynwb import NWBHDF5IO, validate
+from pynwb.testing.mock.file import mock_NWBFile as bare_NWBFile
 
+from ndx_metadyn import LatentDynamics
 from ndx_metadyn.testing import mock
 
 BLOCKED = """
@@ -105,7 +107,7 @@ def test_file_reads_in_a_process_without_this_package(mock_file, tmp_path):
     )
     found = json.loads(in_fresh_process(code, mock_file, cwd=tmp_path))
     latents, table = mock.mock_LatentSeries(), mock.mock_DynamicalEmbeddingsTable()
-    assert found["module"] != "ndx_metadyn.containers"
+    assert not found["module"].startswith("ndx_metadyn")
     np.testing.assert_array_equal(np.float32(found["latents"]), latents.data)
     np.testing.assert_array_equal(np.float32(found["sd"]), latents.data_sd)
     np.testing.assert_array_equal(np.float32(found["embedding"]), table["embedding_mean"].data)
@@ -128,3 +130,26 @@ def test_pynapple_shows_latents_rates_and_embeddings_of_each_run_without_this_pa
     }
     expected = {f"{run}/{name}": shown for run in ("LatentDynamics", "LatentDynamicsPooled") for name, shown in one.items()}
     assert json.loads(in_fresh_process(code, mock_file, cwd=tmp_path)) == expected
+
+
+def test_run_given_whole_to_a_file_without_units_or_trials_comes_back(tmp_path):
+    path, nwbfile, latents = tmp_path / "bare.nwb", bare_NWBFile(), mock.mock_LatentSeries()
+    rates = mock.mock_FiringRateSeries(timestamps=latents)
+    run = LatentDynamics(
+        description="d",
+        bin_width=0.05,
+        latent_series=[latents],
+        firing_rate_series=rates,
+        embeddings=mock.mock_DynamicalEmbeddingsTable([latents, rates]),
+    )
+    nwbfile.create_processing_module("ecephys", "m").add(run)
+    with NWBHDF5IO(str(path), "w") as io:
+        io.write(nwbfile)
+    assert validate(path=str(path)) == []
+    with NWBHDF5IO(str(path), "r") as io:
+        stored = io.read().processing["ecephys"]["LatentDynamics"]
+        assert (stored.units, stored.model, stored.input_key, stored.parameters) == (None, None, None, None)
+        rates = stored.firing_rate_series["FiringRateSeries"]
+        assert rates.timestamps == stored.latent_series["LatentSeries"].timestamps
+        assert rates.to_xarray().unit.values.tolist() == list(range(mock.N_UNITS))
+        assert stored.to_xarray()["LatentSeries"].trial.values.tolist() == np.repeat(range(4), 10).tolist()

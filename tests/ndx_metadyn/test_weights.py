@@ -104,6 +104,7 @@ HOSTILE = {
     "dtype that is no number": packed({"a": entry([1], [0, 4], "object")}, bytes(4)),
     "dtype that numpy lacks": packed({"a": entry([2], [0, 4], "BF16")}, bytes(4)),
     "dtype that is no word": packed({"a": entry([1], [0, 4], [])}, bytes(4)),
+    "metadata that is no object": packed({"__metadata__": 1, "a": entry([1], [0, 4])}, bytes(4)),
     "entry that is no object": packed({"a": 1}),
     "pickle": b"\x80\x04\x95\x0f\x00\x00\x00\x00\x00\x00\x00\x8c\x08builtins",
 }
@@ -148,6 +149,19 @@ def test_config_that_names_code_is_refused_wherever_it_stands(key, place):
 def test_config_that_is_no_bounded_object_is_refused(text):
     with pytest.raises(WeightsError):
         weights.parse_config(text)
+
+
+def test_config_nested_as_deep_as_json_goes_is_still_searched():
+    depth = 500
+    text = '{"a":' * depth + '{"_target_": "os.system"}' + "}" * depth
+    with pytest.raises(WeightsError, match="names code to import"):
+        weights.parse_config(text)
+
+
+@pytest.mark.parametrize("values", [np.zeros((1, 10**6), np.uint8), np.zeros(10, np.float64)])
+def test_weights_that_are_no_row_of_bytes_are_refused(values):
+    with pytest.raises(WeightsError, match="no row of bytes"):
+        LatentDynamicsModel(description="d", weights=values).weights_bytes()
 
 
 def test_a_model_without_weights_says_where_they_may_be():
