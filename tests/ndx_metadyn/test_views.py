@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from pynwb.base import TimeSeriesReference
 
 from ndx_metadyn import DynamicalEmbeddingsTable, LatentSeries
 from ndx_metadyn.testing import mock
@@ -40,6 +41,15 @@ def test_bins_of_no_window_are_labelled_minus_one():
     assert set(window_of_bin(table, latents)) == {-1}
     other = mock.mock_LatentSeries("Other")
     assert set(window_of_bin(mock.mock_DynamicalEmbeddingsTable([latents]), other)) == {-1}
+
+
+def test_only_the_bins_referred_to_are_labelled():
+    latents, table = mock.mock_LatentSeries(), DynamicalEmbeddingsTable(description="d")
+    for start, stop, first, count in [(0.1, 0.2, 2, 2), (1.0, 1.5, 10, 10)]:
+        reference = TimeSeriesReference(first, count, latents)
+        table.add_row(start_time=start, stop_time=stop, embedding_mean=np.zeros(2), timeseries=[reference])
+    expected = [-1, -1, 0, 0, *[-1] * 6, *[1] * 10, *[-1] * 20]
+    assert window_of_bin(table, latents).tolist() == expected
 
 
 def test_views_from_memory_equal_views_from_the_file(runs):

@@ -104,7 +104,6 @@ HOSTILE = {
     "dtype that is no number": packed({"a": entry([1], [0, 4], "object")}, bytes(4)),
     "dtype that numpy lacks": packed({"a": entry([2], [0, 4], "BF16")}, bytes(4)),
     "dtype that is no word": packed({"a": entry([1], [0, 4], [])}, bytes(4)),
-    "metadata that is no object": packed({"__metadata__": 1, "a": entry([1], [0, 4])}, bytes(4)),
     "entry that is no object": packed({"a": 1}),
     "pickle": b"\x80\x04\x95\x0f\x00\x00\x00\x00\x00\x00\x00\x8c\x08builtins",
 }
@@ -112,6 +111,8 @@ HOSTILE = {
 
 @pytest.mark.parametrize("data", HOSTILE.values(), ids=HOSTILE.keys())
 def test_hostile_bytes_are_refused_without_allocating_what_they_claim(data):
+    with pytest.raises(WeightsError):
+        weights.read_header(data)  # our own checks, before the library's
     tracemalloc.start()
     with pytest.raises(WeightsError):
         model_of(data, digest=weights.digest_of(data)).tensors()
@@ -120,6 +121,18 @@ def test_hostile_bytes_are_refused_without_allocating_what_they_claim(data):
     assert peak < 5_000_000
     with pytest.raises(WeightsError):
         LatentDynamicsModel.from_safetensors(data, {}, "d", "MetaSSM")
+
+
+def test_header_longer_than_the_limit_is_not_parsed(monkeypatch):
+    assert weights.read_header(GOOD).keys() == TENSORS.keys()
+    monkeypatch.setattr(weights, "MAX_HEADER_BYTES", int.from_bytes(GOOD[:8], "little") - 1)
+    with pytest.raises(WeightsError, match="oversized header"):
+        weights.read_header(GOOD)
+
+
+def test_what_only_the_library_refuses_is_refused_in_our_words():
+    with pytest.raises(WeightsError, match="no safetensors file"):
+        weights.parse_tensors(packed({"__metadata__": 1, "a": entry([1], [0, 4])}, bytes(4)))
 
 
 def test_empty_and_scalar_tensors_are_no_lies():
