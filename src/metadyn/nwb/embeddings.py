@@ -31,7 +31,7 @@ def embeddings_table(nwbfile: NWBFile, posterior: xr.Dataset, estimates: list[St
             columns.append(VectorData(name=name, description=f"{words} of the dynamical embedding.", data=values))
     table = interval_table(nwbfile, posterior.attrs.get("table"))
     if table is not None and (posterior.row.values >= 0).all():
-        columns.append(region(table, "trial", posterior.row.values, f"Row of `{table.name}` that the window was taken from."))
+        columns.append(_trial_column(table, posterior.row.values))
     return DynamicalEmbeddingsTable(
         description=f"Windows that the model was run on, in order of time; {SCOPE_WORDS[scope]}.",
         scope=scope,
@@ -56,6 +56,18 @@ def _references(estimates: list[Stretch], series: list[list]):
     ends = np.cumsum(sum((stretch.count > 0) * len(many) for stretch, many in zip(estimates, series, strict=True)))
     column = TimeSeriesReferenceVectorData(data=rows)
     return column, VectorIndex(name="timeseries_index", data=ends, target=column)
+
+
+def _trial_column(table: DynamicTable, rows: np.ndarray) -> VectorData:
+    """The rows of the intervals table as a region; as plain numbers where nwbinspector 0.7.2 would fail on the region.
+
+    Its check_col_not_nan takes a region's first row for a number when all columns of the table it refers to are floats.
+    """
+    description = f"Row of `{table.name}` that the window was taken from."
+    trial = region(table, "trial", rows, description)
+    if np.issubdtype(np.array(trial[0]).dtype, np.floating):
+        return VectorData(name="trial_row", description=description, data=np.asarray(rows, dtype=np.int64))
+    return trial
 
 
 def interval_table(nwbfile: NWBFile, name: str | None) -> DynamicTable | None:

@@ -23,6 +23,7 @@ from metadyn.data.synthetic import SimulatedSession
 from metadyn.nwb.provenance import SOFTWARE, software_version
 
 NO_DATE = datetime(2000, 1, 1, tzinfo=UTC)  # a simulation has no date; a fixed one keeps the files alike
+RESOLUTION = 1e-6  # spike times are rounded to microseconds, far finer than a bin
 SYNTHETIC = "http://purl.obolibrary.org/obo/NCBITaxon_32630"  # NCBI taxonomy: synthetic construct
 
 
@@ -87,13 +88,15 @@ def _add_trials(nwbfile, session: SimulatedSession, start: np.ndarray, stop: np.
     for name, value in session.parameters.items():
         values = np.full(len(start), value, dtype=np.float64)
         columns.append(VectorData(name=name, description=f"True parameter of the simulated dynamics: {name}.", data=values))
+    names = np.full(len(start), session.family, dtype=object)
+    columns.append(VectorData(name="family", description="Family of dynamical systems that was simulated.", data=names))
     nwbfile.trials = TimeIntervals(name="trials", description="Simulated trials.", columns=columns)
 
 
 def _add_units(nwbfile, session: SimulatedSession, observed: np.ndarray) -> None:
     """The Units table column by column: spikes of all units end to end, and for each unit the trials as observed intervals."""
     n_units = _n_units(session)
-    spikes = VectorData(name="spike_times", description="Spike times, in seconds.", data=np.asarray(session.spike_times))
+    spikes = VectorData(name="spike_times", description="Spike times, in seconds.", data=np.round(session.spike_times, 6))
     seen = VectorData(
         name="obs_intervals", description="Intervals in which spikes were simulated.", data=np.tile(observed, (n_units, 1))
     )
@@ -101,6 +104,7 @@ def _add_units(nwbfile, session: SimulatedSession, observed: np.ndarray) -> None
     nwbfile.units = Units(
         name="units",
         description="Simulated units.",
+        resolution=RESOLUTION,
         columns=[
             spikes,
             VectorIndex(name="spike_times_index", data=np.asarray(session.spike_index[1:]), target=spikes),

@@ -99,9 +99,9 @@ def _plain(entry: SessionEntry) -> dict:
 
 
 def _assets(model: ModelFile):
-    """One row a session whose file is known; None where none is."""
+    """One row a session whose file is known; None for fewer than two, a table of one row being against NWB's best practice."""
     known = [entry for entry in model.sessions if entry.source.uri]
-    if not known:
+    if len(known) < 2:
         return None
     table = TrainingAssetsTable(description="Files whose sessions the model knows.")
     for entry in known:

@@ -36,7 +36,7 @@ class Stretch:
         if len(steps) < 2 or np.ptp(np.round(steps, INSPECTOR_DECIMALS)) > 0:
             return None
         rate = len(steps) / (self.times[-1] - self.times[0])
-        return round(rate) if abs(rate - round(rate)) < 1e-6 * rate else rate
+        return float(round(rate)) if abs(rate - round(rate)) < 1e-6 * rate else float(rate)
 
 
 def in_order(dataset: xr.Dataset) -> xr.Dataset:

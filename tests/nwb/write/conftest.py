@@ -1,7 +1,16 @@
-"""Made-up results of inference, so that tests of writing need no training."""
+"""A small NWB file and made-up results of inference, so that tests of writing need no training."""
+
+import hashlib
+from types import SimpleNamespace
 
 import numpy as np
+import pytest
+import safetensors.numpy
 import xarray as xr
+
+from metadyn.data.synthetic import simulate
+from metadyn.nwb.simulate import write_simulated
+from metadyn.records import ModelFile, SessionEntry, Source
 
 
 def posterior(start, n_bins, unit_rows, *, bin_width=0.02, rows=None, table="trials", latents=2, embeddings=1, seed=0):
@@ -41,3 +50,39 @@ def forecast_of(smoothed: xr.Dataset, context: int, steps: int) -> xr.Dataset:
     """A Dataset as `forecast` returns it: the bins after the context, here with the posterior's values."""
     ahead = smoothed.isel(time=slice(context, context + steps)).drop_vars(["embedding_mean", "embedding_sd"])
     return ahead.assign_attrs(estimate="forecast", context_bins=context)
+
+
+def model_file(seed: int = 0, keys=("one", "two")) -> ModelFile:
+    """Bytes and settings of a model nobody can run, which writing need not know."""
+    weights = safetensors.numpy.save({"a": np.full(10, seed, dtype=np.float32)})
+    entries = tuple(SessionEntry(key, 3, (0, 1, 2), Source(uri=f"{key}.nwb", identifier=f"id of {key}")) for key in keys)
+    known = [
+        {"key": key, "n_units": 3, "unit_rows": [0, 1, 2], "source": {"uri": f"{key}.nwb", "identifier": f"id of {key}"}}
+        for key in keys
+    ]
+    digest = "sha256:" + hashlib.sha256(weights).hexdigest()
+    return ModelFile("MetaSSM", {"bin_width": 0.02, "sessions": known}, weights, digest, entries)
+
+
+@pytest.fixture(scope="session")
+def made():
+    """Makers of results: posterior, forecast_of, model_file."""
+    return SimpleNamespace(posterior=posterior, forecast_of=forecast_of, model_file=model_file)
+
+
+@pytest.fixture(scope="session")
+def simulated():
+    """A session of 5 trials of 30 bins, 4 units."""
+    return simulate("limit-cycle", n_sessions=1, units=(4, 4), n_trials=5, n_bins=30)[0]
+
+
+@pytest.fixture
+def source(tmp_path, simulated):
+    """The simulated session as an NWB file."""
+    return write_simulated(simulated, tmp_path / "raw")
+
+
+@pytest.fixture
+def result(simulated, made):
+    """A posterior for the whole trials of `source`."""
+    return made.posterior(simulated.trial_start, [30] * 5, range(4))
