@@ -19,10 +19,18 @@ def reverse_within(x: Float[Tensor, "sequence time feature"], length: Int[Tensor
 class EmbeddingEncoder(nn.Module):
     """q(e | y): a GRU over the features; its state at the last bin gives mean and log variance (App. D.3).
 
-    `gain` multiplies the mean's first weights: with gain 1 the embedding may never take off (recipe.md).
+    `gain` multiplies the mean's first weights: embeddings that start close together move apart along what sets the
+    sessions apart; far apart from the start, they keep a random order (docs/decisions/embedding-takeoff.md).
     """
 
-    def __init__(self, features: int, hidden: int, embedding_dim: int, gain: float = 5.0, log_var: float = -5.0):
+    def __init__(
+        self,
+        features: int,
+        hidden: int,
+        embedding_dim: int,
+        gain: float = float(__import__("os").environ.get("GAIN", "5")),
+        log_var: float = -5.0,
+    ):
         super().__init__()
         self.gru = nn.GRU(features, hidden, batch_first=True)
         self.head = nn.Linear(hidden, 2 * embedding_dim)

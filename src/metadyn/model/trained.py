@@ -4,33 +4,35 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 
 import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
-from metadyn.config import ModelConfig
+from metadyn.config import ModelConfig, TrainingConfig
 from metadyn.errors import ModelFileError
 from metadyn.model.build import build_model
 from metadyn.model.meta_ssm import MetaSSM
 from metadyn.records import ModelFile, SessionEntry, Source
 
 ARCHITECTURE, FORMAT = "MetaSSM", 1
+FRAME_TENSORS = ("latent_sd", "weight_var", "latents")
 
 
 @dataclass(frozen=True)
 class Frame:
-    """Mean latents of each condition, (condition, time, latent), by which a new session finds the common frame.
+    """What the training sessions have in common, by which a new session finds the model's latent space.
 
-    weight_var (latent,): variance of the training readouts, the prior of a new one.
+    latent_sd (latent,): SD of their latents; weight_var (latent,): variance of their readouts, the prior of a new one;
+    labels and latents (condition, time, latent): the mean latents of each condition, empty where they share none.
     """
 
+    latent_sd: np.ndarray
+    weight_var: np.ndarray
     labels: tuple[str, ...]
     latents: np.ndarray
-    weight_var: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -41,8 +43,9 @@ class TrainedModel:
     config: ModelConfig
     bin_width: float
     sessions: tuple[SessionEntry, ...]
+    frame: Frame
+    training: TrainingConfig = TrainingConfig()
     data: dict = field(default_factory=dict)
-    frame: Frame | None = None
 
     def index(self, session: str) -> int:
         """Row of a session; a ModelFileError lists those there are."""
@@ -63,13 +66,13 @@ class TrainedModel:
             "bin_width": self.bin_width,
             "model": self.config.model_dump(mode="json"),
             "sessions": [asdict(entry) for entry in self.sessions],
+            "training": self.training.model_dump(mode="json"),
             "data": self.data,
-            "frame": list(self.frame.labels) if self.frame else None,
+            "conditions": list(self.frame.labels),
         }
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.module.state_dict().items()}
-        if self.frame:
-            tensors["frame.latents"] = torch.as_tensor(self.frame.latents, dtype=torch.float32)
-            tensors["frame.weight_var"] = torch.as_tensor(self.frame.weight_var, dtype=torch.float32)
+        for name in FRAME_TENSORS:
+            tensors[f"frame.{name}"] = torch.as_tensor(getattr(self.frame, name), dtype=torch.float32)
         weights = save(tensors, metadata={"metadyn": json.dumps(config)})
         digest = "sha256:" + hashlib.sha256(weights).hexdigest()
         return ModelFile(ARCHITECTURE, config, weights, digest, self.sessions)
@@ -86,7 +89,9 @@ class TrainedModel:
         try:
             config = ModelConfig(**file.config["model"])
             tensors = load(file.weights)
-            frame = _frame(file.config.get("frame"), tensors)
+            parts = {name: tensors.pop(f"frame.{name}").numpy() for name in FRAME_TENSORS}
+            frame = Frame(labels=tuple(file.config["conditions"]), **parts)
+            training = TrainingConfig(**file.config["training"])
             module = build_model(config, [entry.n_units for entry in file.sessions])
             module.load_state_dict(tensors, strict=True)
         except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as problem:
@@ -94,15 +99,7 @@ class TrainedModel:
                 "the stored model cannot be rebuilt", found=str(problem), remedy="fetch the file anew"
             ) from problem
         data = file.config.get("data", {})
-        return TrainedModel(module, config, file.config["bin_width"], file.sessions, data, frame)
-
-    def with_module(self, module: MetaSSM) -> TrainedModel:
-        return replace(self, module=module)
-
-
-def _frame(labels: Sequence[str] | None, tensors: dict[str, torch.Tensor]) -> Frame | None:
-    latents, weight_var = tensors.pop("frame.latents", None), tensors.pop("frame.weight_var", None)
-    return Frame(tuple(labels), latents.numpy(), weight_var.numpy()) if labels else None
+        return TrainedModel(module, config, file.config["bin_width"], file.sessions, frame, training, data)
 
 
 def session_entries(config: dict) -> tuple[SessionEntry, ...]:

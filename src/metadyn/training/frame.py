@@ -80,12 +80,20 @@ def common_frame_starts(sessions: list[TrialCounts], dim: int, sd_bins: float) -
     return [regress_on(frame, labels, counts, variance, sd_bins) for counts in sessions]
 
 
-def mean_latents(sessions: list[TrialCounts], latents: list[np.ndarray], weights: list[np.ndarray]) -> Frame | None:
-    """The frame that a trained model hands on: each condition's mean latent (trial, time, latent); None without shared labels."""
-    if any(counts.condition is None for counts in sessions) or not shared_labels(sessions):
-        return None
-    labels, n_bins = shared_labels(sessions), shared_bins(sessions)
+def mean_latents(sessions: list[TrialCounts], latents: list[np.ndarray]) -> tuple[list[str], np.ndarray]:
+    """Labels that all sessions share, and each one's mean latent (condition, time, latent); none without shared labels."""
+    labels = shared_labels(sessions) if all(counts.condition is not None for counts in sessions) else []
+    n_bins = shared_bins(sessions)
+    if not labels:
+        return [], np.zeros((0, n_bins, latents[0].shape[-1]))
     members = [np.asarray(labels)[:, None] == counts.condition[None] for counts in sessions]
     total = sum(np.einsum("cn,ntl->ctl", member, z[:, :n_bins]) for member, z in zip(members, latents, strict=True))
-    count = sum(member.sum(1) for member in members)
-    return Frame(tuple(labels), total / count[:, None, None], np.concatenate(weights).var(0) + 1e-4)
+    return labels, total / sum(member.sum(1) for member in members)[:, None, None]
+
+
+def learn_frame(sessions: list[TrialCounts], latents: list[np.ndarray], weights: list[np.ndarray]) -> Frame:
+    """What a model's training sessions have in common: from their latents (trial, time, latent), NaN in padding, and
+    readouts (unit, latent)."""
+    labels, mean = mean_latents(sessions, latents)
+    every = np.concatenate([z.reshape(-1, z.shape[-1]) for z in latents])
+    return Frame(np.nanstd(every, 0), np.concatenate(weights).var(0) + 1e-4, tuple(labels), mean)

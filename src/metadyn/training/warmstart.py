@@ -38,6 +38,10 @@ class Start:
             latents=self.latents @ rotation.T,
         )
 
+    def scaled(self, factor: float) -> Start:
+        """The same start in latents factor * z."""
+        return replace(self, weight=self.weight / factor, projection=self.projection * factor, latents=self.latents * factor)
+
 
 def smoothed(counts: TrialCounts, sd_bins: float) -> np.ndarray:
     """Counts smoothed along time, (trial, time, unit); unobserved bins do not weigh in and come out zero."""

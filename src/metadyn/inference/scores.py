@@ -1,0 +1,156 @@
+"""How good a model is on trials of a session, beside two baselines: the unit's mean rate, and its last value (model.md).
+
+Every measure is of bins or entries that the encoders did not see; score trials that did not train the model.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import log
+
+import numpy as np
+import xarray as xr
+from scipy.ndimage import gaussian_filter1d
+
+from metadyn.errors import WindowError
+from metadyn.inference.decoding import decoding_r2
+from metadyn.inference.forecast import forecast, mean_rates
+from metadyn.inference.infer import check_counts, latents_given, pooled, trial_embeddings
+from metadyn.model.trained import TrainedModel
+from metadyn.records import TrialCounts
+
+METHODS = ["model", "mean_rate", "last_value"]
+HIDDEN, LAST_BINS, LAGS, FLOOR = 0.2, 5, 8, 1e-4  # entries hidden; bins of a last value; past bins decoded from; least count
+
+
+def bits_per_spike(counts: np.ndarray, expected: np.ndarray, mean: np.ndarray, where: np.ndarray) -> float:
+    """Poisson log-likelihood above the mean rate, over log 2 and the spikes, of the entries `where`; all in counts per bin."""
+    expected, mean = np.maximum(expected, FLOOR), np.maximum(np.broadcast_to(mean, counts.shape), FLOOR)
+    gain = counts * (np.log(expected) - np.log(mean)) - (expected - mean)
+    return float(gain[where].sum() / log(2) / max(counts[where].sum(), 1))
+
+
+def hidden_rates(trained: TrainedModel, counts: TrialCounts, hidden: np.ndarray) -> np.ndarray:
+    """Expected counts per bin (trial, time, unit) when the entries `hidden` are kept from the encoders."""
+    visible = ~hidden / max(1 - hidden.mean(), 1e-6)
+    row = check_counts(trained, counts)
+    shown = counts_shown(counts, hidden, trained.module.readin.mean[row, : counts.n_units].numpy(force=True))
+    embedding = pooled(trained, trial_embeddings(trained, shown))
+    q = latents_given(trained, counts, embedding, visible=visible)
+    return mean_rates(trained, row, q.mean[0], counts.n_units) * trained.bin_width
+
+
+def counts_shown(counts: TrialCounts, hidden: np.ndarray, mean: np.ndarray) -> TrialCounts:
+    """The counts with hidden entries replaced by the unit's mean: for the embedding, which sees whole trials."""
+    return replace(counts, counts=np.where(hidden, mean, counts.counts).astype(np.float32))
+
+
+def last_values(counts: np.ndarray, first: int) -> np.ndarray:
+    """Mean count of the LAST_BINS bins before `first`: (trial, unit)."""
+    return counts[:, max(0, first - LAST_BINS) : first].mean(1)
+
+
+def previous_bins(counts: np.ndarray, hidden: np.ndarray) -> np.ndarray:
+    """Mean of the visible counts in the LAST_BINS bins before each: (trial, time, unit)."""
+    shown = np.pad(np.where(hidden, 0.0, counts), ((0, 0), (LAST_BINS, 0), (0, 0)))
+    number = np.pad((~hidden).astype(float), ((0, 0), (LAST_BINS, 0), (0, 0)))
+
+    def before(values: np.ndarray) -> np.ndarray:
+        total = np.cumsum(np.pad(values, ((0, 0), (1, 0), (0, 0))), 1)
+        return total[:, LAST_BINS:-1] - total[:, : -LAST_BINS - 1]
+
+    return before(shown) / np.maximum(before(number), 1)
+
+
+def r2_of(counts: np.ndarray, expected: np.ndarray, where: np.ndarray) -> float:
+    """1 − Σ(y − ŷ)² / Σ(y − ȳ)², ȳ each trial's mean activity over the entries `where`."""
+    weight = np.broadcast_to(where, counts.shape).astype(float)
+    mean = (counts * weight).sum(1, keepdims=True) / np.maximum(weight.sum(1, keepdims=True), 1)
+    return float(1 - ((counts - expected) ** 2 * weight).sum() / ((counts - mean) ** 2 * weight).sum())
+
+
+def forecast_scores(trained: TrainedModel, counts: TrialCounts, mean: np.ndarray, context: int, steps: int) -> dict:
+    """k-step r² at each k and cumulative to k, and bits per spike of the forecast bins."""
+    expected = forecast(trained, counts, context=context, steps=steps)["rate_mean"].values * trained.bin_width
+    ahead = counts.counts[:, context : context + steps].astype(np.float64)
+    known = counts.observed[:, context : context + steps, None]
+    activity = (counts.counts * counts.observed[..., None]).sum(1) / np.maximum(counts.observed.sum(1)[:, None], 1)
+    predictions = {
+        "model": expected,
+        "mean_rate": np.broadcast_to(mean, ahead.shape),
+        "last_value": np.broadcast_to(last_values(counts.counts, context)[:, None], ahead.shape),
+    }
+
+    def error(prediction: np.ndarray) -> np.ndarray:
+        return ((ahead - prediction) ** 2 * known).sum((0, 2))
+
+    total = error(activity[:, None])
+    where = np.broadcast_to(known, ahead.shape)
+    return {
+        "forecast_r2": (("method", "step"), [1 - error(predictions[m]) / total for m in METHODS]),
+        "forecast_r2_cumulative": (
+            ("method", "step"),
+            [1 - error(predictions[m]).cumsum() / total.cumsum() for m in METHODS],
+        ),
+        "forecast_bits_per_spike": ("method", [bits_per_spike(ahead, predictions[m], mean, where) for m in METHODS]),
+    }
+
+
+def reconstruction_scores(trained: TrainedModel, counts: TrialCounts, mean: np.ndarray, seed: int) -> dict:
+    """r² and bits per spike of a random fifth of the entries, hidden from the encoders."""
+    hidden = np.random.default_rng(seed).random(counts.counts.shape) < HIDDEN
+    observed = counts.counts.astype(np.float64)
+    where = hidden & counts.observed[..., None]
+    predictions = {
+        "model": hidden_rates(trained, counts, hidden),
+        "mean_rate": np.broadcast_to(mean, observed.shape),
+        "last_value": previous_bins(observed, hidden),
+    }
+    return {
+        "reconstruction_r2": ("method", [r2_of(observed, predictions[m], where) for m in METHODS]),
+        "bits_per_spike": ("method", [bits_per_spike(observed, predictions[m], mean, where) for m in METHODS]),
+    }
+
+
+def behavior_scores(trained: TrainedModel, counts: TrialCounts) -> dict:
+    """Cross-validated r² of behaviour decoded from latents, from nothing, and from smoothed counts."""
+    embedding = pooled(trained, trial_embeddings(trained, counts))
+    latents = latents_given(trained, counts, embedding).mean[0].numpy(force=True)
+    smooth = gaussian_filter1d(counts.counts.astype(np.float64), 0.05 / counts.bin_width, axis=1)
+    known = counts.observed[..., None]
+    return {
+        "behavior_r2": (
+            "method",
+            [
+                decoding_r2(np.where(known, latents, np.nan), counts.behavior, LAGS),
+                0.0,
+                decoding_r2(np.where(known, smooth, np.nan), counts.behavior, 1),
+            ],
+        )
+    }
+
+
+def score(
+    trained: TrainedModel, counts: TrialCounts, *, context: int | None = None, steps: int | None = None, seed: int = 0
+) -> xr.Dataset:
+    """Reconstruction, forecasts, bits per spike and, where there is behaviour, decoding; dims (method, step).
+
+    `context` defaults to the first third of the shortest window [bins], `steps` to 20 or what is left of it.
+    """
+    row = check_counts(trained, counts)
+    shortest = int(counts.windows.n_bins.min())
+    context = max(1, shortest // 3) if context is None else context
+    steps = min(20, shortest - context) if steps is None else steps
+    if steps < 1 or context + steps > shortest:
+        raise WindowError(
+            "context and forecast are longer than a window",
+            item=counts.session,
+            found=f"{context} + {steps} bins, window {shortest}",
+            remedy=f"--context {max(1, shortest // 3)} --steps {max(1, shortest // 2)}",
+        )
+    mean = trained.module.readin.mean[row, : counts.n_units].numpy(force=True).astype(np.float64)
+    variables = reconstruction_scores(trained, counts, mean, seed) | forecast_scores(trained, counts, mean, context, steps)
+    if counts.behavior is not None:
+        variables |= behavior_scores(trained, counts)
+    coords = {"method": METHODS, "step": ("step", (np.arange(steps) + 1) * counts.bin_width, {"units": "s"})}
+    return xr.Dataset(variables, coords, {"session": counts.session, "context_bins": context})

@@ -1,0 +1,221 @@
+"""Align a new session to a trained model: its own read-in, likelihood and process noise; all else stays as it is (App. D.1).
+
+First analytically: a readout in the model's frame, and the read-in of a training session behind it. Then, where
+validation trials say that it helps, some steps on the ELBO.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from metadyn.config import AlignConfig, TrainingConfig
+from metadyn.errors import DataError, ModelFileError
+from metadyn.model.build import build_model
+from metadyn.model.meta_ssm import MetaSSM
+from metadyn.model.trained import TrainedModel
+from metadyn.records import SessionEntry, TrialCounts
+from metadyn.training.batch import Resident
+from metadyn.training.devices import find_device
+from metadyn.training.fit import crop_range, make_objective, split_sessions, tail_length
+from metadyn.training.frame import regress_on
+from metadyn.training.loop import Progress, StepReport, Task, run
+from metadyn.training.optim import make_optimiser
+from metadyn.training.schedules import cosine
+from metadyn.training.validation import validate
+from metadyn.training.warmstart import Start, canonical_rotation, session_starts
+
+SESSION_SPECIFIC = ("readin.", "likelihood.", "log_q")
+PHASES = 16  # rotations tried within the planes that latents turn in
+FEWEST_TO_VALIDATE = 4  # trials: below, none can be spared to choose the number of steps
+
+
+def is_specific(name: str) -> bool:
+    return name.startswith(SESSION_SPECIFIC)
+
+
+def solo(trained: TrainedModel, n_units: int) -> MetaSSM:
+    """A model of one new session round the shared parts, which are frozen."""
+    module = build_model(trained.config, [n_units], seed=trained.training.seed)
+    shared = {name: value for name, value in trained.module.state_dict().items() if not is_specific(name)}
+    module.load_state_dict(shared, strict=False)
+    with torch.no_grad():
+        module.log_q.copy_(trained.module.log_q.mean(0, keepdim=True))
+    for name, parameter in module.named_parameters():
+        parameter.requires_grad_(is_specific(name))
+    return module.to(trained.module.log_q.device)
+
+
+def turned_to_model(trained: TrainedModel, counts: TrialCounts) -> Start:
+    """A start from the session's own moments, scaled like the model's latents, turning the way they turn."""
+    config = trained.config
+    start = session_starts([counts], config.likelihood, config.latent_dim, trained.training.smoothing_bins)[0]
+    if config.latent_dim > 1:
+        start = start.turned(canonical_rotation(start.latents, counts.observed))
+    return start.scaled(float(trained.frame.latent_sd.mean() / max(start.latents[counts.observed].std(0).mean(), 1e-6)))
+
+
+def framed(trained: TrainedModel, counts: TrialCounts) -> bool:
+    """Whether the session's condition labels tell where its trials lie in the model's latent space."""
+    return counts.condition is not None and bool(set(counts.condition) & set(trained.frame.labels))
+
+
+def analytic_start(trained: TrainedModel, counts: TrialCounts) -> Start:
+    if not framed(trained, counts):
+        return turned_to_model(trained, counts)
+    frame, sd_bins = trained.frame, trained.training.smoothing_bins
+    return regress_on(frame.latents, list(frame.labels), counts, frame.weight_var, sd_bins)
+
+
+def plane_rotation(dim: int, phases: np.ndarray) -> np.ndarray:
+    """Rotations by `phases` within the planes (0, 1), (2, 3), …"""
+    rotation = np.eye(dim)
+    for i, phase in enumerate(phases):
+        cos, sin = np.cos(phase), np.sin(phase)
+        rotation[2 * i : 2 * i + 2, 2 * i : 2 * i + 2] = [[cos, -sin], [sin, cos]]
+    return rotation
+
+
+def transplant(module: MetaSSM, start: Start, trained: TrainedModel, row: int) -> None:
+    """The start's readout, and the read-in of training session `row` behind it.
+
+    The new counts give latents, these the counts that session `row` would have had, and these its features:
+    all linear up to the rectifiers, so the three become one first layer.
+    """
+    old, new = trained.module, module.readin
+    n_old = trained.sessions[row].n_units
+    with torch.no_grad():
+        new.mean[0], new.sd[0] = _tensor(start.mean, new.mean), _tensor(start.sd, new.mean)
+        to_latent = _tensor(start.projection * start.sd, new.mean)
+        weight = old.likelihood.weight[row, :n_old]
+        if trained.config.likelihood == "poisson":
+            weight = weight * old.readin.mean[row, :n_old, None]
+        to_counts = weight / old.readin.sd[row, :n_old, None]
+        new.weight_in[0] = to_latent.T @ to_counts.T @ old.readin.weight_in[row, :n_old]
+        new.bias_in[0], new.weight_out[0], new.bias_out[0] = (
+            old.readin.bias_in[row],
+            old.readin.weight_out[row],
+            old.readin.bias_out[row],
+        )
+        module.likelihood.weight[0], module.likelihood.bias[0] = _tensor(start.weight, new.mean), _tensor(start.bias, new.mean)
+        if trained.config.likelihood == "gaussian":
+            module.likelihood.log_var[0] = _tensor(start.log_var, new.mean)
+
+
+def _tensor(values: np.ndarray, like: Tensor) -> Tensor:
+    return torch.as_tensor(values, dtype=like.dtype, device=like.device)
+
+
+def find_start(trained: TrainedModel, module: MetaSSM, counts: TrialCounts, score: Callable[[], float]) -> None:
+    """Install the start that scores best among training sessions' read-ins and, without a frame, rotations."""
+    start = analytic_start(trained, counts)
+
+    def tried(rotation: np.ndarray, row: int) -> float:
+        transplant(module, start.turned(rotation), trained, row)
+        return score()
+
+    dim = trained.config.latent_dim
+    best_row = max(range(len(trained.sessions)), key=lambda row: tried(np.eye(dim), row))
+    phases = np.random.default_rng(0).uniform(0, 2 * np.pi, (PHASES, dim // 2)) * (not framed(trained, counts))
+    rotations = [np.eye(dim), *[plane_rotation(dim, phase) for phase in phases if phase.any()]]
+    tried(max(rotations, key=lambda rotation: tried(rotation, best_row)), best_row)
+
+
+def train_on(
+    trained: TrainedModel,
+    counts: TrialCounts,
+    held_out: TrialCounts,
+    training: TrainingConfig,
+    report: Callable[[StepReport], None],
+) -> tuple[MetaSSM, Progress]:
+    """Start and ELBO steps on some trials; keeps the weights that score best on `held_out`, those of the start included."""
+    module = solo(trained, counts.n_units)
+    crops = crop_range(training, [counts])
+    tail, device = tail_length(training, crops[0]), module.log_q.device
+    unseen = Resident.of([held_out], device)
+
+    def scores() -> dict[str, float]:
+        return validate(module, unseen, training, crops[1], tail, trained.config.pooling)
+
+    find_start(trained, module, counts, lambda: sum(scores().values()))
+    parameters = {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
+    task = Task(
+        module=module,
+        parameters=parameters,
+        optimiser=make_optimiser(parameters, training.learning_rate, training.weight_decay),
+        objective=make_objective(module, Resident.of([counts], device), trained.config, training, crops),
+        validate=scores,
+        learning_rate=lambda step: training.learning_rate * cosine(step, training.steps),
+        stage=lambda step: "elbo",
+        steps=training.steps,
+        clip=training.clip,
+        every=training.validate_every,
+        seed=training.seed,
+    )
+    progress = Progress(best_score=sum(scores().values()))
+    run(task, progress, report=report, save=lambda _: None)
+    return module, progress
+
+
+def chosen_steps(trained: TrainedModel, counts: TrialCounts, training: TrainingConfig, report) -> int:
+    """How many ELBO steps to take, from validation trials among those given."""
+    if counts.n_trials < FEWEST_TO_VALIDATE:
+        return 0 if framed(trained, counts) else training.steps
+    train, held_out = split_sessions([counts], 0.25, training.seed)
+    _, progress = train_on(trained, train[0], held_out[0], training, report)
+    return progress.best_step
+
+
+def extended(trained: TrainedModel, module: MetaSSM, counts: TrialCounts) -> TrainedModel:
+    """The trained model with one more session."""
+    entry = SessionEntry(counts.session, counts.n_units, tuple(int(unit) for unit in counts.unit_rows), counts.source)
+    sessions = (*trained.sessions, entry)
+    merged = build_model(trained.config, [each.n_units for each in sessions])
+    old, new = trained.module.state_dict(), module.state_dict()
+    state = {
+        name: stacked(old[name], new[name], value, 1.0 if name == "readin.sd" else 0.0) if is_specific(name) else old[name]
+        for name, value in merged.state_dict().items()
+    }
+    merged.load_state_dict(state)
+    return replace(trained, module=merged.to(trained.module.log_q.device), sessions=sessions)
+
+
+def stacked(old: Tensor, new: Tensor, like: Tensor, padding: float) -> Tensor:
+    """Old rows and the new one, padded to the shape of `like`."""
+    out = torch.full_like(like, padding, device=old.device)
+    out[tuple(slice(size) for size in old.shape)] = old
+    out[(slice(len(old), None), *[slice(size) for size in new.shape[1:]])] = new
+    return out
+
+
+def align(
+    trained: TrainedModel,
+    counts: TrialCounts,
+    config: AlignConfig,
+    *,
+    device: str = "auto",
+    report: Callable[[StepReport], None] = lambda _: None,
+) -> TrainedModel:
+    """The model with one more session, fitted to its few trials; nothing that the sessions share is changed.
+
+    Without `config.steps`, a quarter of the trials chooses the number of ELBO steps, and all are then used.
+    Raises ModelFileError when the model knows a session of that name, DataError for other bins.
+    """
+    if counts.session in [entry.key for entry in trained.sessions]:
+        raise ModelFileError(
+            f"the model already knows a session {counts.session!r}",
+            remedy="another name for the file: metadyn align MODEL NAME=FILE",
+        )
+    if abs(counts.bin_width - trained.bin_width) > 1e-9:
+        raise DataError("the model was made for other bins", found=f"{counts.bin_width} s, not {trained.bin_width} s")
+    trained = replace(trained, module=trained.module.to(find_device(device)))
+    update = {"distil_steps": 0, "kl_ramp": 0, "learning_rate": config.learning_rate, "seed": config.seed, "validate_every": 25}
+    training = trained.training.model_copy(update=update | {"steps": config.max_steps})
+    steps = chosen_steps(trained, counts, training, report) if config.steps is None else config.steps
+    final = training.model_copy(update={"steps": steps, "validate_every": max(steps, 1)})
+    module, _ = train_on(trained, counts, counts, final, report)
+    return extended(trained, module, counts)
