@@ -37,14 +37,14 @@ class Frame:
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """`module` holds one row of session-specific weights per entry of `sessions`; `data` the options its bins were made with."""
+    """`module` holds one row of session-specific weights per entry of `sessions`; `data` the options its bins came of."""
 
     module: MetaSSM
     config: ModelConfig
     bin_width: float
     sessions: tuple[SessionEntry, ...]
     frame: Frame
-    training: TrainingConfig = TrainingConfig()
+    training: TrainingConfig = field(default_factory=TrainingConfig)
     data: dict = field(default_factory=dict)
 
     def index(self, session: str) -> int:

@@ -132,7 +132,7 @@ def run(
                 if recoveries > MAX_RECOVERIES:
                     raise TrainingError(
                         "the loss is not finite, also after smaller steps",
-                        found=f"step {progress.step}, step size × {progress.step_size:g}",
+                        found=f"step {progress.step}, step size * {progress.step_size:g}",
                         remedy="lower training.learning_rate, or look for units or bins of absurd counts",
                     )
                 restore(task, *good)
@@ -144,7 +144,7 @@ def run(
                         task.stage(progress.step),
                         message=(
                             f"the loss was not finite at step {progress.step}: back to step {good_step}, "
-                            f"step size × {progress.step_size:g}"
+                            f"step size * {progress.step_size:g}"
                         ),
                     )
                 )

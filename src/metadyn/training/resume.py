@@ -32,7 +32,7 @@ def checkpointer(task: Task, trained: TrainedModel, folder: Path, settings: dict
 
     def save(progress: Progress) -> None:
         name = f"step-{progress.step:06d}"
-        weights, state = snapshot(task)
+        _, state = snapshot(task)
         tensors = {f"optimiser/{key}": value for key, value in state.items()}
         tensors |= {f"best/{key}": value for key, value in progress.best.items()}
         tensors["step"], tensors["seed"] = torch.tensor(progress.step), torch.tensor(task.seed)
