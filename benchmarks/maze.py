@@ -1,0 +1,174 @@
+"""Macaque maze reaching (maze.nwb), 20 ms bins: decoding and held-out spikes of a single session, and few-shot alignment.
+
+    python -m benchmarks.maze single     velocity r², bits per spike, three splits, beside two plain decoders
+    python -m benchmarks.maze pseudo     three pseudo-sessions: fit on two, align the third from 8, 16, 32 trials
+
+Data: METADYN_DATA (default ../shared/data). Results: benchmarks/results/maze-*.json. Settings were chosen on validation
+trials (benchmarks/results/maze-tuning.json); test trials are read once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+import numpy as np
+from scipy.ndimage import gaussian_filter1d
+
+from benchmarks.record import mean_sem, save_result
+from metadyn import bin_spikes, read_session
+from metadyn.config import AlignConfig, ModelConfig, TrainingConfig
+from metadyn.data.splits import split_trials
+from metadyn.inference.decoding import fit_decoder, r2, with_past
+from metadyn.inference.infer import infer
+from metadyn.inference.scores import bits_per_spike, hidden_rates
+from metadyn.records import TrialCounts
+from metadyn.training.align import align
+from metadyn.training.fit import fit
+
+DATA = Path(os.environ.get("METADYN_DATA", Path(__file__).parents[2] / "shared" / "data"))
+LAGS, HIDDEN, COMPONENTS = 8, 0.2, 20
+SHOTS, TEST_TRIALS = (8, 16, 32), 23
+MODEL = ModelConfig(latent_dim=20, hidden=(64, 64), readin_hidden=48, readin_dim=20)
+TRAINING = TrainingConfig(
+    distil_steps=100,
+    steps=800,
+    trials_per_session=32,
+    coordinated_dropout=0.7,
+    kl_weight=0.1,
+    kl_ramp=100,
+    process_noise=0.1,
+    posterior_log_var=-3.0,
+    smoothing_bins=2.5,
+    tail_bins=0,
+    masking=0.0,
+)
+
+
+def load() -> TrialCounts:
+    session = read_session(DATA / "maze.nwb", behavior="hand_velocity")
+    return bin_spikes(session, behavior="hand_velocity", condition="condition")
+
+
+def latents(trained, counts: TrialCounts) -> np.ndarray:
+    return infer(trained, counts)["latent_mean"].values
+
+
+def velocity_r2(train: list[tuple[np.ndarray, np.ndarray]], features: np.ndarray, velocity: np.ndarray, lags: int = LAGS) -> float:
+    """r² on test trials of a decoder fitted to (features, velocity) of training trials."""
+    x = np.concatenate([with_past(each, lags) for each, _ in train])
+    decoder = fit_decoder(x, np.concatenate([each for _, each in train]))
+    return r2(velocity, decoder(with_past(features, lags)))
+
+
+def smoothed_spikes(counts: TrialCounts) -> np.ndarray:
+    """Counts smoothed by 50 ms."""
+    return gaussian_filter1d(counts.counts.astype(float), 0.05 / counts.bin_width, axis=1)
+
+
+def whole_trials(train: TrialCounts, test: TrialCounts, components: int) -> tuple[np.ndarray, np.ndarray]:
+    """The principal components of whole smoothed trials, the same for each bin of a trial, times the bin: one map per bin."""
+    flat = [smoothed_spikes(counts).reshape(counts.n_trials, -1) for counts in (train, test)]
+    mean = flat[0].mean(0)
+    axes = np.linalg.svd(flat[0] - mean, full_matrices=False)[2][:components]
+    return (flat[0] - mean) @ axes.T, (flat[1] - mean) @ axes.T
+
+
+def whole_trial_r2(train: TrialCounts, test: TrialCounts, components: int) -> float:
+    """Velocity of all bins of a trial from the principal components of its smoothed spikes."""
+    scores, test_scores = whole_trials(train, test, components)
+    velocity = np.nan_to_num(train.behavior).reshape(train.n_trials, 1, -1)
+    decoder = fit_decoder(scores[:, None], velocity)
+    return r2(test.behavior, decoder(test_scores[:, None]).reshape(test.behavior.shape))
+
+
+def best_whole_trial_r2(train: TrialCounts, test: TrialCounts) -> float:
+    """The number of components is chosen on a quarter of the training trials."""
+    chooser = np.arange(train.n_trials) % 4 == 0
+    options = [k for k in (2, 4, 8, 12, 20) if k < 0.75 * train.n_trials]
+    best = max(options, key=lambda k: whole_trial_r2(train.select(~chooser), train.select(chooser), k))
+    return whole_trial_r2(train, test, best)
+
+
+def hidden_bits(trained, train: TrialCounts, test: TrialCounts, hidden: np.ndarray) -> float:
+    """Bits per spike of hidden entries (trial, time, unit), above each unit's mean rate on the training trials."""
+    mean = train.counts[train.observed].mean(0)
+    return bits_per_spike(test.counts.astype(float), hidden_rates(trained, test, hidden), mean, hidden & test.observed[..., None])
+
+
+def hidden_entries(counts: TrialCounts, seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).random(counts.counts.shape) < HIDDEN
+
+
+def hidden_units(counts: TrialCounts, seed: int) -> np.ndarray:
+    """A quarter of the units in every bin."""
+    chosen = np.random.default_rng(seed).permutation(counts.n_units) < counts.n_units // 4
+    return np.broadcast_to(chosen, counts.counts.shape)
+
+
+def single(seed: int, training: TrainingConfig = TRAINING) -> dict[str, float]:
+    """One split: 75 % of the trials train (and validate), 25 % test."""
+    counts = load()
+    train_rows, _, test_rows = split_trials(counts.n_trials, (0.75, 0.0, 0.25), seed)
+    train, test = counts.select(train_rows), counts.select(test_rows)
+    trained = fit([train], MODEL.model_copy(update={"conditioning": "shared"}), training.model_copy(update={"seed": seed}))
+    spikes = [(smoothed_spikes(train), train.behavior)], smoothed_spikes(test), test.behavior
+    return {
+        "velocity_r2": velocity_r2([(latents(trained, train), train.behavior)], latents(trained, test), test.behavior),
+        "velocity_r2_smoothed_spikes_one_lag": velocity_r2(*spikes, lags=1),
+        "velocity_r2_smoothed_spikes": velocity_r2(*spikes),
+        "velocity_r2_whole_trial": whole_trial_r2(train, test, COMPONENTS),
+        "bits_held_out_entries": hidden_bits(trained, train, test, hidden_entries(test, seed)),
+        "bits_held_out_units": hidden_bits(trained, train, test, hidden_units(test, seed)),
+    }
+
+
+def pseudo_sessions(seed: int) -> list[TrialCounts]:
+    """Three sessions of disjoint units and disjoint trials."""
+    counts, rng = load(), np.random.default_rng(seed)
+    units, trials = rng.permutation(counts.n_units), rng.permutation(counts.n_trials)
+    return [
+        counts.select(np.sort(trials[i::3]), np.sort(units[i::3]), session=f"pseudo-{i}") for i in range(3)
+    ]
+
+
+def pseudo(rotation: int, seed: int = 0) -> dict[str, dict[str, float]]:
+    """Two sessions train, the third is aligned; beside it a model of the third alone, on the same trials."""
+    sessions = pseudo_sessions(seed)
+    new = sessions.pop(rotation)
+    order = np.random.default_rng(seed).permutation(new.n_trials)
+    test = new.select(order[-TEST_TRIALS:])
+    training = TRAINING.model_copy(update={"seed": seed})
+    trained = fit(sessions, MODEL, training)
+    decoder_data = [(latents(trained, each), each.behavior) for each in sessions]
+    return {str(n): one_shot(trained, decoder_data, new.select(order[:n]), test, training) for n in SHOTS}
+
+
+def one_shot(trained, decoder_data, few: TrialCounts, test: TrialCounts, training: TrainingConfig) -> dict[str, float]:
+    aligned = align(trained, few, AlignConfig(seed=training.seed))
+    alone = fit([few], MODEL.model_copy(update={"conditioning": "shared"}), training)
+    units = hidden_units(test, training.seed)
+    return {
+        "aligned_velocity_r2": velocity_r2(decoder_data, latents(aligned, test), test.behavior),
+        "aligned_velocity_r2_own_labels": velocity_r2([(latents(aligned, few), few.behavior)], latents(aligned, test), test.behavior),
+        "single_velocity_r2": velocity_r2([(latents(alone, few), few.behavior)], latents(alone, test), test.behavior),
+        "smoothed_spikes_velocity_r2": velocity_r2([(smoothed_spikes(few), few.behavior)], smoothed_spikes(test), test.behavior, 1),
+        "whole_trial_velocity_r2": best_whole_trial_r2(few, test),
+        "aligned_bits_held_out_units": hidden_bits(aligned, few, test, units),
+        "single_bits_held_out_units": hidden_bits(alone, few, test, units),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("experiment", choices=("single", "pseudo"))
+    parser.add_argument("--seeds", type=int, default=3)
+    options = parser.parse_args()
+    run = single if options.experiment == "single" else pseudo
+    runs = [run(seed) for seed in range(options.seeds)]
+    save_result(f"maze-{options.experiment}", {"mean_sem": mean_sem(runs), "runs": runs}, seeds=list(range(options.seeds)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,41 @@
+"""How a benchmark keeps what it measured: the figures with seed, commit and machine kind, as JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import torch
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def commit() -> str:
+    """The commit that was measured, marked when the tree had changes."""
+    out = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, cwd=RESULTS)
+    return out.stdout.strip() or "unknown"
+
+
+def machine() -> str:
+    return f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}, {torch.get_num_threads()} threads"
+
+
+def mean_sem(runs: list) -> dict | list:
+    """[mean, standard error] over runs of nested dictionaries of numbers."""
+    if isinstance(runs[0], dict):
+        return {key: mean_sem([run[key] for run in runs]) for key in runs[0]}
+    values = np.asarray(runs, float)
+    return [round(float(values.mean()), 4), round(float(values.std(ddof=1) / len(values) ** 0.5), 4) if len(values) > 1 else None]
+
+
+def save_result(name: str, figures: dict, **about) -> None:
+    """Write the figures to results/NAME.json and print them as one line of JSON."""
+    RESULTS.mkdir(exist_ok=True)
+    record = {"date": date.today().isoformat(), "commit": commit(), "machine": machine(), **about, **figures}
+    (RESULTS / f"{name}.json").write_text(json.dumps(record, indent=1, default=float) + "\n")
+    print(json.dumps(figures, default=float))
