@@ -3,8 +3,13 @@
 The verbs are imported when first asked for, so that reading a file needs no torch.
 """
 
+import os
 from importlib import import_module
 from importlib.metadata import version
+
+# torch's threads spin while they wait for each other; on a machine that others use too, a GRU step then takes 100 times
+# as long (measured: 3.8 s against 0.03 s). Read once, when torch is loaded; who sets it themselves is heard.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 VERBS = (
     *("read_session", "bin_spikes", "simulate", "fit", "align", "infer", "forecast", "score", "annotate"),
