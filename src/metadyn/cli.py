@@ -213,6 +213,62 @@ def forecast(
         out().print(str(output), markup=False, highlight=False)
 
 
+@app.command()
+@config_flags("data")
+def score(
+    model: Model,
+    files: Files,
+    context: Annotated[
+        int | None, typer.Option(min=1, help="bins seen before a forecast; default: a third of a window")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="bins to forecast; default: 20, or what is left")] = None,
+    held_out: Annotated[bool, typer.Option("--held-out", help="only the windows that training held out")] = False,
+    device: Device = "auto",
+    flags: dict | None = None,
+) -> None:
+    """Score reconstruction, forecasts and decoding of behaviour beside mean-rate and last-value baselines.
+
+    Example: [bold]metadyn score model day1.nwb --held-out --behavior cursor_vel[/bold]
+    """
+    from metadyn.display import show_score
+    from metadyn.pipeline import steps as verbs
+    from metadyn.pipeline.inputs import recordings
+
+    for recording in recordings(files):
+        asked = {"context": context, "steps": steps, "held_out": held_out, "data": given(flags), "device": device}
+        show_score(verbs.score(model, recording, **asked))
+
+
+@app.command()
+def demo(
+    output: Annotated[Path, typer.Option("--output", "-o", help="folder for files, models and the figure")] = Path("demo"),
+    seed: Annotated[int, typer.Option(min=0, help="seed of the simulation and the training")] = 0,
+    device: Device = "auto",
+) -> None:
+    """Simulate eight sessions, train on them, align a ninth, annotate all nine and compare with shared dynamics.
+
+    Example: [bold]metadyn demo -o demo[/bold]
+    """
+    from metadyn.display import err, show_demo, training_progress
+    from metadyn.pipeline.demo import demo
+
+    def say(what: str) -> None:
+        err().print(what, markup=False, highlight=False)
+
+    with kept_on_interrupt(f"Finished models and files are in {output}."), training_progress() as report:
+        found = demo(output, seed=seed, device=device, report=report, say=say)
+    show_demo(found, drawn(found, output / "demo.png"))
+
+
+def drawn(found, path: Path) -> Path | None:
+    """The demo's figure, where matplotlib is installed."""
+    try:
+        from metadyn.pipeline.demo_figure import draw
+    except ModuleNotFoundError:
+        return None
+    return draw(found, path)
+
+
 def given(flags: dict) -> dict:
     """The data options that were given; the others are the model's."""
     return {key: value for key, value in flags["data"].items() if value is not None}

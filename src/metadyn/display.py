@@ -41,25 +41,35 @@ def show_warnings_as_notes() -> None:
 
 @contextmanager
 def training_progress() -> Iterator:
-    """A bar with stage, steps/s and time left; gives the `report` that training calls."""
+    """A bar with stage, steps/s and time left, and a line of every term at each validation; gives the `report` for training."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[terms]}"),
+        TextColumn("{task.fields[speed]}"),
     )
-    with Progress(*columns, console=err()) as progress:
-        bar = progress.add_task("starting", total=None, terms="")
+    console = err()
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        bar = progress.add_task("starting", total=None, speed="")
 
         def report(step) -> None:
             if step.message:
-                progress.console.print(Text(f"note: {step.message}", style="yellow"))
-            terms = " ".join(f"{name} {value:.3f}" for name, value in {**step.terms, **(step.validation or {})}.items())
-            speed = f"{step.steps_per_second:.1f} steps/s " if step.steps_per_second else ""
-            progress.update(bar, description=step.stage, completed=step.step, total=step.steps, terms=speed + terms)
+                console.print(Text(f"note: {step.message}", style="yellow"))
+            if step.validation:
+                console.print(Text(_terms(step)), highlight=False)
+            progress.update(bar, description=step.stage, completed=step.step, total=step.steps, speed=_speed(step))
 
         yield report
+
+
+def _terms(step) -> str:
+    values = " ".join(f"{name} {value:.4g}" for name, value in {**step.terms, **step.validation}.items())
+    return f"{step.stage} {step.step}/{step.steps} {values} {_speed(step)} {step.seconds_left:.0f} s left"
+
+
+def _speed(step) -> str:
+    return f"{step.steps_per_second:.1f} steps/s" if step.steps_per_second else ""
 
 
 def rows(table: Table, many: list, make) -> Table:
@@ -145,3 +155,44 @@ def show_forecast(ahead: xr.Dataset) -> None:
             ),
         )
     )
+
+
+def show_score(scores: xr.Dataset) -> None:
+    """One line a method: reconstruction of hidden entries, forecasts, decoding."""
+    last = float(scores.step[-1])
+    title = (
+        f"{scores.attrs['session']}: {scores.attrs['n_windows']} windows, forecasts after {scores.attrs['context_bins']} bins"
+    )
+    table = Table(
+        "method", "reconstruction r²", "bits/spike", f"forecast r² at {last:.2f} s", "forecast bits/spike", title=title
+    )
+    if "behavior_r2" in scores:
+        table.add_column("behaviour r²")
+    for method in scores.method.values:
+        one = scores.sel(method=method)
+        values = [one.reconstruction_r2, one.bits_per_spike, one.forecast_r2[-1], one.forecast_bits_per_spike]
+        values += [one.behavior_r2] if "behavior_r2" in scores else []
+        table.add_row(str(method), *(f"{float(value):.3f}" for value in values))
+    out().print(table)
+
+
+def show_demo(found, figure) -> None:
+    """A `metadyn.pipeline.demo.DemoResult`: each session's embedding beside its true speed, and forecasts beside shared dynamics."""
+    from metadyn.pipeline.demo import HORIZONS, SHOTS
+
+    headings = [f"r² k={horizon}{which}" for which in ("", " shared") for horizon in HORIZONS]
+    table = Table("session", "true speed", "embedding", *headings, title="forecasts of true rates, trials not trained on")
+    for row, name in enumerate(found.sessions):
+        scores = [*found.low_rank[row], *found.shared[row]]
+        shown = [f"{value:.2f}" if value == value else "-" for value in scores]
+        label = f"{name} ({SHOTS} trials)" if row == len(found.sessions) - 1 else name
+        table.add_row(label, f"{found.speeds[row]:.2f}", f"{found.embeddings[row]:+.2f}", *shown)
+    gap = float((found.low_rank[:-1, -1] - found.shared[:-1, -1]).mean())
+    console = out()
+    console.print(table)
+    console.print(f"Spearman of embedding and speed: {found.spearman:+.3f}", highlight=False)
+    console.print(f"r² at k={HORIZONS[-1]} above shared dynamics, mean of the training sessions: {gap:+.2f}", highlight=False)
+    console.print(
+        f"{len(found.files)} annotated files without a new validation error: {found.files[0].parents[1]}", highlight=False
+    )
+    console.print(f"figure: {figure or 'none, matplotlib is not installed'}", highlight=False)

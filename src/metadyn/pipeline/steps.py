@@ -137,12 +137,29 @@ def forecast(
     return forecast(trained, counts, context=context, steps=steps, samples=samples, seed=seed)
 
 
-def score(model, file, *, data: dict | None = None, device: str = "auto", **options):
-    """How well the model explains, forecasts and decodes a recording; see `metadyn.inference.scores.score`."""
+def score(
+    model,
+    file,
+    *,
+    context: int | None = None,
+    steps: int | None = None,
+    seed: int = 0,
+    held_out: bool = False,
+    data: dict | None = None,
+    device: str = "auto",
+) -> xr.Dataset:
+    """Reconstruction, forecasts and, where there is behaviour, decoding, beside baselines; see `metadyn.inference.scores.score`.
+
+    `held_out` scores only the windows that the model's training held out to choose its checkpoint.
+    """
     from metadyn.inference.scores import score
+    from metadyn.training.fit import split_sessions
 
     trained = on_device(load_model(model), device)
-    return score(trained, counts_for(trained, _single(file), data), **options)
+    counts = counts_for(trained, _single(file), data)
+    if held_out:
+        counts = split_sessions([counts], trained.training.validation_fraction, trained.training.seed)[1][0]
+    return score(trained, counts, context=context, steps=steps, seed=seed).assign_attrs(n_windows=counts.n_trials)
 
 
 def save_model(trained, folder: str | Path) -> Path:
