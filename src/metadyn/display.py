@@ -177,7 +177,7 @@ def show_score(scores: xr.Dataset) -> None:
 
 
 def show_demo(found, figure) -> None:
-    """A `metadyn.pipeline.demo.DemoResult`: each session's embedding beside its true speed, and forecasts beside shared dynamics."""
+    """A `metadyn.pipeline.demo.DemoResult`: embeddings beside true speeds, forecasts beside those of shared dynamics."""
     from metadyn.pipeline.demo import HORIZONS, SHOTS
 
     headings = [f"r² k={horizon}{which}" for which in ("", " shared") for horizon in HORIZONS]

@@ -148,7 +148,7 @@ def score(
     data: dict | None = None,
     device: str = "auto",
 ) -> xr.Dataset:
-    """Reconstruction, forecasts and, where there is behaviour, decoding, beside baselines; see `metadyn.inference.scores.score`.
+    """Reconstruction, forecasts and, where there is behaviour, decoding; see `metadyn.inference.scores.score`.
 
     `held_out` scores only the windows that the model's training held out to choose its checkpoint.
     """
