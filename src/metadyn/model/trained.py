@@ -88,18 +88,19 @@ class TrainedModel:
             )
         try:
             config = ModelConfig(**file.config["model"])
-            tensors = load(file.weights)
+            tensors = {name: tensor.float() for name, tensor in load(file.weights).items()}
             parts = {name: tensors.pop(f"frame.{name}").numpy() for name in FRAME_TENSORS}
             frame = Frame(labels=tuple(file.config["conditions"]), **parts)
             training = TrainingConfig(**file.config["training"])
-            module = build_model(config, [entry.n_units for entry in file.sessions])
-            module.load_state_dict(tensors, strict=True)
+            with torch.device("meta"):  # sizes that the file claims cost no memory before its tensors bear them out
+                module = build_model(config, [entry.n_units for entry in file.sessions])
+            module.load_state_dict(tensors, strict=True, assign=True)
+            bin_width, data = float(file.config["bin_width"]), file.config.get("data", {})
         except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as problem:
             raise ModelFileError(
                 "the stored model cannot be rebuilt", found=str(problem), remedy="fetch the file anew"
             ) from problem
-        data = file.config.get("data", {})
-        return TrainedModel(module, config, file.config["bin_width"], file.sessions, frame, training, data)
+        return TrainedModel(module, config, bin_width, file.sessions, frame, training, data)
 
 
 def session_entries(config: dict) -> tuple[SessionEntry, ...]:

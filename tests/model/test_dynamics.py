@@ -1,0 +1,85 @@
+"""The conditioned dynamics against dense weights and a plain loop."""
+
+import pytest
+import torch
+
+from metadyn.model.dynamics import LowRankChange
+
+
+def dense_mean(dynamics, embedding, z):
+    """f(z) of one embedding (embedding,) and one state (latent,), with the changes of the weights written out."""
+    factors = dynamics.hyper(embedding).split(dynamics.sizes)
+    left_in, right_in, left_hidden, right_hidden = [factor.reshape(-1, dynamics.rank) for factor in factors]
+    first = torch.tanh((dynamics.weight_in + left_in @ right_in.T) @ z + dynamics.bias_in)
+    second = torch.tanh((dynamics.weight_hidden + left_hidden @ right_hidden.T) @ first + dynamics.bias_hidden)
+    return dynamics.weight_out @ second + dynamics.bias_out
+
+
+@pytest.fixture
+def change():
+    generator = torch.Generator().manual_seed(0)
+    return LowRankChange(
+        torch.randn(2, 3, 5, 2, generator=generator).double(), torch.randn(2, 3, 4, 2, generator=generator).double()
+    )
+
+
+def test_low_rank_change_is_the_dense_product(change):
+    dense = change.left @ change.right.mT
+    x = torch.randn(2, 3, 6, 4).double()
+    torch.testing.assert_close(change.apply(x), torch.einsum("snoi,snti->snto", dense, x))
+
+
+def test_squared_norm_is_that_of_the_dense_product(change):
+    dense = change.left @ change.right.mT
+    torch.testing.assert_close(change.squared_norm(), (dense**2).sum((-2, -1)))
+
+
+@pytest.mark.parametrize("rank", [1, 3])
+def test_transition_is_the_network_of_changed_weights(model, rank):
+    dynamics = model(rank=rank).dynamics
+    embedding, z = torch.randn(2, 3, 3).double(), torch.randn(2, 3, 4, 2).double()
+    mean = dynamics(embedding, torch.zeros(2, 2).double()).mean(z)
+    for s, n, t in torch.cartesian_prod(torch.arange(2), torch.arange(3), torch.arange(4)):
+        torch.testing.assert_close(mean[s, n, t], dense_mean(dynamics, embedding[s, n], z[s, n, t]))
+
+
+def test_weight_change_is_the_norm_of_both_changes(model):
+    dynamics = model().dynamics
+    embedding = torch.randn(2, 3, 3).double()
+    transition = dynamics(embedding, torch.zeros(2, 2).double())
+    norm = torch.zeros(2, 3).double()
+    for change in transition.changes:
+        norm += torch.linalg.matrix_norm(change.left @ change.right.mT) ** 2
+    torch.testing.assert_close(transition.weight_change(), norm.sqrt())
+
+
+def test_shared_dynamics_know_no_embedding(model):
+    dynamics = model(conditioning="shared").dynamics
+    z, log_q = torch.randn(2, 3, 4, 2).double(), torch.zeros(2, 2).double()
+    one, other = (dynamics(torch.randn(2, 3, 3).double(), log_q) for _ in range(2))
+    assert torch.equal(one.mean(z), other.mean(z))
+    assert one.weight_change() == 0
+
+
+def test_the_process_noise_is_the_sessions_own(model):
+    log_q = torch.tensor([[-1.0, 0.5], [2.0, 1.0]]).double()
+    gaussian = model().dynamics(torch.randn(2, 3, 3).double(), log_q)(torch.randn(2, 3, 4, 2).double())
+    assert gaussian.log_var.shape == gaussian.mean.shape
+    assert all(torch.equal(gaussian.log_var[s, n, t], log_q[s]) for s in range(2) for n in range(3) for t in range(4))
+
+
+def test_rollout_is_the_mean_again_and_again(model):
+    transition = model().dynamics(torch.randn(2, 3, 3).double(), torch.zeros(2, 2).double())
+    state = torch.randn(2, 3, 2).double()
+    path = transition.rollout(state, 5)
+    for step in range(5):
+        state = transition.mean(state[:, :, None])[:, :, 0]
+        torch.testing.assert_close(path[:, :, step], state)
+
+
+def test_a_noisy_rollout_differs_from_the_mean_and_follows_its_generator(model):
+    transition = model().dynamics(torch.randn(2, 3, 3).double(), torch.zeros(2, 2).double())
+    state = torch.randn(2, 3, 2).double()
+    one, same, other = (transition.rollout(state, 5, torch.Generator().manual_seed(seed)) for seed in (0, 0, 1))
+    assert torch.equal(one, same)
+    assert not torch.allclose(one, other)

@@ -1,0 +1,217 @@
+"""The batched bound against a plain loop over sessions, trials and bins, on sequences without padding."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch.distributions import Normal, kl_divergence
+
+from metadyn.model.elbo import Targets, elbo
+from metadyn.model.meta_ssm import Observations
+
+N_UNITS, TRIALS, BINS = [3, 5], 4, 8
+SESSION = torch.tensor([1, 0])  # not in the order of the model's rows
+TERMS = ("log_likelihood", "kl_latent", "kl_initial", "kl_embedding", "weight_change")
+
+
+@pytest.fixture
+def batch():
+    """Ragged units and windows, gaps, hidden entries, masked bins and a tail that the encoders do not see."""
+    generator = torch.Generator().manual_seed(3)
+
+    def uniform(*shape):
+        return torch.rand(shape, generator=generator)
+
+    time = torch.arange(BINS)
+    window = torch.tensor([[8, 6, 8, 5], [7, 8, 4, 3]])
+    context = torch.tensor([[6, 5, 8, 1], [7, 5, 3, 2]])
+    units = (torch.arange(5) < torch.tensor([5, 3])[:, None]).double()
+    inside = time < window[..., None]
+    observed = inside & (uniform(2, TRIALS, BINS) < 0.8)
+    masked = (uniform(2, TRIALS, BINS) < 0.3) & (time > 0)
+    ahead = (time >= context[..., None]) & inside
+    counts = torch.poisson(torch.full((2, TRIALS, BINS, 5), 1.5), generator=generator).double() * units[:, None, None]
+    weight = observed[..., None] * units[:, None, None] * uniform(2, TRIALS, BINS, 5)
+    visible = (uniform(2, TRIALS, BINS, 5) < 0.7) / 0.7
+    return (
+        Observations(counts, observed, context, SESSION, visible.double()),
+        Targets(weight.double(), (masked & (time < context[..., None])) | ahead),
+        window,
+    )
+
+
+def noise(pooling, seed):
+    """The standard normal numbers that the batched road draws, in its order."""
+    generator = torch.Generator().manual_seed(seed)
+    e = torch.randn(2, 1 if pooling == "mean" else TRIALS, 3, generator=generator, dtype=torch.float64)
+    z = torch.randn(2, TRIALS, BINS, 2, generator=generator, dtype=torch.float64)
+    return e.expand(2, TRIALS, 3), z
+
+
+def kl(mean, log_var, prior_mean, prior_log_var):
+    return kl_divergence(Normal(mean, (log_var / 2).exp()), Normal(prior_mean, (prior_log_var / 2).exp())).sum()
+
+
+def trial_features(model, seen, place, trial):
+    row, length = int(SESSION[place]), int(seen.length[place, trial])
+    units = N_UNITS[row]
+    y = seen.counts[place, trial, :length, :units]
+    shown = seen.observed[place, trial, :length, None] * seen.visible[place, trial, :length, :units]
+    deviations = (y - model.readin.mean[row, :units]) / model.readin.sd[row, :units] * shown
+    hidden = torch.relu(deviations @ model.readin.weight_in[row, :units] + model.readin.bias_in[row])
+    features = hidden @ model.readin.weight_out[row] + model.readin.bias_out[row]
+    return features * seen.observed[place, trial, :length, None]
+
+
+def session_embeddings(model, features, pooling):
+    """Mean and variance of q(e) for each trial of one session."""
+    heads = [model.embedding_encoder.head(model.embedding_encoder.gru(f[None])[1][0, 0]) for f in features]
+    means, variances = [head[:3] for head in heads], [head[3:].exp() for head in heads]
+    if pooling == "mean":
+        count = len(features)
+        return [sum(means) / count] * count, [sum(variances) / count] * count
+    return means, variances
+
+
+def step(dynamics, embedding, z):
+    """f(z) with the weights' changes written out, and the norm of these changes."""
+    weight_in, weight_hidden, norm = dynamics.weight_in, dynamics.weight_hidden, torch.zeros(())
+    if dynamics.embedded:
+        parts = [part.reshape(-1, dynamics.rank) for part in dynamics.hyper(embedding).split(dynamics.sizes)]
+        change_in, change_hidden = parts[0] @ parts[1].T, parts[2] @ parts[3].T
+        weight_in, weight_hidden = weight_in + change_in, weight_hidden + change_hidden
+        norm = (change_in**2).sum().add((change_hidden**2).sum()).sqrt()
+    first = torch.tanh(weight_in @ z + dynamics.bias_in)
+    return dynamics.weight_out @ torch.tanh(weight_hidden @ first + dynamics.bias_hidden) + dynamics.bias_out, norm
+
+
+def log_prob(model, row, unit, z, y):
+    linear = model.likelihood.weight[row, unit] @ z + model.likelihood.bias[row, unit]
+    if hasattr(model.likelihood, "log_var"):
+        return Normal(linear, (model.likelihood.log_var[row, unit] / 2).exp()).log_prob(y)
+    return y * linear - linear.exp() - torch.lgamma(y + 1)
+
+
+def plain_terms(model, seen, targets, window, pooling, seed):
+    noise_e, noise_z = noise(pooling, seed)
+    embedded, zero = model.dynamics.embedded, torch.zeros((), dtype=torch.float64)
+    totals = dict.fromkeys(TERMS, zero)
+    for place, row in enumerate(SESSION.tolist()):
+        features = [trial_features(model, seen, place, trial) for trial in range(TRIALS)]
+        if embedded:
+            means, variances = session_embeddings(model, features, pooling)
+            for trial in range(1 if pooling == "mean" else TRIALS):
+                totals["kl_embedding"] = totals["kl_embedding"] + kl(
+                    means[trial], variances[trial].log(), torch.zeros(3), torch.zeros(3)
+                )
+        for trial in range(TRIALS):
+            e = means[trial] + variances[trial].sqrt() * noise_e[place, trial] if embedded else zero.expand(0)
+            totals = plain_trial(model, seen, targets, window, place, row, trial, features[trial], e, noise_z, totals)
+    totals["weight_change"] = totals["weight_change"] / (2 * TRIALS)
+    return totals
+
+
+def plain_trial(model, seen, targets, window, place, row, trial, features, e, noise_z, totals):
+    encoder, totals = model.latent_encoder, dict(totals)
+    length, inputs = len(features), torch.cat([features, e.expand(len(features), -1)], 1)[None]
+    states = torch.cat([encoder.forward_gru(inputs)[0], encoder.backward_gru(inputs.flip(1))[0].flip(1)], -1)
+    mean, log_var = encoder.head(states)[0].chunk(2, -1)
+    totals["kl_initial"] = totals["kl_initial"] + kl(mean[0], log_var[0], model.initial.mean, model.initial.log_var)
+    z = None
+    for t in range(int(window[place, trial])):
+        before, masked = z, bool(targets.forecast[place, trial, t])
+        if t > 0:
+            ahead, norm = step(model.dynamics, e, before)
+        z = ahead if masked else mean[t] + (log_var[t] / 2).exp() * noise_z[place, trial, t]
+        if t > 0 and not masked and t < length:
+            totals["kl_latent"] = totals["kl_latent"] + kl(mean[t], log_var[t], ahead, model.log_q[row])
+        for unit in range(N_UNITS[row]):
+            y, weight = seen.counts[place, trial, t, unit], targets.weight[place, trial, t, unit]
+            totals["log_likelihood"] = totals["log_likelihood"] + weight * log_prob(model, row, unit, z, y)
+    totals["weight_change"] = totals["weight_change"] + norm
+    return totals
+
+
+VARIANTS = [
+    {"likelihood": "poisson", "conditioning": "low_rank", "pooling": "mean"},
+    {"likelihood": "poisson", "conditioning": "low_rank", "pooling": "trial"},
+    {"likelihood": "gaussian", "conditioning": "low_rank", "pooling": "mean"},
+    {"likelihood": "poisson", "conditioning": "shared", "pooling": "mean"},
+]
+
+
+@pytest.mark.parametrize("options", VARIANTS, ids=lambda options: "-".join(options.values()))
+def test_terms_and_gradients_are_those_of_a_plain_loop(model, batch, options):
+    module, pooling = model(**options), options["pooling"]
+    seen, targets, window = batch
+    terms = elbo(module, seen, targets, pooling=pooling, generator=torch.Generator().manual_seed(5))
+    plain = plain_terms(module, seen, targets, window, pooling, 5)
+    if options["conditioning"] == "shared":
+        assert terms.kl_embedding == plain["kl_embedding"] == 0
+    for name in TERMS:
+        torch.testing.assert_close(getattr(terms, name), plain[name].expand(()), rtol=1e-8, atol=1e-8, msg=name)
+    assert terms.entries == targets.weight.sum()
+
+    kls = plain["kl_latent"] + plain["kl_initial"] + plain["kl_embedding"]
+    plain_loss = -(plain["log_likelihood"] - 0.3 * kls) / targets.weight.sum() + 0.7 * plain["weight_change"]
+    torch.testing.assert_close(terms.loss(0.3, 0.7), plain_loss, rtol=1e-8, atol=1e-8)
+    parameters = dict(module.named_parameters())
+    batched = torch.autograd.grad(terms.loss(0.3, 0.7), parameters.values(), allow_unused=True, materialize_grads=True)
+    looped = torch.autograd.grad(plain_loss, parameters.values(), allow_unused=True, materialize_grads=True)
+    for name, one, other in zip(parameters, batched, looped, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-7, atol=1e-8, msg=lambda text, name=name: f"{name}: {text}")
+
+
+def bound(model, seen, targets):
+    return elbo(model, seen, targets, pooling="mean", generator=torch.Generator().manual_seed(0))
+
+
+def same_terms(one, other):
+    return all(torch.isclose(getattr(one, name), getattr(other, name), rtol=1e-12, atol=1e-12) for name in TERMS)
+
+
+@pytest.mark.parametrize("likelihood", ["poisson", "gaussian"])
+def test_weights_of_padded_units_change_nothing(model, batch, likelihood):
+    seen, targets, _ = batch
+    module = model(likelihood=likelihood)
+    before = bound(module, seen, targets)
+    with torch.no_grad():
+        module.readin.weight_in[0, 3:] = 5.0
+        for parameter in module.likelihood.parameters():
+            parameter[0, 3:] = -2.0
+    assert same_terms(before, bound(module, seen, targets))
+
+
+def test_counts_of_bins_unobserved_or_behind_the_window_change_nothing(model, batch):
+    seen, targets, window = batch
+    real = seen.observed & (torch.arange(BINS) < window[..., None])
+    other = replace(seen, counts=torch.where(real[..., None], seen.counts, 40.0))
+    assert same_terms(bound(model(), seen, targets), bound(model(), other, targets))
+
+
+def test_hidden_entries_reach_the_likelihood_alone(model, batch):
+    seen, targets, _ = batch
+    other = replace(seen, counts=torch.where(seen.visible > 0, seen.counts, 4.0))
+    one, two = bound(model(), seen, targets), bound(model(), other, targets)
+    assert one.log_likelihood != two.log_likelihood
+    assert all(getattr(one, name) == getattr(two, name) for name in TERMS[1:])
+
+
+def test_a_seen_entry_changes_the_bound(model, batch):
+    """The other side of the claim on padding."""
+    seen, targets, _ = batch
+    first = seen.seen[..., None] & (seen.visible > 0) & (torch.arange(5) < 3)
+    where = first.nonzero()[0].tolist()
+    counts = seen.counts.clone()
+    counts[tuple(where)] += 3
+    assert not torch.isclose(
+        bound(model(), seen, targets).kl_latent, bound(model(), replace(seen, counts=counts), targets).kl_latent
+    )
+
+
+def test_the_embedding_of_shared_dynamics_is_the_prior(model, batch):
+    module = model(conditioning="shared")
+    q = module.embedding(module.features(batch[0]), batch[0].length)
+    assert q.mean.shape == (2, TRIALS, 3)
+    assert not q.mean.any()
+    assert not q.log_var.any()

@@ -1,0 +1,59 @@
+"""The encoders against GRUs on unpadded sequences; what stands behind a window's end is not seen."""
+
+import torch
+
+from metadyn.model.encoders import reverse_within
+
+LENGTH = torch.tensor([4, 7, 1])
+
+
+def test_reverse_within_turns_only_the_first_bins():
+    x = torch.arange(21.0).reshape(3, 7, 1)
+    turned = reverse_within(x, LENGTH)
+    for row, length in enumerate(LENGTH):
+        assert torch.equal(turned[row, :length], x[row, :length].flip(0))
+
+
+def test_embedding_encoder_is_a_gru_on_each_unpadded_sequence(model):
+    encoder = model().embedding_encoder
+    features = torch.randn(3, 7, 6).double()
+    q = encoder(features, LENGTH)
+    for row, length in enumerate(LENGTH):
+        _, last = encoder.gru(features[row : row + 1, :length])
+        mean, log_var = encoder.head(last[0, 0]).chunk(2)
+        torch.testing.assert_close(q.mean[row], mean)
+        torch.testing.assert_close(q.log_var[row], log_var)
+
+
+def test_latent_encoder_is_a_gru_in_each_direction_on_each_unpadded_sequence(model):
+    encoder = model().latent_encoder
+    features, embedding = torch.randn(3, 7, 6).double(), torch.randn(3, 3).double()
+    q = encoder(features, embedding, LENGTH)
+    for row, length in enumerate(LENGTH):
+        x = torch.cat([features[row, :length], embedding[row].expand(length, 3)], 1)[None]
+        ahead, behind = encoder.forward_gru(x)[0], encoder.backward_gru(x.flip(1))[0].flip(1)
+        mean, log_var = encoder.head(torch.cat([ahead, behind], -1))[0].chunk(2, -1)
+        torch.testing.assert_close(q.mean[row, :length], mean)
+        torch.testing.assert_close(q.log_var[row, :length], log_var)
+
+
+def test_encoders_do_not_see_bins_behind_the_end(model):
+    module = model()
+    features, embedding = torch.randn(3, 7, 6).double(), torch.randn(3, 3).double()
+    other = torch.where(torch.arange(7)[:, None] < LENGTH[:, None, None], features, 1e6)
+    one, two = (module.embedding_encoder(x, LENGTH) for x in (features, other))
+    assert torch.equal(one.mean, two.mean)
+    one, two = (module.latent_encoder(x, embedding, LENGTH) for x in (features, other))
+    for row, length in enumerate(LENGTH):
+        assert torch.equal(one.mean[row, :length], two.mean[row, :length])
+        assert torch.equal(one.log_var[row, :length], two.log_var[row, :length])
+
+
+def test_every_bin_within_a_window_is_seen(model):
+    """The other side of the claim: a change at any seen bin reaches the first and the last latent."""
+    encoder = model().latent_encoder
+    features, embedding = torch.randn(1, 7, 6).double().requires_grad_(), torch.randn(1, 3).double()
+    q = encoder(features, embedding, torch.tensor([7]))
+    for t in (0, 6):
+        (gradient,) = torch.autograd.grad(q.mean[0, t].sum(), features, retain_graph=True)
+        assert (gradient.abs().sum(-1) > 0).all()

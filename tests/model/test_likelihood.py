@@ -1,0 +1,78 @@
+"""Read-in, readout and likelihoods against one nn.Linear a session and scipy.stats."""
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from torch import nn
+
+N_UNITS = [3, 5]
+
+
+def linear(weight, bias):
+    """An nn.Linear of weights (out, in)."""
+    layer = nn.Linear(*weight.shape[::-1]).double()
+    layer.load_state_dict({"weight": weight, "bias": bias})
+    return layer
+
+
+def test_batched_readin_is_an_mlp_of_each_session(model):
+    readin = model().readin
+    counts = torch.poisson(torch.full((2, 4, 6, 5), 2.0)).double()
+    counts[0, :, :, 3:] = 0
+    session = torch.tensor([1, 0])  # rows in another order than the model's
+    deviations = readin.standardise(counts.flip(0), session) * (torch.arange(5) < torch.tensor([5, 3])[:, None, None, None])
+    features = readin(deviations, session)
+    for place, row in enumerate([1, 0]):
+        units = N_UNITS[row]
+        first = linear(readin.weight_in[row, :units].T, readin.bias_in[row])
+        second = linear(readin.weight_out[row].T, readin.bias_out[row])
+        y = (counts[row, :, :, :units] - readin.mean[row, :units]) / readin.sd[row, :units]
+        torch.testing.assert_close(features[place], second(torch.relu(first(y))))
+
+
+def test_batched_readout_is_a_linear_layer_of_each_session(model):
+    likelihood = model().likelihood
+    z = torch.randn(2, 4, 6, 2).double()
+    out = likelihood.linear(z, torch.tensor([1, 0]))
+    for place, row in enumerate([1, 0]):
+        layer = linear(likelihood.weight[row], likelihood.bias[row])
+        torch.testing.assert_close(out[place], layer(z[place]))
+
+
+def test_poisson_log_prob_is_that_of_scipy(model):
+    likelihood = model().likelihood
+    z = torch.randn(2, 4, 6, 2).double()
+    counts = torch.poisson(torch.full((2, 4, 6, 5), 2.0)).double()
+    distribution = likelihood(z, torch.tensor([0, 1]))
+    expected = stats.poisson.logpmf(counts.numpy(), np.exp(likelihood.linear(z, torch.tensor([0, 1])).detach().numpy()))
+    np.testing.assert_allclose(distribution.log_prob(counts).detach(), expected, rtol=1e-9)
+    torch.testing.assert_close(distribution.mean, likelihood.linear(z, torch.tensor([0, 1])).exp())
+
+
+def test_poisson_log_prob_stays_finite_where_the_rate_underflows(model):
+    likelihood = model().likelihood.float()
+    with torch.no_grad():
+        likelihood.bias.fill_(-300.0)
+    log_prob = likelihood(torch.zeros(2, 1, 1, 2), torch.tensor([0, 1])).log_prob(torch.ones(2, 1, 1, 5))
+    torch.testing.assert_close(log_prob, torch.full_like(log_prob, -300.0))
+
+
+def test_gaussian_log_prob_is_that_of_scipy(model):
+    likelihood = model(likelihood="gaussian").likelihood
+    z, y = torch.randn(2, 4, 6, 2).double(), torch.randn(2, 4, 6, 5).double()
+    session = torch.tensor([1, 0])
+    expected = stats.norm.logpdf(
+        y.numpy(),
+        likelihood.linear(z, session).detach().numpy(),
+        np.exp(0.5 * likelihood.log_var.detach().numpy())[[1, 0], None, None],
+    )
+    np.testing.assert_allclose(likelihood(z, session).log_prob(y).detach(), expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize("likelihood", ["poisson", "gaussian"])
+def test_samples_have_the_distributions_mean(model, likelihood):
+    torch.manual_seed(0)
+    distribution = model(likelihood=likelihood).likelihood(torch.zeros(2, 1, 1, 2).double(), torch.tensor([0, 1]))
+    many = distribution.sample((20_000,))
+    assert ((many.mean(0) - distribution.mean).abs() < 5 * many.std(0) / 20_000**0.5).all()
