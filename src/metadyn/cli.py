@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
-import click
 import typer
 from typer.core import TyperGroup
 
@@ -21,7 +20,7 @@ INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 class Commands(TyperGroup):
     """Turns our errors into a short panel (exit code 1, 2 for what was asked wrongly) and Ctrl-C into 130."""
 
-    def invoke(self, ctx: click.Context):
+    def invoke(self, ctx):
         from metadyn import display
 
         display.show_warnings_as_notes()

@@ -168,8 +168,8 @@ def show_score(scores: xr.Dataset) -> None:
     )
     if "behavior_r2" in scores:
         table.add_column("behaviour r²")
-    for method in scores.method.values:
-        one = scores.sel(method=method)
+    for i, method in enumerate(scores.method.values):
+        one = scores.isel(method=i)
         values = [one.reconstruction_r2, one.bits_per_spike, one.forecast_r2[-1], one.forecast_bits_per_spike]
         values += [one.behavior_r2] if "behavior_r2" in scores else []
         table.add_row(str(method), *(f"{float(value):.3f}" for value in values))

@@ -1,0 +1,157 @@
+"""The commands, as a person types them."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import xarray as xr
+from pynwb import read_nwb
+
+import metadyn
+
+COMMANDS = ("inspect", "simulate", "fit", "align", "annotate", "forecast", "score", "demo")
+TINY = "--steps 3 --distil-steps 2 --latent-hidden 4 --readin-hidden 4 --hidden 4 4"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_of_each_command_has_an_example_that_starts_with_it(run, command):
+    result = run(command, "--help")
+    assert result.exit_code == 0
+    assert f"Example: metadyn {command}" in result.stdout
+
+
+def test_units_in_the_help_are_not_taken_for_markup(run):
+    text = run("fit", "--help").stdout
+    assert "width of a time bin [s] (default 0.02)" in text
+    assert "[data], [model], [training], [align]" in text
+
+
+def test_every_configuration_key_of_a_step_is_a_flag(run):
+    text = run("fit", "--help").stdout
+    for section in ("data", "model", "training"):
+        for name in metadyn.load_config().model_dump()[section]:
+            assert f"--{name.replace('_', '-')} " in text
+
+
+def test_inspect_shows_the_file_and_a_command_that_works(run, world):
+    text = run("inspect", world.files[0]).stdout
+    assert "trials: 8 rows" in text
+    assert "metadyn fit" in text
+
+
+def test_from_simulated_files_to_annotated_ones(run, tmp_path):
+    assert run("simulate", "limit-cycle", "-o", tmp_path / "raw", "--sessions", 3, "--trials", 4, "--bins", 30).exit_code == 0
+    files = sorted((tmp_path / "raw").rglob("*.nwb"))
+    assert run("fit", *files[:2], "-o", tmp_path / "model", *TINY.split()).exit_code == 0
+    aligned = tmp_path / "aligned"
+    result = run("align", tmp_path / "model", f"new={files[2]}", "-o", aligned, "--steps", 1, "--trials", 3)
+    assert "model of 3 sessions" in result.stdout
+    result = run("annotate", aligned, *files[:2], f"new={files[2]}", "-o", tmp_path / "out", "--context", 10, "--name", "Run")
+    assert result.stdout.split() == [str(path.resolve()) for path in sorted((tmp_path / "out").rglob("*.nwb"))]
+    assert "LatentSeriesForecast" in read_nwb(result.stdout.split()[2]).processing["ecephys"]["Run"].latent_series
+    assert "new: 4 windows" in run("score", aligned, f"new={files[2]}").stdout
+
+
+def test_a_config_file_lies_under_the_flags(run, world, tmp_path):
+    (tmp_path / "c.toml").write_text("[data]\nbin_width = 0.04\nmin_rate = 0.5\n[training]\nsteps = 3\ndistil_steps = 2\n")
+    run(
+        "fit",
+        world.files[0],
+        "-o",
+        tmp_path / "model",
+        "-c",
+        tmp_path / "c.toml",
+        "--bin-width",
+        0.05,
+        "--conditioning",
+        "shared",
+    )
+    trained = metadyn.load_model(tmp_path / "model")
+    assert (trained.bin_width, trained.data["min_rate"], trained.config.conditioning) == (0.05, 0.5, "shared")
+
+
+def test_a_misspelt_key_is_a_panel_without_traceback_and_exit_code_2(run, world, tmp_path):
+    (tmp_path / "c.toml").write_text("[data]\nbin_widht = 0.04\n")
+    result = run("fit", world.files[0], "-o", tmp_path / "model", "-c", tmp_path / "c.toml")
+    assert result.exit_code == 2
+    assert "ConfigError" in result.stderr
+    assert "try: data.bin_width" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_what_is_wrong_with_a_file_is_a_panel_and_exit_code_1(run, world, tmp_path):
+    result = run("forecast", world.model, world.files[2], "--context", 10)
+    assert result.exit_code == 1
+    assert "metadyn align" in result.stderr
+    (tmp_path / "no.nwb").write_text("no HDF5")
+    assert run("inspect", tmp_path / "no.nwb").exit_code == 1
+    assert run("fit", world.files[0]).exit_code == 2
+
+
+def test_a_forecast_is_a_table_or_a_file(run, world, tmp_path):
+    assert "mean rate" in run("forecast", world.model, world.files[0], "--context", 20).stdout
+    path = tmp_path / "ahead.nc"
+    run("forecast", world.model, world.files[0], "--context", 20, "--steps", 5, "--samples", 3, "-o", path)
+    with xr.open_dataset(path, engine="scipy") as ahead:
+        expected = metadyn.forecast(world.model, world.files[0], context=20, steps=5)
+        np.testing.assert_allclose(ahead.latent_mean, expected.latent_mean, rtol=1e-6)
+        np.testing.assert_allclose(ahead.time, (20 + np.arange(5) + 0.5) * 0.02)
+        assert ahead.sizes["sample"] == 3
+
+
+def test_ctrl_c_while_training_ends_with_130_and_a_model_to_resume(world, tmp_path):
+    command = [sys.executable, "-m", "metadyn", "fit", *world.files[:2], "-o", tmp_path / "model", *TINY.split()]
+    command += ["--validate-every", "5", "--steps", "100000"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    latest = tmp_path / "model" / "latest"
+    deadline = time.monotonic() + 120
+    while not latest.exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 130, told
+    assert "--resume" in told
+    assert (latest.parent / latest.read_text() / "state.safetensors").exists()
+
+
+def test_help_and_inspect_need_no_torch(world):
+    script = """
+import sys
+from typer.testing import CliRunner
+from metadyn.cli import app
+for arguments in (["--help"], ["fit", "--help"], ["inspect", sys.argv[1]]):
+    assert CliRunner().invoke(app, arguments).exit_code == 0, arguments
+heavy = {"torch"} & set(sys.modules)
+assert not heavy, heavy
+"""
+    done = subprocess.run([sys.executable, "-c", script, world.files[0]], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_without_typer_the_command_says_what_to_install():
+    script = "import sys; sys.modules['typer'] = None; from metadyn.__main__ import main; main()"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "pip install 'ndx-metadyn[model]'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_closed_gpu_is_a_device_error(run, world, monkeypatch):
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    result = run("score", world.model, world.files[0], "--device", "cuda")
+    assert (result.exit_code, "DeviceError" in result.stderr) == (1, True)
+
+
+def test_the_environment_of_threads_is_set_unless_it_was():
+    script = "import metadyn, os; print(os.environ['OMP_WAIT_POLICY'])"
+    for given, expected in ((None, "PASSIVE"), ("ACTIVE", "ACTIVE")):
+        environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+        environment |= {} if given is None else {"OMP_WAIT_POLICY": given}
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment, check=True)
+        assert done.stdout.strip() == expected

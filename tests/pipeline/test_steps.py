@@ -1,0 +1,173 @@
+"""The verbs take files, names, folders, sessions and counts, and hand on what the rooms behind them make."""
+
+import h5py
+import numpy as np
+import pytest
+import xarray as xr
+from pynwb import read_nwb
+
+import metadyn
+from metadyn.config import Config, load_config
+from metadyn.errors import ConfigError, DataError, DeviceError, ModelFileError, WriteError
+from metadyn.nwb.read import read_session
+from metadyn.pipeline.inputs import recordings
+from metadyn.pipeline.models import data_options, load_model
+from metadyn.pipeline.steps import spread
+
+
+def test_the_package_hands_on_its_verbs():
+    assert all(callable(getattr(metadyn, verb)) for verb in metadyn.VERBS)
+    with pytest.raises(AttributeError, match="its verbs are read_session"):
+        _ = metadyn.train
+
+
+def test_a_folder_stands_for_the_files_below_it(world):
+    assert [each.source for each in recordings(world.folder / "raw")] == world.files
+
+
+def test_a_name_may_be_given_to_a_file_but_not_mistaken_for_one(world, tmp_path):
+    odd = tmp_path / "a=b.nwb"
+    odd.write_bytes(b"")
+    assert [(each.name, each.source) for each in recordings([f"A={world.files[0]}", str(odd)])] == [
+        ("A", world.files[0]),
+        (None, odd),
+    ]
+
+
+def test_a_missing_file_and_an_empty_folder_are_named(tmp_path):
+    with pytest.raises(DataError, match="no such file"):
+        recordings(tmp_path / "none.nwb")
+    with pytest.raises(DataError, match="holds no NWB file"):
+        recordings(tmp_path)
+
+
+def test_two_files_of_one_identifier_need_names(world, file, tiny):
+    with pytest.raises(DataError, match=r"A=.*B="):
+        metadyn.fit([world.files[0], file], None, tiny)
+    trained = metadyn.fit([f"A={world.files[0]}", f"B={file}"], None, tiny)
+    assert [entry.key for entry in trained.sessions] == ["A", "B"]
+
+
+def test_a_model_knows_its_sessions_by_identifier_and_names_no_folder(world):
+    trained = metadyn.load_model(world.model)
+    assert [entry.key for entry in trained.sessions] == [read_session(path).key for path in world.files[:2]]
+    assert [entry.source.uri for entry in trained.sessions] == [path.name for path in world.files[:2]]
+    assert str(world.folder).encode() not in trained.file().weights
+
+
+def test_a_model_folder_is_not_written_over(world, tiny):
+    with pytest.raises(ConfigError, match="--resume"):
+        metadyn.fit(world.files[:1], world.model, tiny)
+
+
+@pytest.mark.filterwarnings("ignore:CUDA initialization")  # torch's word on a machine with a driver and no GPU
+def test_a_gpu_that_is_not_there_is_said_before_anything_is_read(tmp_path, tiny, world):
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    with pytest.raises(DeviceError, match="--device cpu"):
+        metadyn.fit([tmp_path / "not even there.nwb"], None, tiny, device="cuda")
+    with pytest.raises(DeviceError):
+        metadyn.infer(world.model, world.files[0], device="cuda")
+
+
+def test_an_unknown_session_is_told_from_known_ones_with_the_command_that_aligns_it(world):
+    with pytest.raises(ModelFileError, match=r"(?s)knows no session.*metadyn align"):
+        metadyn.infer(world.model, world.files[2])
+
+
+def test_inference_takes_a_file_an_open_file_a_session_or_counts(world):
+    path = world.files[0]
+    session = metadyn.read_session(path)
+    results = [metadyn.infer(world.model, each) for each in (path, read_nwb(path), session)]
+    counts = metadyn.bin_spikes(session)
+    results.append(metadyn.infer(world.model, counts))
+    for other in results[1:]:
+        xr.testing.assert_identical(results[0], other)
+
+
+def test_the_units_are_those_of_the_model_in_its_order_whatever_fires(world):
+    trained = metadyn.load_model(world.model)
+    session = metadyn.read_session(world.files[0])
+    chosen = metadyn.bin_spikes(session).select(units=[4, 1, 2])
+    small = metadyn.fit([chosen], None, load_config(model={"conditioning": "shared"}, training={"steps": 1, "distil_steps": 1}))
+    few_windows = metadyn.infer(small, world.files[0], data={"intervals": "trials", "where": "start_time < 3"})
+    assert list(few_windows.unit.values) == [4, 1, 2]
+    assert few_windows.sizes["trial"] < 8
+    assert trained.sessions[0].n_units == session.n_units
+
+
+def test_another_bin_width_than_the_models_is_refused(world):
+    trained = load_model(world.model)
+    with pytest.raises(ConfigError, match="bin width"):
+        data_options(trained, {"bin_width": 0.05})
+    assert data_options(trained, {"start": 0.1, "where": None}).start == 0.1
+
+
+def test_alignment_adds_a_session_and_the_model_comes_back_from_an_annotated_file(world, tmp_path, tiny):
+    aligned = metadyn.align(world.model, world.files[2], tmp_path / "aligned", tiny, trials=6)
+    assert len(aligned.sessions) == 3
+    (target,) = metadyn.annotate(tmp_path / "aligned", world.files[2], tmp_path / "out", context=20, steps=10)
+    from_nwb = metadyn.infer(target, world.files[2])
+    xr.testing.assert_allclose(from_nwb, metadyn.infer(aligned, world.files[2]))
+    run = read_nwb(target).processing["ecephys"]["LatentDynamics"]
+    np.testing.assert_allclose(run.embeddings["timeseries"][3][0].data, from_nwb.latent_mean[3], rtol=1e-5)
+    ahead = metadyn.forecast(target, world.files[2], context=20, steps=10)
+    np.testing.assert_allclose(run.embeddings["timeseries"][3][3].data, ahead.rate_mean[3], rtol=1e-5)
+
+
+def test_annotated_copies_keep_their_place_in_a_dandiset(world, tmp_path):
+    written = metadyn.annotate(world.model, world.files[:2], tmp_path)
+    assert [path.relative_to(tmp_path) for path in written] == [
+        path.relative_to(world.folder / "raw") for path in world.files[:2]
+    ]
+
+
+def test_in_place_and_without_the_model(world, file):
+    metadyn.annotate(world.model, file, in_place=True, embed_model=False)
+    run = read_nwb(file).processing["ecephys"]["LatentDynamics"]
+    assert run.model is None
+    with pytest.raises(ModelFileError, match="holds no such model"):
+        metadyn.load_model(file)
+
+
+def test_annotate_asks_where_to_and_touches_nothing_if_any_file_is_taken(world, tmp_path):
+    with pytest.raises(ConfigError, match=r"-o DIR, or --in-place"):
+        metadyn.annotate(world.model, world.files[0])
+    metadyn.annotate(world.model, world.files[1], tmp_path)
+    with pytest.raises(WriteError, match="exists already"):
+        metadyn.annotate(world.model, world.files[:2], tmp_path)
+    assert len(list(tmp_path.rglob("*.nwb"))) == 1
+
+
+def test_a_damaged_embedded_model_is_refused(world, tmp_path):
+    (target,) = metadyn.annotate(world.model, world.files[0], tmp_path)
+    with h5py.File(target, "r+") as file:
+        file["processing/ecephys/LatentDynamicsModel/weights"][-1] ^= 1
+    with pytest.raises(ModelFileError, match="not the bytes that the digest was taken of"):
+        metadyn.load_model(target)
+
+
+def test_a_saved_model_is_the_model(world, tmp_path):
+    trained = metadyn.load_model(world.model)
+    metadyn.save_model(trained, tmp_path / "copy")
+    assert metadyn.load_model(tmp_path / "copy").file() == trained.file()
+
+
+def test_scores_of_held_out_windows_are_of_those_alone(world):
+    every, held_out = (metadyn.score(world.model, world.files[0], held_out=flag) for flag in (False, True))
+    assert (every.attrs["n_windows"], held_out.attrs["n_windows"]) == (8, 1)
+    assert set(every.method.values) == {"model", "mean_rate", "last_value"}
+
+
+def test_a_preset_is_stored_by_name_and_the_rest_by_value():
+    from metadyn.pipeline.models import stored_options
+
+    assert stored_options(load_config(data={"preset": "perich-co", "n_bins": 5}).data) == {"preset": "perich-co", "n_bins": 5}
+    assert stored_options(Config().data)["bin_width"] == 0.02
+
+
+def test_trials_to_align_on_are_spread_over_the_session():
+    assert list(spread(9, 3)) == [0, 4, 8]
+    assert list(spread(2, 5)) == [0, 1]
