@@ -2,6 +2,7 @@
 
 import shutil
 from collections import Counter
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -57,7 +58,7 @@ def test_the_copy_has_no_error_and_no_message_that_its_source_lacks(real_data, t
 @pytest.mark.filterwarnings("ignore")
 def test_an_old_files_indexes_keep_their_values_when_they_are_mended(real_data, tmp_path):
     source = real_data / "alm_photostim.nwb"
-    copy = shutil.copy(source, tmp_path)
+    copy = Path(shutil.copy(source, tmp_path))
     renewed = upgrade_indexes(copy)
     assert set(renewed) == {"units/spike_times_index", "units/electrodes_index"}
     assert upgrade_indexes(copy) == []
