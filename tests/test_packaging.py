@@ -1,0 +1,62 @@
+"""What is shipped is whole: the wheel, built from the sdist, finds its schema and says its version."""
+
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SPEC = ("ndx-metadyn.namespace.yaml", "ndx-metadyn.extensions.yaml")
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory) -> Path:
+    """A folder with the sdist and the wheel that was built from it."""
+    folder = tmp_path_factory.mktemp("dist")
+    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(folder), str(ROOT)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+def test_the_sdist_holds_the_schema_the_tests_and_the_pinned_versions(built):
+    (sdist,) = built.glob("*.tar.gz")
+    with tarfile.open(sdist) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    assert {f"spec/{name}" for name in SPEC} <= names
+    assert {"constraints.txt", "LICENSE", "CHANGELOG.md", "tests/test_packaging.py"} <= names
+    assert not {name for name in names if name.startswith((".venv", "demo/"))}
+
+
+def test_the_wheel_alone_loads_its_schema_and_runs_its_command(built, tmp_path):
+    (wheel,) = built.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path)
+    script = f"""
+import sys
+sys.path.insert(0, {str(tmp_path)!r})
+import metadyn, ndx_metadyn, pynwb
+assert ndx_metadyn.__file__.startswith({str(tmp_path)!r}), ndx_metadyn.__file__
+assert metadyn.__file__.startswith({str(tmp_path)!r}), metadyn.__file__
+assert ndx_metadyn._namespace_path().is_relative_to({str(tmp_path)!r})
+from metadyn.__main__ import main
+sys.argv = ["metadyn", "--help"]
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "annotate" in done.stdout
+
+
+def test_every_requirement_of_the_project_is_pinned():
+    import re
+    import tomllib
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = project["dependencies"] + [each for extra in project["optional-dependencies"].values() for each in extra]
+    names = {re.match(r"[A-Za-z0-9_.-]+", each).group().lower().replace("_", "-") for each in wanted} - {"ndx-metadyn"}
+    pinned = {line.partition("==")[0].lower().replace("_", "-") for line in (ROOT / "constraints.txt").read_text().splitlines()}
+    assert names <= pinned
