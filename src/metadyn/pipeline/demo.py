@@ -1,4 +1,4 @@
-"""The main job on sessions whose truth is known: simulate, fit, align a new one, annotate, and hold it all against the truth."""
+"""The main job on sessions whose truth is known: simulate, fit, align a new one, annotate; all held against the truth."""
 
 from __future__ import annotations
 
