@@ -66,6 +66,11 @@ def uniform(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
     return torch.rand(shape, generator=generator, device=generator.device)
 
 
+def uniform_below(bound: Tensor, generator: torch.Generator) -> Tensor:
+    """Random integers in [0, bound), of the shape of `bound`; a product of floats alone can round up to `bound`."""
+    return torch.minimum((uniform(tuple(bound.shape), generator) * bound).long(), bound - 1)
+
+
 def draw_trials(resident: Resident, trials: int, generator: torch.Generator) -> Tensor:
     """(session, trial): trials without repetition, round again where a session has fewer."""
     shape = resident.n_bins.shape
@@ -81,7 +86,7 @@ def crop(resident: Resident, trial: Tensor, crop_bins: int, generator: torch.Gen
     session = torch.arange(resident.n_sessions, device=trial.device)[:, None]
     n_bins = resident.n_bins[session, trial]
     length = n_bins.clamp(max=crop_bins)
-    start = (uniform(trial.shape, generator) * (n_bins - length + 1)).long()
+    start = uniform_below(n_bins - length + 1, generator)
     time = start[..., None] + torch.arange(crop_bins, device=trial.device)
     inside = torch.arange(crop_bins, device=trial.device) < length[..., None]
     index = (session[..., None], trial[..., None], time.clamp(max=resident.counts.shape[2] - 1))

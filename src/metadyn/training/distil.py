@@ -9,7 +9,7 @@ from torch.nn.functional import huber_loss
 from metadyn.model.elbo import embedding_of
 from metadyn.model.gaussian import standard_normal
 from metadyn.model.meta_ssm import MetaSSM, Observations
-from metadyn.training.batch import uniform
+from metadyn.training.batch import uniform_below
 
 EMBEDDING_KL = 1e-3  # keeps the scale of e near its prior's; ten times as much lets it collapse
 ROLLOUT, STARTS = 15, 8  # steps rolled out, and rollouts a trial: enough to fix speeds, cheap beside the encoders
@@ -31,10 +31,10 @@ def distil_loss(model: MetaSSM, seen: Observations, latents: Tensor, pooling: st
 
 
 def rollout_loss(model: MetaSSM, seen: Observations, latents: Tensor, embedding: Tensor, generator: torch.Generator) -> Tensor:
-    """Rollouts of the mean dynamics from random bins against the latents that follow."""
+    """Rollouts of the mean dynamics from random bins against the latents that follow, where there are any."""
     transition = model.transition(embedding, seen.session)
     steps = min(ROLLOUT, int(seen.length.min()) - 1)
-    start = (uniform((*seen.length.shape, STARTS), generator) * (seen.length[..., None] - steps)).long()
+    start = uniform_below((seen.length[..., None] - steps).expand(-1, -1, STARTS), generator)
 
     def at(time: Tensor) -> Tensor:
         return latents.gather(2, time[..., None].expand(-1, -1, -1, latents.shape[-1]))
@@ -42,5 +42,7 @@ def rollout_loss(model: MetaSSM, seen: Observations, latents: Tensor, embedding:
     state, total = at(start), latents.new_zeros(())
     for step in range(1, steps + 1):
         state = transition.mean(state)
-        total = total + huber_loss(state, at(start + step))
+        known = (seen.observed.gather(2, start) & seen.observed.gather(2, start + step))[..., None]
+        error = huber_loss(state, at(start + step), reduction="none") * known
+        total = total + error.sum() / known.sum().clamp(min=1) / latents.shape[-1]
     return total / max(steps, 1)

@@ -22,6 +22,7 @@ from metadyn.training.batch import Resident, crop, draw_trials, hide
 from metadyn.training.devices import find_device
 from metadyn.training.distil import distil_loss
 from metadyn.training.frame import common_frame_starts, learn_frame
+from metadyn.training.health import warning_reporter
 from metadyn.training.loop import Progress, StepReport, Task, run
 from metadyn.training.optim import make_optimiser
 from metadyn.training.resume import checkpointer, finish, put_best, resumed
@@ -54,7 +55,7 @@ def split_sessions(sessions: list[TrialCounts], fraction: float, seed: int) -> t
     return [part[0] for part in parts], [part[1] for part in parts]
 
 
-def check_sessions(sessions: list[TrialCounts]) -> None:
+def check_sessions(sessions: list[TrialCounts], latent_dim: int) -> None:
     """Refuse what cannot be trained on together."""
     keys = [counts.session for counts in sessions]
     if not sessions:
@@ -73,6 +74,13 @@ def check_sessions(sessions: list[TrialCounts]) -> None:
                 item=counts.session,
                 found="1 window",
                 remedy="shorter windows: --n-bins",
+            )
+        if counts.n_units < latent_dim:
+            raise DataError(
+                "a session has fewer units than the model has latents",
+                item=counts.session,
+                found=f"{counts.n_units} units, {latent_dim} latents",
+                remedy=f"model.latent_dim = {max(1, counts.n_units)}, or a filter that keeps more units",
             )
 
 
@@ -146,7 +154,7 @@ def fit(
     `folder` keeps checkpoints, `resume` goes on from the last one; `data` are the options the bins were made with, kept with
     the model. Raises DataError for sessions that do not fit together, TrainingError when the loss stays NaN.
     """
-    check_sessions(sessions)
+    check_sessions(sessions, config.latent_dim)
     where = find_device(device)
     train, held_out = split_sessions(sessions, training.validation_fraction, training.seed)
     starts = find_starts(train, config, training)
@@ -183,9 +191,9 @@ def fit(
         seed=training.seed,
     )
     settings = {"model": config.model_dump(mode="json"), "training": training.model_dump(mode="json"), "data": data or {}}
-    progress = resumed(task, folder, settings) if resume and folder else Progress()
+    progress = resumed(task, trained, folder, settings) if resume and folder else Progress()
     save = checkpointer(task, trained, folder, settings) if folder else lambda _: None
-    run(task, progress, report=report, save=save)
+    run(task, progress, report=warning_reporter(report, model, trials, config, training, longest), save=save)
     put_best(task, progress)
     trained = replace(trained, frame=frame_of(trained, train))
     if folder:

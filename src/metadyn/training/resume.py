@@ -6,10 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from safetensors.torch import load
 
 from metadyn.errors import TrainingError
 from metadyn.model.trained import TrainedModel
-from metadyn.training.checkpoint import point, pointed, read_state, write_checkpoint
+from metadyn.records import SessionEntry
+from metadyn.training.checkpoint import point, pointed, read_model_file, read_state, write_checkpoint
 from metadyn.training.loop import Progress, Task, restore, snapshot
 
 
@@ -38,25 +40,28 @@ def checkpointer(task: Task, trained: TrainedModel, folder: Path, settings: dict
         tensors["step"], tensors["seed"] = torch.tensor(progress.step), torch.tensor(task.seed)
         write_checkpoint(folder, name, trained.file().weights, tensors, settings, metrics_of(progress, settings))
         point(folder, "latest", name)
-        if not (folder / "best").exists():
+        if progress.best_step == progress.step or not (folder / "best").exists():
             point(folder, "best", name)
 
     return save
 
 
-def resumed(task: Task, folder: Path, settings: dict) -> Progress:
+def units_of(sessions: tuple[SessionEntry, ...]) -> list[tuple]:
+    return [(entry.key, entry.unit_rows) for entry in sessions]
+
+
+def resumed(task: Task, trained: TrainedModel, folder: Path, settings: dict) -> Progress:
     """Weights, optimiser and progress of the last checkpoint put back; refuses a run of other settings."""
     checkpoint = pointed(folder, "latest")
     tensors, metrics = read_state(checkpoint)
-    if metrics.get("settings") != settings:
+    before = read_model_file(checkpoint / "model.safetensors")
+    if metrics.get("settings") != settings or units_of(before.sessions) != units_of(trained.sessions):
         raise TrainingError(
             "the run in this folder was started with other settings or files",
             file=folder,
             remedy="the settings of its config.toml, or another output folder",
         )
-    from safetensors.torch import load
-
-    weights = load((checkpoint / "model.safetensors").read_bytes())
+    weights = load(before.weights)
     parts = {
         prefix: {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)} for prefix in ("optimiser/", "best/")
     }

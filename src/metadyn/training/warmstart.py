@@ -126,7 +126,9 @@ def canonical_rotation(latents: np.ndarray, observed: np.ndarray) -> np.ndarray:
     vectors = vectors * (np.conj(lead) / np.abs(lead))
     half = len(turning) // 2
     planes = np.stack([vectors[:, :half].real, vectors[:, :half].imag], -1) * np.sqrt(2)
-    return np.concatenate([planes.reshape(len(turning), -1), vectors[:, half : len(turning) - half].real], 1).T
+    rotation = np.concatenate([planes.reshape(len(turning), -1), vectors[:, half : len(turning) - half].real], 1).T
+    left, _, right = np.linalg.svd(rotation)  # nearest orthogonal matrix: planes in which nothing turns are not determined
+    return left @ right
 
 
 def session_starts(sessions: list[TrialCounts], likelihood: str, latent_dim: int, sd_bins: float) -> list[Start]:

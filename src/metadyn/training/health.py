@@ -1,0 +1,65 @@
+"""Two ways in which training can go wrong without any number being wrong, said plainly while it happens (recipe.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+
+from metadyn.config import ModelConfig, TrainingConfig
+from metadyn.model.meta_ssm import MetaSSM
+from metadyn.training.batch import Resident, crop, draw_trials, hide
+from metadyn.training.loop import StepReport
+
+FLAT_BITS = 0.005  # bits per spike: below, rates say no more than the unit's mean
+GRACE = 0.25  # share of the ELBO steps before anything is said
+COLLAPSED = (
+    "the embedding tells no session from another (its SD between sessions is not above that within): "
+    "try a smaller training.process_noise, or --conditioning shared if the sessions should not differ"
+)
+FLAT = (
+    "predicted rates hardly vary (both scores below 0.005 bits per spike): "
+    "try a wider training.smoothing_bins, a lower training.learning_rate, or wider bins"
+)
+
+
+@torch.no_grad()
+def embedding_spread(
+    model: MetaSSM, trials: Resident, training: TrainingConfig, crop_bins: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """SD between sessions of the mean of q(e), and within a session over its trials: (embedding,) each."""
+    generator = torch.Generator(trials.counts.device).manual_seed(training.seed)
+    chosen = draw_trials(trials, min(training.trials_per_session, int(trials.n_trials.min())), generator)
+    batch = crop(trials, chosen, crop_bins, generator)
+    seen, _ = hide(batch, tail_bins=0, masking=0.0, dropout=0.0, generator=generator)
+    mean = model.embedding(model.features(seen), seen.length).mean
+    return mean.mean(1).std(0), mean.var(1, correction=0).mean(0).sqrt()
+
+
+def warning_reporter(
+    report: Callable[[StepReport], None],
+    model: MetaSSM,
+    trials: Resident,
+    config: ModelConfig,
+    training: TrainingConfig,
+    crop_bins: int,
+) -> Callable[[StepReport], None]:
+    """`report`, with a message where the embedding or the rates have collapsed, once each a run."""
+    left = {COLLAPSED} if model.dynamics.embedded and trials.n_sessions > 1 else set()
+    left |= {FLAT} if config.likelihood == "poisson" else set()
+
+    def found(scores: dict[str, float]) -> list[str]:
+        messages = []
+        if COLLAPSED in left:
+            between, within = embedding_spread(model, trials, training, crop_bins)
+            messages += [COLLAPSED] * bool((between <= within).all())
+        return messages + [FLAT] * (FLAT in left and max(scores.values()) < FLAT_BITS)
+
+    def reporter(step: StepReport) -> None:
+        due = step.validation is not None and step.step >= training.distil_steps + GRACE * training.steps
+        messages = found(step.validation) if due and left and step.stage == "elbo" else []
+        left.difference_update(messages)
+        report(replace(step, message="; ".join(messages)) if messages else step)
+
+    return reporter

@@ -1,0 +1,160 @@
+"""The training loop on a problem with a known answer: schedules, decay, the guard against NaN, Ctrl-C."""
+
+import os
+import signal
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+import torch
+from torch import nn
+
+from metadyn.errors import TrainingError
+from metadyn.model.build import build_model
+from metadyn.training.loop import MAX_RECOVERIES, Progress, Task, run, snapshot
+from metadyn.training.optim import make_optimiser, optimiser_state, restore_optimiser
+from metadyn.training.schedules import cosine, ramp
+
+
+def bowl(steps=40, every=5, broken=lambda step, visit: False):
+    """A task with its minimum at 3, whose loss is NaN where `broken(step, visits so far)` says so."""
+    module = nn.Linear(1, 1, bias=False)
+    nn.init.zeros_(module.weight)
+    visits = {}
+
+    def objective(step, generator):
+        visits[step] = visits.get(step, 0) + 1
+        loss = ((module.weight - 3) ** 2).sum() + 0.01 * torch.randn((), generator=generator)
+        return (loss * float("nan") if broken(step, visits[step]) else loss), {"term": float(step)}
+
+    parameters = dict(module.named_parameters())
+    return Task(
+        module=module,
+        parameters=parameters,
+        optimiser=make_optimiser(parameters, 0.1, 0.0),
+        objective=objective,
+        validate=lambda: {"score": -float((module.weight.detach() - 3) ** 2)},
+        learning_rate=lambda step: 0.1,
+        stage=lambda step: "distil" if step < 10 else "elbo",
+        steps=steps,
+        clip=1e9,
+        every=every,
+        seed=0,
+    )
+
+
+def test_a_run_reports_and_saves_at_its_intervals():
+    task, reports, saved = bowl(), [], []
+    progress = run(task, Progress(), report=reports.append, save=lambda progress: saved.append(progress.step))
+    assert saved == list(range(5, 41, 5))
+    assert [each.step for each in reports] == list(range(5, 41, 5))
+    assert [each.stage for each in reports] == ["distil"] * 2 + ["elbo"] * 6
+    assert reports[-1].seconds_left == 0
+    assert progress.step == 40
+    assert [entry["step"] for entry in progress.history] == saved
+
+
+def test_the_best_weights_are_kept_and_none_of_the_first_stage():
+    scores = iter([9.0, 8.0, 1.0, 3.0, 2.0, 0.0, 0.5, 0.1])
+    task, seen = bowl(), []
+    task = replace(task, validate=lambda: seen.append(task.module.weight.detach().clone()) or {"score": next(scores)})
+    progress = run(task, Progress(), report=lambda _: None, save=lambda _: None)
+    assert (progress.best_step, progress.best_score) == (20, 3.0)
+    assert torch.equal(progress.best["weight"], seen[3])
+
+
+def test_one_nan_restores_the_last_good_state_with_half_the_step():
+    task, reports = bowl(broken=lambda step, visit: step == 22 and visit == 1), []
+    good = {}
+    inner = task.validate
+    task = replace(task, validate=lambda: good.setdefault(len(good), snapshot(task)) and inner())
+    weights = []
+
+    def report(step_report):
+        reports.append(step_report)
+        if step_report.message:
+            weights.append(task.module.weight.detach().clone())
+
+    progress = run(task, Progress(), report=report, save=lambda _: None)
+    messages = [each.message for each in reports if each.message]
+    assert len(messages) == 1
+    assert "step 22" in messages[0]
+    assert "step 20" in messages[0]
+    assert "0.5" in messages[0]
+    assert torch.equal(weights[0], good[3][0]["weight"])
+    assert (progress.step_size, progress.step) == (0.5, 40)
+    assert abs(float(task.module.weight.detach()) - 3) < 1
+
+
+def test_an_infinite_gradient_changes_no_weight():
+    task = bowl(steps=3)
+    inner = task.objective
+    task = replace(task, objective=lambda step, generator: (inner(step, generator)[0] + task.module.weight.sum() ** 0.5, {}))
+    with pytest.raises(TrainingError):  # the root's slope at zero is infinite
+        run(task, Progress(), report=lambda _: None, save=lambda _: None)
+    assert float(task.module.weight.detach()) == 0
+
+
+def test_nan_that_does_not_go_away_ends_in_an_error_that_says_what_to_try():
+    task, reports = bowl(broken=lambda step, visit: step == 12), []
+    with pytest.raises(TrainingError, match=r"step 12(?s:.*)training.learning_rate"):
+        run(task, Progress(), report=reports.append, save=lambda _: None)
+    assert len([each for each in reports if each.message]) == MAX_RECOVERIES
+
+
+def test_ctrl_c_saves_and_then_comes_out():
+    task, saved = bowl(every=20), []
+
+    def report(step_report):
+        if step_report.step == 10:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        run(task, Progress(), report=report, save=lambda progress: saved.append(progress.step))
+    assert saved == [10]
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_numbers_of_a_step_follow_from_seed_and_step_alone():
+    """A run in two halves, with another optimiser object between them, ends with the same weights."""
+    whole, halves = bowl(), bowl(steps=20)
+    run(whole, Progress(), report=lambda _: None, save=lambda _: None)
+    progress = run(halves, Progress(), report=lambda _: None, save=lambda _: None)
+    torch.manual_seed(123)
+    second = replace(halves, steps=40, optimiser=make_optimiser(halves.parameters, 0.1, 0.0))
+    restore_optimiser(second.optimiser, second.parameters, optimiser_state(halves.optimiser, halves.parameters))
+    run(second, progress, report=lambda _: None, save=lambda _: None)
+    assert torch.equal(whole.module.weight, halves.module.weight)
+
+
+def test_weight_decay_spares_readout_noise_prior_and_biases(small):
+    """With zero gradients only decay moves weights."""
+    parameters = dict(build_model(small(likelihood="gaussian"), [4, 5]).named_parameters())
+    before = {name: parameter.detach().clone() for name, parameter in parameters.items()}
+    optimiser = make_optimiser(parameters, 0.1, 0.5)
+    for parameter in parameters.values():
+        parameter.grad = torch.zeros_like(parameter)
+    optimiser.step()
+    moved = {name for name, value in before.items() if not torch.equal(parameters[name], value)}
+    assert moved == {
+        *("readin.weight_in", "readin.weight_out", "dynamics.weight_in", "dynamics.weight_hidden", "dynamics.weight_out"),
+        *(f"dynamics.hyper.{layer}.weight" for layer in (0, 2, 4)),
+        *(f"embedding_encoder.gru.weight_{part}_l0" for part in ("ih", "hh")),
+        *(f"latent_encoder.{way}_gru.weight_{part}_l0" for way in ("forward", "backward") for part in ("ih", "hh")),
+        *("embedding_encoder.head.weight", "latent_encoder.head.weight"),
+    }
+    torch.testing.assert_close(parameters["dynamics.weight_in"], before["dynamics.weight_in"] * (1 - 0.1 * 0.5))
+
+
+def test_cosine_falls_from_one_to_zero():
+    values = [cosine(step, 100) for step in range(101)]
+    assert values[0] == 1
+    assert values[50] == pytest.approx(0.5)
+    assert values[100] == pytest.approx(0, abs=1e-12)
+    assert all(later < earlier for earlier, later in pairwise(values))
+
+
+def test_ramp_rises_to_one_over_its_length_and_stays():
+    assert [ramp(step, 4) for step in range(6)] == [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]
+    assert ramp(0, 0) == 1.0
