@@ -37,13 +37,16 @@ def replacement(source: Path, target: Path) -> Iterator[Path]:
     except MetadynError:
         raise
     except Exception as error:
-        found = f"{type(error).__name__}: {error}"
-        remedy = "a folder with room that you may write to (-o DIR)"
-        raise WriteError(
-            "the file could not be written; nothing was changed", file=target, found=found, remedy=remedy
-        ) from error
+        raise _nothing_changed(error, target) from error
     finally:
         work.unlink(missing_ok=True)
+
+
+def _nothing_changed(error: Exception, target: Path) -> WriteError:
+    system = isinstance(error, OSError)
+    remedy = "a folder with room that you may write to (-o DIR)" if system else "please report this; the file may be unusual"
+    found = f"{type(error).__name__}: {error}"
+    return WriteError("the file could not be written; nothing was changed", file=target, found=found, remedy=remedy)
 
 
 def remove_leftovers(target: Path) -> list[Path]:

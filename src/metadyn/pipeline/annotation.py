@@ -72,7 +72,8 @@ def _target(recording: Recording, output: str | Path | None, in_place: bool) -> 
     source = recording.source
     if in_place:
         return source
-    return Path(output) / (source.parent.name if source.resolve().parent.name.startswith("sub-") else "") / source.name
+    folder = source.absolute().parent.name
+    return Path(output) / (folder if folder.startswith("sub-") else "") / source.name
 
 
 def _annotate_one(
