@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -34,11 +35,13 @@ MODEL = ModelConfig(latent_dim=20, hidden=(64, 64), readin_hidden=48, readin_dim
 TRAINING = TrainingConfig(
     distil_steps=100,
     steps=800,
+    learning_rate=0.01,
+    weight_decay=0.1,
     trials_per_session=32,
     coordinated_dropout=0.7,
     kl_weight=0.1,
     kl_ramp=100,
-    process_noise=0.1,
+    process_noise=0.02,
     posterior_log_var=-3.0,
     smoothing_bins=2.5,
     tail_bins=0,
@@ -55,7 +58,9 @@ def latents(trained, counts: TrialCounts) -> np.ndarray:
     return infer(trained, counts)["latent_mean"].values
 
 
-def velocity_r2(train: list[tuple[np.ndarray, np.ndarray]], features: np.ndarray, velocity: np.ndarray, lags: int = LAGS) -> float:
+def velocity_r2(
+    train: list[tuple[np.ndarray, np.ndarray]], features: np.ndarray, velocity: np.ndarray, lags: int = LAGS
+) -> float:
     """r² on test trials of a decoder fitted to (features, velocity) of training trials."""
     x = np.concatenate([with_past(each, lags) for each, _ in train])
     decoder = fit_decoder(x, np.concatenate([each for _, each in train]))
@@ -94,7 +99,9 @@ def best_whole_trial_r2(train: TrialCounts, test: TrialCounts) -> float:
 def hidden_bits(trained, train: TrialCounts, test: TrialCounts, hidden: np.ndarray) -> float:
     """Bits per spike of hidden entries (trial, time, unit), above each unit's mean rate on the training trials."""
     mean = train.counts[train.observed].mean(0)
-    return bits_per_spike(test.counts.astype(float), hidden_rates(trained, test, hidden), mean, hidden & test.observed[..., None])
+    return bits_per_spike(
+        test.counts.astype(float), hidden_rates(trained, test, hidden), mean, hidden & test.observed[..., None]
+    )
 
 
 def hidden_entries(counts: TrialCounts, seed: int) -> np.ndarray:
@@ -128,9 +135,7 @@ def pseudo_sessions(seed: int) -> list[TrialCounts]:
     """Three sessions of disjoint units and disjoint trials."""
     counts, rng = load(), np.random.default_rng(seed)
     units, trials = rng.permutation(counts.n_units), rng.permutation(counts.n_trials)
-    return [
-        counts.select(np.sort(trials[i::3]), np.sort(units[i::3]), session=f"pseudo-{i}") for i in range(3)
-    ]
+    return [counts.select(np.sort(trials[i::3]), np.sort(units[i::3]), session=f"pseudo-{i}") for i in range(3)]
 
 
 def pseudo(rotation: int, seed: int = 0) -> dict[str, dict[str, float]]:
@@ -148,12 +153,16 @@ def pseudo(rotation: int, seed: int = 0) -> dict[str, dict[str, float]]:
 def one_shot(trained, decoder_data, few: TrialCounts, test: TrialCounts, training: TrainingConfig) -> dict[str, float]:
     aligned = align(trained, few, AlignConfig(seed=training.seed))
     alone = fit([few], MODEL.model_copy(update={"conditioning": "shared"}), training)
+
+    def own_labels(features, lags: int = LAGS) -> float:
+        return velocity_r2([(features(few), few.behavior)], features(test), test.behavior, lags)
+
     units = hidden_units(test, training.seed)
     return {
         "aligned_velocity_r2": velocity_r2(decoder_data, latents(aligned, test), test.behavior),
-        "aligned_velocity_r2_own_labels": velocity_r2([(latents(aligned, few), few.behavior)], latents(aligned, test), test.behavior),
-        "single_velocity_r2": velocity_r2([(latents(alone, few), few.behavior)], latents(alone, test), test.behavior),
-        "smoothed_spikes_velocity_r2": velocity_r2([(smoothed_spikes(few), few.behavior)], smoothed_spikes(test), test.behavior, 1),
+        "aligned_velocity_r2_own_labels": own_labels(partial(latents, aligned)),
+        "single_velocity_r2": own_labels(partial(latents, alone)),
+        "smoothed_spikes_velocity_r2": own_labels(smoothed_spikes, 1),
         "whole_trial_velocity_r2": best_whole_trial_r2(few, test),
         "aligned_bits_held_out_units": hidden_bits(aligned, few, test, units),
         "single_bits_held_out_units": hidden_bits(alone, few, test, units),

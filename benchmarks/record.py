@@ -30,7 +30,8 @@ def mean_sem(runs: list) -> dict | list:
     if isinstance(runs[0], dict):
         return {key: mean_sem([run[key] for run in runs]) for key in runs[0]}
     values = np.asarray(runs, float)
-    return [round(float(values.mean()), 4), round(float(values.std(ddof=1) / len(values) ** 0.5), 4) if len(values) > 1 else None]
+    sem = values.std(ddof=1) / len(values) ** 0.5 if len(values) > 1 else float("nan")
+    return [round(float(values.mean()), 4), round(float(sem), 4)]
 
 
 def save_result(name: str, figures: dict, **about) -> None:

@@ -130,12 +130,32 @@ class TrialCounts:
 
 @dataclass(frozen=True)
 class SessionEntry:
-    """What a model knows of a session it holds a read-in and a likelihood for."""
+    """What a model knows of a session it holds a read-in and a likelihood for.
+
+    trained_starts: start times [s] of the windows that trained it; the others it has never seen, or only validated on.
+    """
 
     key: str
     n_units: int
     unit_rows: tuple[int, ...]
     source: Source
+    trained_starts: tuple[float, ...] = ()
+
+    @staticmethod
+    def of(trained: TrialCounts) -> SessionEntry:
+        """The entry of a session that these trials trained."""
+        starts = tuple(round(float(start), 6) for start in trained.windows.start)
+        return SessionEntry(trained.session, trained.n_units, tuple(map(int, trained.unit_rows)), trained.source, starts)
+
+    @staticmethod
+    def from_json(entry: dict) -> SessionEntry:
+        """The inverse of `dataclasses.asdict`; KeyError or TypeError where it is none."""
+        rows, starts = tuple(map(int, entry["unit_rows"])), tuple(map(float, entry["trained_starts"]))
+        return SessionEntry(str(entry["key"]), int(entry["n_units"]), rows, Source(**entry["source"]), starts)
+
+    def held_out(self, counts: TrialCounts) -> np.ndarray:
+        """Which windows (trial,) did not train the model."""
+        return ~np.isin(np.round(counts.windows.start, 6), np.asarray(self.trained_starts))
 
 
 @dataclass(frozen=True)

@@ -45,13 +45,14 @@ def counts_shown(counts: TrialCounts, hidden: np.ndarray, mean: np.ndarray) -> T
     return replace(counts, counts=np.where(hidden, mean, counts.counts).astype(np.float32))
 
 
-def last_values(counts: np.ndarray, first: int) -> np.ndarray:
-    """Mean count of the LAST_BINS bins before `first`: (trial, unit)."""
-    return counts[:, max(0, first - LAST_BINS) : first].mean(1)
+def last_values(counts: np.ndarray, mean: np.ndarray, first: int) -> np.ndarray:
+    """Mean count of the LAST_BINS bins before `first` and one bin of the unit's mean, lest it be zero: (trial, unit)."""
+    last = counts[:, max(0, first - LAST_BINS) : first]
+    return (last.sum(1) + mean) / (last.shape[1] + 1)
 
 
-def previous_bins(counts: np.ndarray, hidden: np.ndarray) -> np.ndarray:
-    """Mean of the visible counts in the LAST_BINS bins before each: (trial, time, unit)."""
+def previous_bins(counts: np.ndarray, mean: np.ndarray, hidden: np.ndarray) -> np.ndarray:
+    """Mean of the visible counts in the LAST_BINS bins before each and one bin of the unit's mean: (trial, time, unit)."""
     shown = np.pad(np.where(hidden, 0.0, counts), ((0, 0), (LAST_BINS, 0), (0, 0)))
     number = np.pad((~hidden).astype(float), ((0, 0), (LAST_BINS, 0), (0, 0)))
 
@@ -59,14 +60,19 @@ def previous_bins(counts: np.ndarray, hidden: np.ndarray) -> np.ndarray:
         total = np.cumsum(np.pad(values, ((0, 0), (1, 0), (0, 0))), 1)
         return total[:, LAST_BINS:-1] - total[:, : -LAST_BINS - 1]
 
-    return before(shown) / np.maximum(before(number), 1)
+    return (before(shown) + mean) / (before(number) + 1)
 
 
-def r2_of(counts: np.ndarray, expected: np.ndarray, where: np.ndarray) -> float:
-    """1 − Σ(y − ŷ)² / Σ(y − ȳ)², ȳ each trial's mean activity over the entries `where`."""
-    weight = np.broadcast_to(where, counts.shape).astype(float)
-    mean = (counts * weight).sum(1, keepdims=True) / np.maximum(weight.sum(1, keepdims=True), 1)
-    return float(1 - ((counts - expected) ** 2 * weight).sum() / ((counts - mean) ** 2 * weight).sum())
+def mean_activity(counts: TrialCounts) -> np.ndarray:
+    """Each trial's mean count per observed bin, (trial, 1, unit): the ȳ of every r² (model.md)."""
+    total = (counts.counts * counts.observed[..., None]).sum(1, keepdims=True)
+    return total / np.maximum(counts.observed.sum(1), 1)[:, None, None]
+
+
+def r2_of(counts: TrialCounts, expected: np.ndarray, where: np.ndarray) -> float:
+    """1 − Σ(y − ŷ)² / Σ(y − ȳ)² over the entries `where`."""
+    error, total = (counts.counts - expected) ** 2, (counts.counts - mean_activity(counts)) ** 2
+    return float(1 - error[where].sum() / total[where].sum())
 
 
 def forecast_scores(trained: TrainedModel, counts: TrialCounts, mean: np.ndarray, context: int, steps: int) -> dict:
@@ -74,17 +80,16 @@ def forecast_scores(trained: TrainedModel, counts: TrialCounts, mean: np.ndarray
     expected = forecast(trained, counts, context=context, steps=steps)["rate_mean"].values * trained.bin_width
     ahead = counts.counts[:, context : context + steps].astype(np.float64)
     known = counts.observed[:, context : context + steps, None]
-    activity = (counts.counts * counts.observed[..., None]).sum(1) / np.maximum(counts.observed.sum(1)[:, None], 1)
     predictions = {
         "model": expected,
         "mean_rate": np.broadcast_to(mean, ahead.shape),
-        "last_value": np.broadcast_to(last_values(counts.counts, context)[:, None], ahead.shape),
+        "last_value": np.broadcast_to(last_values(counts.counts, mean, context)[:, None], ahead.shape),
     }
 
     def error(prediction: np.ndarray) -> np.ndarray:
         return ((ahead - prediction) ** 2 * known).sum((0, 2))
 
-    total = error(activity[:, None])
+    total = error(mean_activity(counts))
     where = np.broadcast_to(known, ahead.shape)
     return {
         "forecast_r2": (("method", "step"), [1 - error(predictions[m]) / total for m in METHODS]),
@@ -104,10 +109,10 @@ def reconstruction_scores(trained: TrainedModel, counts: TrialCounts, mean: np.n
     predictions = {
         "model": hidden_rates(trained, counts, hidden),
         "mean_rate": np.broadcast_to(mean, observed.shape),
-        "last_value": previous_bins(observed, hidden),
+        "last_value": previous_bins(observed, mean, hidden),
     }
     return {
-        "reconstruction_r2": ("method", [r2_of(observed, predictions[m], where) for m in METHODS]),
+        "reconstruction_r2": ("method", [r2_of(counts, predictions[m], where) for m in METHODS]),
         "bits_per_spike": ("method", [bits_per_spike(observed, predictions[m], mean, where) for m in METHODS]),
     }
 

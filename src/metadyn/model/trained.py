@@ -15,7 +15,7 @@ from metadyn.config import ModelConfig, TrainingConfig
 from metadyn.errors import ModelFileError
 from metadyn.model.build import build_model
 from metadyn.model.meta_ssm import MetaSSM
-from metadyn.records import ModelFile, SessionEntry, Source
+from metadyn.records import ModelFile, SessionEntry
 
 ARCHITECTURE, FORMAT = "MetaSSM", 1
 FRAME_TENSORS = ("latent_sd", "weight_var", "latents")
@@ -105,7 +105,4 @@ class TrainedModel:
 
 def session_entries(config: dict) -> tuple[SessionEntry, ...]:
     """The sessions of a stored configuration."""
-    return tuple(
-        SessionEntry(entry["key"], entry["n_units"], tuple(entry["unit_rows"]), Source(**entry["source"]))
-        for entry in config["sessions"]
-    )
+    return tuple(SessionEntry.from_json(entry) for entry in config["sessions"])

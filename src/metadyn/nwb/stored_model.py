@@ -10,7 +10,7 @@ from pynwb import NWBHDF5IO, NWBFile, ProcessingModule
 
 from metadyn.errors import ModelFileError
 from metadyn.nwb.provenance import SOFTWARE, describe_source, public_uri, software_version
-from metadyn.records import ModelFile, SessionEntry, Source
+from metadyn.records import ModelFile, SessionEntry
 from ndx_metadyn import LatentDynamicsModel, TrainingAssetsTable
 
 SESSIONS = "sessions"  # key of the config's JSON under which the sessions that the model knows are kept
@@ -69,12 +69,7 @@ def _to_model_file(stored: LatentDynamicsModel, path: str | Path) -> ModelFile:
 
 def _entry(values: dict, path: str | Path) -> SessionEntry:
     try:
-        return SessionEntry(
-            key=str(values["key"]),
-            n_units=int(values["n_units"]),
-            unit_rows=tuple(int(row) for row in values["unit_rows"]),
-            source=Source(**values["source"]),
-        )
+        return SessionEntry.from_json(values)
     except (KeyError, TypeError, ValueError) as error:
         raise ModelFileError(
             "the model's list of sessions is damaged", file=path, found=f"{type(error).__name__}: {error}"

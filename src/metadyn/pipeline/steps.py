@@ -13,7 +13,7 @@ import numpy as np
 import xarray as xr
 
 from metadyn.config import Config, load_config
-from metadyn.errors import ConfigError
+from metadyn.errors import ConfigError, WindowError
 from metadyn.pipeline.annotation import annotate
 from metadyn.pipeline.inputs import check_distinct, read_counts, recordings
 from metadyn.pipeline.models import counts_for, load_model, on_device, stored_options
@@ -150,16 +150,23 @@ def score(
 ) -> xr.Dataset:
     """Reconstruction, forecasts and, where there is behaviour, decoding; see `metadyn.inference.scores.score`.
 
-    `held_out` scores only the windows that the model's training held out to choose its checkpoint.
+    `held_out` scores only the windows that did not train the model: those of its validation, and those it has never seen.
     """
     from metadyn.inference.scores import score
-    from metadyn.training.fit import split_sessions
 
     trained = on_device(load_model(model), device)
     counts = counts_for(trained, _single(file), data)
     if held_out:
-        counts = split_sessions([counts], trained.training.validation_fraction, trained.training.seed)[1][0]
+        counts = _not_trained_on(trained, counts)
     return score(trained, counts, context=context, steps=steps, seed=seed).assign_attrs(n_windows=counts.n_trials)
+
+
+def _not_trained_on(trained, counts: TrialCounts) -> TrialCounts:
+    unseen = trained.sessions[trained.index(counts.session)].held_out(counts)
+    if not unseen.any():
+        problem = "every window of the recording trained the model"
+        raise WindowError(problem, item=counts.session, found=f"{counts.n_trials} windows", remedy="score without --held-out")
+    return counts.select(trials=unseen)
 
 
 def save_model(trained, folder: str | Path) -> Path:

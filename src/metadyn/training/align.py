@@ -172,8 +172,7 @@ def chosen_steps(trained: TrainedModel, counts: TrialCounts, training: TrainingC
 
 def extended(trained: TrainedModel, module: MetaSSM, counts: TrialCounts) -> TrainedModel:
     """The trained model with one more session."""
-    entry = SessionEntry(counts.session, counts.n_units, tuple(int(unit) for unit in counts.unit_rows), counts.source)
-    sessions = (*trained.sessions, entry)
+    sessions = (*trained.sessions, SessionEntry.of(counts))
     merged = build_model(trained.config, [each.n_units for each in sessions])
     old, new = trained.module.state_dict(), module.state_dict()
     state = {

@@ -171,7 +171,7 @@ def fit(
     crops = crop_range(training, sessions)
     trials = Resident.of(train, where, [start.latents for start in starts])
     validation = Resident.of(held_out, where)
-    entries = tuple(SessionEntry(c.session, c.n_units, tuple(int(u) for u in c.unit_rows), c.source) for c in sessions)
+    entries = tuple(SessionEntry.of(counts) for counts in train)
     frame = learn_frame(train, [start.latents for start in starts], [start.weight for start in starts])
     trained = TrainedModel(model, config, sessions[0].bin_width, entries, frame, training, data or {})
 
