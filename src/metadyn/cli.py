@@ -221,7 +221,7 @@ def score(
         int | None, typer.Option(min=1, help="bins seen before a forecast; default: a third of a window")
     ] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="bins to forecast; default: 20, or what is left")] = None,
-    held_out: Annotated[bool, typer.Option("--held-out", help="only the windows that training held out")] = False,
+    held_out: Annotated[bool, typer.Option("--held-out", help="only the windows that did not train the model")] = False,
     device: Device = "auto",
     flags: dict | None = None,
 ) -> None:
