@@ -1,11 +1,41 @@
 """Shared fixtures. Real recordings are found by METADYN_DATA (default ../shared/data beside the checkout)."""
 
+import json
 import os
+import subprocess
+import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # as the command line has it (metadyn/__main__.py); before torch is loaded
+
 REAL_DATA = Path(os.environ.get("METADYN_DATA", Path(__file__).parents[2] / "shared" / "data"))
+
+# Everything that a run stores, read in a process in which our packages and torch cannot be imported.
+READER = """
+import sys
+for name in ("ndx_metadyn", "metadyn", "torch"):
+    sys.modules[name] = None  # importing it raises
+import json, warnings
+warnings.simplefilter(sys.argv[2])
+import numpy as np
+from pynwb import read_nwb
+run = read_nwb(sys.argv[1]).processing["ecephys"]["LatentDynamics"]
+latents, rates, table = run.latent_series["LatentSeries"], run.firing_rate_series["FiringRateSeries"], run.embeddings
+assert not type(latents).__module__.startswith("ndx_metadyn"), type(latents)
+windows = [table["timeseries"][row][0] for row in (0, 1, len(table) - 1)]
+regular = latents.timestamps is None
+times = latents.starting_time + np.arange(len(latents.data)) / latents.rate if regular else latents.timestamps
+print(json.dumps({
+    "latents": latents.data.shape, "rates": rates.data.shape, "unit": rates.unit, "n_windows": len(table),
+    "window_totals": [float(np.sum(window.data, dtype="f8")) for window in windows],
+    "embedding": np.asarray(table["embedding_mean"][:]).tolist()[0],
+    "times": [float(times[0]), float(times[-1])], "start_times": table["start_time"][:].tolist(),
+    "weights_begin": bytes(run.model.weights[8:9]).decode(), "digest": run.model.digest,
+}))
+"""
 
 
 @pytest.fixture(scope="session")
@@ -14,3 +44,44 @@ def real_data() -> Path:
     if not REAL_DATA.is_dir():
         pytest.skip(f"no real recordings at {REAL_DATA}; set METADYN_DATA")
     return REAL_DATA
+
+
+@pytest.fixture(scope="session")
+def read_without_us():
+    """read(path, warnings="error") → what a process without ndx_metadyn, metadyn and torch finds in an annotated file."""
+
+    def read(path, warnings="error") -> dict:
+        done = subprocess.run([sys.executable, "-c", READER, str(path), warnings], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    return read
+
+
+def _errors(path, cached):
+    import pynwb
+
+    try:
+        return Counter(str(error) for error in pynwb.validate(path=str(path), use_cached_namespaces=cached))
+    except KeyError:  # human_mtl caches a namespace in part
+        return None
+
+
+def _messages(path):
+    from nwbinspector import inspect_nwbfile
+
+    return Counter((m.check_function_name, m.location, m.message) for m in inspect_nwbfile(nwbfile_path=str(path)))
+
+
+@pytest.fixture(scope="session")
+def assert_no_new_fault():
+    """check(target, source): no validation error and no nwbinspector message that the source lacks under the same call."""
+
+    def check(target, source) -> None:
+        for cached in (True, False):
+            before, after = _errors(source, cached), _errors(target, cached)
+            assert (before is None) == (after is None)
+            assert before is None or not after - before
+        assert not _messages(target) - _messages(source)
+
+    return check
