@@ -23,7 +23,7 @@ def counts_of(session: SimulatedSession) -> TrialCounts:
     )
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def simulated():
     """Simulated sessions as TrialCounts."""
 
@@ -34,7 +34,7 @@ def simulated():
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def small():
     """A small model."""
 
@@ -45,7 +45,7 @@ def small():
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def short():
     """A short training."""
 

@@ -1,0 +1,95 @@
+"""Decoding against plain least squares; the decoder never sees the trials it is scored on."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from metadyn.inference import decoding
+from metadyn.inference.decoding import cross_predicted, decoding_r2, fit_decoder, r2, ridge, with_past
+from metadyn.inference.scores import score
+
+
+@pytest.fixture
+def linear():
+    """Behaviour that is linear in two of four features, with noise and bins where it is not known."""
+    rng = np.random.default_rng(0)
+    features = rng.standard_normal((20, 30, 4))
+    behavior = features[..., :2] @ np.array([[1.0, 0.5], [-0.3, 2.0]]) + 3 + 0.5 * rng.standard_normal((20, 30, 2))
+    behavior[rng.random((20, 30)) < 0.1] = np.nan
+    return features, behavior
+
+
+@pytest.mark.parametrize("penalty", [1e-4, 1.0, 100.0])
+def test_ridge_is_least_squares_with_rows_of_penalty_added(linear, penalty):
+    features, behavior = linear
+    known = np.isfinite(behavior).all(-1)
+    x, y = features[known], behavior[known]
+    x, y, means = x - x.mean(0), y - y.mean(0), (x.mean(0), y.mean(0))
+    shrink = penalty * (x**2).sum() / 4
+    augmented = np.concatenate([x, np.sqrt(shrink) * np.eye(4)]), np.concatenate([y, np.zeros((4, 2))])
+    weight = np.linalg.lstsq(*augmented, rcond=None)[0]
+    decoder = ridge(features, behavior, penalty)
+    np.testing.assert_allclose(decoder.weight, weight, rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(decoder(features), (features - means[0]) @ weight + means[1], rtol=1e-6, atol=1e-9)
+
+
+def test_predictions_of_a_trial_come_from_the_other_folds(linear):
+    features, behavior = linear
+    predicted = cross_predicted(features, behavior, 0.1)
+    for trial in range(20):
+        others = [other for other in range(20) if other % 5 != trial % 5]
+        expected = ridge(features[others], behavior[others], 0.1)(features[trial])
+        np.testing.assert_allclose(predicted[trial], expected)
+
+
+def test_the_score_of_a_trial_does_not_depend_on_its_own_behaviour_in_training(linear, monkeypatch):
+    """Every call that fits a decoder is handed bins of other folds alone: those of the fold are marked with 1e6."""
+    features, behavior = linear
+    seen = []
+
+    def watched(x, y):
+        seen.append({int(trial) for trial in x[:, 0, -1]})
+        return fit_decoder(x, y)
+
+    numbered = np.concatenate([features, np.broadcast_to(np.arange(20.0)[:, None, None], (20, 30, 1))], -1)
+    monkeypatch.setattr(decoding, "fit_decoder", watched)
+    decoding_r2(numbered, behavior, 1)
+    assert seen == [{trial for trial in range(20) if trial % 5 != fold} for fold in range(5)]
+
+
+def test_linear_behaviour_is_decoded_to_its_noise(linear):
+    features, behavior = linear
+    noise = 2 * 0.25 / (1.0 + 0.09 + 0.25 + 4.0 + 0.5)
+    assert decoding_r2(features, behavior, 1) == pytest.approx(1 - noise, abs=0.03)
+
+
+def test_behaviour_of_other_trials_cannot_be_decoded(linear):
+    """The control: many features, few trials, behaviour shuffled over trials; only one who saw the test would do well."""
+    rng = np.random.default_rng(1)
+    features, behavior = rng.standard_normal((20, 30, 30)), linear[1][rng.permutation(20)]
+    assert decoding_r2(features, behavior, 2) < 0.05
+
+
+def test_past_bins_stand_beside_each_bin():
+    features = np.random.default_rng(0).random((2, 6, 3))
+    past = with_past(features, 4)
+    for trial, time, lag in np.ndindex(2, 6, 4):
+        np.testing.assert_array_equal(past[trial, time, lag * 3 : lag * 3 + 3], features[trial, max(0, time - lag)])
+
+
+def test_r2_is_over_known_bins_and_all_channels():
+    true, predicted = np.random.default_rng(0).random((2, 3, 7, 2))
+    true[1, 2:] = np.nan
+    y, p = (np.concatenate([each[0], each[1, :2], each[2]]) for each in (true, predicted))
+    expected = 1 - ((y - p) ** 2).sum() / ((y - y.mean(0)) ** 2).sum()
+    assert r2(true, predicted) == pytest.approx(expected)
+
+
+def test_score_decodes_behaviour_beside_its_baselines(trained, counts):
+    data = counts(n_trials=12, ragged=False)
+    behavior = data.counts[..., :2].cumsum(1).astype(float)
+    result = score(trained(), replace(data, behavior=behavior))
+    assert result["behavior_r2"].dims == ("method",)
+    assert result["behavior_r2"].sel({"method": "mean_rate"}) == 0
+    assert np.isfinite(result["behavior_r2"]).all()

@@ -1,0 +1,114 @@
+"""Forecasts: nothing behind the context is seen; samples have the spread that the process noise gives."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from metadyn.errors import WindowError
+from metadyn.inference.forecast import forecast
+from metadyn.inference.infer import infer
+
+SEEN = {"context": 8, "steps": 5}
+
+
+@pytest.mark.parametrize("pooling", ["mean", "trial"])
+def test_a_forecast_depends_on_context_bins_alone(trained, counts, pooling):
+    model, data = trained(pooling=pooling), counts()
+    later = data.counts.copy()
+    later[:, 8:] = 60
+    other = replace(data, counts=later, observed=data.observed | (np.arange(20) >= 8))
+    one, two = forecast(model, data, samples=3, **SEEN), forecast(model, other, samples=3, **SEEN)
+    assert one.drop_vars("n_bins").identical(two.drop_vars("n_bins"))
+
+
+def test_a_forecast_depends_on_the_last_context_bin(trained, counts):
+    data = counts(ragged=False)
+    changed = data.counts.copy()
+    changed[:, 7] += 5
+    one, two = (forecast(trained(), each, **SEEN) for each in (data, replace(data, counts=changed)))
+    assert (one["latent_mean"] != two["latent_mean"]).all()
+
+
+def test_the_mean_path_is_the_dynamics_from_the_last_context_state(trained, counts):
+    """The context cut out and inferred as if there were nothing more, then f again and again."""
+    model, data = trained(), counts()
+    context = replace(
+        data, counts=data.counts[:, :8], observed=data.observed[:, :8], windows=replace(data.windows, n_bins=np.full(6, 8))
+    )
+    inferred = infer(model, context)
+    result = forecast(model, data, **SEEN)
+    state = torch.as_tensor(inferred["latent_mean"].values[:, -1])
+    np.testing.assert_allclose(result["context_latent"], state, atol=1e-5)
+    embedding = torch.as_tensor(inferred["embedding_mean"].values)[None]
+    transition = model.module.transition(embedding, torch.tensor([1]))
+    likelihood = model.module.likelihood
+    for step in range(5):
+        state = transition.mean(state[None, :, None])[0, :, 0].detach()
+        np.testing.assert_allclose(result["latent_mean"][:, step], state, atol=1e-5)
+        rate = torch.exp(state @ likelihood.weight[1].T + likelihood.bias[1]).detach() / 0.05
+        np.testing.assert_allclose(result["rate_mean"][:, step], rate, rtol=1e-4)
+
+
+def test_times_are_those_behind_the_context(trained, counts):
+    result = forecast(trained(), counts(), **SEEN)
+    np.testing.assert_allclose(result["time"], (8 + np.arange(5) + 0.5) * 0.05)
+    assert (result.estimate, result.context_bins) == ("forecast", 8)
+    assert result["rate_mean"].units == "Hz"
+
+
+@torch.no_grad()
+def still(model, log_q):
+    """q(e) and q(z) of hardly any variance, process noise as given."""
+    for encoder, dim in ((model.module.embedding_encoder, 2), (model.module.latent_encoder, 2)):
+        encoder.head.weight[dim:] = 0
+        encoder.head.bias[dim:] = -40.0
+    model.module.log_q[:] = torch.as_tensor(log_q)
+    return model
+
+
+def test_samples_without_noise_are_the_mean(trained, counts):
+    result = forecast(still(trained(), -40.0), counts(), samples=3, **SEEN)
+    for sample in range(3):
+        np.testing.assert_allclose(result["latent_samples"][sample], result["latent_mean"], atol=1e-5)
+        np.testing.assert_allclose(result["rate_samples"][sample], result["rate_mean"], rtol=1e-4)
+
+
+def test_the_spread_of_one_step_is_the_process_noise(trained, counts):
+    """20 samples of 120 trials about their means: the SD of an SD is 1 / √(2 · 2400) = 1.5 %."""
+    q = np.array([0.04, 0.25])
+    result = forecast(still(trained(), np.log(q)), counts(n_trials=120), context=8, steps=1, samples=20)
+    deviations = (result["latent_samples"] - result["latent_mean"]).values.reshape(-1, 2)
+    np.testing.assert_allclose(deviations.std(0), np.sqrt(q), rtol=0.07)
+    assert (np.abs(deviations.mean(0)) < 5 * np.sqrt(q / 2400)).all()
+
+
+def test_the_spread_in_the_result_is_that_of_its_samples(trained, counts):
+    result = forecast(trained(), counts(), samples=7, **SEEN)
+    assert result["latent_samples"].dims == ("sample", "trial", "time", "latent")
+    assert result["rate_samples"].dims == ("sample", "trial", "time", "unit")
+    np.testing.assert_allclose(result["latent_sd"], result["latent_samples"].values.std(0, ddof=1), rtol=1e-4)
+    np.testing.assert_allclose(result["rate_sd"], result["rate_samples"].values.std(0, ddof=1), rtol=1e-4)
+
+
+def test_samples_follow_their_seed(trained, counts):
+    one, same, other = (forecast(trained(), counts(), samples=2, seed=seed, **SEEN) for seed in (4, 4, 5))
+    assert one.identical(same)
+    assert not np.allclose(one["latent_samples"], other["latent_samples"])
+
+
+def test_an_embedding_given_takes_the_place_of_the_inferred_one(trained, counts):
+    model, data = trained(), counts()
+    inferred = forecast(model, data, **SEEN)
+    same = forecast(model, data, embedding=inferred["session_embedding_mean"].values, **SEEN)
+    other = forecast(model, data, embedding=np.array([3.0, -3.0]), **SEEN)
+    np.testing.assert_allclose(same["latent_mean"], inferred["latent_mean"], atol=1e-5)
+    assert not np.allclose(other["latent_mean"], inferred["latent_mean"], atol=1e-3)
+    np.testing.assert_allclose(other["embedding_mean"], np.broadcast_to([3.0, -3.0], (6, 2)))
+
+
+@pytest.mark.parametrize("context", [0, 17])
+def test_a_context_longer_than_a_window_is_refused(trained, counts, context):
+    with pytest.raises(WindowError, match=r"--context"):
+        forecast(trained(), counts(), context=context, steps=2)

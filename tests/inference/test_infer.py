@@ -1,0 +1,106 @@
+"""What `infer` gives: the same in chunks, rates that a Monte-Carlo road confirms, named and measured in units."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from metadyn.errors import DataError, ModelFileError
+from metadyn.inference import infer as infer_module
+from metadyn.inference.infer import infer, latents_given, pooled, trial_embeddings
+
+
+@pytest.mark.parametrize("pooling", ["mean", "trial"])
+def test_chunks_give_the_same_as_all_at_once(monkeypatch, trained, counts, pooling):
+    model, data = trained(pooling=pooling), counts()
+    whole = infer(model, data)
+    monkeypatch.setattr(infer_module, "CHUNK_BINS", 45)  # two trials of twenty bins at a time
+    in_parts = infer(model, data)
+    for name in whole:
+        np.testing.assert_allclose(in_parts[name], whole[name], rtol=1e-5, atol=1e-6, err_msg=name)
+
+
+@pytest.mark.parametrize("likelihood", ["poisson", "gaussian"])
+def test_rates_are_mean_and_sd_over_samples_of_the_latents(trained, counts, likelihood):
+    model, data = trained(likelihood=likelihood), counts()
+    result = infer(model, data)
+    q = latents_given(model, data, pooled(model, trial_embeddings(model, data)))
+    inside = np.arange(20) < data.windows.n_bins[:, None]
+    z = q.mean[0].numpy() + q.sd[0].numpy() * np.random.default_rng(0).standard_normal((4000, 6, 20, 2))
+    linear = z[:, inside] @ model.module.likelihood.weight[1].numpy(force=True).T + model.module.likelihood.bias[1].numpy(
+        force=True
+    )
+    draws = (np.exp(linear) if likelihood == "poisson" else linear) / 0.05
+    mean, sd = draws.mean(0), draws.std(0)
+    error = sd / np.sqrt(4000)
+    assert (np.abs(result["rate_mean"].values[inside] - mean) < 5 * error + 1e-4).all()
+    np.testing.assert_allclose(result["rate_sd"].values[inside], sd, rtol=0.15)
+
+
+def test_latents_of_a_trial_do_not_depend_on_the_others_when_pooled_by_trial(trained, counts):
+    model, data = trained(pooling="trial"), counts()
+    together = infer(model, data)["latent_mean"].values
+    for trial in range(data.n_trials):
+        n_bins = data.windows.n_bins[trial]
+        alone = replace(data.select([trial]), counts=data.counts[[trial], :n_bins], observed=data.observed[[trial], :n_bins])
+        np.testing.assert_allclose(infer(model, alone)["latent_mean"][0], together[trial, :n_bins], atol=1e-5)
+
+
+def test_what_lies_behind_a_window_or_was_not_observed_is_not_seen(trained, counts):
+    model, data = trained(), counts()
+    other = replace(data, counts=np.where(data.observed[..., None], data.counts, 50).astype(np.uint8))
+    assert infer(model, data).identical(infer(model, other))
+
+
+def test_values_are_nan_behind_a_windows_end_and_nowhere_else(trained, counts):
+    data = counts()
+    result = infer(trained(), data)
+    inside = np.arange(20) < data.windows.n_bins[:, None]
+    for name in ("latent_mean", "latent_sd", "rate_mean", "rate_sd"):
+        assert (result[name].notnull().values == inside[..., None]).all(), name
+
+
+def test_the_result_says_what_it_is(trained, counts):
+    data = counts()
+    result = infer(trained(), data)
+    assert {name: variable.dims for name, variable in result.data_vars.items()} == {
+        "latent_mean": ("trial", "time", "latent"),
+        "latent_sd": ("trial", "time", "latent"),
+        "rate_mean": ("trial", "time", "unit"),
+        "rate_sd": ("trial", "time", "unit"),
+        "embedding_mean": ("trial", "embedding"),
+        "embedding_sd": ("trial", "embedding"),
+        "trial_embedding_mean": ("trial", "embedding"),
+        "session_embedding_mean": ("embedding",),
+        "session_embedding_sd": ("embedding",),
+    }
+    np.testing.assert_allclose(result["time"], (np.arange(20) + 0.5) * 0.05)
+    assert result["time"].units == result["start_time"].units == "s"
+    assert result["rate_mean"].units == result["rate_sd"].units == "Hz"
+    np.testing.assert_array_equal(result["unit"], data.unit_rows)
+    np.testing.assert_array_equal(result["start_time"], data.windows.start)
+    np.testing.assert_array_equal(result["row"], data.windows.row)
+    assert result.attrs == {
+        "session": "b", "bin_width": 0.05, "table": "trials", "estimate": "smoothed", "embedding_scope": "session",
+    }  # fmt: skip
+    assert infer(trained(pooling="trial"), data).embedding_scope == "window"
+
+
+def test_the_sessions_embedding_is_the_mean_over_trials(trained, counts):
+    model, data = trained(), counts()
+    result = infer(model, data)
+    mean = np.mean([result["trial_embedding_mean"][trial] for trial in range(data.n_trials)], 0)
+    np.testing.assert_allclose(result["session_embedding_mean"], mean, rtol=1e-5)
+    np.testing.assert_allclose(result["embedding_mean"], np.broadcast_to(mean, (6, 2)), rtol=1e-5)
+    q = trial_embeddings(model, data)
+    np.testing.assert_allclose(result["session_embedding_sd"], q.sd[0].square().mean(0).sqrt(), rtol=1e-5)
+
+
+def test_an_unknown_session_other_units_or_other_bins_are_refused(trained, counts):
+    model, data = trained(), counts()
+    with pytest.raises(ModelFileError, match=r"'c'(?s:.*)a, b"):
+        infer(model, data.select(session="c"))
+    with pytest.raises(DataError, match="4 units, not 5"):
+        infer(model, data.select(units=slice(4)))
+    with pytest.raises(DataError, match=r"0\.01 s, not 0\.05 s"):
+        infer(model, replace(data, windows=replace(data.windows, bin_width=0.01)))

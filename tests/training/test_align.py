@@ -1,0 +1,135 @@
+"""Alignment: the new session gets weights of its own, and nothing that was there before changes."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from metadyn.config import AlignConfig
+from metadyn.errors import DataError, ModelFileError
+from metadyn.inference.forecast import forecast
+from metadyn.inference.infer import infer
+from metadyn.training.align import align, plane_rotation
+from metadyn.training.checkpoint import load_model, save_model
+from metadyn.training.fit import fit
+
+SPECIFIC = ("readin.", "likelihood.", "log_q")
+STEPS = AlignConfig(steps=3)
+
+
+@pytest.fixture(scope="module")
+def sessions(simulated):
+    """Two to train on and a third of more units than both."""
+    return [*simulated(n_sessions=2, units=(5, 8)), *simulated(parameters=[2.5], units=(11, 11), seed=5)]
+
+
+@pytest.fixture(scope="module")
+def trained(sessions, small, short):
+    return fit(sessions[:2], small(), short())
+
+
+@pytest.fixture(scope="module")
+def new(sessions):
+    return sessions[2].select(session="new")
+
+
+def test_what_sessions_share_is_bit_for_bit_the_same(trained, new):
+    before = {name: value.clone() for name, value in trained.module.state_dict().items()}
+    after = align(trained, new, STEPS).module.state_dict()
+    for name, value in before.items():
+        assert torch.equal(trained.module.state_dict()[name], value), f"{name} of the model given has changed"
+        if not name.startswith(SPECIFIC):
+            assert torch.equal(after[name], value), name
+
+
+def test_the_weights_of_old_sessions_are_bit_for_bit_the_same(trained, new):
+    after = align(trained, new, STEPS).module.state_dict()
+    for name, value in trained.module.state_dict().items():
+        if name.startswith(SPECIFIC):
+            assert torch.equal(after[name][tuple(slice(size) for size in value.shape)], value), name
+
+
+def test_old_sessions_infer_as_before(trained, new, sessions):
+    extended = align(trained, new, STEPS)
+    for counts in sessions[:2]:
+        before, after = infer(trained, counts), infer(extended, counts)
+        for name in before:
+            np.testing.assert_allclose(after[name], before[name], rtol=1e-5, atol=1e-6, err_msg=name)
+
+
+@pytest.mark.parametrize("trials", [1, 2, 8])
+def test_a_new_session_is_inferred_and_forecast_from_few_trials(trained, new, trials):
+    extended = align(trained, new.select(slice(trials)), STEPS)
+    assert [entry.key for entry in extended.sessions] == ["limit-cycle-00", "limit-cycle-01", "new"]
+    assert infer(extended, new)["rate_mean"].shape == (8, 24, 11)
+    assert infer(extended, new)["rate_mean"].notnull().all()
+    assert forecast(extended, new, context=10, steps=5)["rate_mean"].notnull().all()
+
+
+def test_a_session_of_fewer_units_is_aligned(trained, new):
+    extended = align(trained, new.select(units=slice(3)), STEPS)
+    assert infer(extended, new.select(units=slice(3)))["rate_mean"].notnull().all()
+
+
+def test_steps_train_the_new_session_alone(trained, new):
+    none, some = (align(trained, new, AlignConfig(steps=steps)).module.state_dict() for steps in (0, 4))
+    changed = {name for name in none if not torch.equal(none[name], some[name])}
+    assert changed
+    assert all(name.startswith(SPECIFIC) for name in changed)
+    for name in changed:
+        assert torch.equal(none[name][:2], some[name][:2]), name
+
+
+def test_without_steps_given_validation_chooses(trained, new):
+    extended = align(trained, new, AlignConfig(max_steps=3))
+    assert infer(extended, new)["latent_mean"].notnull().all()
+
+
+def test_an_aligned_model_is_saved_and_loaded(tmp_path, trained, new):
+    extended = align(trained, new, STEPS)
+    back = load_model(save_model(extended, tmp_path))
+    assert infer(back, new).identical(infer(extended, new))
+    assert back.sessions == extended.sessions
+
+
+def test_alignment_is_the_same_for_the_same_seed(trained, new):
+    one, other = (align(trained, new, STEPS).module.state_dict() for _ in range(2))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize(
+    "options", [{"likelihood": "gaussian"}, {"conditioning": "shared"}, {"latent_dim": 1}, {"latent_dim": 3}]
+)
+def test_every_variant_aligns(sessions, new, small, short, options):
+    extended = align(fit(sessions[:2], small(**options), short(distil_steps=2, steps=2)), new, STEPS)
+    assert infer(extended, new)["rate_mean"].notnull().all()
+
+
+def test_a_known_key_is_refused(trained, sessions):
+    with pytest.raises(ModelFileError, match=r"limit-cycle-00(?s:.*)NAME=FILE"):
+        align(trained, sessions[0], STEPS)
+
+
+def test_other_bins_are_refused(trained, new):
+    with pytest.raises(DataError, match=r"other bins(?s:.*)0\.01(?s:.*)0\.02"):
+        align(trained, replace(new, windows=replace(new.windows, bin_width=0.01)), STEPS)
+
+
+def test_condition_labels_place_a_new_session_in_the_frame(sessions, new, small, short):
+    """Labels shared with the training sessions: the readout is a regression on their mean latents."""
+    labelled = [replace(counts, condition=np.array(["left", "right"] * 4)) for counts in [*sessions[:2], new]]
+    trained = fit(labelled[:2], small(), short())
+    assert trained.frame.labels == ("left", "right")
+    assert trained.frame.latents.shape == (2, 24, 2)
+    extended = align(trained, labelled[2], STEPS)
+    assert infer(extended, labelled[2])["rate_mean"].notnull().all()
+    strangers = replace(labelled[2], condition=np.array(["up", "down"] * 4))
+    assert infer(align(trained, strangers, STEPS), strangers)["rate_mean"].notnull().all()
+
+
+def test_plane_rotations_are_orthogonal_and_turn_by_their_phases():
+    rotation = plane_rotation(5, np.array([0.3, 1.2]))
+    np.testing.assert_allclose(rotation @ rotation.T, np.eye(5), atol=1e-12)
+    np.testing.assert_allclose(rotation @ np.eye(5)[0], [np.cos(0.3), np.sin(0.3), 0, 0, 0])
+    np.testing.assert_allclose(rotation @ np.eye(5)[4], np.eye(5)[4])
