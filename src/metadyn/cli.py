@@ -221,13 +221,15 @@ def score(
         int | None, typer.Option(min=1, help="bins seen before a forecast; default: a third of a window")
     ] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="bins to forecast; default: 20, or what is left")] = None,
-    held_out: Annotated[bool, typer.Option("--held-out", help="only the windows that did not train the model")] = False,
+    held_out: Annotated[
+        bool, typer.Option("--held-out/--all-windows", help="only the windows that did not train the model, or all")
+    ] = True,
     device: Device = "auto",
     flags: dict | None = None,
 ) -> None:
     """Score reconstruction, forecasts and decoding of behaviour beside mean-rate and last-value baselines.
 
-    Example: [bold]metadyn score model day1.nwb --held-out --behavior cursor_vel[/bold]
+    Example: [bold]metadyn score model day1.nwb --behavior cursor_vel[/bold]
     """
     from metadyn.display import show_score
     from metadyn.pipeline import steps as verbs

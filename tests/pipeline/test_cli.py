@@ -53,7 +53,7 @@ def test_from_simulated_files_to_annotated_ones(run, tmp_path):
     result = run("annotate", aligned, *files[:2], f"new={files[2]}", "-o", tmp_path / "out", "--context", 10, "--name", "Run")
     assert result.stdout.split() == [str(path.resolve()) for path in sorted((tmp_path / "out").rglob("*.nwb"))]
     assert "LatentSeriesForecast" in read_nwb(result.stdout.split()[2]).processing["ecephys"]["Run"].latent_series
-    assert "new: 4 windows" in run("score", aligned, f"new={files[2]}").stdout
+    assert "new: 1 windows" in run("score", aligned, f"new={files[2]}").stdout
 
 
 def test_a_config_file_lies_under_the_flags(run, world, tmp_path):

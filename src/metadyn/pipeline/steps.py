@@ -144,13 +144,14 @@ def score(
     context: int | None = None,
     steps: int | None = None,
     seed: int = 0,
-    held_out: bool = False,
+    held_out: bool = True,
     data: dict | None = None,
     device: str = "auto",
 ) -> xr.Dataset:
     """Reconstruction, forecasts and, where there is behaviour, decoding; see `metadyn.inference.scores.score`.
 
-    `held_out` scores only the windows that did not train the model: those of its validation, and those it has never seen.
+    Only the windows that did not train the model are scored (those of its validation, and those it has never seen), unless
+    `held_out` is False. Raises WindowError where there is none.
     """
     from metadyn.inference.scores import score
 
@@ -165,7 +166,7 @@ def _not_trained_on(trained, counts: TrialCounts) -> TrialCounts:
     unseen = trained.sessions[trained.index(counts.session)].held_out(counts)
     if not unseen.any():
         problem = "every window of the recording trained the model"
-        raise WindowError(problem, item=counts.session, found=f"{counts.n_trials} windows", remedy="score without --held-out")
+        raise WindowError(problem, item=counts.session, found=f"{counts.n_trials} windows", remedy="--all-windows (then the scores are of trials that the model has seen)")
     return counts.select(trials=unseen)
 
 
