@@ -19,9 +19,9 @@ import numpy as np
 from pynwb import read_nwb
 from ndx_metadyn import rollout
 run = read_nwb(sys.argv[1]).processing["ecephys"]["LatentDynamics"]
-start = np.load(sys.argv[2])
-ahead = rollout(run.model, start["embedding"], start["latent"], n_steps=int(sys.argv[3]), input_key=run.input_key)
-np.savez(sys.argv[4], latents=ahead["latents"], rates=ahead["rates"], time=ahead["time"])
+embedding, latent = run.embeddings["context_embedding"][:], run.embeddings["context_latent"][:]
+ahead = rollout(run.model, embedding, latent, n_steps=int(sys.argv[2]), input_key=run.input_key)
+np.savez(sys.argv[3], latents=ahead["latents"], rates=ahead["rates"], time=ahead["time"])
 """
 
 
@@ -35,15 +35,18 @@ def told(journey, run):
         return ahead.load()
 
 
-def test_a_rollout_without_torch_is_the_forecast_of_the_command(journey, told, tmp_path):
-    np.savez(tmp_path / "start.npz", embedding=told.embedding_mean, latent=told.context_latent)
-    command = [sys.executable, "-c", ROLLOUT, journey.annotated, tmp_path / "start.npz", str(STEPS), tmp_path / "ahead.npz"]
+def test_a_rollout_from_the_file_alone_without_torch_is_the_forecast_of_the_command(journey, told, tmp_path):
+    command = [sys.executable, "-c", ROLLOUT, journey.annotated, str(STEPS), tmp_path / "ahead.npz"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     ahead = np.load(tmp_path / "ahead.npz")
     np.testing.assert_allclose(ahead["latents"], told.latent_mean, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(ahead["rates"], told.rate_mean, rtol=1e-5)
     np.testing.assert_allclose(CONTEXT * 0.02 + ahead["time"], told.time + 0.01)  # ends of bins, and their centres
+
+
+def test_a_file_with_forecasts_has_nothing_new_to_complain_of(journey, assert_no_new_fault):
+    assert_no_new_fault(journey.annotated, journey.files[2])
 
 
 def test_the_forecast_in_the_file_is_the_forecast_of_the_command(journey, told):

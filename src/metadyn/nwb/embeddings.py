@@ -11,10 +11,17 @@ from pynwb.base import TimeSeriesReference, TimeSeriesReferenceVectorData
 from metadyn.nwb.stretch import Stretch, finite, window_bounds
 from ndx_metadyn import DynamicalEmbeddingsTable
 
+# Where the forecasts start: with these two and the stored model, a rollout gives the forecast again (ndx_metadyn.rollout).
+FORECAST_COLUMNS = {
+    "context_embedding": ("embedding_mean", "Embedding that the forecast was made with, inferred from the context alone."),
+    "context_latent": ("context_latent", "Latent state at the last bin of the context, from which the forecast starts."),
+}
 SCOPE_WORDS = {"session": "one embedding for the session, repeated in each row", "window": "one embedding for each window"}
 
 
-def embeddings_table(nwbfile: NWBFile, posterior: xr.Dataset, estimates: list[Stretch], series: list[list]):
+def embeddings_table(
+    nwbfile: NWBFile, posterior: xr.Dataset, forecast: xr.Dataset | None, estimates: list[Stretch], series: list[list]
+):
     """One row a window, made column by column: adding rows one by one takes seconds for thousands of windows."""
     start, stop = window_bounds(posterior)
     scope = posterior.attrs.get("embedding_scope", "window")
@@ -29,6 +36,10 @@ def embeddings_table(nwbfile: NWBFile, posterior: xr.Dataset, estimates: list[St
         if name in posterior:
             values = finite(posterior[name].values.astype(np.float32), name)
             columns.append(VectorData(name=name, description=f"{words} of the dynamical embedding.", data=values))
+    for name, (variable, words) in FORECAST_COLUMNS.items():
+        if forecast is not None and variable in forecast:
+            values = finite(forecast[variable].values.astype(np.float32), variable)
+            columns.append(VectorData(name=name, description=words, data=values))
     table = interval_table(nwbfile, posterior.attrs.get("table"))
     if table is not None and (posterior.row.values >= 0).all():
         columns.append(_trial_column(table, posterior.row.values))

@@ -97,7 +97,8 @@ def write_run(
     posterior = in_order(posterior)
     estimates = [lay_out(posterior)]
     if forecast is not None:
-        estimates.append(lay_out(_same_windows(forecast, posterior)))
+        forecast = _same_windows(forecast, posterior)
+        estimates.append(lay_out(forecast))
     rows = posterior.unit.values if unit_rows is None else np.asarray(unit_rows)
 
     def add(nwbfile: NWBFile) -> None:
@@ -108,7 +109,7 @@ def write_run(
         home.add(run)
         run.units = region(nwbfile.units, "units", rows, "Units that were the input of the model, in input order.")
         series = [_add_series(run, stretch, nwbfile, posterior.unit.values) for stretch in estimates]
-        run.embeddings = embeddings_table(nwbfile, posterior, estimates, series)
+        run.embeddings = embeddings_table(nwbfile, posterior, forecast, estimates, series)
 
     with replacement(source, target) as work:
         _append(work, add)
