@@ -46,8 +46,10 @@ class DataConfig(_Section):
 class ModelConfig(_Section):
     """The meta-dynamical state space model (Vermani et al., sections 3.1-3.2)."""
 
-    latent_dim: int = Field(2, gt=0, description="dimensions of the latent state")
-    embedding_dim: int = Field(1, gt=0, description="dimensions of the dynamical embedding")
+    latent_dim: int = Field(
+        8, gt=0, description="dimensions of the latent state; by default no more than the smallest session has units"
+    )
+    embedding_dim: int = Field(2, gt=0, description="dimensions of the dynamical embedding (1 or 2 in the paper)")
     conditioning: Literal["low_rank", "shared"] = Field("low_rank", description="how the embedding changes the dynamics")
     rank: int = Field(1, gt=0, description="rank of the change of each weight (Fig. 15: insensitive)")
     likelihood: Literal["poisson", "gaussian"] = Field("poisson", description="distribution of the observations")

@@ -9,7 +9,7 @@ from metadyn.model.build import build_model
 from metadyn.model.trained import Frame, TrainedModel
 from metadyn.records import SessionEntry, Source, TrialCounts, Windows
 
-torch.set_num_threads(2)
+torch.set_num_threads(1)  # tensors this small gain nothing from threads, and lose much where cores are shared
 
 
 @pytest.fixture(scope="session")
@@ -34,7 +34,7 @@ def trained():
     """A model of sessions a (3 units) and b (5 units) with random weights."""
 
     def make(**options) -> TrainedModel:
-        sizes = {"hidden": (8, 7), "hyper_hidden": 5, "embedding_dim": 2, "readin_hidden": 9, "readin_dim": 4}
+        sizes = {"latent_dim": 2, "hidden": (8, 7), "hyper_hidden": 5, "embedding_dim": 2, "readin_hidden": 9, "readin_dim": 4}
         config = ModelConfig(**{**sizes, "embedding_hidden": 6, "latent_hidden": 7, **options})
         module = build_model(config, [3, 5], process_noise=0.05, posterior_log_var=-2.0)
         generator = torch.Generator().manual_seed(0)

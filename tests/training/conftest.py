@@ -8,7 +8,7 @@ from metadyn.config import ModelConfig, TrainingConfig
 from metadyn.data.synthetic import SimulatedSession, simulate
 from metadyn.records import Source, TrialCounts, Windows
 
-torch.set_num_threads(2)
+torch.set_num_threads(1)  # tensors this small gain nothing from threads, and lose much where cores are shared
 
 
 def counts_of(session: SimulatedSession) -> TrialCounts:
@@ -39,7 +39,16 @@ def small():
     """A small model."""
 
     def make(**options) -> ModelConfig:
-        sizes = {"hidden": (8, 8), "hyper_hidden": 6, "readin_hidden": 8, "embedding_hidden": 6, "latent_hidden": 8}
+        sizes = {
+            "latent_dim": 2,
+            "embedding_dim": 1,
+            "hidden": (8, 8),
+            "hyper_hidden": 6,
+            "readin_hidden": 8,
+            "embedding_hidden": 6,
+            "latent_hidden": 8,
+        }
+        sizes |= {"latent_dim": 2, "embedding_dim": 1}
         return ModelConfig(**{**sizes, "readin_dim": 4, **options})
 
     return make

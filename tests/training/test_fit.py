@@ -182,7 +182,7 @@ def test_a_run_killed_in_the_middle_leaves_a_checkpoint_that_resumes(tmp_path, s
         from pathlib import Path
         import torch
         from metadyn.training.fit import fit
-        torch.set_num_threads(2)
+        torch.set_num_threads(1)
         fit(**pickle.loads(Path(sys.argv[1]).read_bytes()), folder=Path(sys.argv[2]))
         """)
     )

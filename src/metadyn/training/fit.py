@@ -84,6 +84,14 @@ def check_sessions(sessions: list[TrialCounts], latent_dim: int) -> None:
             )
 
 
+def fitting(config: ModelConfig, sessions: list[TrialCounts]) -> ModelConfig:
+    """The configuration with no more latents than the smallest session has units, unless their number was asked for."""
+    fewest = min(counts.n_units for counts in sessions)
+    if "latent_dim" in config.model_fields_set or config.latent_dim <= fewest:
+        return config
+    return config.model_copy(update={"latent_dim": fewest})
+
+
 def install_start(model: MetaSSM, row: int, start: Start) -> None:
     """Put a session's start into its row of the read-in and the likelihood.
 
@@ -154,7 +162,8 @@ def fit(
     `folder` keeps checkpoints, `resume` goes on from the last one; `data` are the options the bins were made with, kept with
     the model. Raises DataError for sessions that do not fit together, TrainingError when the loss stays NaN.
     """
-    check_sessions(sessions, config.latent_dim)
+    check_sessions(sessions, config.latent_dim if "latent_dim" in config.model_fields_set else 1)
+    config = fitting(config, sessions)
     where = find_device(device)
     train, held_out = split_sessions(sessions, training.validation_fraction, training.seed)
     starts = find_starts(train, config, training)

@@ -59,13 +59,18 @@ def kernel_power(sd_bins: float) -> float:
 
 
 def principal_factors(covariance: np.ndarray, dim: int, iterations: int = 20) -> np.ndarray:
-    """Loadings (unit, dim) of a factor model of a covariance whose diagonal is not trusted."""
+    """Loadings (unit, dim) of a factor model of a covariance whose diagonal is not trusted; zero beyond as many as units."""
     matrix = covariance.copy()
     for _ in range(iterations):
         values, vectors = np.linalg.eigh(matrix)
         loadings = vectors[:, ::-1][:, :dim] * np.sqrt(np.maximum(values[::-1][:dim], 1e-9))
         np.fill_diagonal(matrix, (loadings**2).sum(1))
-    return loadings
+    return with_columns(loadings, dim)
+
+
+def with_columns(loadings: np.ndarray, dim: int) -> np.ndarray:
+    """Loadings (unit, dim) with columns of zeros where there are fewer."""
+    return np.pad(loadings, ((0, 0), (0, dim - loadings.shape[1])))
 
 
 def rate_projection(weight: np.ndarray, mean: np.ndarray) -> np.ndarray:
@@ -102,7 +107,7 @@ def gaussian_start(counts: TrialCounts, latent_dim: int, sd_bins: float) -> Star
     mean, sd = rows.mean(0), np.maximum(rows.std(0), 1e-6)
     values, vectors = np.linalg.eigh(np.cov(rows.T))
     scale = np.sqrt(np.maximum(values[::-1][:latent_dim], 1e-9))
-    weight = vectors[:, ::-1][:, :latent_dim] * scale
+    weight = with_columns(vectors[:, ::-1][:, :latent_dim] * scale, latent_dim)
     projection = np.linalg.pinv(weight)
     latents = (counts.counts - mean) @ projection.T * counts.observed[..., None]
     residual = (rows - mean - (rows - mean) @ projection.T @ weight.T).var(0)
