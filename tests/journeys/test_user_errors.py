@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from pynwb import NWBHDF5IO, TimeSeries
 
 import metadyn
 
@@ -79,6 +80,18 @@ def test_a_folder_that_holds_a_model_is_not_written_over(journey, run):
     assert "--resume" in run.refused("fit", *journey.files[:2], "-o", journey.model, *run.haste, code=2)
     run.refused("align", journey.aligned, f"x={journey.files[0]}", "-o", journey.model, code=2)
     assert {path: path.stat().st_mtime_ns for path in journey.model.rglob("*")} == before
+
+
+def test_behaviour_that_no_window_holds_is_said_to_be_missing(journey, run, tmp_path):
+    shutil.copy(journey.files[0], tmp_path / "late.nwb")
+    with NWBHDF5IO(tmp_path / "late.nwb", "r+") as io:
+        nwbfile = io.read()
+        lever = TimeSeries(name="lever", data=[0.0, 1.0, 0.0], rate=10.0, starting_time=9e4, unit="mm")
+        nwbfile.create_processing_module(name="behavior", description="the lever").add(lever)
+        io.write(nwbfile)
+    said = run.refused("score", journey.model, tmp_path / "late.nwb", "--behavior", "lever", "--all-windows")
+    assert "lever" in said
+    assert "0 of 8 windows" in said
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from metadyn.model.trained import TrainedModel
 from metadyn.records import TrialCounts
 
 METHODS = ["model", "mean_rate", "last_value"]
+FEWEST_TO_DECODE = 3  # windows: one to score, one to choose the decoder's penalty on, one to fit it
 HIDDEN, LAST_BINS, LAGS, FLOOR = 0.2, 5, 8, 1e-4  # entries hidden; bins of a last value; past bins decoded from; least count
 
 
@@ -118,7 +119,19 @@ def reconstruction_scores(trained: TrainedModel, counts: TrialCounts, mean: np.n
 
 
 def behavior_scores(trained: TrainedModel, counts: TrialCounts) -> dict:
-    """Cross-validated r² of behaviour decoded from latents, from nothing, and from smoothed counts."""
+    """Cross-validated r² of behaviour decoded from latents, from nothing, and from smoothed counts.
+
+    Only windows that hold behaviour take part; fewer than FEWEST_TO_DECODE give a WindowError.
+    """
+    told = (np.isfinite(counts.behavior).all(-1) & counts.observed).any(1)
+    if told.sum() < FEWEST_TO_DECODE:
+        raise WindowError(
+            "too few windows hold behaviour to decode it across them",
+            item=counts.behavior_name,
+            found=f"{told.sum()} of {counts.n_trials} windows scored",
+            remedy="--all-windows (then the scores are of trials that the model has seen), or another --behavior",
+        )
+    counts = counts.select(trials=told)
     embedding = pooled(trained, trial_embeddings(trained, counts))
     latents = latents_given(trained, counts, embedding).mean[0].numpy(force=True)
     smooth = gaussian_filter1d(counts.counts.astype(np.float64), 0.05 / counts.bin_width, axis=1)
