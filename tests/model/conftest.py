@@ -7,7 +7,7 @@ from metadyn.config import ModelConfig
 from metadyn.model.build import build_model
 
 N_UNITS = [3, 5]
-torch.set_num_threads(2)
+torch.set_num_threads(1)  # tensors this small gain nothing from threads, and lose much where cores are shared
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from metadyn.config import check_config, load_config
+from metadyn.config import ModelConfig, check_config, load_config
 from metadyn.errors import DataError, DeviceError, TrainingError
 from metadyn.inference.infer import infer
 from metadyn.training.checkpoint import load_model, pointed, read_state, save_model
@@ -83,6 +83,13 @@ def test_sessions_that_cannot_train_are_refused(simulated, small, short):
     other = replace(sessions[1], windows=replace(sessions[1].windows, bin_width=0.01))
     with pytest.raises(DataError, match="binned differently"):
         fit([sessions[0], other], small(), short())
+
+
+def test_by_default_there_are_no_more_latents_than_units(simulated, short):
+    few = [counts.select(units=slice(3 + i)) for i, counts in enumerate(simulated())]
+    trained = fit(few, ModelConfig(), short(distil_steps=2, steps=2))
+    assert trained.config.latent_dim == 3
+    assert infer(trained, few[1])["latent_mean"].shape == (8, 24, 3)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
