@@ -71,6 +71,12 @@ def test_behaviour_of_other_trials_cannot_be_decoded(linear):
     assert decoding_r2(features, behavior, 2) < 0.05
 
 
+@pytest.mark.parametrize("trials", [1, 2, 3])
+def test_few_trials_are_decoded_or_said_to_be_too_few(linear, trials):
+    features, behavior = (each[:trials] for each in linear)
+    assert np.isnan(decoding_r2(features, behavior, 1)) == (trials < 3)
+
+
 def test_past_bins_stand_beside_each_bin():
     features = np.random.default_rng(0).random((2, 6, 3))
     past = with_past(features, 4)

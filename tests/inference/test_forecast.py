@@ -51,6 +51,15 @@ def test_the_mean_path_is_the_dynamics_from_the_last_context_state(trained, coun
         np.testing.assert_allclose(result["rate_mean"][:, step], rate, rtol=1e-4)
 
 
+@pytest.mark.parametrize("pooling", ["mean", "trial"])
+def test_the_embedding_used_has_its_own_spread(trained, counts, pooling):
+    """The session's SD where one embedding serves all trials, the trial's where each has its own: as in `infer`."""
+    data = counts(ragged=False)
+    result, inferred = forecast(trained(pooling=pooling), data, context=20, steps=1), infer(trained(pooling=pooling), data)
+    for name in ("embedding_mean", "embedding_sd", "session_embedding_sd"):
+        np.testing.assert_allclose(result[name], inferred[name], rtol=1e-4, err_msg=name)
+
+
 def test_times_are_those_behind_the_context(trained, counts):
     result = forecast(trained(), counts(), **SEEN)
     np.testing.assert_allclose(result["time"], (8 + np.arange(5) + 0.5) * 0.05)

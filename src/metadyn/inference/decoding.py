@@ -63,7 +63,9 @@ def fit_decoder(features: np.ndarray, behavior: np.ndarray) -> Decoder:
 
 
 def decoding_r2(features: np.ndarray, behavior: np.ndarray, lags: int) -> float:
-    """r² on trials in folds, each decoded by the others; their penalty is chosen within those others."""
+    """r² on trials in folds, each decoded by the others, their penalty chosen within those others; NaN below three trials."""
+    if len(features) < 3:
+        return float("nan")
     past = with_past(features, lags)
     fold = np.arange(len(past)) % FOLDS
     predicted = np.full(behavior.shape, np.nan)

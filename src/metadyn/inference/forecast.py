@@ -11,6 +11,7 @@ from metadyn.errors import WindowError
 from metadyn.inference.infer import (
     attributes,
     check_counts,
+    conditioning,
     coordinates,
     embedding_variables,
     latents_given,
@@ -69,7 +70,7 @@ def forecast(
         "latent_mean": (("trial", "time", "latent"), path[0].numpy(force=True), {"units": "a.u."}),
         "rate_mean": (("trial", "time", "unit"), mean_rates(trained, row, path[0], counts.n_units), {"units": "Hz"}),
         "context_latent": (("trial", "latent"), q_last.mean[0].numpy(force=True), {"units": "a.u."}),
-        **embedding_variables(q_e, Gaussian(used, q_e.log_var)),
+        **embedding_variables(q_e, conditioning(trained, q_e)),
     }
     if samples:
         variables |= sampled(trained, counts, q_e, context, steps, samples, seed, row)

@@ -86,10 +86,15 @@ def latents_given(
     return Gaussian(torch.cat([q.mean for q in parts], 1), torch.cat([q.log_var for q in parts], 1))
 
 
+def conditioning(trained: TrainedModel, q: Gaussian) -> Gaussian:
+    """The q(e) that conditions each trial, (1, trial, embedding): the session's, or the trial's own."""
+    used = session_embedding(q) if trained.config.pooling == "mean" else q
+    return Gaussian(used.mean.expand_as(q.mean), used.log_var.expand_as(q.mean))
+
+
 def pooled(trained: TrainedModel, q: Gaussian) -> Tensor:
-    """The embedding that conditions each trial, (1, trial, embedding): the session's, or the trial's own."""
-    mean = session_embedding(q).mean if trained.config.pooling == "mean" else q.mean
-    return mean.expand_as(q.mean)
+    """The mean of `conditioning`."""
+    return conditioning(trained, q).mean
 
 
 @torch.no_grad()
@@ -161,8 +166,6 @@ def infer(trained: TrainedModel, counts: TrialCounts) -> xr.Dataset:
     def masked(values: np.ndarray) -> np.ndarray:
         return np.where(inside[..., None], values, np.nan).astype(np.float32)
 
-    session = session_embedding(q_e)
-    used = Gaussian(session.mean.expand_as(q_e.mean), session.log_var.expand_as(q_e.mean))
     hertz = {"units": "Hz"}
     return xr.Dataset(
         {
@@ -170,7 +173,7 @@ def infer(trained: TrainedModel, counts: TrialCounts) -> xr.Dataset:
             "latent_sd": (("trial", "time", "latent"), masked(q_z.sd[0].numpy(force=True)), {"units": "a.u."}),
             "rate_mean": (("trial", "time", "unit"), masked(rate_mean), hertz),
             "rate_sd": (("trial", "time", "unit"), masked(rate_sd), hertz),
-            **embedding_variables(q_e, used if trained.config.pooling == "mean" else q_e),
+            **embedding_variables(q_e, conditioning(trained, q_e)),
         },
         coordinates(counts, trained.config.latent_dim, trained.config.embedding_dim),
         attributes(trained, counts, "smoothed"),
