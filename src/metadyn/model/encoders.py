@@ -28,7 +28,7 @@ class EmbeddingEncoder(nn.Module):
         features: int,
         hidden: int,
         embedding_dim: int,
-        gain: float = float(__import__("os").environ.get("GAIN", "5")),
+        gain: float = 0.3,
         log_var: float = -5.0,
     ):
         super().__init__()

@@ -23,11 +23,7 @@ def distil_loss(model: MetaSSM, seen: Observations, latents: Tensor, pooling: st
     mean = model.latents(features, embedding, seen.length).mean
     encoder = (huber_loss(mean, latents, reduction="none") * seen.seen[..., None]).sum() / seen.seen.sum() / latents.shape[-1]
     kl = q_e.kl(standard_normal(q_e.mean)).mean()
-    return (
-        encoder
-        + rollout_loss(model, seen, latents, embedding, generator)
-        + float(__import__("os").environ.get("KLE", "0")) * kl
-    )
+    return encoder + rollout_loss(model, seen, latents, embedding, generator) + EMBEDDING_KL * kl
 
 
 def rollout_loss(model: MetaSSM, seen: Observations, latents: Tensor, embedding: Tensor, generator: torch.Generator) -> Tensor:
