@@ -29,7 +29,7 @@ class LinearDynamics(Dynamics):
         self.matrix = torch.tensor([[matrix]], dtype=torch.float64)
 
     def forward(self, embedding, log_q):
-        return LinearTransition(self, None, log_q[:, None, None])
+        return LinearTransition(self, self.changes(embedding), log_q[:, None, None])
 
 
 class FreePosterior(LatentEncoder):
