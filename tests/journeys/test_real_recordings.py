@@ -66,8 +66,8 @@ def test_the_way_there_and_back(real_data, run, tmp_path, assert_no_new_fault, r
     inferred = metadyn.infer(tmp_path / "model", source)
     in_order = np.argsort(inferred.start_time.values, kind="stable")
     found = read_without_us(target, "ignore")
-    n_bins = int(inferred.n_bins.sum())
-    assert (found["latents"], found["rates"]) == ([n_bins, 2], [n_bins, inferred.sizes["unit"]])
+    n_bins, n_latents, n_units = int(inferred.n_bins.sum()), inferred.sizes["latent"], inferred.sizes["unit"]
+    assert (found["latents"], found["rates"]) == ([n_bins, n_latents], [n_bins, n_units])
     np.testing.assert_array_equal(found["start_times"], inferred.start_time.values[in_order])
     totals = inferred.latent_mean.astype(float).sum(("time", "latent"))[in_order][[0, 1, -1]]
     np.testing.assert_allclose(found["window_totals"], totals, rtol=1e-4, atol=1e-4)
@@ -75,8 +75,8 @@ def test_the_way_there_and_back(real_data, run, tmp_path, assert_no_new_fault, r
     assert found["digest"] == metadyn.load_model(tmp_path / "model").file().digest
 
     shown = shown_by_pynapple(target)
-    assert shown["LatentSeries"].shape == (n_bins, 2)
-    assert shown["FiringRateSeries"].shape == (n_bins, inferred.sizes["unit"])
+    assert shown["LatentSeries"].shape == (n_bins, n_latents)
+    assert shown["FiringRateSeries"].shape == (n_bins, n_units)
     assert len(shown["embeddings"]) == inferred.sizes["trial"]
     assert "embedding_mean" in shown["embeddings"].metadata_columns
 
