@@ -12,6 +12,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -128,3 +129,13 @@ def test_commands_and_options_named_in_the_words_exist(run):
         text = document.read_text(encoding="utf-8")
         assert set(re.findall(r"`metadyn (\w+)", text)) <= set(help_of), document.name
         assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text)) - {"--seeds"} <= options, document.name
+
+
+def test_every_choice_of_the_configuration_is_in_the_words():
+    """Conditionings, likelihoods and poolings, as `name` or "name"."""
+    from metadyn.config import ModelConfig
+
+    words = "\n".join(document.read_text(encoding="utf-8") for document in DOCUMENTS)
+    for key in ("conditioning", "likelihood", "pooling"):
+        for choice in get_args(ModelConfig.model_fields[key].annotation):
+            assert re.search(rf"[`\"\s]{choice}[`\"]", words), f"{key} = {choice}"
