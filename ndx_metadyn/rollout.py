@@ -1,7 +1,8 @@
-"""The stored generative model in numpy: embedding -> low-rank dynamics -> latents -> firing rates, without torch.
+"""The stored generative model in numpy: embedding -> changed dynamics -> latents -> firing rates, without torch.
 
     z_t = f(z_{t-1}; e) (+ noise of variance Q of the session)                  Vermani et al., arXiv 2410.05454, section 3.1
-    f(z) = W_o tanh((W_h + U_h V_h') tanh((W_i + U_i V_i') z + b_i) + b_h) + b_o,   U, V = hypernetwork(e)
+    f(z) = W_o tanh((W_h + U_h V_h') tanh((W_i + U_i V_i') z + b_i) + b_h) + b_o,   U, V = hypernetwork(e)  (low_rank)
+    linear: both changes are linear in e;  input: W_e e joins b_i;  shared: no change
     rate = exp(C z + d) / bin_width (Poisson), (C z + d) / bin_width (Gaussian)
 
 Float64 throughout; axes: session trial time unit latent embedding rank.
@@ -16,6 +17,8 @@ import numpy as np
 from ndx_metadyn.weights import WeightsError, build, register_architecture
 
 FORMAT = 1
+CONDITIONINGS = ("low_rank", "linear", "input", "shared")
+DIRECTIONS = ("directions_in", "directions_hidden")
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,16 @@ class LowRank:
 
     def __call__(self, x):
         return np.einsum("tor,tr->to", self.u, np.einsum("tir,ti->tr", self.v, x))
+
+
+@dataclass(frozen=True)
+class Dense:
+    """A change of one weight, (trial, out, in): W x becomes W x + change x."""
+
+    weight: np.ndarray
+
+    def __call__(self, x):
+        return np.einsum("toi,ti->to", self.weight, x)
 
 
 @dataclass(frozen=True)
@@ -52,8 +65,14 @@ class MetaSSM:
 
     def changes(self, embedding) -> tuple:
         """What the embedding (trial, embedding) adds to the input and the hidden weight: a LowRank each, or nothing."""
-        if self.model["conditioning"] == "shared":
+        conditioning = self.model["conditioning"]
+        if conditioning == "shared":
             return _nothing, _nothing
+        if conditioning == "input":
+            shift = embedding @ self._of("weight_embedding").T
+            return (lambda z: shift), _nothing
+        if conditioning == "linear":
+            return tuple(Dense(np.einsum("te,eoi->toi", embedding, self._of(name))) for name in DIRECTIONS)
         x = embedding
         for layer in (0, 2):
             x = np.tanh(x @ self._of(f"hyper.{layer}.weight").T + self._of(f"hyper.{layer}.bias"))
@@ -117,6 +136,11 @@ def expected_shapes(model: dict, n_sessions: int, n_units: int) -> dict[str, tup
         g, e, n = model["hyper_hidden"], model["embedding_dim"], sum(_sizes(model))
         for layer, (out, into) in {0: (g, e), 2: (g, g), 4: (n, g)}.items():
             shapes |= {f"dynamics.hyper.{layer}.weight": (out, into), f"dynamics.hyper.{layer}.bias": (out,)}
+    if model["conditioning"] == "linear":
+        shapes["dynamics.directions_in"] = (model["embedding_dim"], h1, latent)
+        shapes["dynamics.directions_hidden"] = (model["embedding_dim"], h2, h1)
+    if model["conditioning"] == "input":
+        shapes["dynamics.weight_embedding"] = (h1, model["embedding_dim"])
     return shapes
 
 
@@ -144,7 +168,7 @@ def _check_config(config: dict) -> tuple[dict, tuple[dict, ...], float]:
         raise WeightsError(
             "the model config lacks a setting, or it is of the wrong kind", found=f"{type(error).__name__}: {error}"
         ) from None
-    _check_choice("conditioning", words[0], ("low_rank", "shared"))
+    _check_choice("conditioning", words[0], CONDITIONINGS)
     _check_choice("likelihood", words[1], ("poisson", "gaussian"))
     if (
         not sessions

@@ -50,7 +50,9 @@ class ModelConfig(_Section):
         8, gt=0, description="dimensions of the latent state; by default no more than the smallest session has units"
     )
     embedding_dim: int = Field(2, gt=0, description="dimensions of the dynamical embedding (1 or 2 in the paper)")
-    conditioning: Literal["low_rank", "shared"] = Field("low_rank", description="how the embedding changes the dynamics")
+    conditioning: Literal["low_rank", "linear", "input", "shared"] = Field(
+        "low_rank", description="how the embedding changes the dynamics (section 5: baselines)"
+    )
     rank: int = Field(1, gt=0, description="rank of the change of each weight (Fig. 15: insensitive)")
     likelihood: Literal["poisson", "gaussian"] = Field("poisson", description="distribution of the observations")
     hidden: tuple[int, int] = Field((32, 32), description="hidden units of the dynamics (App. D.3)")
@@ -85,7 +87,9 @@ class TrainingConfig(_Section):
     coordinated_dropout: float = Field(
         0.25, ge=0, lt=1, description="share of entries hidden from the encoder and scored alone"
     )
-    kl_weight: float = Field(1.0, gt=0, description="weight of the KL terms at the end of the ramp")
+    kl_weight: float = Field(
+        0.1, gt=0, description="weight of the KL terms at the end of the ramp; 1 is the ELBO, and flattens sparse recordings"
+    )
     kl_ramp: int = Field(500, ge=0, description="steps until the KL terms have their full weight")
     process_noise: float = Field(
         0.002, gt=0, description="first variance of the process noise; small, so that the embedding takes off"

@@ -158,21 +158,21 @@ def show_forecast(ahead: xr.Dataset) -> None:
 
 
 def show_score(scores: xr.Dataset) -> None:
-    """One line a method: reconstruction of hidden entries, forecasts, decoding."""
+    """One line a predictor: reconstruction of hidden entries, forecasts, decoding."""
     last = float(scores.step[-1])
     title = (
         f"{scores.attrs['session']}: {scores.attrs['n_windows']} windows, forecasts after {scores.attrs['context_bins']} bins"
     )
     table = Table(
-        "method", "reconstruction r²", "bits/spike", f"forecast r² at {last:.2f} s", "forecast bits/spike", title=title
+        "predictor", "reconstruction r²", "bits/spike", f"forecast r² at {last:.2f} s", "forecast bits/spike", title=title
     )
     if "behavior_r2" in scores:
         table.add_column("behaviour r²")
-    for i, method in enumerate(scores.method.values):
-        one = scores.isel(method=i)
+    for i, predictor in enumerate(scores.predictor.values):
+        one = scores.isel(predictor=i)
         values = [one.reconstruction_r2, one.bits_per_spike, one.forecast_r2[-1], one.forecast_bits_per_spike]
         values += [one.behavior_r2] if "behavior_r2" in scores else []
-        table.add_row(str(method), *(f"{float(value):.3f}" for value in values))
+        table.add_row(str(predictor), *(f"{float(value):.3f}" for value in values))
     out().print(table)
 
 

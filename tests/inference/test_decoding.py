@@ -96,6 +96,6 @@ def test_score_decodes_behaviour_beside_its_baselines(trained, counts):
     data = counts(n_trials=12, ragged=False)
     behavior = data.counts[..., :2].cumsum(1).astype(float)
     result = score(trained(), replace(data, behavior=behavior))
-    assert result["behavior_r2"].dims == ("method",)
-    assert result["behavior_r2"].sel({"method": "mean_rate"}) == 0
+    assert result["behavior_r2"].dims == ("predictor",)
+    assert result["behavior_r2"].sel({"predictor": "mean_rate"}) == 0
     assert np.isfinite(result["behavior_r2"]).all()

@@ -89,15 +89,17 @@ def test_forecast_scores_are_those_of_a_plain_loop_over_trials(trained, counts):
                 y = data.counts[trial, 6 + k].astype(float)
                 errors[k] += ((y - expected[trial, k]) ** 2).sum()
                 totals[k] += ((y - activity) ** 2).sum()
-    np.testing.assert_allclose(result["forecast_r2"].sel({"method": "model"}), 1 - errors / totals)
-    np.testing.assert_allclose(result["forecast_r2_cumulative"].sel({"method": "model"}), 1 - errors.cumsum() / totals.cumsum())
+    np.testing.assert_allclose(result["forecast_r2"].sel({"predictor": "model"}), 1 - errors / totals)
+    np.testing.assert_allclose(
+        result["forecast_r2_cumulative"].sel({"predictor": "model"}), 1 - errors.cumsum() / totals.cumsum()
+    )
 
 
 def test_baselines_stand_beside_the_model(trained, counts):
     result = score(trained(), counts())
-    assert result["method"].values.tolist() == ["model", "mean_rate", "last_value"]
-    assert result["bits_per_spike"].sel({"method": "mean_rate"}) == 0
-    assert result["forecast_bits_per_spike"].sel({"method": "mean_rate"}) == 0
+    assert result["predictor"].values.tolist() == ["model", "mean_rate", "last_value"]
+    assert result["bits_per_spike"].sel({"predictor": "mean_rate"}) == 0
+    assert result["forecast_bits_per_spike"].sel({"predictor": "mean_rate"}) == 0
     assert result["step"].units == "s"
     assert "behavior_r2" not in result
 
@@ -105,3 +107,8 @@ def test_baselines_stand_beside_the_model(trained, counts):
 def test_a_context_and_forecast_longer_than_a_window_are_refused(trained, counts):
     with pytest.raises(WindowError, match="--context"):
         score(trained(), counts(), context=15, steps=10)
+
+
+def test_smoothed_counts_have_no_bits_per_spike():
+    counts, where = np.full((2, 3, 4), 0.5), np.ones((2, 3, 4), bool)
+    assert np.isnan(bits_per_spike(counts, counts, counts, where))

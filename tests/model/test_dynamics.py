@@ -83,3 +83,28 @@ def test_a_noisy_rollout_differs_from_the_mean_and_follows_its_generator(model):
     one, same, other = (transition.rollout(state, 5, torch.Generator().manual_seed(seed)) for seed in (0, 0, 1))
     assert torch.equal(one, same)
     assert not torch.allclose(one, other)
+
+
+def test_linear_adapter_is_the_network_of_weights_linear_in_e(model):
+    net = model(conditioning="linear").dynamics
+    embedding, z = torch.randn(2, 3, 3).double(), torch.randn(2, 3, 4, 2).double()
+    transition = net(embedding, torch.zeros(2, 2).double())
+    norm = transition.weight_change()
+    for s, n in torch.cartesian_prod(torch.arange(2), torch.arange(3)):
+        change_in = sum(e * direction for e, direction in zip(embedding[s, n], net.directions_in, strict=True))
+        change_hidden = sum(e * direction for e, direction in zip(embedding[s, n], net.directions_hidden, strict=True))
+        torch.testing.assert_close(norm[s, n] ** 2, (change_in**2).sum() + (change_hidden**2).sum())
+        for t in range(4):
+            first = torch.tanh((net.weight_in + change_in) @ z[s, n, t] + net.bias_in)
+            second = torch.tanh((net.weight_hidden + change_hidden) @ first + net.bias_hidden)
+            torch.testing.assert_close(transition.mean(z)[s, n, t], net.weight_out @ second + net.bias_out)
+
+
+def test_embedding_input_is_the_network_of_both_side_by_side(model):
+    net = model(conditioning="input").dynamics
+    embedding, z = torch.randn(2, 3, 3).double(), torch.randn(2, 3, 4, 2).double()
+    mean = net(embedding, torch.zeros(2, 2).double()).mean(z)
+    both = torch.cat([z, embedding[:, :, None].expand(2, 3, 4, 3)], -1)
+    first = torch.tanh(both @ torch.cat([net.weight_in, net.weight_embedding], 1).T + net.bias_in)
+    second = torch.tanh(first @ net.weight_hidden.T + net.bias_hidden)
+    torch.testing.assert_close(mean, second @ net.weight_out.T + net.bias_out)

@@ -129,7 +129,7 @@ def altered(change, conditioning="low_rank"):
         (lambda s, t: s["model"].update(rank=3), r"'dynamics.hyper.4.weight' does not fit"),
         (lambda s, t: s["model"].update(hidden=[6, 10**9]), "does not fit"),
         (lambda s, t: s["model"].update(hidden=[6]), "no positive integer"),
-        (lambda s, t: s["model"].update(conditioning="linear"), "unknown conditioning"),
+        (lambda s, t: s["model"].update(conditioning="quadratic"), "unknown conditioning"),
         (lambda s, t: s["model"].update(latent_dim=-1), "no positive integer"),
         (lambda s, t: s["model"].pop("likelihood"), "lacks a setting"),
         (lambda s, t: s["sessions"].clear(), "no session"),

@@ -29,7 +29,7 @@ def torch_model(conditioning, likelihood):
 
 
 @pytest.mark.parametrize(
-    ("conditioning", "likelihood"), list(itertools.product(("low_rank", "shared"), ("poisson", "gaussian")))
+    ("conditioning", "likelihood"), list(itertools.product(("low_rank", "linear", "input", "shared"), ("poisson", "gaussian")))
 )
 def test_rollout_from_the_file_agrees_with_torch_to_1e_5(conditioning, likelihood, tmp_path):
     from safetensors.torch import save

@@ -158,7 +158,7 @@ def test_a_saved_model_is_the_model(world, tmp_path):
 def test_scores_of_held_out_windows_are_of_those_alone(world):
     every, held_out = (metadyn.score(world.model, world.files[0], held_out=flag) for flag in (False, True))
     assert (every.attrs["n_windows"], held_out.attrs["n_windows"]) == (8, 1)
-    assert set(every.method.values) == {"model", "mean_rate", "last_value"}
+    assert set(every.predictor.values) == {"model", "mean_rate", "last_value"}
 
 
 def test_a_preset_is_stored_by_name_and_the_rest_by_value():

@@ -34,15 +34,33 @@ def check_counts(trained: TrainedModel, counts: TrialCounts) -> int:
     return row
 
 
-def observations(module: MetaSSM, counts: TrialCounts, row: int, trials: slice, context: int | None = None) -> Observations:
-    """Some trials of one session as the encoders see them; `context` bounds the bins they see."""
+def observations(
+    module: MetaSSM,
+    counts: TrialCounts,
+    row: int,
+    trials: slice,
+    context: int | None = None,
+    visible: np.ndarray | None = None,
+) -> Observations:
+    """Some trials of one session as the encoders see them.
+
+    `context` bounds the bins they see; `visible` (trial, time, unit) are the entries they see, over the share that is shown.
+    """
     device = module.log_q.device
-    padded = torch.zeros(1, *counts.counts[trials].shape[:2], module.readin.mean.shape[1], device=device)
-    padded[0, :, :, : counts.n_units] = torch.as_tensor(counts.counts[trials].astype(np.float32))
+
+    def padded(values: np.ndarray) -> Tensor:
+        out = torch.zeros(1, *values.shape[:2], module.readin.mean.shape[1], device=device)
+        out[0, :, :, : counts.n_units] = torch.as_tensor(values.astype(np.float32))
+        return out
+
     length = torch.as_tensor(counts.windows.n_bins[trials].astype(np.int64), device=device)[None]
-    length = length if context is None else length.clamp(max=context)
-    observed = torch.as_tensor(counts.observed[trials], device=device)[None]
-    return Observations(padded, observed, length, torch.tensor([row], device=device))
+    return Observations(
+        padded(counts.counts[trials]),
+        torch.as_tensor(counts.observed[trials], device=device)[None],
+        length if context is None else length.clamp(max=context),
+        torch.tensor([row], device=device),
+        None if visible is None else padded(visible[trials]),
+    )
 
 
 def chunks(counts: TrialCounts) -> Iterator[slice]:
@@ -56,33 +74,33 @@ def session_embedding(q: Gaussian) -> Gaussian:
 
 
 @torch.no_grad()
-def trial_embeddings(trained: TrainedModel, counts: TrialCounts, context: int | None = None) -> Gaussian:
-    """q(e | y) of each trial: (1, trial, embedding)."""
+def trial_embeddings(
+    trained: TrainedModel, counts: TrialCounts, context: int | None = None, visible: np.ndarray | None = None
+) -> Gaussian:
+    """q(e | y) of each trial: (1, trial, embedding). `context` and `visible` as in `observations`."""
     module, row = trained.module.eval(), check_counts(trained, counts)
     parts = []
     for trials in chunks(counts):
-        seen = observations(module, counts, row, trials, context)
+        seen = observations(module, counts, row, trials, context, visible)
         parts.append(module.embedding(module.features(seen), seen.length))
-    return Gaussian(torch.cat([q.mean for q in parts], 1), torch.cat([q.log_var for q in parts], 1))
+    return joined(parts)
 
 
 @torch.no_grad()
 def latents_given(
     trained: TrainedModel, counts: TrialCounts, embedding: Tensor, context: int | None = None, visible: np.ndarray | None = None
 ) -> Gaussian:
-    """q(z | y, e) of each trial, (1, trial, time, latent), for embeddings (1, trial, embedding).
-
-    `visible` (trial, time, unit): entries shown, divided by the share shown.
-    """
+    """q(z | y, e) of each trial, (1, trial, time, latent), for embeddings (1, trial, embedding)."""
     module, row = trained.module.eval(), check_counts(trained, counts)
     parts = []
     for trials in chunks(counts):
-        seen = observations(module, counts, row, trials, context)
-        if visible is not None:
-            shown = torch.zeros_like(seen.counts)
-            shown[0, :, :, : counts.n_units] = torch.as_tensor(visible[trials], dtype=torch.float32)
-            seen = Observations(seen.counts, seen.observed, seen.length, seen.session, shown)
+        seen = observations(module, counts, row, trials, context, visible)
         parts.append(module.latents(module.features(seen), embedding[:, trials], seen.length))
+    return joined(parts)
+
+
+def joined(parts: list[Gaussian]) -> Gaussian:
+    """Chunks of trials end to end."""
     return Gaussian(torch.cat([q.mean for q in parts], 1), torch.cat([q.log_var for q in parts], 1))
 
 

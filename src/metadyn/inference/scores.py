@@ -5,7 +5,6 @@ Every measure is of bins or entries that the encoders did not see; score trials 
 
 from __future__ import annotations
 
-from dataclasses import replace
 from math import log
 
 import numpy as np
@@ -19,13 +18,18 @@ from metadyn.inference.infer import check_counts, latents_given, pooled, trial_e
 from metadyn.model.trained import TrainedModel
 from metadyn.records import TrialCounts
 
-METHODS = ["model", "mean_rate", "last_value"]
+PREDICTORS = ["model", "mean_rate", "last_value"]
 FEWEST_TO_DECODE = 3  # windows: one to score, one to choose the decoder's penalty on, one to fit it
 HIDDEN, LAST_BINS, LAGS, FLOOR = 0.2, 5, 8, 1e-4  # entries hidden; bins of a last value; past bins decoded from; least count
 
 
 def bits_per_spike(counts: np.ndarray, expected: np.ndarray, mean: np.ndarray, where: np.ndarray) -> float:
-    """Poisson log-likelihood above the mean rate, over log 2 and the spikes, of the entries `where`; all in counts per bin."""
+    """Poisson log-likelihood above the mean rate, over log 2 and the spikes, of the entries `where`; all in counts per bin.
+
+    NaN for smoothed counts, which are no spikes.
+    """
+    if not np.array_equal(counts, np.round(counts)):
+        return float("nan")
     expected, mean = np.maximum(expected, FLOOR), np.maximum(np.broadcast_to(mean, counts.shape), FLOOR)
     gain = counts * (np.log(expected) - np.log(mean)) - (expected - mean)
     return float(gain[where].sum() / log(2) / max(counts[where].sum(), 1))
@@ -35,15 +39,9 @@ def hidden_rates(trained: TrainedModel, counts: TrialCounts, hidden: np.ndarray)
     """Expected counts per bin (trial, time, unit) when the entries `hidden` are kept from the encoders."""
     visible = ~hidden / max(1 - hidden.mean(), 1e-6)
     row = check_counts(trained, counts)
-    shown = counts_shown(counts, hidden, trained.module.readin.mean[row, : counts.n_units].numpy(force=True))
-    embedding = pooled(trained, trial_embeddings(trained, shown))
+    embedding = pooled(trained, trial_embeddings(trained, counts, visible=visible))
     q = latents_given(trained, counts, embedding, visible=visible)
     return mean_rates(trained, row, q.mean[0], counts.n_units) * trained.bin_width
-
-
-def counts_shown(counts: TrialCounts, hidden: np.ndarray, mean: np.ndarray) -> TrialCounts:
-    """The counts with hidden entries replaced by the unit's mean: for the embedding, which sees whole trials."""
-    return replace(counts, counts=np.where(hidden, mean, counts.counts).astype(np.float32))
 
 
 def last_values(counts: np.ndarray, mean: np.ndarray, first: int) -> np.ndarray:
@@ -93,12 +91,12 @@ def forecast_scores(trained: TrainedModel, counts: TrialCounts, mean: np.ndarray
     total = error(mean_activity(counts))
     where = np.broadcast_to(known, ahead.shape)
     return {
-        "forecast_r2": (("method", "step"), [1 - error(predictions[m]) / total for m in METHODS]),
+        "forecast_r2": (("predictor", "step"), [1 - error(predictions[p]) / total for p in PREDICTORS]),
         "forecast_r2_cumulative": (
-            ("method", "step"),
-            [1 - error(predictions[m]).cumsum() / total.cumsum() for m in METHODS],
+            ("predictor", "step"),
+            [1 - error(predictions[p]).cumsum() / total.cumsum() for p in PREDICTORS],
         ),
-        "forecast_bits_per_spike": ("method", [bits_per_spike(ahead, predictions[m], mean, where) for m in METHODS]),
+        "forecast_bits_per_spike": ("predictor", [bits_per_spike(ahead, predictions[p], mean, where) for p in PREDICTORS]),
     }
 
 
@@ -113,8 +111,8 @@ def reconstruction_scores(trained: TrainedModel, counts: TrialCounts, mean: np.n
         "last_value": previous_bins(observed, mean, hidden),
     }
     return {
-        "reconstruction_r2": ("method", [r2_of(counts, predictions[m], where) for m in METHODS]),
-        "bits_per_spike": ("method", [bits_per_spike(observed, predictions[m], mean, where) for m in METHODS]),
+        "reconstruction_r2": ("predictor", [r2_of(counts, predictions[p], where) for p in PREDICTORS]),
+        "bits_per_spike": ("predictor", [bits_per_spike(observed, predictions[p], mean, where) for p in PREDICTORS]),
     }
 
 
@@ -138,7 +136,7 @@ def behavior_scores(trained: TrainedModel, counts: TrialCounts) -> dict:
     known = counts.observed[..., None]
     return {
         "behavior_r2": (
-            "method",
+            "predictor",
             [
                 decoding_r2(np.where(known, latents, np.nan), counts.behavior, LAGS),
                 0.0,
@@ -151,7 +149,7 @@ def behavior_scores(trained: TrainedModel, counts: TrialCounts) -> dict:
 def score(
     trained: TrainedModel, counts: TrialCounts, *, context: int | None = None, steps: int | None = None, seed: int = 0
 ) -> xr.Dataset:
-    """Reconstruction, forecasts, bits per spike and, where there is behaviour, decoding; dims (method, step).
+    """Reconstruction, forecasts, bits per spike and, where there is behaviour, decoding; dims (predictor, step).
 
     `context` defaults to the first third of the shortest window [bins], `steps` to 20 or what is left of it.
     """
@@ -170,5 +168,5 @@ def score(
     variables = reconstruction_scores(trained, counts, mean, seed) | forecast_scores(trained, counts, mean, context, steps)
     if counts.behavior is not None:
         variables |= behavior_scores(trained, counts)
-    coords = {"method": METHODS, "step": ("step", (np.arange(steps) + 1) * counts.bin_width, {"units": "s"})}
+    coords = {"predictor": PREDICTORS, "step": ("step", (np.arange(steps) + 1) * counts.bin_width, {"units": "s"})}
     return xr.Dataset(variables, coords, {"session": counts.session, "context_bins": context})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from metadyn.config import ModelConfig
-from metadyn.model.dynamics import Dynamics, LowRankDynamics
+from metadyn.model.dynamics import Dynamics, InputDynamics, LinearDynamics, LowRankDynamics
 from metadyn.model.encoders import EmbeddingEncoder, LatentEncoder
 from metadyn.model.likelihood import GaussianLikelihood, PoissonLikelihood
 from metadyn.model.meta_ssm import MetaSSM
@@ -15,9 +15,16 @@ LIKELIHOODS = {"poisson": PoissonLikelihood, "gaussian": GaussianLikelihood}
 
 
 def build_dynamics(config: ModelConfig) -> Dynamics:
-    if config.conditioning == "shared":
-        return Dynamics(config.latent_dim, config.hidden)
-    return LowRankDynamics(config.latent_dim, config.hidden, config.embedding_dim, config.rank, config.hyper_hidden)
+    sizes = (config.latent_dim, config.hidden)
+    match config.conditioning:
+        case "shared":
+            return Dynamics(*sizes)
+        case "low_rank":
+            return LowRankDynamics(*sizes, config.embedding_dim, config.rank, config.hyper_hidden)
+        case "linear":
+            return LinearDynamics(*sizes, config.embedding_dim)
+        case "input":
+            return InputDynamics(*sizes, config.embedding_dim)
 
 
 def build_model(

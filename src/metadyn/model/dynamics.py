@@ -31,23 +31,62 @@ class LowRankChange:
 
 
 @dataclass(frozen=True)
+class DenseChange:
+    """Any change of a weight: weight (..., out, in)."""
+
+    weight: Tensor
+
+    def apply(self, x: Tensor) -> Tensor:
+        """x (..., point, in) → (..., point, out)."""
+        return x @ self.weight.mT
+
+    def squared_norm(self) -> Tensor:
+        """‖weight‖²_F: (...)."""
+        return (self.weight**2).sum((-2, -1))
+
+
+@dataclass(frozen=True)
+class Shift:
+    """What an input beside z adds to a layer, the same at every point: value (..., out)."""
+
+    value: Tensor
+
+    def apply(self, x: Tensor) -> Tensor:
+        """x (..., point, in) → (..., 1, out)."""
+        return self.value[..., None, :]
+
+    def squared_norm(self) -> float:
+        """No weight is changed."""
+        return 0.0
+
+
+class Unchanged:
+    """A layer that knows no embedding."""
+
+    def apply(self, x: Tensor) -> float:
+        return 0.0
+
+    def squared_norm(self) -> float:
+        return 0.0
+
+
+Change = LowRankChange | DenseChange | Shift | Unchanged
+
+
+@dataclass(frozen=True)
 class Transition:
     """One dynamics, made by an embedding: z (session, trial, time, latent) → N(f(z), diag exp(log_q))."""
 
     dynamics: Dynamics
-    changes: tuple[LowRankChange, LowRankChange] | None
+    changes: tuple[Change, Change]
     log_q: Float[Tensor, "session 1 1 latent"]
 
     def mean(self, z: Float[Tensor, "session trial time latent"]) -> Float[Tensor, "session trial time latent"]:
         net = self.dynamics
-        hidden = nn.functional.linear(z, net.weight_in, net.bias_in)
-        if self.changes:
-            hidden = hidden + self.changes[0].apply(z)
-        hidden = hidden.tanh()
-        upper = nn.functional.linear(hidden, net.weight_hidden, net.bias_hidden)
-        if self.changes:
-            upper = upper + self.changes[1].apply(hidden)
-        return nn.functional.linear(upper.tanh(), net.weight_out, net.bias_out)
+        change_in, change_hidden = self.changes
+        first = (nn.functional.linear(z, net.weight_in, net.bias_in) + change_in.apply(z)).tanh()
+        second = (nn.functional.linear(first, net.weight_hidden, net.bias_hidden) + change_hidden.apply(first)).tanh()
+        return nn.functional.linear(second, net.weight_out, net.bias_out)
 
     def __call__(self, z: Float[Tensor, "session trial time latent"]) -> Gaussian:
         mean = self.mean(z)
@@ -64,10 +103,9 @@ class Transition:
         return torch.cat(path, 2)
 
     def weight_change(self) -> Tensor:
-        """‖h(e)‖_F per embedding, the penalty of section D.1 (0 for shared dynamics)."""
-        if not self.changes:
-            return self.log_q.new_zeros(())
-        return (sum(change.squared_norm() for change in self.changes) + 1e-12).sqrt()
+        """‖h(e)‖_F per embedding, the penalty of section D.1; 0 where no weight is changed."""
+        total = sum(change.squared_norm() for change in self.changes)
+        return (total + 1e-12).sqrt() if isinstance(total, Tensor) else self.log_q.new_zeros(())
 
 
 class Dynamics(nn.Module):
@@ -85,9 +123,9 @@ class Dynamics(nn.Module):
         self.weight_out = nn.Parameter(torch.randn(latent_dim, second) / second**0.5)
         self.bias_out = nn.Parameter(torch.zeros(latent_dim))
 
-    def changes(self, embedding: Float[Tensor, "session trial embedding"]):
-        """The shared dynamics know no embedding."""
-        return None
+    def changes(self, embedding: Float[Tensor, "session trial embedding"]) -> tuple[Change, Change]:
+        """What an embedding changes in the input and in the hidden layer; here nothing."""
+        return Unchanged(), Unchanged()
 
     def forward(
         self, embedding: Float[Tensor, "session trial embedding"], log_q: Float[Tensor, "session latent"]
@@ -116,3 +154,36 @@ class LowRankDynamics(Dynamics):
         parts = self.hyper(embedding).split(self.sizes, -1)
         factors = [part.unflatten(-1, (-1, self.rank)) for part in parts]
         return LowRankChange(factors[0], factors[1]), LowRankChange(factors[2], factors[3])
+
+
+class LinearDynamics(Dynamics):
+    """`linear` (Linear Adapter, as in CoDA): W_in and W_hh are linear functions of e.
+
+    The directions start small, or training diverges (recipe.md).
+    """
+
+    embedded = True
+
+    def __init__(self, latent_dim: int, hidden: tuple[int, int], embedding_dim: int):
+        super().__init__(latent_dim, hidden)
+        first, second = hidden
+        self.directions_in = nn.Parameter(0.02 * torch.randn(embedding_dim, first, latent_dim))
+        self.directions_hidden = nn.Parameter(0.02 * torch.randn(embedding_dim, second, first))
+
+    def changes(self, embedding: Float[Tensor, "session trial embedding"]) -> tuple[DenseChange, DenseChange]:
+        directions = (self.directions_in, self.directions_hidden)
+        change_in, change_hidden = (DenseChange(torch.einsum("sne,eoi->snoi", embedding, each)) for each in directions)
+        return change_in, change_hidden
+
+
+class InputDynamics(Dynamics):
+    """`input` (Embedding-Input, as in CAVIA and DYNAMO): e stands beside z in the input, f([z, e])."""
+
+    embedded = True
+
+    def __init__(self, latent_dim: int, hidden: tuple[int, int], embedding_dim: int):
+        super().__init__(latent_dim, hidden)
+        self.weight_embedding = nn.Parameter(torch.randn(hidden[0], embedding_dim) / (latent_dim + embedding_dim) ** 0.5)
+
+    def changes(self, embedding: Float[Tensor, "session trial embedding"]) -> tuple[Shift, Unchanged]:
+        return Shift(embedding @ self.weight_embedding.mT), Unchanged()

@@ -166,7 +166,12 @@ def _not_trained_on(trained, counts: TrialCounts) -> TrialCounts:
     unseen = trained.sessions[trained.index(counts.session)].held_out(counts)
     if not unseen.any():
         problem = "every window of the recording trained the model"
-        raise WindowError(problem, item=counts.session, found=f"{counts.n_trials} windows", remedy="--all-windows (then the scores are of trials that the model has seen)")
+        raise WindowError(
+            problem,
+            item=counts.session,
+            found=f"{counts.n_trials} windows",
+            remedy="--all-windows (then the scores are of trials that the model has seen)",
+        )
     return counts.select(trials=unseen)
 
 

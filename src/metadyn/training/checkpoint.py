@@ -7,6 +7,7 @@ MODEL/step-000600/{model.safetensors, state.safetensors, config.toml, metrics.js
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
@@ -37,17 +38,24 @@ def toml_ready(config: dict) -> dict:
     return {key: toml_ready(value) if isinstance(value, dict) else value for key, value in config.items() if value is not None}
 
 
-def write_checkpoint(folder: Path, name: str, model: bytes, state: dict[str, Tensor], config: dict, metrics: dict) -> None:
-    """A new folder with the four files; nothing points to it yet."""
-    target, partial = folder / name, folder / f".{name}.partial"
+def write_checkpoint(folder: Path, name: str, model: bytes, state: dict[str, Tensor], config: dict, metrics: dict) -> str:
+    """A new folder with the four files, which nothing points to yet; returns its name."""
+    partial = folder / f".{name}.partial"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     write_durably(partial / "model.safetensors", model)
     write_durably(partial / "state.safetensors", save(state))
     write_durably(partial / "config.toml", tomli_w.dumps(toml_ready(config)).encode())
     write_durably(partial / "metrics.json", json.dumps(metrics, indent=1).encode())
-    shutil.rmtree(target, ignore_errors=True)
+    target = free_name(folder, name)
     os.replace(partial, target)
+    return target.name
+
+
+def free_name(folder: Path, name: str) -> Path:
+    """A folder that is not there yet: one that a pointer names is never touched."""
+    names = itertools.chain([name], (f"{name}-{again}" for again in itertools.count(2)))
+    return next(folder / each for each in names if not (folder / each).exists())
 
 
 def point(folder: Path, pointer: str, name: str) -> None:
@@ -79,9 +87,8 @@ def save_model(trained: TrainedModel, folder: str | Path) -> Path:
     folder = Path(folder)
     file = trained.file()
     name = f"step-{file.digest[7:13]}"
-    write_checkpoint(
-        folder, name, file.weights, {}, {"model": trained.config.model_dump(mode="json"), "data": trained.data}, {}
-    )
+    settings = {"model": trained.config.model_dump(mode="json"), "data": trained.data}
+    name = write_checkpoint(folder, name, file.weights, {}, settings, {})
     for pointer in ("best", "latest"):
         point(folder, pointer, name)
     return folder

@@ -42,3 +42,17 @@ def rollout_loss(model: MetaSSM, seen: Observations, latents: Tensor, embedding:
         error = huber_loss(state, at(start + step), reduction="none") * known
         total = total + error.sum() / known.sum().clamp(min=1) / latents.shape[-1]
     return total / max(steps, 1)
+
+
+@torch.no_grad()
+def start_process_noise(model: MetaSSM, seen: Observations, latents: Tensor, pooling: str) -> None:
+    """Raise each session's process noise to what the distilled dynamics leave unexplained of a step of the latents.
+
+    Noise that is too small makes the ELBO flatten latents that the dynamics cannot foresee; where they can, it stays small.
+    """
+    features = model.features(seen)
+    embedding = embedding_of(model, features, seen.length, pooling).mean.expand(*seen.length.shape, -1)
+    step = latents[:, :, 1:] - model.transition(embedding, seen.session).mean(latents[:, :, :-1])
+    both = (seen.seen[:, :, 1:] & seen.seen[:, :, :-1])[..., None]
+    unexplained = (step**2 * both).sum((1, 2)) / both.sum((1, 2)).clamp(min=1)
+    model.log_q[seen.session] = torch.maximum(model.log_q[seen.session], unexplained.clamp(min=1e-9).log())

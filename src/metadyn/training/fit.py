@@ -20,7 +20,7 @@ from metadyn.model.trained import Frame, TrainedModel
 from metadyn.records import SessionEntry, TrialCounts
 from metadyn.training.batch import Resident, crop, draw_trials, hide
 from metadyn.training.devices import find_device
-from metadyn.training.distil import distil_loss
+from metadyn.training.distil import distil_loss, start_process_noise
 from metadyn.training.frame import common_frame_starts, learn_frame
 from metadyn.training.health import warning_reporter
 from metadyn.training.loop import Progress, StepReport, Task, run
@@ -139,6 +139,8 @@ def make_objective(model: MetaSSM, trials: Resident, config: ModelConfig, traini
         )
         if distilling:
             return distil_loss(model, seen, batch.latents, config.pooling, generator), {}
+        if step == training.distil_steps and batch.latents is not None:
+            start_process_noise(model, seen, batch.latents, config.pooling)
         terms = elbo(model, seen, targets, pooling=config.pooling, generator=generator)
         kl_weight = training.kl_weight * ramp(step - training.distil_steps, training.kl_ramp)
         return terms.loss(kl_weight, training.weight_change_penalty), terms.per_entry()

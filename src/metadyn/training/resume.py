@@ -38,7 +38,7 @@ def checkpointer(task: Task, trained: TrainedModel, folder: Path, settings: dict
         tensors = {f"optimiser/{key}": value for key, value in state.items()}
         tensors |= {f"best/{key}": value for key, value in progress.best.items()}
         tensors["step"], tensors["seed"] = torch.tensor(progress.step), torch.tensor(task.seed)
-        write_checkpoint(folder, name, trained.file().weights, tensors, settings, metrics_of(progress, settings))
+        name = write_checkpoint(folder, name, trained.file().weights, tensors, settings, metrics_of(progress, settings))
         point(folder, "latest", name)
         if progress.best_step == progress.step or not (folder / "best").exists():
             point(folder, "best", name)
@@ -87,5 +87,5 @@ def put_best(task: Task, progress: Progress) -> None:
 def finish(trained: TrainedModel, folder: Path, settings: dict, progress: Progress) -> None:
     """The finished model, which `best` then names; `latest` stays what a resumed run starts from."""
     name = f"step-{progress.best_step:06d}-best"
-    write_checkpoint(folder, name, trained.file().weights, {}, settings, metrics_of(progress, settings))
+    name = write_checkpoint(folder, name, trained.file().weights, {}, settings, metrics_of(progress, settings))
     point(folder, "best", name)

@@ -12,6 +12,9 @@ from scipy.ndimage import gaussian_filter1d
 
 from metadyn.records import TrialCounts
 
+SPIKES_PER_SD = 0.25  # spikes that the mean unit should fire within one SD of the smoothing
+MOST_LOG_SD = 1.5  # SD of a unit's log rate at the start; moments of rare spikes claim more, and training unlearns it slowly
+
 
 @dataclass(frozen=True)
 class Start:
@@ -79,8 +82,15 @@ def rate_projection(weight: np.ndarray, mean: np.ndarray) -> np.ndarray:
     return np.linalg.solve(information + 0.1 * np.eye(len(information)), weight.T)
 
 
+def wide_enough(counts: TrialCounts, sd_bins: float) -> float:
+    """The SD of smoothing [bins], wider where units fire so rarely that their moments would be noise."""
+    spikes_per_bin = counts.counts[counts.observed].mean()
+    return float(np.clip(SPIKES_PER_SD / max(spikes_per_bin, 1e-6), sd_bins, max(sd_bins, counts.counts.shape[1] / 5)))
+
+
 def poisson_start(counts: TrialCounts, latent_dim: int, sd_bins: float) -> Start:
     """Moments of smoothed counts under y ~ Poisson(exp(C z + D)), z ~ N(0, I)."""
+    sd_bins = wide_enough(counts, sd_bins)
     smooth = smoothed(counts, sd_bins)
     rows = smooth[counts.observed].astype(np.float64)
     mean = np.maximum(rows.mean(0), 1e-4)
@@ -88,6 +98,7 @@ def poisson_start(counts: TrialCounts, latent_dim: int, sd_bins: float) -> Start
     log_covariance = np.log(np.maximum(1 + signal / np.outer(mean, mean), 0.05))
     scale = np.sqrt(mean)
     weight = principal_factors(scale[:, None] * log_covariance * scale, latent_dim) / scale[:, None]
+    weight = weight * np.minimum(1, MOST_LOG_SD / np.maximum(np.linalg.norm(weight, axis=1), 1e-9))[:, None]
     bias = np.log(mean) - 0.5 * (weight**2).sum(1)
     return start_from_readout(counts, smooth, weight, bias)
 
