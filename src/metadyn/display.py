@@ -180,12 +180,13 @@ def show_demo(found, figure) -> None:
     """A `metadyn.pipeline.demo.DemoResult`: embeddings beside true speeds, forecasts beside those of shared dynamics."""
     from metadyn.pipeline.demo import HORIZONS, SHOTS
 
-    headings = [f"r² k={horizon}{which}" for which in ("", " shared") for horizon in HORIZONS]
-    table = Table("session", "true speed", "embedding", *headings, title="forecasts of true rates, trials not trained on")
-    for row, name in enumerate(found.sessions):
+    headings = [f"{which}k={horizon}" for which in ("", "shared ") for horizon in HORIZONS]
+    title = "r² of forecast rates against true ones, k bins ahead, on trials not trained on"
+    table = Table("session", "speed", "embedding", *headings, title=title)
+    for row in range(len(found.sessions)):
         scores = [*found.low_rank[row], *found.shared[row]]
         shown = [f"{value:.2f}" if value == value else "-" for value in scores]
-        label = f"{name} ({SHOTS} trials)" if row == len(found.sessions) - 1 else name
+        label = f"new, {SHOTS} trials" if row == len(found.sessions) - 1 else str(row)
         table.add_row(label, f"{found.speeds[row]:.2f}", f"{found.embeddings[row]:+.2f}", *shown)
     gap = float((found.low_rank[:-1, -1] - found.shared[:-1, -1]).mean())
     console = out()
