@@ -74,6 +74,11 @@ class Windows:
     def __len__(self) -> int:
         return len(self.start)
 
+    @property
+    def stop(self) -> np.ndarray:
+        """Where each window ends (window,) [s]."""
+        return self.start + self.n_bins * self.bin_width
+
     def select(self, trials) -> Windows:
         return replace(self, start=self.start[trials], n_bins=self.n_bins[trials], row=self.row[trials])
 
@@ -132,7 +137,8 @@ class TrialCounts:
 class SessionEntry:
     """What a model knows of a session it holds a read-in and a likelihood for.
 
-    trained_starts: start times [s] of the windows that trained it; the others it has never seen, or only validated on.
+    trained_starts, trained_stops: start and stop times [s] of the windows that trained it; what shares no time with them it
+    has never seen, or only validated on. Models of before the stops were kept have none.
     """
 
     key: str
@@ -140,22 +146,33 @@ class SessionEntry:
     unit_rows: tuple[int, ...]
     source: Source
     trained_starts: tuple[float, ...] = ()
+    trained_stops: tuple[float, ...] = ()
 
     @staticmethod
     def of(trained: TrialCounts) -> SessionEntry:
         """The entry of a session that these trials trained."""
-        starts = tuple(round(float(start), 6) for start in trained.windows.start)
-        return SessionEntry(trained.session, trained.n_units, tuple(map(int, trained.unit_rows)), trained.source, starts)
+        order = np.argsort(trained.windows.start, kind="stable")
+        starts, stops = (tuple(np.round(times[order], 6).tolist()) for times in (trained.windows.start, trained.windows.stop))
+        return SessionEntry(trained.session, trained.n_units, tuple(map(int, trained.unit_rows)), trained.source, starts, stops)
 
     @staticmethod
     def from_json(entry: dict) -> SessionEntry:
         """The inverse of `dataclasses.asdict`; KeyError or TypeError where it is none."""
-        rows, starts = tuple(map(int, entry["unit_rows"])), tuple(map(float, entry["trained_starts"]))
-        return SessionEntry(str(entry["key"]), int(entry["n_units"]), rows, Source(**entry["source"]), starts)
+        starts, stops = (tuple(map(float, times)) for times in (entry["trained_starts"], entry.get("trained_stops", ())))
+        rows = tuple(map(int, entry["unit_rows"]))
+        if stops and len(stops) != len(starts):
+            raise ValueError(f"{len(starts)} trained_starts, {len(stops)} trained_stops")
+        return SessionEntry(str(entry["key"]), int(entry["n_units"]), rows, Source(**entry["source"]), starts, stops)
 
     def held_out(self, counts: TrialCounts) -> np.ndarray:
-        """Which windows (trial,) did not train the model."""
-        return ~np.isin(np.round(counts.windows.start, 6), np.asarray(self.trained_starts))
+        """Which windows (trial,) share no time with those that trained the model."""
+        starts, stops = np.asarray(self.trained_starts), np.asarray(self.trained_stops)
+        seen = np.isin(np.round(counts.windows.start, 6), starts)
+        if len(stops):
+            rounding = counts.bin_width / 2  # windows that touch share no bin
+            last = np.searchsorted(starts, counts.windows.stop - rounding) - 1
+            seen |= (last >= 0) & (stops[np.maximum(last, 0)] > counts.windows.start + rounding)
+        return ~seen
 
 
 @dataclass(frozen=True)

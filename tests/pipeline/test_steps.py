@@ -1,5 +1,7 @@
 """The verbs take files, names, folders, sessions and counts, and hand on what the rooms behind them make."""
 
+from dataclasses import replace
+
 import h5py
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ from pynwb import read_nwb
 
 import metadyn
 from metadyn.config import Config, load_config
-from metadyn.errors import ConfigError, DataError, DeviceError, ModelFileError, WriteError
+from metadyn.errors import ConfigError, DataError, DeviceError, ModelFileError, WindowError, WriteError
 from metadyn.nwb.read import read_session
 from metadyn.pipeline.inputs import recordings
 from metadyn.pipeline.models import data_options, load_model
@@ -102,7 +104,14 @@ def test_another_bin_width_than_the_models_is_refused(world):
     trained = load_model(world.model)
     with pytest.raises(ConfigError, match="bin width"):
         data_options(trained, {"bin_width": 0.05})
-    assert data_options(trained, {"start": 0.1, "where": None}).start == 0.1
+    assert data_options(trained, {"start": 0.1, "bin_width": None}).start == 0.1
+
+
+def test_an_option_of_none_lifts_the_one_that_the_model_was_trained_with(world):
+    trained = load_model(world.model)
+    trained = replace(trained, data={**trained.data, "where": "start_time < 3"})
+    assert data_options(trained).where == "start_time < 3"
+    assert data_options(trained, {"where": None}).where is None
 
 
 def test_alignment_adds_a_session_and_the_model_comes_back_from_an_annotated_file(world, tmp_path, tiny):
@@ -159,6 +168,30 @@ def test_scores_of_held_out_windows_are_of_those_alone(world):
     every, held_out = (metadyn.score(world.model, world.files[0], held_out=flag) for flag in (False, True))
     assert (every.attrs["n_windows"], held_out.attrs["n_windows"]) == (8, 1)
     assert set(every.predictor.values) == {"model", "mean_rate", "last_value"}
+
+
+def test_windows_that_share_time_with_those_trained_on_are_not_held_out(world):
+    shifted = {"align": "start_time", "start": 0.1, "n_bins": 30}
+    assert metadyn.score(world.model, world.files[0], data=shifted).attrs["n_windows"] == 1
+    entry = load_model(world.model).sessions[0]
+    counts = metadyn.bin_spikes(read_session(world.files[0]))
+    touching = replace(counts.windows, start=counts.windows.start - 0.4, n_bins=counts.windows.n_bins // 2)
+    assert entry.held_out(replace(counts, windows=touching)).all()
+
+
+def test_two_results_that_would_be_one_file_are_refused_before_anything_is_written(world, tmp_path):
+    twins = [tmp_path / folder / "x.nwb" for folder in "ab"]
+    for twin, file in zip(twins, world.files, strict=False):
+        twin.parent.mkdir()
+        twin.write_bytes(file.read_bytes())
+    with pytest.raises(ConfigError, match=r"(?s)one file.*a/x\.nwb.*b/x\.nwb"):
+        metadyn.annotate(world.model, twins, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_forecast_behind_the_end_of_every_window_is_refused(world, tmp_path):
+    with pytest.raises(WindowError, match="shorter --context"):
+        metadyn.annotate(world.model, world.files[0], tmp_path / "out", context=40, steps=5)
 
 
 def test_a_preset_is_stored_by_name_and_the_rest_by_value():

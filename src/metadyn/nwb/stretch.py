@@ -75,9 +75,15 @@ def lay_out(dataset: xr.Dataset) -> Stretch:
 
     Raises
     ------
-    WriteError : a value is not finite or an SD negative within a window.
+    WriteError : a value is not finite or an SD negative within a window. WindowError : no bin lies in its window.
     """
     inside = dataset.time.values < dataset.n_bins.values[:, None] * float(dataset.attrs["bin_width"])  # times are bin centres
+    if not inside.any():
+        raise WindowError(
+            "every forecast lies behind the end of its window",
+            found=f"windows of up to {dataset.n_bins.values.max()} bins, context {dataset.attrs.get('context_bins')}",
+            remedy="a shorter --context",
+        )
     times = (dataset.start_time.values[:, None] + dataset.time.values[None, :])[inside]
     count = inside.sum(1)
     values = {name: _samples(dataset, name, inside) for name in ("latent_mean", "latent_sd", "rate_mean", "rate_sd")}

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 from metadyn.errors import ConfigError
-from metadyn.pipeline.inputs import Recording, check_distinct, recordings
+from metadyn.pipeline.inputs import Recording, recordings
 from metadyn.pipeline.models import counts_for, data_options, load_model, on_device
 
 
@@ -41,7 +42,7 @@ def annotate(
 
     Raises
     ------
-    ConfigError : neither or both of `output` and `in_place` are given.
+    ConfigError : neither or both of `output` and `in_place` are given, or two results would be one file.
     WriteError, ModelFileError, DataError, WindowError : the file concerned is as it was; those before it are written.
     """
     from metadyn.nwb.write import check_target
@@ -49,7 +50,7 @@ def annotate(
     trained = on_device(load_model(model), device)
     given = recordings(files)
     targets = [_target(each, output, in_place) for each in given]
-    check_distinct(given, [str(target) for target in targets])
+    _check_targets(given, targets)
     for each, target in zip(given, targets, strict=True):
         check_target(each.source, target, name=name, overwrite=overwrite)
     settings = {"name": name, "overwrite": overwrite, "model": trained.file() if embed_model else None}
@@ -74,6 +75,16 @@ def _target(recording: Recording, output: str | Path | None, in_place: bool) -> 
         return source
     folder = source.absolute().parent.name
     return Path(output) / (folder if folder.startswith("sub-") else "") / source.name
+
+
+def _check_targets(given: list[Recording], targets: list[Path]) -> None:
+    """Raise ConfigError where two results would be one file."""
+    real = [target.resolve() for target in targets]
+    repeated = [target for target, times in Counter(real).items() if times > 1]
+    if repeated:
+        files = [str(each) for each, target in zip(given, real, strict=True) if target == repeated[0]]
+        problem, remedy = "several recordings would be written to one file", "annotate them into different folders, one by one"
+        raise ConfigError(problem, file=repeated[0], found=", ".join(files), remedy=remedy)
 
 
 def _annotate_one(

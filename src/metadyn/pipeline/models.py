@@ -74,8 +74,8 @@ def counts_for(model, recording: Recording, overrides: dict | None = None) -> Tr
 
 def data_options(model, overrides: dict | None = None) -> DataConfig:
     """How the model's training data were binned, with other windows where asked for."""
-    given = {key: value for key, value in (overrides or {}).items() if value is not None}
-    if given.get("bin_width", model.bin_width) != model.bin_width:
+    given = overrides or {}
+    if given.get("bin_width") not in (None, model.bin_width):
         raise ConfigError(
             "a model works at the bin width that it was trained at",
             item="data.bin_width",
