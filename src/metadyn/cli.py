@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from metadyn.config import load_config
-from metadyn.errors import ConfigError, MetadynError
+from metadyn.errors import ConfigError, MetadynError, WriteError
 from metadyn.flags import config_flags
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
@@ -29,9 +30,20 @@ class Commands(TyperGroup):
         except MetadynError as error:
             display.show_error(error)
             raise typer.Exit(2 if isinstance(error, ConfigError) else 1) from None
+        except OSError as error:
+            if error.errno is None or error.errno == errno.EPIPE:  # not the system's word; a reader that went away
+                raise
+            display.show_error(refused_by_the_system(error))
+            raise typer.Exit(1) from None
         except KeyboardInterrupt as stop:
             display.err().print(f"stopped. {stop or 'Nothing was left half written.'}", markup=False)
             raise typer.Exit(INTERRUPTED) from None
+
+
+def refused_by_the_system(error: OSError) -> WriteError:
+    """What the system says of a file, as an error of ours."""
+    remedy = "a path that exists, with room, that you may write to (-o); what was complete before is kept"
+    return WriteError("the system refused to read or write", file=error.filename, found=error.strerror or error, remedy=remedy)
 
 
 app = typer.Typer(

@@ -148,6 +148,22 @@ def test_a_closed_gpu_is_a_device_error(run, world, monkeypatch):
     assert (result.exit_code, "DeviceError" in result.stderr) == (1, True)
 
 
+def test_a_device_of_no_name_is_a_device_error(run, world):
+    result = run("score", world.model, world.files[0], "--device", "gpu")
+    assert (result.exit_code, "DeviceError" in result.stderr, "'gpu'" in result.stderr) == (1, True, True)
+
+
+def test_what_the_system_refuses_is_a_panel_that_names_the_path(run, world, tmp_path):
+    (tmp_path / "taken").write_bytes(b"")
+    for arguments in (
+        ("forecast", world.model, world.files[0], "--context", 20, "-o", tmp_path / "taken" / "ahead.nc"),
+        ("align", world.model, world.files[2], "-o", tmp_path / "taken" / "model", "--steps", 0),
+        ("simulate", "limit-cycle", "-o", tmp_path / "taken" / "sim", "--sessions", 1, "--trials", 2),
+    ):
+        result = run(*arguments)
+        assert (result.exit_code, "taken" in result.stderr, "Traceback" in result.stderr) == (1, True, False)
+
+
 def test_the_environment_of_threads_is_set_unless_it_was():
     script = "import metadyn, os; print(os.environ['OMP_WAIT_POLICY'])"
     for given, expected in ((None, "PASSIVE"), ("ACTIVE", "ACTIVE")):
