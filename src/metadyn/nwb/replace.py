@@ -68,8 +68,10 @@ def _glob_safe(name: str) -> str:
 def _owner_lives(path: Path) -> bool:
     """Whether the process that made a private copy still runs; one of another machine may."""
     host, _, pid = path.name.removesuffix(SUFFIX).rpartition(".")
-    if not host.endswith(f".{socket.gethostname()}") or int(pid) == os.getpid():
-        return int(pid) != os.getpid()
+    if not host.endswith(f".{socket.gethostname()}") or not pid.isdecimal():
+        return True  # of another machine, where the same number is another process
+    if int(pid) == os.getpid():
+        return False  # a process of this number died before this one began
     try:
         os.kill(int(pid), 0)
     except ProcessLookupError:

@@ -170,6 +170,13 @@ def test_a_killed_write_leaves_the_file_as_it_was_and_the_next_run_cleans_up(sou
     assert files_in(source.parent) == [source.name]
 
 
+def test_a_private_copy_of_another_machine_is_left_alone_whatever_its_process_number(source, result):
+    theirs = source.with_name(f".{source.name}.elsewhere.{os.getpid()}.metadyn-tmp")
+    theirs.write_bytes(b"")
+    write_run(source, source, result)
+    assert theirs.exists()
+
+
 def test_ctrl_c_in_another_process_removes_the_private_copy(source, pickled):
     before = digest(source)
     pause = "write.assert_no_worse = lambda *_: (print('written', flush=True), time.sleep(60))"
