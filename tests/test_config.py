@@ -23,6 +23,11 @@ def test_an_unknown_section_names_the_nearest_one():
         load_config(base={"trainin": {"steps": 3}})
 
 
+def test_a_value_where_a_section_should_be_is_refused_also_under_flags():
+    with pytest.raises(ConfigError, match="training"):
+        load_config(base={"training": 3}, training={"steps": 3})
+
+
 def test_a_value_out_of_range_is_named_with_its_key():
     with pytest.raises(ConfigError, match=r"(?s)data\.bin_width.*-1"):
         load_config(data={"bin_width": -1.0})

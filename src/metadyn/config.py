@@ -179,8 +179,9 @@ def _merge(layers: list[dict]) -> dict:
     merged: dict = {}
     for layer in layers:
         for name, values in layer.items():
-            both = isinstance(values, dict) and isinstance(merged.get(name), dict)
-            merged[name] = {**merged[name], **values} if both else values
+            below = merged.get(name, {})
+            if isinstance(below, dict):  # what is no table stays, to be refused by its name
+                merged[name] = {**below, **values} if isinstance(values, dict) else values
     return merged
 
 
