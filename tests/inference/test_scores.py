@@ -60,12 +60,13 @@ def test_previous_bins_are_means_of_what_was_shown_before_and_of_one_mean(entrie
         assert out[trial, time, unit] == pytest.approx(np.mean([*shown, mean[unit]]))
 
 
-def test_last_values_are_means_of_the_last_context_bins_and_of_one_mean(entries):
+def test_last_values_are_means_of_the_observed_context_bins_and_of_one_mean(entries):
     counts, _, mean, _ = entries
+    observed = np.random.default_rng(2).random((4, 12)) < 0.7
     for first, before in ((9, slice(4, 9)), (2, slice(0, 2))):
         for trial, unit in np.ndindex(4, 3):
-            expected = np.mean([*counts[trial, before, unit], mean[unit]])
-            assert last_values(counts, mean, first)[trial, unit] == pytest.approx(expected)
+            expected = np.mean([*counts[trial, before, unit][observed[trial, before]], mean[unit]])
+            assert last_values(counts, observed, mean, first)[trial, unit] == pytest.approx(expected)
 
 
 def test_hidden_entries_do_not_reach_their_own_prediction(trained, counts):

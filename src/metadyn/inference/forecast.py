@@ -57,14 +57,13 @@ def forecast(
             found=f"{counts.windows.n_bins.min()} bins, context {context}",
             remedy=f"--context {max(1, int(counts.windows.n_bins.min()) // 3)}",
         )
-    shown = counts.select()
-    q_e = trial_embeddings(trained, shown, context)
+    q_e = trial_embeddings(trained, counts, context)
     if embedding is not None:
         fixed = torch.as_tensor(np.asarray(embedding), dtype=torch.float32, device=q_e.mean.device)
         q_e = Gaussian(fixed.expand_as(q_e.mean), torch.full_like(q_e.log_var, -30.0))
     used = pooled(trained, q_e)
     session = torch.tensor([row], device=used.device)
-    q_last = last_state(latents_given(trained, shown, used, context), context)
+    q_last = last_state(latents_given(trained, counts, used, context), context)
     path = trained.module.transition(used, session).rollout(q_last.mean, steps)
     variables = {
         "latent_mean": (("trial", "time", "latent"), path[0].numpy(force=True), {"units": "a.u."}),

@@ -44,14 +44,15 @@ def hidden_rates(trained: TrainedModel, counts: TrialCounts, hidden: np.ndarray)
     return mean_rates(trained, row, q.mean[0], counts.n_units) * trained.bin_width
 
 
-def last_values(counts: np.ndarray, mean: np.ndarray, first: int) -> np.ndarray:
-    """Mean count of the LAST_BINS bins before `first` and one bin of the unit's mean, lest it be zero: (trial, unit)."""
-    last = counts[:, max(0, first - LAST_BINS) : first]
-    return (last.sum(1) + mean) / (last.shape[1] + 1)
+def last_values(counts: np.ndarray, observed: np.ndarray, mean: np.ndarray, first: int) -> np.ndarray:
+    """Mean count of what was observed in the LAST_BINS bins before `first` and one bin of the unit's mean: (trial, unit)."""
+    last = slice(max(0, first - LAST_BINS), first)
+    known = observed[:, last, None]
+    return ((counts[:, last] * known).sum(1) + mean) / (known.sum(1) + 1)
 
 
 def previous_bins(counts: np.ndarray, mean: np.ndarray, hidden: np.ndarray) -> np.ndarray:
-    """Mean of the visible counts in the LAST_BINS bins before each and one bin of the unit's mean: (trial, time, unit)."""
+    """Mean of the counts not hidden in the LAST_BINS bins before each and one bin of the unit's mean: (trial, time, unit)."""
     shown = np.pad(np.where(hidden, 0.0, counts), ((0, 0), (LAST_BINS, 0), (0, 0)))
     number = np.pad((~hidden).astype(float), ((0, 0), (LAST_BINS, 0), (0, 0)))
 
@@ -82,7 +83,7 @@ def forecast_scores(trained: TrainedModel, counts: TrialCounts, mean: np.ndarray
     predictions = {
         "model": expected,
         "mean_rate": np.broadcast_to(mean, ahead.shape),
-        "last_value": np.broadcast_to(last_values(counts.counts, mean, context)[:, None], ahead.shape),
+        "last_value": np.broadcast_to(last_values(counts.counts, counts.observed, mean, context)[:, None], ahead.shape),
     }
 
     def error(prediction: np.ndarray) -> np.ndarray:
@@ -108,7 +109,7 @@ def reconstruction_scores(trained: TrainedModel, counts: TrialCounts, mean: np.n
     predictions = {
         "model": hidden_rates(trained, counts, hidden),
         "mean_rate": np.broadcast_to(mean, observed.shape),
-        "last_value": previous_bins(observed, mean, hidden),
+        "last_value": previous_bins(observed, mean, hidden | ~counts.observed[..., None]),
     }
     return {
         "reconstruction_r2": ("predictor", [r2_of(counts, predictions[p], where) for p in PREDICTORS]),

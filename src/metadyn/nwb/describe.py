@@ -168,7 +168,7 @@ def next_commands(path: Path, options: dict | None) -> tuple[str, ...]:
     """Command lines that fit a model on the file and write its results, with these options; none without options."""
     if options is None:
         return ()
-    flags = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in options.items())
+    flags = " ".join(f"--{name.replace('_', '-')} {shlex.quote(str(value))}" for name, value in options.items())
     file = shlex.quote(str(path))
     fit = f"metadyn fit {file} {flags} -o model" if flags else f"metadyn fit {file} -o model"
     return (fit, f"metadyn annotate model {file} -o annotated")
