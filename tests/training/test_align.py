@@ -10,9 +10,10 @@ from metadyn.config import AlignConfig
 from metadyn.errors import DataError, ModelFileError
 from metadyn.inference.forecast import forecast
 from metadyn.inference.infer import infer
-from metadyn.training.align import align, plane_rotation
+from metadyn.training.align import align
 from metadyn.training.checkpoint import load_model, save_model
 from metadyn.training.fit import fit
+from metadyn.training.transplant import plane_rotation
 
 SPECIFIC = ("readin.", "likelihood.", "log_q")
 STEPS = AlignConfig(steps=3)

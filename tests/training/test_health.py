@@ -9,9 +9,10 @@ import torch
 from metadyn.model.build import build_model
 from metadyn.training import health
 from metadyn.training.batch import Resident
-from metadyn.training.fit import fit, install_start
+from metadyn.training.fit import fit
 from metadyn.training.health import COLLAPSED, FLAT, embedding_spread, warning_reporter
 from metadyn.training.loop import StepReport
+from metadyn.training.starts import install_start
 from metadyn.training.warmstart import session_starts
 
 GOOD, BAD = {"hidden_entries": 0.1, "forecast": -0.2}, {"hidden_entries": 0.001, "forecast": -0.2}

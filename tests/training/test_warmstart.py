@@ -10,8 +10,8 @@ from scipy.optimize import minimize
 
 from metadyn.model.build import build_model
 from metadyn.records import Source, TrialCounts, Windows
-from metadyn.training.fit import install_start
 from metadyn.training.frame import poisson_regression
+from metadyn.training.starts import install_start
 from metadyn.training.warmstart import canonical_rotation, gaussian_start, poisson_start, session_starts, smoothed
 
 

@@ -6,43 +6,24 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import torch
-from torch import Tensor
-
 from metadyn.config import ModelConfig, TrainingConfig
 from metadyn.data.splits import split_trials
 from metadyn.errors import DataError
 from metadyn.inference.infer import infer
-from metadyn.model.build import build_model
-from metadyn.model.elbo import elbo
 from metadyn.model.meta_ssm import MetaSSM
 from metadyn.model.trained import Frame, TrainedModel
 from metadyn.records import SessionEntry, TrialCounts
-from metadyn.training.batch import Resident, crop, draw_trials, hide
+from metadyn.training.batch import Resident
 from metadyn.training.devices import find_device
-from metadyn.training.distil import distil_loss, start_process_noise
-from metadyn.training.frame import common_frame_starts, learn_frame
+from metadyn.training.frame import learn_frame
 from metadyn.training.health import warning_reporter
 from metadyn.training.loop import Progress, StepReport, Task, run
+from metadyn.training.objective import crop_range, make_objective, tail_length
 from metadyn.training.optim import make_optimiser
 from metadyn.training.resume import checkpointer, finish, put_best, resumed
-from metadyn.training.schedules import cosine, ramp
+from metadyn.training.schedules import cosine
+from metadyn.training.starts import find_starts, started_model
 from metadyn.training.validation import validate
-from metadyn.training.warmstart import Start, session_starts
-
-LONGEST_CROP = 150  # bins: longer windows are seen in random stretches (recipe.md: nothing visible is lost)
-
-
-def crop_range(config: TrainingConfig, sessions: list[TrialCounts]) -> tuple[int, int]:
-    """Shortest and longest crop [bins]; whole windows by default, unless they are long."""
-    if config.crop_bins:
-        return config.crop_bins
-    longest = max(int(counts.windows.n_bins.max()) for counts in sessions)
-    return (longest, longest) if longest <= LONGEST_CROP // 2 else (min(60, longest), min(LONGEST_CROP, longest))
-
-
-def tail_length(config: TrainingConfig, shortest: int) -> int:
-    return max(1, min(20, shortest // 5)) if config.tail_bins is None else config.tail_bins
 
 
 def split_sessions(sessions: list[TrialCounts], fraction: float, seed: int) -> tuple[list[TrialCounts], list[TrialCounts]]:
@@ -92,60 +73,30 @@ def fitting(config: ModelConfig, sessions: list[TrialCounts]) -> ModelConfig:
     return config.model_copy(update={"latent_dim": fewest})
 
 
-def install_start(model: MetaSSM, row: int, start: Start) -> None:
-    """Put a session's start into its row of the read-in and the likelihood.
-
-    Each latent goes through a pair of rectifiers, relu(x) − relu(−x) = x, so the first features are the latents.
-    """
-    units, dim = start.weight.shape
-    readin, likelihood = model.readin, model.likelihood
-    with torch.no_grad():
-        readin.mean[row, :units], readin.sd[row, :units] = (
-            torch.as_tensor(start.mean).float(),
-            torch.as_tensor(start.sd).float(),
-        )
-        linear = torch.as_tensor((start.projection * start.sd).T).float()
-        readin.weight_in[row, :units, : 2 * dim] = torch.cat([linear, -linear], 1)
-        readin.weight_out[row, : 2 * dim] = 0.0
-        readin.weight_out[row, : 2 * dim, :dim] = torch.cat([torch.eye(dim), -torch.eye(dim)])
-        readin.weight_out[row, 2 * dim :, :dim] *= 0.1
-        likelihood.weight[row, :units] = torch.as_tensor(start.weight).float()
-        likelihood.bias[row, :units] = torch.as_tensor(start.bias).float()
-        if hasattr(likelihood, "log_var"):
-            likelihood.log_var[row, :units] = torch.as_tensor(start.log_var).float()
-
-
-def find_starts(sessions: list[TrialCounts], config: ModelConfig, training: TrainingConfig) -> list[Start]:
-    """By condition labels where all sessions share them, else by each session's own moments."""
-    if config.likelihood == "poisson" and len(sessions) > 1 and all(counts.condition is not None for counts in sessions):
-        return common_frame_starts(sessions, config.latent_dim, training.smoothing_bins)
-    return session_starts(sessions, config.likelihood, config.latent_dim, training.smoothing_bins)
-
-
-def make_objective(model: MetaSSM, trials: Resident, config: ModelConfig, training: TrainingConfig, crops: tuple[int, int]):
-    """objective(step, generator) → (loss, terms): distillation first, then the ELBO."""
+def task_of(
+    model: MetaSSM,
+    trials: Resident,
+    validation: Resident,
+    config: ModelConfig,
+    training: TrainingConfig,
+    crops: tuple[int, int],
+) -> Task:
+    """Distillation and ELBO on all parameters."""
+    parameters = dict(model.named_parameters())
     tail = tail_length(training, crops[0])
-
-    def objective(step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
-        length = int(torch.randint(crops[0], crops[1] + 1, (), generator=generator, device=generator.device))
-        batch = crop(trials, draw_trials(trials, training.trials_per_session, generator), length, generator)
-        distilling = step < training.distil_steps
-        seen, targets = hide(
-            batch,
-            tail_bins=0 if distilling else tail,
-            masking=0.0 if distilling else training.masking,
-            dropout=training.coordinated_dropout,
-            generator=generator,
-        )
-        if distilling:
-            return distil_loss(model, seen, batch.latents, config.pooling, generator), {}
-        if step == training.distil_steps and batch.latents is not None:
-            start_process_noise(model, seen, batch.latents, config.pooling)
-        terms = elbo(model, seen, targets, pooling=config.pooling, generator=generator)
-        kl_weight = training.kl_weight * ramp(step - training.distil_steps, training.kl_ramp)
-        return terms.loss(kl_weight, training.weight_change_penalty), terms.per_entry()
-
-    return objective
+    return Task(
+        module=model,
+        parameters=parameters,
+        optimiser=make_optimiser(parameters, training.learning_rate, training.weight_decay),
+        objective=make_objective(model, trials, config, training, crops),
+        validate=lambda: validate(model, validation, training, crops[1], tail, config.pooling),
+        learning_rate=lambda step: training.learning_rate * cosine(max(0, step - training.distil_steps), training.steps),
+        stage=lambda step: "distil" if step < training.distil_steps else "elbo",
+        steps=training.distil_steps + training.steps,
+        clip=training.clip,
+        every=training.validate_every,
+        seed=training.seed,
+    )
 
 
 def fit(
@@ -169,15 +120,7 @@ def fit(
     where = find_device(device)
     train, held_out = split_sessions(sessions, training.validation_fraction, training.seed)
     starts = find_starts(train, config, training)
-    model = build_model(
-        config,
-        [counts.n_units for counts in sessions],
-        process_noise=training.process_noise,
-        posterior_log_var=training.posterior_log_var,
-        seed=training.seed,
-    )
-    for row, start in enumerate(starts):
-        install_start(model, row, start)
+    model = started_model(sessions, starts, config, training)
     model.to(where)
     crops = crop_range(training, sessions)
     trials = Resident.of(train, where, [start.latents for start in starts])
@@ -186,25 +129,11 @@ def fit(
     frame = learn_frame(train, [start.latents for start in starts], [start.weight for start in starts])
     trained = TrainedModel(model, config, sessions[0].bin_width, entries, frame, training, data or {})
 
-    parameters = dict(model.named_parameters())
-    longest, tail = crops[1], tail_length(training, crops[0])
-    task = Task(
-        module=model,
-        parameters=parameters,
-        optimiser=make_optimiser(parameters, training.learning_rate, training.weight_decay),
-        objective=make_objective(model, trials, config, training, crops),
-        validate=lambda: validate(model, validation, training, longest, tail, config.pooling),
-        learning_rate=lambda step: training.learning_rate * cosine(max(0, step - training.distil_steps), training.steps),
-        stage=lambda step: "distil" if step < training.distil_steps else "elbo",
-        steps=training.distil_steps + training.steps,
-        clip=training.clip,
-        every=training.validate_every,
-        seed=training.seed,
-    )
+    task = task_of(model, trials, validation, config, training, crops)
     settings = {"model": config.model_dump(mode="json"), "training": training.model_dump(mode="json"), "data": data or {}}
     progress = resumed(task, trained, folder, settings) if resume and folder else Progress()
     save = checkpointer(task, trained, folder, settings) if folder else lambda _: None
-    run(task, progress, report=warning_reporter(report, model, trials, config, training, longest), save=save)
+    run(task, progress, report=warning_reporter(report, model, trials, config, training, crops[1]), save=save)
     put_best(task, progress)
     trained = replace(trained, frame=frame_of(trained, train))
     if folder:

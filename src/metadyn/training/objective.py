@@ -1,0 +1,60 @@
+"""What a training step minimises: which stretch of which trials, what is hidden from the encoders, distillation or ELBO."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from metadyn.config import ModelConfig, TrainingConfig
+from metadyn.model.elbo import elbo
+from metadyn.model.meta_ssm import MetaSSM
+from metadyn.records import TrialCounts
+from metadyn.training.batch import Resident, crop, draw_trials, hide
+from metadyn.training.distil import distil_loss, start_process_noise
+from metadyn.training.schedules import ramp
+
+Objective = Callable[[int, torch.Generator], tuple[Tensor, dict[str, float]]]
+LONGEST_CROP = 150  # bins: longer windows are seen in random stretches (recipe.md: nothing visible is lost)
+
+
+def crop_range(config: TrainingConfig, sessions: list[TrialCounts]) -> tuple[int, int]:
+    """Shortest and longest crop [bins]; whole windows by default, unless they are long."""
+    if config.crop_bins:
+        return config.crop_bins
+    longest = max(int(counts.windows.n_bins.max()) for counts in sessions)
+    return (longest, longest) if longest <= LONGEST_CROP // 2 else (min(60, longest), min(LONGEST_CROP, longest))
+
+
+def tail_length(config: TrainingConfig, shortest: int) -> int:
+    """Bins at the end of a crop that are forecast: at least one, by default a fifth of the shortest crop up to 20."""
+    return max(1, min(20, shortest // 5)) if config.tail_bins is None else config.tail_bins
+
+
+def make_objective(
+    model: MetaSSM, trials: Resident, config: ModelConfig, training: TrainingConfig, crops: tuple[int, int]
+) -> Objective:
+    """objective(step, generator) → (loss, terms): distillation first, then the ELBO."""
+    tail = tail_length(training, crops[0])
+
+    def objective(step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+        length = int(torch.randint(crops[0], crops[1] + 1, (), generator=generator, device=generator.device))
+        batch = crop(trials, draw_trials(trials, training.trials_per_session, generator), length, generator)
+        distilling = step < training.distil_steps
+        seen, targets = hide(
+            batch,
+            tail_bins=0 if distilling else tail,
+            masking=0.0 if distilling else training.masking,
+            dropout=training.coordinated_dropout,
+            generator=generator,
+        )
+        if distilling:
+            return distil_loss(model, seen, batch.latents, config.pooling, generator), {}
+        if step == training.distil_steps and batch.latents is not None:
+            start_process_noise(model, seen, batch.latents, config.pooling)
+        terms = elbo(model, seen, targets, pooling=config.pooling, generator=generator)
+        kl_weight = training.kl_weight * ramp(step - training.distil_steps, training.kl_ramp)
+        return terms.loss(kl_weight, training.weight_change_penalty), terms.per_entry()
+
+    return objective

@@ -1,0 +1,57 @@
+"""The starts of all sessions, and how they become weights of read-in and likelihood."""
+
+from __future__ import annotations
+
+import torch
+
+from metadyn.config import ModelConfig, TrainingConfig
+from metadyn.model.build import build_model
+from metadyn.model.meta_ssm import MetaSSM
+from metadyn.records import TrialCounts
+from metadyn.training.frame import common_frame_starts
+from metadyn.training.warmstart import Start, session_starts
+
+
+def install_start(model: MetaSSM, row: int, start: Start) -> None:
+    """Put a session's start into its row of the read-in and the likelihood.
+
+    Each latent goes through a pair of rectifiers, relu(x) − relu(−x) = x, so the first features are the latents,
+    beside a tenth of what the other hidden units add.
+    """
+    units, dim = start.weight.shape
+    readin, likelihood = model.readin, model.likelihood
+    with torch.no_grad():
+        readin.mean[row, :units], readin.sd[row, :units] = (
+            torch.as_tensor(start.mean).float(),
+            torch.as_tensor(start.sd).float(),
+        )
+        linear = torch.as_tensor((start.projection * start.sd).T).float()
+        readin.weight_in[row, :units, : 2 * dim] = torch.cat([linear, -linear], 1)
+        readin.weight_out[row, : 2 * dim] = 0.0
+        readin.weight_out[row, : 2 * dim, :dim] = torch.cat([torch.eye(dim), -torch.eye(dim)])
+        readin.weight_out[row, 2 * dim :, :dim] *= 0.1
+        likelihood.weight[row, :units] = torch.as_tensor(start.weight).float()
+        likelihood.bias[row, :units] = torch.as_tensor(start.bias).float()
+        if hasattr(likelihood, "log_var"):
+            likelihood.log_var[row, :units] = torch.as_tensor(start.log_var).float()
+
+
+def find_starts(sessions: list[TrialCounts], config: ModelConfig, training: TrainingConfig) -> list[Start]:
+    """By condition labels where all sessions share them, else by each session's own moments."""
+    if config.likelihood == "poisson" and len(sessions) > 1 and all(counts.condition is not None for counts in sessions):
+        return common_frame_starts(sessions, config.latent_dim, training.smoothing_bins)
+    return session_starts(sessions, config.likelihood, config.latent_dim, training.smoothing_bins)
+
+
+def started_model(sessions: list[TrialCounts], starts: list[Start], config: ModelConfig, training: TrainingConfig) -> MetaSSM:
+    """A new model whose sessions stand at their starts."""
+    model = build_model(
+        config,
+        [counts.n_units for counts in sessions],
+        process_noise=training.process_noise,
+        posterior_log_var=training.posterior_log_var,
+        seed=training.seed,
+    )
+    for row, start in enumerate(starts):
+        install_start(model, row, start)
+    return model
