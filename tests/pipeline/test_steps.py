@@ -1,5 +1,6 @@
 """The verbs take files, names, folders, sessions and counts, and hand on what the rooms behind them make."""
 
+import contextlib
 from dataclasses import replace
 
 import h5py
@@ -98,6 +99,12 @@ def test_the_units_are_those_of_the_model_in_its_order_whatever_fires(world):
     assert list(few_windows.unit.values) == [4, 1, 2]
     assert few_windows.sizes["trial"] < 8
     assert trained.sessions[0].n_units == session.n_units
+
+
+def test_units_of_another_table_under_a_known_name_are_told(world):
+    key = load_model(world.model).sessions[0].key
+    with pytest.warns(UserWarning, match="Units table is not the one"), contextlib.suppress(DataError):  # it may lack rows
+        metadyn.infer(world.model, f"{key}={world.files[2]}")
 
 
 def test_another_bin_width_than_the_models_is_refused(world):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import warnings
 from pathlib import Path
 
 from metadyn.config import DataConfig, check_config
 from metadyn.errors import ConfigError, DataError, ModelFileError
 from metadyn.pipeline.inputs import Recording, read_counts
-from metadyn.records import TrialCounts
+from metadyn.records import Source, TrialCounts
 
 OF_A_SESSION = {"units": None, "min_rate": 0.0}  # the model says which units: their rows are kept with it
 
@@ -59,6 +60,7 @@ def counts_for(model, recording: Recording, overrides: dict | None = None) -> Tr
     """
     counts = read_counts(recording, data_options(model, overrides))
     entry = model.sessions[model.index(counts.session)]
+    _warn_of_other_units(recording, entry.source, counts.source)
     position = {row: place for place, row in enumerate(counts.unit_rows.tolist())}
     missing = [row for row in entry.unit_rows if row not in position]
     if missing:
@@ -70,6 +72,16 @@ def counts_for(model, recording: Recording, overrides: dict | None = None) -> Tr
             remedy="the file that the model was trained on, or metadyn align for another one",
         )
     return counts.select(units=[position[row] for row in entry.unit_rows])
+
+
+def _warn_of_other_units(recording: Recording, trained: Source, found: Source) -> None:
+    """A model knows units by their rows; in a Units table of another identity these may be other units."""
+    if None not in (trained.units_object_id, found.units_object_id) and trained.units_object_id != found.units_object_id:
+        warnings.warn(
+            f"{recording}: its Units table is not the one that the model was trained on (another object id); "
+            "if rows or sorting differ, align it under a name of its own: metadyn align MODEL NAME=FILE",
+            stacklevel=3,
+        )
 
 
 def data_options(model, overrides: dict | None = None) -> DataConfig:
