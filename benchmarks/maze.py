@@ -50,7 +50,7 @@ TRAINING = TrainingConfig(
 
 # What the single-session rival may choose from, by its own validation trials: changes of MODEL and of TRAINING.
 SLOWER = {"learning_rate": 0.005, "steps": 400, "coordinated_dropout": 0.5, "weight_decay": 0.001}
-SINGLE_SETTINGS = [({}, {}), ({}, SLOWER), ({"latent_dim": 8}, {}), ({"latent_dim": 8}, SLOWER)]
+SINGLE_SETTINGS = [({}, {}), ({}, SLOWER), ({"latent_dim": 8}, {}), ({}, {"learning_rate": 0.002})]
 
 
 def load() -> TrialCounts:
