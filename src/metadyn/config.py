@@ -34,7 +34,9 @@ class DataConfig(_Section):
         None, gt=0, description="bins in a window; needed with align, and the length of a window of a continuous recording"
     )
     max_bins: int | None = Field(None, gt=0, description="cut windows longer than this many bins into pieces")
-    where: str | None = Field(None, description="rows to keep, e.g. \"result == 'R' and not bad\"")
+    where: str | None = Field(
+        None, description="rows to keep, e.g. \"result == 'R' and not bad\"; missing values satisfy neither x nor not x"
+    )
     units: str | None = Field(None, description="units to keep, e.g. \"quality == 'good'\"")
     min_rate: float = Field(0.1, ge=0, description="units below this mean rate in the windows are dropped [Hz] (paper, D.1)")
     spike_lag: float = Field(0.0, description="count spikes this much earlier than the window [s]")

@@ -22,17 +22,21 @@ COMPARISONS = {
 GRAMMAR = "comparisons (== != < <= > >= in) of columns and literals, joined by and, or, not and parentheses"
 EXAMPLE = "\"result == 'R' and not (target_id in [1, 2])\""
 LONGEST = 10_000  # characters; no person writes more
+HOLDS, FAILS = 0, 1  # rows of a truth (2, row); where a value is missing, neither
 
 
 def select_rows(table: pd.DataFrame, expression: str, *, what: str, file: str | None = None) -> np.ndarray:
-    """Mask (row,) of the rows for which the expression holds; comparisons with NaN do not hold.
+    """Mask (row,) of the rows for which the expression is known to hold.
+
+    Of a missing value (NaN, None or empty text) nothing is known: a comparison with it neither holds nor fails, and `not`
+    leaves it so. `and` fails where one side fails, `or` holds where one side holds, whatever the other (Kleene's logic).
 
     `what` names the rows in messages ("rows of trials"), `file` where they come from. Raises SelectionError for an
     unknown column, anything beyond comparisons of columns and literals, and an expression that keeps no row.
     """
     try:
         tree = ast.parse(expression[:LONGEST].strip(), mode="eval").body
-        mask = _Evaluator(table, expression, what, file).mask(tree)
+        mask = _Evaluator(table, expression, what, file).truth(tree)[HOLDS]
     except (SyntaxError, ValueError, OverflowError, RecursionError, MemoryError) as error:
         raise _malformed(expression, what, file, str(error)) from error
     if not mask.any():
@@ -75,14 +79,15 @@ class _Evaluator:
     def __init__(self, table, expression, what, file):
         self.table, self.expression, self.what, self.file = table, expression, what, file
 
-    def mask(self, node) -> np.ndarray:
+    def truth(self, node) -> np.ndarray:
+        """Where the expression holds and where it fails (2, row)."""
         match node:
             case ast.BoolOp(op=ast.And(), values=values):
-                return np.logical_and.reduce([self.mask(value) for value in values])
+                return _all([self.truth(value) for value in values])
             case ast.BoolOp(op=ast.Or(), values=values):
-                return np.logical_or.reduce([self.mask(value) for value in values])
+                return _all([self.truth(value)[::-1] for value in values])[::-1]
             case ast.UnaryOp(op=ast.Not(), operand=operand):
-                return ~self.mask(operand)
+                return self.truth(operand)[::-1]
             case ast.Compare():
                 return self.comparison(node)
             case ast.Name(id=name):
@@ -94,7 +99,7 @@ class _Evaluator:
         if not _names(node):
             raise self.refused(node)
         pairs = zip(operands, node.ops, operands[1:], strict=False)
-        return np.logical_and.reduce([self.compare(left, op, right) for left, op, right in pairs])
+        return _all([self.compare(left, op, right) for left, op, right in pairs])
 
     def compare(self, left, op, right) -> np.ndarray:
         if isinstance(op, ast.In | ast.NotIn):
@@ -106,14 +111,14 @@ class _Evaluator:
             holds = np.asarray(COMPARISONS[type(op)](first, second), dtype=bool)
         except TypeError as error:
             raise self.malformed(str(error)) from error
-        return np.broadcast_to(holds & ~(_missing(first) | _missing(second)), len(self.table))
+        return _truth(np.broadcast_to(holds, len(self.table)), _missing(first) | _missing(second))
 
     def membership(self, left, right, negated) -> np.ndarray:
         if not (isinstance(left, ast.Name) and isinstance(right, ast.List | ast.Tuple | ast.Set)):
             raise self.refused(right)
         column = self.column(left.id)
         inside = column.isin([self.literal(item) for item in right.elts]).to_numpy()
-        return (~inside if negated else inside) & ~_missing(column)
+        return _truth(~inside if negated else inside, _missing(column))
 
     def operand(self, node):
         return self.column(node.id) if isinstance(node, ast.Name) else self.literal(node)
@@ -132,12 +137,12 @@ class _Evaluator:
         raise self.refused(node)
 
     def flag(self, name: str) -> np.ndarray:
-        """A bare column: booleans, or the zeros and ones that many files keep them as; NaN does not hold."""
+        """A bare column: booleans, or the zeros and ones that many files keep them as."""
         column = self.column(name)
-        known = column.dropna()
-        if not known.isin([True, False]).all():
+        missing = _missing(column)
+        if not column[~missing].isin([True, False]).all():
             raise self.malformed(f"{name!r} is not boolean: {values_of(column)}")
-        return column.isin([True]).to_numpy()
+        return _truth(column.isin([True]).to_numpy(), missing)
 
     def refused(self, node) -> SelectionError:
         return self.malformed(f"{type(node).__name__}, which is not evaluated")
@@ -146,5 +151,16 @@ class _Evaluator:
         return _malformed(self.expression, self.what, self.file, found)
 
 
+def _truth(holds: np.ndarray, missing) -> np.ndarray:
+    return np.stack([holds & ~missing, ~holds & ~missing])
+
+
+def _all(truths: list[np.ndarray]) -> np.ndarray:
+    """`and`: holds where all hold, fails where any fails."""
+    holds, fails = np.stack(truths, axis=1)
+    return np.stack([holds.all(axis=0), fails.any(axis=0)])
+
+
 def _missing(operand):
-    return operand.isna().to_numpy() if isinstance(operand, pd.Series) else False
+    """Mask (row,) of NaN, None and empty text in a column; a literal is never missing."""
+    return (operand.isna() | (operand == "")).to_numpy() if isinstance(operand, pd.Series) else False
