@@ -10,7 +10,7 @@ import os
 import shutil
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from metadyn.errors import MetadynError, WriteError
@@ -82,11 +82,23 @@ def _owner_lives(path: Path) -> bool:
 
 
 def _settle(work: Path, source: Path, target: Path) -> None:
-    """Bring the copy to the disk, give it the source's permissions and put it in the target's place."""
+    """Bring the copy to the disk, give it the source's permissions and put it in the target's place.
+
+    A file that is replaced keeps its owner and group, as far as this user may set them.
+    """
     _sync(work)
-    shutil.copymode(source, work)
+    if target.exists():
+        _keep_owner(target, work)
+    shutil.copymode(source, work)  # after the owner: a change of owner clears some bits of the mode
     os.replace(work, target)
     _sync(target.parent)
+
+
+def _keep_owner(target: Path, work: Path) -> None:
+    there = target.stat()
+    for owner in ({"uid": there.st_uid, "gid": -1}, {"uid": -1, "gid": there.st_gid}):  # a group of one's own may be given
+        with suppress(PermissionError):
+            os.chown(work, **owner)
 
 
 def _sync(path: Path) -> None:

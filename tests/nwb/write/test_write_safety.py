@@ -113,6 +113,16 @@ def test_a_link_stays_a_link_and_what_it_names_is_replaced(source, tmp_path, res
     assert "LatentDynamics" in read_nwb(link).processing["ecephys"].data_interfaces
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give a file away")
+def test_a_file_replaced_keeps_its_owner_group_and_mode(source, result):
+    os.chown(source, 12345, 23456)
+    source.chmod(0o4640)
+    write_run(source, source, result)
+    there = source.stat()
+    assert (there.st_uid, there.st_gid, there.st_mode & 0o7777) == (12345, 23456, 0o4640)
+    assert "LatentDynamics" in read_nwb(source).processing["ecephys"].data_interfaces
+
+
 def test_permissions_are_those_of_the_source(source, tmp_path, result):
     source.chmod(0o440)
     assert write_run(source, tmp_path / "out.nwb", result).stat().st_mode & 0o777 == 0o440
