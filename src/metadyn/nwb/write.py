@@ -82,7 +82,8 @@ def write_run(
     unit_rows : rows of the Units table that were the input, in input order; by default the posterior's `unit`.
     forecast : as `metadyn.forecast` returns it, for the same windows.
     model : embedded, unless the file holds a model of the same digest already, which is then shared.
-    parameters : settings of preprocessing and inference; `provenance` says what they were applied to.
+    parameters : settings of preprocessing and inference; `provenance` says what they were applied to. Series say of which
+        spikes they speak where `parameters["data"]["spike_lag"]` [s] is not zero.
     input_key : the model's key of this session's read-in and likelihood; default: the posterior's session.
 
     Returns
@@ -100,6 +101,7 @@ def write_run(
         forecast = _same_windows(forecast, posterior)
         estimates.append(lay_out(forecast))
     rows = posterior.unit.values if unit_rows is None else np.asarray(unit_rows)
+    times = times_of((parameters or {}).get("data", {}).get("spike_lag", 0.0))
 
     def add(nwbfile: NWBFile) -> None:
         _check_tables(nwbfile, rows, posterior, source)
@@ -108,7 +110,7 @@ def write_run(
         run.model = None if model is None else add_model(nwbfile, home, model)
         home.add(run)
         run.units = region(nwbfile.units, "units", rows, "Units that were the input of the model, in input order.")
-        series = [_add_series(run, stretch, nwbfile, posterior.unit.values) for stretch in estimates]
+        series = [_add_series(run, stretch, nwbfile, posterior.unit.values, times) for stretch in estimates]
         run.embeddings = embeddings_table(nwbfile, posterior, forecast, estimates, series)
 
     with replacement(source, target) as work:
@@ -165,7 +167,14 @@ def _new_run(nwbfile, posterior: xr.Dataset, name, description, parameters, prov
     )
 
 
-def _add_series(run, stretch: Stretch, nwbfile: NWBFile, unit_rows: np.ndarray) -> list:
+def times_of(spike_lag: float) -> str:
+    """What the times of a series mean; with a lag L [s] the sample at time T describes the spikes at T - L."""
+    if not spike_lag:
+        return "times are bin centres"
+    return f"times are bin centres; spikes counted {abs(spike_lag):g} s {'earlier' if spike_lag > 0 else 'later'}"
+
+
+def _add_series(run, stretch: Stretch, nwbfile: NWBFile, unit_rows: np.ndarray, times: str) -> list:
     """The latents and, where there are any, the rates of one estimate; rates share the latents' timestamps."""
     smoothed = stretch.estimate == "smoothed"
     suffix = "" if smoothed else "Forecast"
@@ -173,7 +182,7 @@ def _add_series(run, stretch: Stretch, nwbfile: NWBFile, unit_rows: np.ndarray) 
     timing = _timing(stretch)
     latents = LatentSeries(
         name=f"LatentSeries{suffix}",
-        description=f"Latent state {words}, windows end to end; times are bin centres.",
+        description=f"Latent state {words}, windows end to end; {times}.",
         estimate=stretch.estimate,
         **_mean_and_sd(stretch.latent_mean, stretch.latent_sd),
         **timing,
@@ -183,7 +192,7 @@ def _add_series(run, stretch: Stretch, nwbfile: NWBFile, unit_rows: np.ndarray) 
         return [latents]
     rates = FiringRateSeries(
         name=f"FiringRateSeries{suffix}",
-        description=f"Firing rates {words}, windows end to end; times are bin centres.",
+        description=f"Firing rates {words}, windows end to end; {times}.",
         estimate=stretch.estimate,
         units=region(nwbfile.units, "units", unit_rows, "Units that the columns of data describe."),
         **_mean_and_sd(stretch.rate_mean, stretch.rate_sd),

@@ -182,6 +182,20 @@ def test_parameters_say_what_was_done_to_what_with_what(annotated):
     assert (run.bin_width, run.input_key) == (0.02, "one")
 
 
+@pytest.mark.parametrize(("lag", "words"), [(0.1, "spikes counted 0.1 s earlier"), (-0.04, "spikes counted 0.04 s later")])
+def test_series_say_when_the_spikes_they_describe_were(source, tmp_path, result, made, lag, words):
+    settings = {"forecast": made.forecast_of(result, 20, 10), "parameters": {"data": {"spike_lag": lag}}}
+    run = run_of(write_run(source, tmp_path / "lagged.nwb", result, **settings))
+    series = [*run.latent_series.values(), *run.firing_rate_series.values()]
+    assert [words in each.description for each in series] == [True] * 4
+
+
+def test_without_a_lag_no_series_speaks_of_one(annotated):
+    run = run_of(annotated)
+    series = [*run.latent_series.values(), *run.firing_rate_series.values()]
+    assert not any("spikes counted" in each.description for each in series)
+
+
 def test_everything_that_was_in_the_source_is_in_the_copy(annotated, source):
     def contents(path):
         found = {}
