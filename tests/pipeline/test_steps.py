@@ -63,6 +63,19 @@ def test_a_model_folder_is_not_written_over(world, tiny):
         metadyn.fit(world.files[:1], world.model, tiny)
 
 
+@pytest.mark.parametrize("below", ["", "model"])
+def test_a_folder_that_cannot_be_written_is_said_before_anything_is_trained(world, tmp_path, tiny, below):
+    taken = tmp_path / "taken"
+    taken.write_text("a file where the folder should be")
+    reports = []
+    with pytest.raises(WriteError, match=r"(?s)cannot be written.*taken.*-o MODEL"):
+        metadyn.fit(world.files[:1], taken / below, tiny, report=reports.append)
+    with pytest.raises(WriteError, match=r"(?s)cannot be written.*taken.*-o MODEL"):
+        metadyn.align(world.model, world.files[2], taken / below, tiny, report=reports.append)
+    assert reports == []
+    assert taken.is_file()
+
+
 @pytest.mark.filterwarnings("ignore:CUDA initialization")  # torch's word on a machine with a driver and no GPU
 def test_a_gpu_that_is_not_there_is_said_before_anything_is_read(tmp_path, tiny, world):
     import torch

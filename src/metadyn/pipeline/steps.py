@@ -75,6 +75,7 @@ def fit(
     ------
     DataError : a recording cannot be used, or two share one identifier. DeviceError : there is no such device.
     ConfigError : `output` holds a model already and `resume` is not set.
+    WriteError : `output` cannot be written, which is found before anything is read, or the disk is full.
     """
     from metadyn.training.devices import find_device
     from metadyn.training.fit import fit
@@ -103,6 +104,7 @@ def align(
     """Give a new recording a read-in and a likelihood; returns a `TrainedModel` that knows it too, kept in `output` if given.
 
     `data` are options for other windows or units than the model's; `trials` takes only that many windows, evenly spread.
+    Raises WriteError where `output` cannot be written, before anything is trained.
     """
     from metadyn.training.align import align
 
@@ -192,10 +194,13 @@ def _single(file):
 
 
 def _model_folder(output: str | Path | None, resume: bool) -> Path | None:
-    """The folder for a model; one that holds a model already is not written over."""
+    """The folder for a model, there and writable; one that holds a model already is not written over."""
+    from metadyn.training.checkpoint import check_writable
+
     if output is None:
         return None
     folder = Path(output)
+    check_writable(folder)
     if (folder / "best").exists() and not resume:
         remedy = "another folder (-o), or --resume to go on with the run that it holds"
         raise ConfigError("the folder holds a model already", file=folder, remedy=remedy)

@@ -11,26 +11,52 @@ import itertools
 import json
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
 
 import tomli_w
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, save
 from torch import Tensor
 
-from metadyn.errors import ModelFileError
+from metadyn.errors import ModelFileError, WriteError
 from metadyn.model.trained import ARCHITECTURE, TrainedModel, session_entries
 from metadyn.records import ModelFile
 
 
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """What the system refuses inside is a WriteError about `path`."""
+    try:
+        yield
+    except OSError as error:
+        problem = "the model cannot be written; the checkpoints that were complete are kept"
+        remedy = "room on the disk and --resume where a run has begun, or another folder that you may write to (-o MODEL)"
+        raise WriteError(problem, file=path, found=error.strerror or error, remedy=remedy) from error
+
+
+def check_writable(folder: Path) -> None:
+    """Create the folder and write a byte into it, which vanishes; WriteError where that fails, before anything is trained."""
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder) as probe:
+            probe.write(b"0")
+
+
 def write_durably(path: Path, content: bytes) -> None:
-    """Write, flush to disk, and only then give the file its name."""
+    """Write, flush to disk, and only then give the file its name; WriteError where that fails, `path` is then as it was."""
     partial = path.with_name(f".{path.name}.partial")
-    with partial.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
+    with writing(path):
+        try:
+            with partial.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
 
 
 def toml_ready(config: dict) -> dict:
@@ -39,16 +65,27 @@ def toml_ready(config: dict) -> dict:
 
 
 def write_checkpoint(folder: Path, name: str, model: bytes, state: dict[str, Tensor], config: dict, metrics: dict) -> str:
-    """A new folder with the four files, which nothing points to yet; returns its name."""
+    """A new folder with the four files, which nothing points to yet; returns its name.
+
+    Raises WriteError where the system refuses (disk full, no permission); the other checkpoints are as they were.
+    """
+    files = {
+        "model.safetensors": model,
+        "state.safetensors": save(state),
+        "config.toml": tomli_w.dumps(toml_ready(config)).encode(),
+        "metrics.json": json.dumps(metrics, indent=1).encode(),
+    }
     partial = folder / f".{name}.partial"
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    write_durably(partial / "model.safetensors", model)
-    write_durably(partial / "state.safetensors", save(state))
-    write_durably(partial / "config.toml", tomli_w.dumps(toml_ready(config)).encode())
-    write_durably(partial / "metrics.json", json.dumps(metrics, indent=1).encode())
-    target = free_name(folder, name)
-    os.replace(partial, target)
+    with writing(folder):
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        try:
+            for file, content in files.items():
+                write_durably(partial / file, content)
+            target = free_name(folder, name)
+            os.replace(partial, target)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
     return target.name
 
 
@@ -59,10 +96,14 @@ def free_name(folder: Path, name: str) -> Path:
 
 
 def point(folder: Path, pointer: str, name: str) -> None:
-    """Let a pointer name a checkpoint, and drop the checkpoints that no pointer names."""
+    """Let a pointer name a checkpoint, and drop what no pointer names and what killed runs left unfinished.
+
+    Raises WriteError where the system refuses; the pointer then names what it named.
+    """
     write_durably(folder / pointer, name.encode())
-    named = {(folder / each).read_text() for each in ("best", "latest") if (folder / each).exists()}
-    for checkpoint in folder.glob("step-*"):
+    with writing(folder):
+        named = {(folder / each).read_text() for each in ("best", "latest") if (folder / each).exists()}
+    for checkpoint in [*folder.glob("step-*"), *folder.glob(".step-*.partial")]:
         if checkpoint.name not in named:
             shutil.rmtree(checkpoint, ignore_errors=True)
 
