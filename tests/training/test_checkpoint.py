@@ -84,9 +84,11 @@ def test_a_folder_of_another_user_is_found_before_training():
         assert closed in done.stdout
 
 
-def test_the_probe_leaves_an_empty_folder(tmp_path):
-    check_writable(tmp_path / "deep" / "model")
-    assert list((tmp_path / "deep" / "model").iterdir()) == []
+def test_the_probe_leaves_nothing(tmp_path, folder):
+    check_writable(tmp_path / "deep" / "new")
+    check_writable(folder)
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+    assert not list(folder.glob(".*"))
 
 
 def test_a_file_that_is_a_folder_is_a_write_error(folder):

@@ -131,7 +131,10 @@ def infer(model, file, *, data: dict | None = None, device: str = "auto") -> xr.
 def forecast(
     model, file, *, context: int, steps: int, samples: int = 0, seed: int = 0, data: dict | None = None, device: str = "auto"
 ) -> xr.Dataset:
-    """The `steps` bins after the first `context` bins of each window, which alone are seen: latents and rates [Hz]."""
+    """The `steps` bins after the first `context` bins of each window, which alone are seen: latents and rates [Hz].
+
+    Windows shorter than the context are left out, with a warning; WindowError where none is left.
+    """
     from metadyn.inference.forecast import forecast
 
     trained = on_device(load_model(model), device)
@@ -194,7 +197,7 @@ def _single(file):
 
 
 def _model_folder(output: str | Path | None, resume: bool) -> Path | None:
-    """The folder for a model, there and writable; one that holds a model already is not written over."""
+    """The folder for a model, which can be written; one that holds a model already is not written over."""
     from metadyn.training.checkpoint import check_writable
 
     if output is None:

@@ -38,10 +38,13 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def check_writable(folder: Path) -> None:
-    """Create the folder and write a byte into it, which vanishes; WriteError where that fails, before anything is trained."""
+    """Write a byte, which vanishes, into the folder or where it would be made; WriteError where that fails.
+
+    So a training is not in vain, and one that does not come about leaves no empty folder.
+    """
     with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        with TemporaryFile(dir=folder) as probe:
+        there = next(each for each in (folder, *folder.absolute().parents) if each.exists())
+        with TemporaryFile(dir=there) as probe:
             probe.write(b"0")
 
 
