@@ -163,7 +163,9 @@ def annotate(
     in_place: Annotated[bool, typer.Option("--in-place", help="replace each file whole by its annotated copy")] = False,
     name: Annotated[str, typer.Option(help="name of the run in the file")] = "LatentDynamics",
     embed_model: Annotated[bool, typer.Option("--embed-model/--no-model", help="store the model in each file")] = True,
-    context: Annotated[int | None, typer.Option(min=1, help="also store forecasts after this many bins")] = None,
+    context: Annotated[
+        int | None, typer.Option(min=1, help="also store forecasts after this many bins, of the windows that have more")
+    ] = None,
     steps: Annotated[int, typer.Option(min=1, help="bins to forecast")] = 20,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace files that exist in the folder")] = False,
     device: Device = "auto",
@@ -230,9 +232,9 @@ def score(
     model: Model,
     files: Files,
     context: Annotated[
-        int | None, typer.Option(min=1, help="bins seen before a forecast; default: a third of a window")
+        int | None, typer.Option(min=1, help="bins seen before a forecast; default: a third of the median window")
     ] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="bins to forecast; default: 20, or what is left")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="bins to forecast; default: 20, or what is left of it")] = None,
     held_out: Annotated[
         bool, typer.Option("--held-out/--all-windows", help="only the windows that did not train the model, or all")
     ] = True,

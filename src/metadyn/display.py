@@ -141,13 +141,13 @@ def show_forecast(ahead: xr.Dataset) -> None:
     start, time = ahead.start_time.values, ahead.time.values
     latents, rate = ahead.latent_mean.values[:, -1], ahead.rate_mean.values.mean((1, 2))
     half = ahead.attrs["bin_width"] / 2
-    windows = list(range(len(start)))
+    windows, number = list(range(len(start))), ahead.trial.values
     out().print(
         rows(
             table,
             windows,
             lambda i: (
-                i,
+                number[i],
                 f"{start[i] + time[0] - half:.3f}",
                 f"{start[i] + time[-1] + half:.3f}",
                 " ".join(f"{value:.3g}" for value in latents[i]),
@@ -160,9 +160,9 @@ def show_forecast(ahead: xr.Dataset) -> None:
 def show_score(scores: xr.Dataset) -> None:
     """One line a predictor: reconstruction of hidden entries, forecasts, decoding."""
     last = float(scores.step[-1])
-    title = (
-        f"{scores.attrs['session']}: {scores.attrs['n_windows']} windows, forecasts after {scores.attrs['context_bins']} bins"
-    )
+    told = scores.attrs
+    title = f"{told['session']}: {told['n_windows']} windows, forecasts of {told['n_forecast_windows']} after"
+    title += f" {told['context_bins']} bins"
     table = Table(
         "predictor", "reconstruction r²", "bits/spike", f"forecast r² at {last:.2f} s", "forecast bits/spike", title=title
     )

@@ -117,7 +117,20 @@ def test_an_embedding_given_takes_the_place_of_the_inferred_one(trained, counts)
     np.testing.assert_allclose(other["embedding_mean"], np.broadcast_to([3.0, -3.0], (6, 2)))
 
 
-@pytest.mark.parametrize("context", [0, 17])
-def test_a_context_longer_than_a_window_is_refused(trained, counts, context):
-    with pytest.raises(WindowError, match=r"--context"):
+@pytest.mark.parametrize("context", [0, 21])
+def test_a_context_longer_than_every_window_is_refused_with_a_remedy_that_works(trained, counts, context):
+    with pytest.raises(WindowError, match=r"--context") as refused:
         forecast(trained(), counts(), context=context, steps=2)
+    forecast(trained(), counts(), context=int(refused.value.remedy.split()[-1]), steps=2)
+
+
+def test_windows_shorter_than_the_context_are_left_out_and_counted(trained, counts):
+    """The others' forecasts are those that they have without the short ones."""
+    data = counts()
+    long = np.array([n >= 17 for n in data.windows.n_bins])
+    assert 0 < long.sum() < 6
+    with pytest.warns(UserWarning, match=f"{6 - long.sum()} of 6 windows of b are shorter than the 17 bins"):
+        result = forecast(trained(), data, context=17, steps=2)
+    alone = forecast(trained(), data.select(trials=long), context=17, steps=2)
+    assert result.drop_vars("trial").identical(alone.drop_vars("trial"))
+    assert result.trial.values.tolist() == [trial for trial in range(6) if long[trial]]

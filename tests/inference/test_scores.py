@@ -1,5 +1,6 @@
 """Scores against plain loops: bits per spike, r², baselines."""
 
+from dataclasses import replace
 from math import lgamma, log
 
 import numpy as np
@@ -105,9 +106,35 @@ def test_baselines_stand_beside_the_model(trained, counts):
     assert "behavior_r2" not in result
 
 
-def test_a_context_and_forecast_longer_than_a_window_are_refused(trained, counts):
-    with pytest.raises(WindowError, match="--context"):
+def test_a_context_and_forecast_longer_than_every_window_are_refused_with_a_remedy_that_works(trained, counts):
+    with pytest.raises(WindowError, match="--context") as refused:
         score(trained(), counts(), context=15, steps=10)
+    _, context, _, steps = refused.value.remedy.split()
+    assert score(trained(), counts(), context=int(context), steps=int(steps)).attrs["n_forecast_windows"] > 0
+
+
+def with_a_window_of_one_bin(data):
+    """A last window of which one bin is left, as at the end of a continuous recording."""
+    n_bins, observed = data.windows.n_bins.copy(), data.observed.copy()
+    n_bins[-1], observed[-1, 1:] = 1, False
+    return replace(
+        data, counts=data.counts * observed[..., None], observed=observed, windows=replace(data.windows, n_bins=n_bins)
+    )
+
+
+def test_a_window_of_one_bin_takes_no_part_in_forecasts(trained, counts):
+    data = counts(ragged=False)
+    result, others = score(trained(), with_a_window_of_one_bin(data)), score(trained(), data.select(trials=slice(5)))
+    assert (result.attrs["n_forecast_windows"], result.attrs["context_bins"], result.sizes["step"]) == (5, 6, 14)
+    for name in ("forecast_r2", "forecast_r2_cumulative", "forecast_bits_per_spike"):
+        np.testing.assert_allclose(result[name], others[name], err_msg=name)
+    assert np.isfinite(result.reconstruction_r2).all()
+
+
+def test_windows_of_one_bin_alone_cannot_be_scored(trained, counts):
+    one = with_a_window_of_one_bin(counts()).select(trials=[5])
+    with pytest.raises(WindowError, match="--n-bins"):
+        score(trained(), one)
 
 
 def test_smoothed_counts_have_no_bits_per_spike():

@@ -214,6 +214,19 @@ def test_a_forecast_behind_the_end_of_every_window_is_refused(world, tmp_path):
         metadyn.annotate(world.model, world.files[0], tmp_path / "out", context=40, steps=5)
 
 
+def test_windows_of_one_bin_stop_neither_scores_nor_forecasts_in_the_file(world, tmp_path):
+    """Each of eight recorded stretches of 40 bins leaves one over."""
+    source, windows = world.files[0], {"intervals": "recording", "n_bins": 13}
+    told = metadyn.score(world.model, source, held_out=False, data=windows).attrs
+    assert (told["n_windows"], told["n_forecast_windows"], told["context_bins"]) == (32, 24, 4)
+    with pytest.warns(UserWarning, match=r"8 of 32 windows of .* are shorter than the 5 bins"):
+        (target,) = metadyn.annotate(world.model, source, tmp_path, context=5, data=windows)
+    run = read_nwb(target).processing["ecephys"]["LatentDynamics"]
+    counts = [[reference.count for reference in run.embeddings["timeseries"][row]] for row in range(32)]
+    assert counts == [[13, 13, 8, 8], [13, 13, 8, 8], [13, 13, 8, 8], [1, 1]] * 8
+    assert "8 of 32 windows have no forecast" in run.description
+
+
 def test_a_preset_is_stored_by_name_and_the_rest_by_value():
     from metadyn.pipeline.models import stored_options
 

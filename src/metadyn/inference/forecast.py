@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import torch
 import xarray as xr
@@ -32,6 +34,27 @@ def mean_rates(trained: TrainedModel, row: int, z: Tensor, n_units: int) -> np.n
     return counts.numpy(force=True) / trained.bin_width
 
 
+def default_context(counts: TrialCounts) -> int:
+    """A third of the median window, in bins."""
+    return max(1, int(np.median(counts.windows.n_bins)) // 3)
+
+
+def with_context(counts: TrialCounts, context: int) -> np.ndarray:
+    """Indices (trial,) of the windows that hold the context; WindowError where none does, a warning where some do not."""
+    enough = counts.windows.n_bins >= context
+    if context < 1 or not enough.any():
+        raise WindowError(
+            "no window is as long as the context of the forecast",
+            item=counts.session,
+            found=f"windows of up to {counts.windows.n_bins.max()} bins, context {context}",
+            remedy=f"--context {default_context(counts)}",
+        )
+    if not enough.all():
+        short = f"{(~enough).sum()} of {counts.n_trials} windows of {counts.session} are shorter than the {context} bins of"
+        warnings.warn(f"{short} context; they get no forecast", stacklevel=3)
+    return np.flatnonzero(enough)
+
+
 @torch.no_grad()
 def forecast(
     trained: TrainedModel,
@@ -47,16 +70,11 @@ def forecast(
 
     latent_mean, rate_mean: the mean path. With `samples`, also latent_samples and rate_samples (sample, trial, time, …) of
     q(e), q(z) and the process noise, and latent_sd, rate_sd from them. `embedding` (embedding,) replaces the inferred one.
-    Trials shorter than the context give a WindowError.
+    Windows shorter than the context are left out, with a warning that counts them (`trial` keeps the numbers of the others);
+    WindowError where none is left.
     """
-    row = check_counts(trained, counts)
-    if counts.windows.n_bins.min() < context or context < 1:
-        raise WindowError(
-            "a window is shorter than the context of the forecast",
-            item=counts.session,
-            found=f"{counts.windows.n_bins.min()} bins, context {context}",
-            remedy=f"--context {max(1, int(counts.windows.n_bins.min()) // 3)}",
-        )
+    row, kept = check_counts(trained, counts), with_context(counts, context)
+    counts = counts.select(trials=kept)
     q_e = trial_embeddings(trained, counts, context)
     if embedding is not None:
         fixed = torch.as_tensor(np.asarray(embedding), dtype=torch.float32, device=q_e.mean.device)
@@ -73,7 +91,7 @@ def forecast(
     }
     if samples:
         variables |= sampled(trained, counts, q_e, context, steps, samples, seed, row)
-    coords = coordinates(counts, trained.config.latent_dim, trained.config.embedding_dim, context, steps)
+    coords = coordinates(counts, trained.config.latent_dim, trained.config.embedding_dim, context, steps) | {"trial": kept}
     dataset = xr.Dataset(variables, coords, attributes(trained, counts, "forecast"))
     return dataset.assign_attrs(context_bins=context)
 

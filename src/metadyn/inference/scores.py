@@ -13,7 +13,7 @@ from scipy.ndimage import gaussian_filter1d
 
 from metadyn.errors import WindowError
 from metadyn.inference.decoding import decoding_r2
-from metadyn.inference.forecast import forecast, mean_rates
+from metadyn.inference.forecast import default_context, forecast, mean_rates
 from metadyn.inference.infer import check_counts, latents_given, pooled, trial_embeddings
 from metadyn.model.trained import TrainedModel
 from metadyn.records import TrialCounts
@@ -147,27 +147,37 @@ def behavior_scores(trained: TrainedModel, counts: TrialCounts) -> dict:
     }
 
 
+def long_enough(counts: TrialCounts, context: int, steps: int) -> np.ndarray:
+    """Which windows (trial,) hold the context and the forecast; WindowError where none does."""
+    long = counts.windows.n_bins >= context + steps
+    if context < 1 or steps < 1 or not long.any():
+        longest = int(counts.windows.n_bins.max())
+        raise WindowError(
+            "no window holds a context and a forecast",
+            item=counts.session,
+            found=f"context of {context} and forecast of {steps} bins, windows of up to {longest}",
+            remedy=f"--context {max(1, longest // 3)} --steps {longest // 2}" if longest > 1 else "longer windows (--n-bins)",
+        )
+    return long
+
+
 def score(
     trained: TrainedModel, counts: TrialCounts, *, context: int | None = None, steps: int | None = None, seed: int = 0
 ) -> xr.Dataset:
     """Reconstruction, forecasts, bits per spike and, where there is behaviour, decoding; dims (predictor, step).
 
-    `context` defaults to the first third of the shortest window [bins], `steps` to 20 or what is left of it.
+    `context` defaults to a third of the median window [bins], `steps` to 20 or what is left of it. Forecasts are
+    scored over the windows that hold both (their number is the attribute n_forecast_windows); WindowError where none does.
     """
     row = check_counts(trained, counts)
-    shortest = int(counts.windows.n_bins.min())
-    context = max(1, shortest // 3) if context is None else context
-    steps = min(20, shortest - context) if steps is None else steps
-    if steps < 1 or context + steps > shortest:
-        raise WindowError(
-            "context and forecast are longer than a window",
-            item=counts.session,
-            found=f"{context} + {steps} bins, window {shortest}",
-            remedy=f"--context {max(1, shortest // 3)} --steps {max(1, shortest // 2)}",
-        )
+    context = default_context(counts) if context is None else context
+    steps = min(20, int(np.median(counts.windows.n_bins)) - context) if steps is None else steps
+    long = long_enough(counts, context, steps)
     mean = trained.module.readin.mean[row, : counts.n_units].numpy(force=True).astype(np.float64)
-    variables = reconstruction_scores(trained, counts, mean, seed) | forecast_scores(trained, counts, mean, context, steps)
+    variables = reconstruction_scores(trained, counts, mean, seed)
+    variables |= forecast_scores(trained, counts.select(trials=long), mean, context, steps)
     if counts.behavior is not None:
         variables |= behavior_scores(trained, counts)
     coords = {"predictor": PREDICTORS, "step": ("step", (np.arange(steps) + 1) * counts.bin_width, {"units": "s"})}
-    return xr.Dataset(variables, coords, {"session": counts.session, "context_bins": context})
+    told = {"session": counts.session, "context_bins": context, "n_forecast_windows": int(long.sum())}
+    return xr.Dataset(variables, coords, told)

@@ -8,7 +8,7 @@ from hdmf.common import DynamicTable, DynamicTableRegion, VectorData, VectorInde
 from pynwb import NWBFile
 from pynwb.base import TimeSeriesReference, TimeSeriesReferenceVectorData
 
-from metadyn.nwb.stretch import Stretch, finite, window_bounds
+from metadyn.nwb.stretch import Stretch, finite, n_without, window_bounds
 from ndx_metadyn import DynamicalEmbeddingsTable
 
 # Where the forecasts start: with these two and the stored model, a rollout gives the forecast again (ndx_metadyn.rollout).
@@ -36,10 +36,7 @@ def embeddings_table(
         if name in posterior:
             values = finite(posterior[name].values.astype(np.float32), name)
             columns.append(VectorData(name=name, description=f"{words} of the dynamical embedding.", data=values))
-    for name, (variable, words) in FORECAST_COLUMNS.items():
-        if forecast is not None and variable in forecast:
-            values = finite(forecast[variable].values.astype(np.float32), variable)
-            columns.append(VectorData(name=name, description=words, data=values))
+    columns += _forecast_starts(forecast)
     table = interval_table(nwbfile, posterior.attrs.get("table"))
     if table is not None and (posterior.row.values >= 0).all():
         columns.append(_trial_column(table, posterior.row.values))
@@ -49,6 +46,17 @@ def embeddings_table(
         columns=columns,
         colnames=[column.name for column in columns if column is not index],
     )
+
+
+def _forecast_starts(forecast: xr.Dataset | None) -> list[VectorData]:
+    """The FORECAST_COLUMNS; none where a window has no forecast, since a column has a value in every row."""
+    if forecast is None or n_without(forecast):
+        return []
+    return [
+        VectorData(name=name, description=words, data=finite(forecast[variable].values.astype(np.float32), variable))
+        for name, (variable, words) in FORECAST_COLUMNS.items()
+        if variable in forecast
+    ]
 
 
 def _references(estimates: list[Stretch], series: list[list]):

@@ -70,6 +70,30 @@ def window_bounds(dataset: xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
     return start, stop
 
 
+def beside(forecast: xr.Dataset, posterior: xr.Dataset) -> xr.Dataset:
+    """A forecast with a row for each window of the posterior, both `in_order`; a window without forecast has no bins.
+
+    Raises
+    ------
+    WriteError : the forecast is of windows that the posterior has not.
+    """
+    own, every = forecast.start_time.values, posterior.start_time.values
+    rows = np.searchsorted(every, own).clip(max=len(every) - 1)
+    if not np.array_equal(every[rows], own):
+        raise WriteError(
+            "the forecast is of other windows than the posterior",
+            found=f"{len(own)} and {len(every)} windows",
+            remedy="forecast the same TrialCounts that were inferred",
+        )
+    full = forecast.assign_coords(trial=rows).reindex(trial=np.arange(len(every)), fill_value={"n_bins": 0})
+    return full.assign_coords(start_time=("trial", every)).assign_attrs(estimate="forecast")
+
+
+def n_without(forecast: xr.Dataset) -> int:
+    """How many windows of a forecast that lies `beside` a posterior have none."""
+    return int((forecast.n_bins == 0).sum())
+
+
 def lay_out(dataset: xr.Dataset) -> Stretch:
     """The samples of an estimate whose windows are `in_order`; bins behind a window's end are left out, also forecasts of them.
 

@@ -18,7 +18,7 @@ from metadyn.nwb.embeddings import embeddings_table, interval_table, region
 from metadyn.nwb.provenance import SOFTWARE, public_uri, run_parameters, software_version, to_json
 from metadyn.nwb.replace import replacement
 from metadyn.nwb.stored_model import add_model
-from metadyn.nwb.stretch import Stretch, in_order, lay_out
+from metadyn.nwb.stretch import Stretch, beside, in_order, lay_out, n_without
 from metadyn.nwb.validity import assert_no_worse
 from metadyn.records import ModelFile, Source
 from ndx_metadyn import FiringRateSeries, LatentDynamics, LatentSeries  # before a file is opened: types are looked up then
@@ -80,7 +80,7 @@ def write_run(
     posterior : as `metadyn.infer` returns it: latent_mean (trial, time, latent), rate_mean (trial, time, unit) [Hz], their
         SDs, embedding_mean (trial, embedding); coordinates start_time [s], n_bins and row by trial, time [s] from the start.
     unit_rows : rows of the Units table that were the input, in input order; by default the posterior's `unit`.
-    forecast : as `metadyn.forecast` returns it, for the same windows.
+    forecast : as `metadyn.forecast` returns it, for the same windows or some of them.
     model : embedded, unless the file holds a model of the same digest already, which is then shared.
     parameters : settings of preprocessing and inference; `provenance` says what they were applied to. Series say of which
         spikes they speak where `parameters["data"]["spike_lag"]` [s] is not zero.
@@ -98,8 +98,9 @@ def write_run(
     posterior = in_order(posterior)
     estimates = [lay_out(posterior)]
     if forecast is not None:
-        forecast = _same_windows(forecast, posterior)
+        forecast = beside(in_order(forecast), posterior)
         estimates.append(lay_out(forecast))
+        description += _too_short(forecast)
     rows = posterior.unit.values if unit_rows is None else np.asarray(unit_rows)
     times = times_of((parameters or {}).get("data", {}).get("spike_lag", 0.0))
 
@@ -127,15 +128,12 @@ def _append(path: Path, add) -> None:
         io.write(nwbfile)
 
 
-def _same_windows(forecast: xr.Dataset, posterior: xr.Dataset) -> xr.Dataset:
-    forecast = in_order(forecast)
-    if not np.array_equal(forecast.start_time.values, posterior.start_time.values):
-        raise WriteError(
-            "the forecast is of other windows than the posterior",
-            found=f"{forecast.sizes['trial']} and {posterior.sizes['trial']} windows",
-            remedy="forecast the same TrialCounts that were inferred",
-        )
-    return forecast.assign_attrs(estimate="forecast")
+def _too_short(forecast: xr.Dataset) -> str:
+    """What the description says of windows without forecast."""
+    missing = n_without(forecast)
+    if not missing:
+        return ""
+    return f" {missing} of {forecast.sizes['trial']} windows have no forecast, so no columns say where forecasts start."
 
 
 def _check_tables(nwbfile: NWBFile, rows: np.ndarray, posterior: xr.Dataset, source: Path) -> None:

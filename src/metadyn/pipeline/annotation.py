@@ -32,7 +32,8 @@ def annotate(
     ----------
     name : name of the run; a file may hold several, each of its own name.
     embed_model : store the model in each file, so that it forecasts and aligns from there.
-    context : also store forecasts of the `steps` bins after the first `context` bins of each window.
+    context : also store forecasts of the `steps` bins after the first `context` bins of each window that has more; WindowError
+        where none has, and a warning that counts those shorter than the context.
     data : options for other windows than those trained on, e.g. {"where": None}.
     report : called with each path when it is written.
 

@@ -80,6 +80,33 @@ def test_a_forecast_ends_with_its_window(source, tmp_path, simulated, made):
     ]
 
 
+def test_windows_without_forecast_have_no_samples_of_one_and_the_run_says_so(source, tmp_path, simulated, made):
+    given = made.posterior(simulated.trial_start, [30, 30, 12, 1, 30], range(4))
+    ahead = made.forecast_of(given.fillna(1.0), 20, 10).isel(trial=[0, 1, 4])
+    ahead["context_latent"] = ahead.latent_mean[:, 0]
+    path = write_run(source, tmp_path / "out.nwb", given, forecast=ahead)
+    run = run_of(path)
+    assert [[ref.count for ref in run.embeddings["timeseries"][row]] for row in range(5)] == [
+        [30, 30, 10, 10],
+        [30, 30, 10, 10],
+        [12, 12],
+        [1, 1],
+        [30, 30, 10, 10],
+    ]
+    _, _, last, _ = run.embeddings["timeseries"][4]
+    np.testing.assert_allclose(last.data, ahead.latent_mean[2], rtol=1e-6)
+    np.testing.assert_allclose(last.timestamps, simulated.trial_start[4] + (np.arange(20, 30) + 0.5) * 0.02)
+    assert "2 of 5 windows have no forecast" in run.description
+    assert "context_latent" not in run.embeddings.colnames
+    assert not list(inspect_nwbfile(nwbfile_path=str(path)))
+
+
+def test_a_forecast_of_other_windows_is_refused(source, tmp_path, result, made):
+    ahead = made.forecast_of(result, 20, 10)
+    with pytest.raises(WriteError, match="other windows"):
+        write_run(source, tmp_path / "out.nwb", result, forecast=ahead.assign_coords(start_time=ahead.start_time + 0.01))
+
+
 def test_one_window_is_stored_with_a_rate_instead_of_timestamps(source, tmp_path, made):
     given = made.posterior([7.25], [400], range(4), rows=[-1], table="")
     run = run_of(write_run(source, tmp_path / "out.nwb", given))
