@@ -15,10 +15,14 @@ import torch
 RESULTS = Path(__file__).parent / "results"
 
 
+def git(*arguments: str) -> str:
+    return subprocess.run(["git", *arguments], capture_output=True, text=True, cwd=RESULTS.parents[1]).stdout.strip()
+
+
 def commit() -> str:
-    """The commit that was measured, marked when the tree had changes."""
-    out = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, cwd=RESULTS)
-    return out.stdout.strip() or "unknown"
+    """The commit that was measured, marked where the tree had changes beside the results themselves."""
+    changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!benchmarks/results")
+    return (git("rev-parse", "--short", "HEAD") or "unknown") + ("-dirty" if changed else "")
 
 
 def machine() -> str:
