@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
+
+
+def as_flags(options: dict) -> str:
+    """Configuration keys as the options of a command, quoted for the shell."""
+    return " ".join(f"--{name.replace('_', '-')} {shlex.quote(str(value))}" for name, value in options.items())
+
 
 class MetadynError(Exception):
     """An error that a user can act on.
@@ -26,7 +33,14 @@ class DataError(MetadynError):
 
 
 class WindowError(MetadynError):
-    """The windows asked for are empty, overlap, lie outside the recording or cannot be found."""
+    """The windows asked for are empty, overlap, lie outside the recording or cannot be found.
+
+    `options` are the fields of `DataConfig` that the remedy proposes, where it names a choice that was worked out.
+    """
+
+    def __init__(self, problem, *, options=None, **told):
+        self.options = options
+        super().__init__(problem, **told)
 
 
 class SelectionError(MetadynError):

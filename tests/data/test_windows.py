@@ -78,6 +78,14 @@ def test_events_too_close_for_their_windows_name_the_length_that_fits(make_sessi
     assert len(make_windows(session, **again)) == 3
 
 
+def test_a_remedy_for_rows_of_another_table_names_that_table(make_session, make_trials):
+    session = make_session(BUSY, make_trials([50.0]), tables={"stimuli": make_trials([0, 1, 1.3, 3])})
+    with pytest.raises(WindowError, match="overlap") as error:
+        make_windows(session, intervals="stimuli")
+    assert options_of(error.value.remedy) == error.value.options
+    assert len(make_windows(session, **error.value.options)) == 4
+
+
 def test_rows_of_wildly_different_length_are_explained_and_both_remedies_work(make_session):
     starts = np.arange(20) * 2.0
     trials = pd.DataFrame({"start_time": starts, "stop_time": np.r_[starts[1:], starts[-1] + 50]})

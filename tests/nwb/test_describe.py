@@ -7,7 +7,7 @@ import pytest
 from pynwb import TimeSeries
 
 from metadyn.data.binning import bin_spikes
-from metadyn.errors import DataError
+from metadyn.errors import DataError, WindowError, as_flags
 from metadyn.nwb.describe import describe
 from metadyn.nwb.read import read_session
 
@@ -18,7 +18,7 @@ COMMANDS = {
     "alme_17724_fambegin1": "",
     "alme_17769_novel4begin2": "",
     "alme_17894_fambegin1": "",
-    "alm_photostim": "--align start_time --n-bins 50",
+    "alm_photostim": "--align start_time --n-bins 100",
 }
 
 
@@ -38,6 +38,35 @@ def test_the_proposed_command_works_on_every_real_file_that_can_train(real_data,
     assert annotate.startswith("metadyn annotate model ")
     assert bin_spikes(read_session(real_data / f"{name}.nwb"), **options_of(fit)).n_units >= 2
     assert bool(description.problems) == bool(COMMANDS[name])
+
+
+@pytest.mark.parametrize(
+    ("starts", "stops"),
+    [
+        ([0, 1, 1.3, 3], [0.5, 1.5, 1.8, 3.5]),  # overlapping rows
+        ([0, 1, 2, 3], [1, 2, 3, 90]),  # one wild length
+        ([0, 0.5, 2, 3], [np.nan] * 4),  # no ends, and starts closer than the windows first proposed
+    ],
+)
+def test_the_next_command_is_what_the_problem_proposes(new_nwb, save, starts, stops):
+    nwbfile = new_nwb(spikes=[np.arange(0, 100, 0.01)] * 2)
+    for start, stop in zip(starts, stops, strict=True):
+        nwbfile.add_trial(start_time=float(start), stop_time=float(stop))
+    path = save(nwbfile)
+    description = describe(path)
+    options = options_of(description.next_commands[0])
+    assert bin_spikes(read_session(path), **options).n_trials == len(starts)
+    error = refusal(path)
+    assert description.problems == (str(error),)
+    while error.options != options:
+        error = refusal(path, **error.options)
+    assert as_flags(options) in error.remedy
+
+
+def refusal(path, **options) -> WindowError:
+    with pytest.raises(WindowError) as error:
+        bin_spikes(read_session(path), **options)
+    return error.value
 
 
 def test_a_file_of_one_unit_without_stop_times_says_both(real_data):

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from metadyn.data.ticks import LATEST
-from metadyn.errors import WindowError
+from metadyn.errors import WindowError, as_flags
 from metadyn.records import Session
 
 RECORDING = "recording"  # what `intervals` says for windows end to end over the whole recording
@@ -34,6 +34,11 @@ def choose_table(session: Session, intervals: str | None) -> str | None:
             problem, file=session.source.uri, item=intervals, found=listing(session), remedy=_other_table(session, intervals)
         )
     return intervals
+
+
+def table_option(name: str) -> dict:
+    """The option that chooses this table; none for the one that is taken without it."""
+    return {} if name == "trials" else {"intervals": name}
 
 
 def _whole_recording(session: Session) -> None:
@@ -108,6 +113,6 @@ def _no_times(session, name, n_rows, missing, counts) -> WindowError:
         f"{other} has {', '.join(columns) or 'no times'}" for other, columns in usable.items()
     )
     event = next((column for column in usable[name] if column != worst), "start_time")
-    remedy = f"--align {event} --n-bins 50"
-    problem = f"no row of {name!r} has a {worst}"
-    return WindowError(problem, file=session.source.uri, item=f"{name}.{worst}", found=found, remedy=remedy)
+    options = {**table_option(name), "align": event, "n_bins": 50}
+    problem, item = f"no row of {name!r} has a {worst}", f"{name}.{worst}"
+    return WindowError(problem, file=session.source.uri, item=item, found=found, remedy=as_flags(options), options=options)

@@ -8,9 +8,9 @@ from dataclasses import replace
 import numpy as np
 
 from metadyn.data.selection import select_rows
-from metadyn.data.tables import choose_table, event_columns, event_times, usable_rows
+from metadyn.data.tables import choose_table, event_columns, event_times, table_option, usable_rows
 from metadyn.data.ticks import rounding, to_seconds, to_ticks, within
-from metadyn.errors import WindowError
+from metadyn.errors import WindowError, as_flags
 from metadyn.records import Session, Windows
 
 CONTINUOUS_BINS = 100  # 2 s at 20 ms: long against a time constant, short against a recording
@@ -224,11 +224,16 @@ def check_lengths(session: Session, windows: Windows, cut: bool) -> None:
         return
     width = windows.bin_width
     found = f"{len(windows)} rows, the median one {median * width:.3g} s, the longest {longest * width:.4g} s"
-    remedy = (
-        f"--max-bins {CONTINUOUS_BINS} (cuts long rows into pieces), or --align start_time --n-bins {fitting_bins(windows)}"
-    )
+    options = fitting_options(windows, "start_time")
+    remedy = f"--max-bins {CONTINUOUS_BINS} (cuts long rows into pieces)" + (f", or {as_flags(options)}" if options else "")
     problem = "the rows from start_time to stop_time differ too much in length to be trials"
-    raise WindowError(problem, file=session.source.uri, item=windows.table, found=found, remedy=remedy)
+    raise WindowError(problem, file=session.source.uri, item=windows.table, found=found, remedy=remedy, options=options)
+
+
+def fitting_options(windows: Windows, align: str) -> dict | None:
+    """Windows of one length after the event `align`, where these windows start, that do not overlap; None if there are none."""
+    room = fitting_bins(windows)
+    return {**table_option(windows.table), "align": align, "n_bins": room} if room and windows.table else None
 
 
 def fitting_bins(windows: Windows, most: int = CONTINUOUS_BINS) -> int:
@@ -248,6 +253,8 @@ def check_overlap(session: Session, windows: Windows, align: str | None = None) 
     here = shared[0]
     first, second = windows.row[order[[here, here + 1]]]
     found = f"{len(shared)} overlaps; rows {first} and {second} share {to_seconds(end[here] - start[here + 1]):g} s"
-    room = fitting_bins(windows)
-    again = f"--align {align or 'start_time'} --n-bins {room}" if room else "--where, to leave doubled rows out"
-    raise WindowError("windows overlap", file=session.source.uri, item=windows.table, found=found, remedy=again)
+    options = fitting_options(windows, align or "start_time")
+    remedy = as_flags(options) if options else "--where, to leave doubled rows out"
+    raise WindowError(
+        "windows overlap", file=session.source.uri, item=windows.table, found=found, remedy=remedy, options=options
+    )

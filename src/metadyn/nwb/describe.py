@@ -15,7 +15,7 @@ from pynwb import NWBFile, TimeSeries
 from metadyn.data.binning import bin_spikes
 from metadyn.data.selection import values_of
 from metadyn.data.tables import event_columns, task_tables
-from metadyn.errors import DataError, MetadynError
+from metadyn.errors import DataError, MetadynError, as_flags
 from metadyn.nwb.opening import open_nwb
 from metadyn.nwb.read import read_session
 from metadyn.nwb.series import behavior_series
@@ -144,13 +144,21 @@ def _rate(series: TimeSeries, most: int = 1000) -> float | None:
 
 
 def usable_options(session: Session):
-    """The first choice of windows that gives counts (None when none does), and what was wrong with the default ones."""
-    problems = []
-    for options in candidates(session):
+    """The first choice of windows that gives counts (None when none does), and what was wrong with the default ones.
+
+    What a message proposes is tried next, so that the message and the next command are of one mind.
+    """
+    waiting, tried, problems = candidates(session), [], []
+    while waiting:
+        options = waiting.pop(0)
+        tried.append(options)
         try:
             bin_spikes(session, **options)
         except MetadynError as error:
             problems.append(error)
+            proposed = getattr(error, "options", None)
+            if proposed and proposed not in tried:
+                waiting.insert(0, proposed)
         else:
             return options, tuple(str(error) for error in problems[:1])
     kinds = {error.problem: str(error) for error in problems}
@@ -159,7 +167,7 @@ def usable_options(session: Session):
 
 def candidates(session: Session) -> list[dict]:
     """Choices of windows to try, the plainest first: default, round starts, a task's table, the whole recording."""
-    round_start = [{"align": "start_time", "n_bins": n_bins} for n_bins in (50, 20)] if "trials" in session.intervals else []
+    round_start = [{"align": "start_time", "n_bins": 50}] if "trials" in session.intervals else []
     tables = [{"intervals": name} for name in task_tables(session.intervals) if name != "trials"]
     return [{}, *round_start, *tables, {"intervals": "recording"}]
 
@@ -168,7 +176,7 @@ def next_commands(path: Path, options: dict | None) -> tuple[str, ...]:
     """Command lines that fit a model on the file and write its results, with these options; none without options."""
     if options is None:
         return ()
-    flags = " ".join(f"--{name.replace('_', '-')} {shlex.quote(str(value))}" for name, value in options.items())
+    flags = as_flags(options)
     file = shlex.quote(str(path))
     fit = f"metadyn fit {file} {flags} -o model" if flags else f"metadyn fit {file} -o model"
     return (fit, f"metadyn annotate model {file} -o annotated")
