@@ -241,7 +241,7 @@ def score(
     device: Device = "auto",
     flags: dict | None = None,
 ) -> None:
-    """Score reconstruction, forecasts and decoding of behaviour beside mean-rate and last-value baselines.
+    """Score reconstruction, forecasts and decoding of behaviour beside baselines: mean rate, last value, smoothed spikes.
 
     Example: [bold]metadyn score model day1.nwb --behavior cursor_vel[/bold]
     """

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import numpy as np
 import xarray as xr
 from rich.console import Console
 from rich.panel import Panel
@@ -158,7 +159,7 @@ def show_forecast(ahead: xr.Dataset) -> None:
 
 
 def show_score(scores: xr.Dataset) -> None:
-    """One line a predictor: reconstruction of hidden entries, forecasts, decoding."""
+    """One line a predictor: reconstruction of hidden entries, forecasts, decoding; `-` for what is not measured of it."""
     last = float(scores.step[-1])
     told = scores.attrs
     title = f"{told['session']}: {told['n_windows']} windows, forecasts of {told['n_forecast_windows']} after"
@@ -172,7 +173,8 @@ def show_score(scores: xr.Dataset) -> None:
         one = scores.isel(predictor=i)
         values = [one.reconstruction_r2, one.bits_per_spike, one.forecast_r2[-1], one.forecast_bits_per_spike]
         values += [one.behavior_r2] if "behavior_r2" in scores else []
-        table.add_row(str(predictor), *(f"{float(value):.3f}" for value in values))
+        if not all(np.isnan(value) for value in values):
+            table.add_row(str(predictor), *("-" if np.isnan(value) else f"{float(value):.3f}" for value in values))
     out().print(table)
 
 

@@ -29,17 +29,17 @@ def test_ridge_is_least_squares_with_rows_of_penalty_added(linear, penalty):
     shrink = penalty * (x**2).sum() / 4
     augmented = np.concatenate([x, np.sqrt(shrink) * np.eye(4)]), np.concatenate([y, np.zeros((4, 2))])
     weight = np.linalg.lstsq(*augmented, rcond=None)[0]
-    decoder = ridge(features, behavior, penalty)
+    _, decoder = ridge(features, behavior, 0.3, penalty)
     np.testing.assert_allclose(decoder.weight, weight, rtol=1e-6, atol=1e-9)
     np.testing.assert_allclose(decoder(features), (features - means[0]) @ weight + means[1], rtol=1e-6, atol=1e-9)
 
 
 def test_predictions_of_a_trial_come_from_the_other_folds(linear):
     features, behavior = linear
-    predicted = cross_predicted(features, behavior, 0.1)
+    _, predicted = cross_predicted(features, behavior, 3.0, 0.1)
     for trial in range(20):
         others = [other for other in range(20) if other % 5 != trial % 5]
-        expected = ridge(features[others], behavior[others], 0.1)(features[trial])
+        expected = ridge(features[others], behavior[others], 0.1)[0](features[trial])
         np.testing.assert_allclose(predicted[trial], expected)
 
 
@@ -98,4 +98,23 @@ def test_score_decodes_behaviour_beside_its_baselines(trained, counts):
     result = score(trained(), replace(data, behavior=behavior))
     assert result["behavior_r2"].dims == ("predictor",)
     assert result["behavior_r2"].sel({"predictor": "mean_rate"}) == 0
-    assert np.isfinite(result["behavior_r2"]).all()
+    measured = {name: np.isfinite(result[name].values.reshape(4, -1)).all(1).tolist() for name in result}
+    assert measured.pop("behavior_r2") == [True, True, False, True]
+    assert all(of_spikes == [True, True, True, False] for of_spikes in measured.values())
+
+
+def test_smoothed_spikes_are_decoded_as_latents_are_and_know_nothing_of_unobserved_bins(trained, counts):
+    """The baseline again: each observed bin a sum over the observed ones, unknown where one of eight bins is not observed."""
+    data = counts(n_trials=12, n_bins=40)
+    behavior = data.counts[..., :2].cumsum(1).astype(float)
+    past = np.full((12, 40, 8 * 5), np.nan)
+    smooth = np.full((12, 40, 5), np.nan)
+    for trial, time in np.argwhere(data.observed):
+        seen = [other for other in np.flatnonzero(data.observed[trial]) if abs(other - time) <= 4]  # 4 SD of a bin
+        weights = np.exp(-0.5 * (np.array(seen) - time) ** 2.0)
+        smooth[trial, time] = weights @ data.counts[trial, seen] / weights.sum()
+    for trial, time, lag in np.ndindex(12, 40, 8):
+        past[trial, time, lag * 5 : lag * 5 + 5] = smooth[trial, max(0, time - lag)]
+    result = score(trained(), replace(data, behavior=behavior))
+    baseline = result["behavior_r2"].sel({"predictor": "smoothed_spikes"})
+    assert float(baseline) == pytest.approx(decoding_r2(past, behavior, 1), abs=1e-4)

@@ -12,6 +12,7 @@ import xarray as xr
 from pynwb import read_nwb
 
 import metadyn
+from metadyn.display import show_score
 
 COMMANDS = ("inspect", "simulate", "fit", "align", "annotate", "forecast", "score", "demo")
 TINY = "--steps 3 --distil-steps 2 --latent-hidden 4 --readin-hidden 4 --hidden 4 4"
@@ -90,6 +91,23 @@ def test_what_is_wrong_with_a_file_is_a_panel_and_exit_code_1(run, world, tmp_pa
     (tmp_path / "no.nwb").write_text("no HDF5")
     assert run("inspect", tmp_path / "no.nwb").exit_code == 1
     assert run("fit", world.files[0]).exit_code == 2
+
+
+def test_scores_show_a_dash_for_what_is_not_measured(capsys):
+    """Smoothed spikes predict behaviour alone: without behaviour they have no line."""
+    nan, one = float("nan"), ("predictor", [0.5, float("nan")])
+    ahead = (("predictor", "step"), [[0.1, 0.2], [nan, nan]])
+    values = {"reconstruction_r2": one, "bits_per_spike": one, "forecast_r2": ahead, "forecast_bits_per_spike": one}
+    coords = {"predictor": ["model", "smoothed_spikes"], "step": [0.02, 0.04]}
+    attrs = {"session": "day1", "n_windows": 6, "n_forecast_windows": 5, "context_bins": 7}
+    scores = xr.Dataset(values, coords, attrs)
+    show_score(scores)
+    told = capsys.readouterr().out
+    assert "6 windows, forecasts of 5 after 7 bins" in " ".join(told.split())
+    assert "smoothed" not in told
+    show_score(scores.assign(behavior_r2=("predictor", [0.75, 0.25])))
+    last = next(line for line in capsys.readouterr().out.splitlines() if "0.250" in line)
+    assert last.count(" - ") == 4
 
 
 def test_a_forecast_is_a_table_or_a_file(run, world, tmp_path):

@@ -187,7 +187,7 @@ def test_a_saved_model_is_the_model(world, tmp_path):
 def test_scores_of_held_out_windows_are_of_those_alone(world):
     every, held_out = (metadyn.score(world.model, world.files[0], held_out=flag) for flag in (False, True))
     assert (every.attrs["n_windows"], held_out.attrs["n_windows"]) == (8, 1)
-    assert set(every.predictor.values) == {"model", "mean_rate", "last_value"}
+    assert set(every.predictor.values) == {"model", "mean_rate", "last_value", "smoothed_spikes"}
 
 
 def test_windows_that_share_time_with_those_trained_on_are_not_held_out(world):

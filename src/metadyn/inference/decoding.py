@@ -36,30 +36,31 @@ class Decoder:
         return (features - self.feature_mean) @ self.weight + self.behavior_mean
 
 
-def ridge(features: np.ndarray, behavior: np.ndarray, penalty: float) -> Decoder:
-    """Ridge regression over all bins where behaviour is known; `penalty` in units of the mean feature variance."""
+def ridge(features: np.ndarray, behavior: np.ndarray, *penalties: float) -> list[Decoder]:
+    """Ridge regressions over all bins where behaviour is known, one a penalty [mean feature variance]."""
     known = np.isfinite(behavior).all(-1) & np.isfinite(features).all(-1)
     x, y = features[known].astype(np.float64), behavior[known].astype(np.float64)
     x_mean, y_mean = x.mean(0), y.mean(0)
-    covariance = (x - x_mean).T @ (x - x_mean)
-    shrink = penalty * np.trace(covariance) / len(covariance) + 1e-9
-    weight = np.linalg.solve(covariance + shrink * np.eye(len(covariance)), (x - x_mean).T @ (y - y_mean))
-    return Decoder(x_mean, weight, y_mean)
+    covariance, shared = (x - x_mean).T @ (x - x_mean), (x - x_mean).T @ (y - y_mean)
+    shrinks = [penalty * np.trace(covariance) / len(covariance) + 1e-9 for penalty in penalties]
+    weights = [np.linalg.solve(covariance + shrink * np.eye(len(covariance)), shared) for shrink in shrinks]
+    return [Decoder(x_mean, weight, y_mean) for weight in weights]
 
 
-def cross_predicted(features: np.ndarray, behavior: np.ndarray, penalty: float) -> np.ndarray:
-    """Predictions of each trial by a decoder of the other folds."""
+def cross_predicted(features: np.ndarray, behavior: np.ndarray, *penalties: float) -> np.ndarray:
+    """Predictions of each trial by decoders of the other folds: (penalty, trial, time, channel)."""
     fold = np.arange(len(features)) % FOLDS
-    out = np.full(behavior.shape, np.nan)
+    out = np.full((len(penalties), *behavior.shape), np.nan)
     for each in np.unique(fold):
-        out[fold == each] = ridge(features[fold != each], behavior[fold != each], penalty)(features[fold == each])
+        decoders = ridge(features[fold != each], behavior[fold != each], *penalties)
+        out[:, fold == each] = [decoder(features[fold == each]) for decoder in decoders]
     return out
 
 
 def fit_decoder(features: np.ndarray, behavior: np.ndarray) -> Decoder:
     """A decoder (trial, time, feature) → (trial, time, channel) whose penalty cross-validation over trials chose."""
-    best = max(PENALTIES, key=lambda penalty: r2(behavior, cross_predicted(features, behavior, penalty)))
-    return ridge(features, behavior, best)
+    scores = [r2(behavior, predicted) for predicted in cross_predicted(features, behavior, *PENALTIES)]
+    return ridge(features, behavior, PENALTIES[np.argmax(scores)])[0]
 
 
 def decoding_r2(features: np.ndarray, behavior: np.ndarray, lags: int) -> float:

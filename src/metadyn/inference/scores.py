@@ -1,4 +1,6 @@
-"""How good a model is on trials of a session, beside two baselines: the unit's mean rate, and its last value (model.md).
+"""How good a model is on trials of a session, beside baselines (model.md).
+
+They are the unit's mean rate and its last value; of behaviour, its mean and a decoder of the smoothed spikes.
 
 Every measure is of bins or entries that the encoders did not see; score trials that did not train the model.
 """
@@ -9,8 +11,8 @@ from math import log
 
 import numpy as np
 import xarray as xr
-from scipy.ndimage import gaussian_filter1d
 
+from metadyn.data.smoothing import smooth
 from metadyn.errors import WindowError
 from metadyn.inference.decoding import decoding_r2
 from metadyn.inference.forecast import default_context, forecast, mean_rates
@@ -18,9 +20,11 @@ from metadyn.inference.infer import check_counts, latents_given, pooled, trial_e
 from metadyn.model.trained import TrainedModel
 from metadyn.records import TrialCounts
 
-PREDICTORS = ["model", "mean_rate", "last_value"]
+OF_SPIKES = ["model", "mean_rate", "last_value"]
+PREDICTORS = [*OF_SPIKES, "smoothed_spikes"]  # the last predicts behaviour alone
 FEWEST_TO_DECODE = 3  # windows: one to score, one to choose the decoder's penalty on, one to fit it
-HIDDEN, LAST_BINS, LAGS, FLOOR = 0.2, 5, 8, 1e-4  # entries hidden; bins of a last value; past bins decoded from; least count
+HIDDEN, LAST_BINS, LAGS, FLOOR = 0.2, 5, 8, 1e-4  # entries hidden; bins of a last value; bins decoded from; least count
+SMOOTHING = 0.05  # s, SD of the Gaussian of smoothed_spikes
 
 
 def bits_per_spike(counts: np.ndarray, expected: np.ndarray, mean: np.ndarray, where: np.ndarray) -> float:
@@ -75,6 +79,12 @@ def r2_of(counts: TrialCounts, expected: np.ndarray, where: np.ndarray) -> float
     return float(1 - error[where].sum() / total[where].sum())
 
 
+def beside(values: dict, *dims: str) -> tuple:
+    """A variable (predictor, …) of what is measured of some predictors, NaN of the others."""
+    unmeasured = np.full(np.shape(values["model"]), np.nan)
+    return ("predictor", *dims), [values.get(predictor, unmeasured) for predictor in PREDICTORS]
+
+
 def forecast_scores(trained: TrainedModel, counts: TrialCounts, mean: np.ndarray, context: int, steps: int) -> dict:
     """k-step r² at each k and cumulative to k, and bits per spike of the forecast bins."""
     expected = forecast(trained, counts, context=context, steps=steps)["rate_mean"].values * trained.bin_width
@@ -92,12 +102,13 @@ def forecast_scores(trained: TrainedModel, counts: TrialCounts, mean: np.ndarray
     total = error(mean_activity(counts))
     where = np.broadcast_to(known, ahead.shape)
     return {
-        "forecast_r2": (("predictor", "step"), [1 - error(predictions[p]) / total for p in PREDICTORS]),
-        "forecast_r2_cumulative": (
-            ("predictor", "step"),
-            [1 - error(predictions[p]).cumsum() / total.cumsum() for p in PREDICTORS],
+        "forecast_r2": beside({p: 1 - error(expected) / total for p, expected in predictions.items()}, "step"),
+        "forecast_r2_cumulative": beside(
+            {p: 1 - error(expected).cumsum() / total.cumsum() for p, expected in predictions.items()}, "step"
         ),
-        "forecast_bits_per_spike": ("predictor", [bits_per_spike(ahead, predictions[p], mean, where) for p in PREDICTORS]),
+        "forecast_bits_per_spike": beside(
+            {p: bits_per_spike(ahead, expected, mean, where) for p, expected in predictions.items()}
+        ),
     }
 
 
@@ -112,14 +123,15 @@ def reconstruction_scores(trained: TrainedModel, counts: TrialCounts, mean: np.n
         "last_value": previous_bins(observed, mean, hidden | ~counts.observed[..., None]),
     }
     return {
-        "reconstruction_r2": ("predictor", [r2_of(counts, predictions[p], where) for p in PREDICTORS]),
-        "bits_per_spike": ("predictor", [bits_per_spike(observed, predictions[p], mean, where) for p in PREDICTORS]),
+        "reconstruction_r2": beside({p: r2_of(counts, expected, where) for p, expected in predictions.items()}),
+        "bits_per_spike": beside({p: bits_per_spike(observed, expected, mean, where) for p, expected in predictions.items()}),
     }
 
 
 def behavior_scores(trained: TrainedModel, counts: TrialCounts) -> dict:
-    """Cross-validated r² of behaviour decoded from latents, from nothing, and from smoothed counts.
+    """Cross-validated r² of behaviour decoded from latents, from nothing, and from smoothed spikes.
 
+    Latents and smoothed spikes are decoded alike: from the same bins and as many before them, none of them unobserved.
     Only windows that hold behaviour take part; fewer than FEWEST_TO_DECODE give a WindowError.
     """
     told = (np.isfinite(counts.behavior).all(-1) & counts.observed).any(1)
@@ -133,18 +145,12 @@ def behavior_scores(trained: TrainedModel, counts: TrialCounts) -> dict:
     counts = counts.select(trials=told)
     embedding = pooled(trained, trial_embeddings(trained, counts))
     latents = latents_given(trained, counts, embedding).mean[0].numpy(force=True)
-    smooth = gaussian_filter1d(counts.counts.astype(np.float64), 0.05 / counts.bin_width, axis=1)
-    known = counts.observed[..., None]
-    return {
-        "behavior_r2": (
-            "predictor",
-            [
-                decoding_r2(np.where(known, latents, np.nan), counts.behavior, LAGS),
-                0.0,
-                decoding_r2(np.where(known, smooth, np.nan), counts.behavior, 1),
-            ],
-        )
-    }
+
+    def decoded(features: np.ndarray) -> float:
+        return decoding_r2(np.where(counts.observed[..., None], features, np.nan), counts.behavior, LAGS)
+
+    smoothed = decoded(smooth(counts, SMOOTHING).counts)
+    return {"behavior_r2": beside({"model": decoded(latents), "mean_rate": 0.0, "smoothed_spikes": smoothed})}
 
 
 def long_enough(counts: TrialCounts, context: int, steps: int) -> np.ndarray:
