@@ -18,9 +18,9 @@ from metadyn.inference.infer import (
     embedding_variables,
     latents_given,
     pooled,
-    session_embedding,
     trial_embeddings,
 )
+from metadyn.model.elbo import pool
 from metadyn.model.gaussian import Gaussian
 from metadyn.model.trained import TrainedModel
 from metadyn.records import TrialCounts
@@ -104,7 +104,7 @@ def sampled(trained, counts: TrialCounts, q_e: Gaussian, context: int, steps: in
     """Noisy paths from sampled embeddings and states."""
     generator = torch.Generator(q_e.mean.device).manual_seed(seed)
     session = torch.tensor([row], device=q_e.mean.device)
-    source = session_embedding(q_e) if trained.config.pooling == "mean" else q_e
+    source = pool(q_e, trained.config.pooling)
     paths = []
     for _ in range(samples):
         embedding = source.sample(generator).expand_as(q_e.mean)

@@ -10,6 +10,7 @@ import xarray as xr
 from torch import Tensor
 
 from metadyn.errors import DataError
+from metadyn.model.elbo import pool
 from metadyn.model.gaussian import Gaussian
 from metadyn.model.meta_ssm import MetaSSM, Observations
 from metadyn.model.trained import TrainedModel
@@ -106,7 +107,7 @@ def joined(parts: list[Gaussian]) -> Gaussian:
 
 def conditioning(trained: TrainedModel, q: Gaussian) -> Gaussian:
     """The q(e) that conditions each trial, (1, trial, embedding): the session's, or the trial's own."""
-    used = session_embedding(q) if trained.config.pooling == "mean" else q
+    used = pool(q, trained.config.pooling)
     return Gaussian(used.mean.expand_as(q.mean), used.log_var.expand_as(q.mean))
 
 

@@ -49,10 +49,14 @@ class ElboTerms:
         return terms | {"weight_change": float(self.weight_change.detach())}
 
 
+def pool(q: Gaussian, pooling: str) -> Gaussian:
+    """q(e) of each trial (session, trial, embedding) as it is, or (`mean`) one for the trials of a session."""
+    return q.average(1) if pooling == "mean" else q
+
+
 def embedding_of(model: MetaSSM, features: Tensor, length: Int[Tensor, "session trial"], pooling: str) -> Gaussian:
     """q(e) of each trial, or (`mean`) one for the trials of a session: (session, trial or 1, embedding)."""
-    q = model.embedding(features, length)
-    return q.average(1) if pooling == "mean" else q
+    return pool(model.embedding(features, length), pooling)
 
 
 def elbo(

@@ -20,13 +20,10 @@ from metadyn.model.trained import TrainedModel
 from metadyn.records import SessionEntry, TrialCounts
 from metadyn.training.batch import Resident
 from metadyn.training.devices import find_device
-from metadyn.training.fit import split_sessions
-from metadyn.training.loop import Progress, StepReport, Task, run
-from metadyn.training.objective import crop_range, make_objective, tail_length
-from metadyn.training.optim import make_optimiser
-from metadyn.training.schedules import cosine
+from metadyn.training.fit import split_sessions, task_of
+from metadyn.training.loop import Progress, StepReport, run
+from metadyn.training.objective import crop_range
 from metadyn.training.transplant import find_start, framed
-from metadyn.training.validation import validate
 
 SESSION_SPECIFIC = ("readin.", "likelihood.", "log_q")
 FEWEST_TO_VALIDATE = 4  # trials: below, none can be spared to choose the number of steps
@@ -58,29 +55,14 @@ def train_on(
     """Start and ELBO steps on some trials: the module after the last step, and which step scored best on `held_out` (0: the
     start)."""
     module = solo(trained, counts.n_units)
-    crops = crop_range(training, [counts])
-    tail, device = tail_length(training, crops[0]), module.log_q.device
-    unseen = Resident.of([held_out], device)
+    trials, unseen = (Resident.of([each], module.log_q.device) for each in (counts, held_out))
+    task = task_of(module, trials, unseen, trained.config, training, crop_range(training, [counts]))
 
-    def scores() -> dict[str, float]:
-        return validate(module, unseen, training, crops[1], tail, trained.config.pooling)
+    def score() -> float:
+        return sum(task.validate().values())
 
-    find_start(trained, module, counts, lambda: sum(scores().values()))
-    parameters = {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
-    task = Task(
-        module=module,
-        parameters=parameters,
-        optimiser=make_optimiser(parameters, training.learning_rate, training.weight_decay),
-        objective=make_objective(module, Resident.of([counts], device), trained.config, training, crops),
-        validate=scores,
-        learning_rate=lambda step: training.learning_rate * cosine(step, training.steps),
-        stage=lambda step: "elbo",
-        steps=training.steps,
-        clip=training.clip,
-        every=training.validate_every,
-        seed=training.seed,
-    )
-    progress = Progress(best_score=sum(scores().values()))
+    find_start(trained, module, counts, score)
+    progress = Progress(best_score=score())
     run(task, progress, report=report, save=lambda _: None)
     return module, progress
 

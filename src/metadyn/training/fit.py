@@ -81,8 +81,8 @@ def task_of(
     training: TrainingConfig,
     crops: tuple[int, int],
 ) -> Task:
-    """Distillation and ELBO on all parameters."""
-    parameters = dict(model.named_parameters())
+    """Distillation, if any, and ELBO on the parameters that are not frozen."""
+    parameters = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     tail = tail_length(training, crops[0])
     return Task(
         module=model,

@@ -12,7 +12,8 @@ from metadyn.errors import TrainingError
 from metadyn.model.trained import TrainedModel
 from metadyn.records import SessionEntry
 from metadyn.training.checkpoint import point, pointed, read_model_file, read_state, write_checkpoint
-from metadyn.training.loop import Progress, Task, restore, snapshot
+from metadyn.training.loop import Progress, Task, restore
+from metadyn.training.optim import optimiser_state
 
 
 def metrics_of(progress: Progress, settings: dict) -> dict:
@@ -34,7 +35,7 @@ def checkpointer(task: Task, trained: TrainedModel, folder: Path, settings: dict
 
     def save(progress: Progress) -> None:
         name = f"step-{progress.step:06d}"
-        _, state = snapshot(task)
+        state = optimiser_state(task.optimiser, task.parameters)
         tensors = {f"optimiser/{key}": value for key, value in state.items()}
         tensors |= {f"best/{key}": value for key, value in progress.best.items()}
         tensors["step"], tensors["seed"] = torch.tensor(progress.step), torch.tensor(task.seed)

@@ -7,12 +7,11 @@ from math import log
 import torch
 
 from metadyn.config import TrainingConfig
+from metadyn.inference.scores import HIDDEN
 from metadyn.model.elbo import embedding_of
 from metadyn.model.masking import fill
 from metadyn.model.meta_ssm import MetaSSM
 from metadyn.training.batch import Resident, crop, hide
-
-HIDDEN = 0.2  # share of entries hidden, as for the reported held-out entries (model.md)
 
 
 @torch.no_grad()

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
+from metadyn.data.smoothing import smooth
 from metadyn.records import TrialCounts
 
 SPIKES_PER_SD = 0.25  # spikes that the mean unit should fire within one SD of the smoothing
@@ -47,11 +48,8 @@ class Start:
 
 
 def smoothed(counts: TrialCounts, sd_bins: float) -> np.ndarray:
-    """Counts smoothed along time, (trial, time, unit); unobserved bins do not weigh in and come out zero."""
-    observed = counts.observed[..., None].astype(np.float32)
-    total = gaussian_filter1d(counts.counts * observed, sd_bins, axis=1, mode="constant")
-    weight = gaussian_filter1d(observed, sd_bins, axis=1, mode="constant")
-    return total / np.maximum(weight, 1e-6) * observed
+    """Counts smoothed along time by an SD in bins, (trial, time, unit)."""
+    return smooth(counts, sd_bins * counts.bin_width).counts
 
 
 def kernel_power(sd_bins: float) -> float:
