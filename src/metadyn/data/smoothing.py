@@ -1,4 +1,4 @@
-"""Gaussian smoothing of counts, for the Gaussian likelihood."""
+"""Gaussian smoothing of counts: for the Gaussian likelihood, the warm start and the decoding baseline."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ def smooth(counts: TrialCounts, sd) -> TrialCounts:
 
     Each window by itself, over its observed bins only: the kernel is renormalised where it meets a gap or an edge.
     """
-    from scipy.ndimage import gaussian_filter1d  # slow to import, and only the Gaussian likelihood needs it
+    from scipy.ndimage import gaussian_filter1d  # slow to import, and reading alone does not need it
 
     bins = sd / counts.bin_width
     mask = counts.observed.astype(np.float32)[..., None]
     weight = gaussian_filter1d(mask, bins, axis=1, mode="constant")
-    summed = gaussian_filter1d(counts.counts.astype(np.float32), bins, axis=1, mode="constant")
+    summed = gaussian_filter1d(counts.counts * mask, bins, axis=1, mode="constant")
     smoothed = np.divide(summed, weight, out=np.zeros_like(summed), where=(mask > 0) & (weight > 0))
     return replace(counts, counts=smoothed)
