@@ -129,6 +129,14 @@ def test_condition_labels_place_a_new_session_in_the_frame(sessions, new, small,
     assert infer(align(trained, strangers, STEPS), strangers)["rate_mean"].notnull().all()
 
 
+def test_a_gaussian_session_is_not_placed_by_a_regression_of_spikes(sessions, new, small, short):
+    """The regression on a frame is Poisson's; with a Gaussian likelihood labels leave the start as it is without them."""
+    labelled = [replace(counts, condition=np.array(["left", "right"] * 4)) for counts in [*sessions[:2], new]]
+    trained = fit(labelled[:2], small(likelihood="gaussian"), short(distil_steps=2, steps=2))
+    with_labels, without = (align(trained, counts, AlignConfig(steps=0)).module.state_dict() for counts in (labelled[2], new))
+    assert all(torch.equal(with_labels[name], without[name]) for name in without)
+
+
 def test_plane_rotations_are_orthogonal_and_turn_by_their_phases():
     rotation = plane_rotation(5, np.array([0.3, 1.2]))
     np.testing.assert_allclose(rotation @ rotation.T, np.eye(5), atol=1e-12)

@@ -28,8 +28,13 @@ def turned_to_model(trained: TrainedModel, counts: TrialCounts) -> Start:
 
 
 def framed(trained: TrainedModel, counts: TrialCounts) -> bool:
-    """Whether the session's condition labels tell where its trials lie in the model's latent space."""
-    return counts.condition is not None and bool(set(counts.condition) & set(trained.frame.labels))
+    """Whether the session's condition labels tell where its trials lie in the model's latent space.
+
+    Not with a Gaussian likelihood: the regression that places them is Poisson's, as in the starts of a fit.
+    """
+    if counts.condition is None or trained.config.likelihood != "poisson":
+        return False
+    return bool(set(counts.condition) & set(trained.frame.labels))
 
 
 def analytic_start(trained: TrainedModel, counts: TrialCounts) -> Start:
