@@ -23,13 +23,13 @@ from metadyn.config import AlignConfig, ModelConfig, TrainingConfig
 from metadyn.data.splits import split_trials
 from metadyn.inference.decoding import fit_decoder, r2, with_past
 from metadyn.inference.infer import infer
-from metadyn.inference.scores import bits_per_spike, hidden_rates
+from metadyn.inference.scores import HIDDEN, LAGS, bits_per_spike, hidden_rates
 from metadyn.records import TrialCounts
 from metadyn.training.align import align
 from metadyn.training.fit import fit
 
 DATA = Path(os.environ.get("METADYN_DATA", Path(__file__).parents[2] / "shared" / "data"))
-LAGS, HIDDEN, COMPONENTS = 8, 0.2, 20
+COMPONENTS = 20
 SHOTS, TEST_TRIALS = (8, 16, 32), 23
 MODEL = ModelConfig(latent_dim=20, hidden=(64, 64), readin_hidden=48, readin_dim=20)
 TRAINING = TrainingConfig(
