@@ -45,6 +45,7 @@ from metadyn.records import ModelFile
 with xr.open_dataset({str(pickled)!r}, engine="scipy") as opened:
     result = opened.load()
 result = result.assign_attrs(bin_width=float(result.attrs["bin_width"]))
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite started in the background ignores Ctrl-C, and so would this
 {textwrap.dedent(before)}
 try:
     write.write_run({str(source)!r}, {str(source)!r}, result)
