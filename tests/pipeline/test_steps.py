@@ -96,7 +96,9 @@ def test_an_unknown_session_is_told_from_known_ones_with_the_command_that_aligns
 def test_inference_takes_a_file_an_open_file_a_session_or_counts(world):
     path = world.files[0]
     session = metadyn.read_session(path)
-    results = [metadyn.infer(world.model, each) for each in (path, read_nwb(path), session)]
+    opened = read_nwb(path)
+    results = [metadyn.infer(world.model, each) for each in (path, opened, session)]
+    opened.read_io.close()
     counts = metadyn.bin_spikes(session)
     results.append(metadyn.infer(world.model, counts))
     for other in results[1:]:
