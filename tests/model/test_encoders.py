@@ -1,10 +1,18 @@
 """The encoders against GRUs on unpadded sequences; what stands behind a window's end is not seen."""
 
 import torch
+from torch import nn
 
-from metadyn.model.encoders import reverse_within
+from metadyn.model.gru import reverse_within
 
 LENGTH = torch.tensor([4, 7, 1])
+
+
+def plain(gru) -> nn.GRU:
+    """torch's GRU with these weights."""
+    other = nn.GRU(gru.input_size, gru.hidden_size, batch_first=True).double()
+    other.load_state_dict(gru.state_dict())
+    return other
 
 
 def test_reverse_within_turns_only_the_first_bins():
@@ -19,7 +27,7 @@ def test_embedding_encoder_is_a_gru_on_each_unpadded_sequence(model):
     features = torch.randn(3, 7, 6).double()
     q = encoder(features, LENGTH)
     for row, length in enumerate(LENGTH):
-        _, last = encoder.gru(features[row : row + 1, :length])
+        _, last = plain(encoder.gru)(features[row : row + 1, :length])
         mean, log_var = encoder.head(last[0, 0]).chunk(2)
         torch.testing.assert_close(q.mean[row], mean)
         torch.testing.assert_close(q.log_var[row], log_var)
@@ -31,7 +39,7 @@ def test_latent_encoder_is_a_gru_in_each_direction_on_each_unpadded_sequence(mod
     q = encoder(features, embedding, LENGTH)
     for row, length in enumerate(LENGTH):
         x = torch.cat([features[row, :length], embedding[row].expand(length, 3)], 1)[None]
-        ahead, behind = encoder.forward_gru(x)[0], encoder.backward_gru(x.flip(1))[0].flip(1)
+        ahead, behind = plain(encoder.forward_gru)(x)[0], plain(encoder.backward_gru)(x.flip(1))[0].flip(1)
         mean, log_var = encoder.head(torch.cat([ahead, behind], -1))[0].chunk(2, -1)
         torch.testing.assert_close(q.mean[row, :length], mean)
         torch.testing.assert_close(q.log_var[row, :length], log_var)

@@ -7,13 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from metadyn.model.gaussian import Gaussian
-
-
-def reverse_within(x: Float[Tensor, "sequence time feature"], length: Int[Tensor, " sequence"]) -> Tensor:
-    """Each sequence's first `length` bins in reverse order; what stands behind them is of no meaning."""
-    time = torch.arange(x.shape[1], device=x.device)
-    index = (length[:, None] - 1 - time) % x.shape[1]
-    return x.gather(1, index[..., None].expand_as(x))
+from metadyn.model.gru import GRU
 
 
 class EmbeddingEncoder(nn.Module):
@@ -32,7 +26,7 @@ class EmbeddingEncoder(nn.Module):
         log_var: float = -5.0,
     ):
         super().__init__()
-        self.gru = nn.GRU(features, hidden, batch_first=True)
+        self.gru = GRU(features, 0, hidden)
         self.head = nn.Linear(hidden, 2 * embedding_dim)
         with torch.no_grad():
             self.head.weight[:embedding_dim] *= gain
@@ -40,7 +34,7 @@ class EmbeddingEncoder(nn.Module):
             self.head.bias.copy_(torch.cat([torch.zeros(embedding_dim), torch.full((embedding_dim,), log_var)]))
 
     def forward(self, features: Float[Tensor, "sequence time feature"], length: Int[Tensor, " sequence"]) -> Gaussian:
-        states, _ = self.gru(features)
+        states = self.gru(features, features.new_zeros(len(features), 0), length)
         last = states[torch.arange(len(length), device=length.device), length - 1]
         return Gaussian(*self.head(last).chunk(2, -1))
 
@@ -53,8 +47,8 @@ class LatentEncoder(nn.Module):
 
     def __init__(self, features: int, embedding_dim: int, hidden: int, latent_dim: int, log_var: float = -4.0):
         super().__init__()
-        self.forward_gru = nn.GRU(features + embedding_dim, hidden, batch_first=True)
-        self.backward_gru = nn.GRU(features + embedding_dim, hidden, batch_first=True)
+        self.forward_gru = GRU(features, embedding_dim, hidden)
+        self.backward_gru = GRU(features, embedding_dim, hidden)
         self.head = nn.Linear(2 * hidden, 2 * latent_dim)
         with torch.no_grad():
             self.head.weight[latent_dim:] *= 0.1
@@ -66,8 +60,7 @@ class LatentEncoder(nn.Module):
         embedding: Float[Tensor, "sequence embedding"],
         length: Int[Tensor, " sequence"],
     ) -> Gaussian:
-        inputs = torch.cat([features, embedding[:, None].expand(-1, features.shape[1], -1)], -1)
-        ahead, _ = self.forward_gru(inputs)
-        behind, _ = self.backward_gru(reverse_within(inputs, length))
-        states = torch.cat([ahead, reverse_within(behind, length)], -1)
+        ahead = self.forward_gru(features, embedding, length)
+        behind = self.backward_gru(features, embedding, length, reverse=True)
+        states = torch.cat([ahead, behind], -1)
         return Gaussian(*self.head(states).chunk(2, -1))
