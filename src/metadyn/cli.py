@@ -12,6 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from metadyn.config import load_config
+from metadyn.data.families import FAMILIES
 from metadyn.errors import ConfigError, MetadynError, WriteError
 from metadyn.flags import config_flags
 
@@ -86,11 +87,11 @@ def inspect(file: Annotated[Path, typer.Argument(help="NWB file")]) -> None:
     show_description(describe(file))
 
 
-@app.command()
+@app.command(epilog="\n\n".join(f"{name}: {family.about}" for name, family in FAMILIES.items()))
 def simulate(
-    family: Annotated[str, typer.Argument(help="family of dynamical systems, e.g. limit-cycle")],
+    family: Annotated[str, typer.Argument(help="family of dynamical systems, see below")],
     output: Annotated[Path, typer.Option("--output", "-o", help="folder for the files")],
-    sessions: Annotated[int, typer.Option(min=1, help="how many sessions")] = 8,
+    sessions: Annotated[int, typer.Option(min=1, help="how many sessions, of evenly spread parameters")] = 8,
     trials: Annotated[int, typer.Option(min=1, help="trials in a session")] = 48,
     bins: Annotated[int, typer.Option(min=2, help="bins of 20 ms in a trial")] = 150,
     seed: Annotated[int, typer.Option(min=0, help="seed of every random number")] = 0,

@@ -1,26 +1,13 @@
 """Simulated sessions as counts, and training short enough for a test."""
 
-import numpy as np
 import pytest
 import torch
 
 from metadyn.config import ModelConfig, TrainingConfig
-from metadyn.data.synthetic import SimulatedSession, simulate
-from metadyn.records import Source, TrialCounts, Windows
+from metadyn.data.synthetic import as_counts, simulate
+from metadyn.records import TrialCounts
 
 torch.set_num_threads(1)  # tensors this small gain nothing from threads, and lose much where cores are shared
-
-
-def counts_of(session: SimulatedSession) -> TrialCounts:
-    n_trials, n_bins, n_units = session.counts.shape
-    return TrialCounts(
-        session=session.key,
-        source=Source(identifier=session.key),
-        counts=session.counts.astype(np.uint8),
-        observed=np.ones((n_trials, n_bins), bool),
-        windows=Windows(session.trial_start, np.full(n_trials, n_bins), session.bin_width, "trials", np.arange(n_trials)),
-        unit_rows=np.arange(n_units),
-    )
 
 
 @pytest.fixture(scope="session")
@@ -29,7 +16,7 @@ def simulated():
 
     def make(**options) -> list[TrialCounts]:
         usual = {"n_sessions": 3, "n_trials": 8, "n_bins": 24, "units": (5, 8), "rate_range": (15.0, 40.0), "seed": 0}
-        return [counts_of(session) for session in simulate("limit-cycle", **{**usual, **options})]
+        return [as_counts(session) for session in simulate("limit-cycle", **{**usual, **options})]
 
     return make
 

@@ -1,25 +1,28 @@
-"""Simulated sessions whose truth is known: Poisson units driven by a family of dynamical systems (paper, App. A).
+"""Simulated sessions whose truth is known: units driven by a family of dynamical systems (paper, App. A).
 
-The flow takes one Euler step x + dt (f + noise N(0, 1)) a bin; see docs/paper_parity for the reading of "5dW".
+Observations are spikes of Poisson units, or Gaussian as in the paper.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from metadyn.data.families import RING_SD, Family, family_named, integrate
 from metadyn.errors import ConfigError
+from metadyn.records import Source, TrialCounts, Windows
+
+OBSERVATION_SD = 0.1  # of Gaussian observations: variance 0.01, as in the paper
 
 
 @dataclass(frozen=True)
 class SimulatedSession:
-    """One session and its truth.
+    """The truth of one session.
 
-    spike_times (spike,) [s], those of unit u at spike_index[u]:spike_index[u + 1]; trial_start (trial,) [s];
-    latents (trial, time, latent) at bin centres; rates (trial, time, unit) [Hz]; counts (trial, time, unit);
-    parameters: what sets this session's dynamics apart, e.g. {"speed": 2.1}.
+    parameters: what sets this session's dynamics apart, e.g. {"speed": 2.1}; trial_start (trial,) [s]; latents
+    (trial, time, latent) at bin centres; weight (unit, latent) and bias (unit,): the readout C z + D.
     """
 
     key: str
@@ -28,45 +31,69 @@ class SimulatedSession:
     bin_width: float
     trial_start: np.ndarray
     latents: np.ndarray
-    rates: np.ndarray
+    weight: np.ndarray
+    bias: np.ndarray
+
+
+@dataclass(frozen=True)
+class SimulatedSpikes(SimulatedSession):
+    """Poisson units of log-linear tuning.
+
+    counts (trial, time, unit); spike_times (spike,) [s], those of unit u at spike_index[u]:spike_index[u + 1].
+    """
+
     counts: np.ndarray
     spike_times: np.ndarray
     spike_index: np.ndarray
 
+    def expected(self, latents: np.ndarray) -> np.ndarray:
+        """Firing rates (..., unit) [Hz] of any latents (..., latent)."""
+        return np.exp(latents @ self.weight.T + self.bias)
+
+    @property
+    def rates(self) -> np.ndarray:
+        """True firing rates (trial, time, unit) [Hz]."""
+        return self.expected(self.latents)
+
 
 @dataclass(frozen=True)
-class Family:
-    """Dynamical systems that differ in one parameter: `flow(x, parameter)` on (trial, 2), `start(rng, n)`, its range."""
+class SimulatedGaussian(SimulatedSession):
+    """Linear units with Gaussian noise of variance 0.01: observations (trial, time, unit) float32."""
 
-    parameter: str
-    flow: Callable[[np.ndarray, float], np.ndarray]
-    start: Callable[[np.random.Generator, int], np.ndarray]
-    low: float
-    high: float
+    observations: np.ndarray
 
+    def expected(self, latents: np.ndarray) -> np.ndarray:
+        """Mean observations (..., unit) of any latents (..., latent)."""
+        return latents @ self.weight.T + self.bias
 
-def limit_cycle_flow(x: np.ndarray, speed: float) -> np.ndarray:
-    """ṙ = r (1 − r²), θ̇ = speed (App. A)."""
-    radial = 1 - (x**2).sum(-1, keepdims=True)
-    return x * radial + speed * np.stack([-x[..., 1], x[..., 0]], -1)
-
-
-def ring_start(rng: np.random.Generator, n: int) -> np.ndarray:
-    radius, angle = rng.uniform(0.2, 1.5, n), rng.uniform(0, 2 * np.pi, n)
-    return np.stack([radius * np.cos(angle), radius * np.sin(angle)], -1)
+    @property
+    def means(self) -> np.ndarray:
+        """True means of the observations (trial, time, unit)."""
+        return self.expected(self.latents)
 
 
-FAMILIES = {"limit-cycle": Family("speed", limit_cycle_flow, ring_start, 0.25, 5.0)}
-STEP, NOISE, LATENT_SD = 0.04, 0.5, 0.7  # time step of the flow a bin, SD of its noise, SD of a point on the unit circle
+def random_weights(n_units: int, rng: np.random.Generator) -> np.ndarray:
+    """(unit, latent) entries of variance 1/√d_z, as in the paper."""
+    return rng.normal(0, 2**-0.25, (n_units, 2))
 
 
-def integrate(family: Family, parameter: float, n_trials: int, n_bins: int, rng: np.random.Generator) -> np.ndarray:
-    """Latent trajectories (trial, time, 2)."""
-    path = [family.start(rng, n_trials)]
-    for _ in range(n_bins - 1):
-        drift = family.flow(path[-1], parameter) + NOISE * rng.standard_normal((n_trials, 2))
-        path.append(path[-1] + STEP * drift)
-    return np.stack(path, 1)
+def observe_gaussian(truth: dict, family: Family, n_units: int, rng, *, offset: float = 0.0) -> SimulatedGaussian:
+    """y = C z + D + noise; D normal of SD `offset`, zero in the paper."""
+    weight, bias = random_weights(n_units, rng), rng.normal(0, offset, n_units)
+    means = truth["latents"] @ weight.T + bias
+    noise = OBSERVATION_SD * rng.standard_normal(means.shape, np.float32)
+    return SimulatedGaussian(**truth, weight=weight, bias=bias, observations=means.astype(np.float32) + noise)
+
+
+def observe_spikes(
+    truth: dict, family: Family, n_units: int, rng, *, rate_range: tuple[float, float] = (5.0, 30.0)
+) -> SimulatedSpikes:
+    """Units with mean rates drawn from `rate_range` [Hz]; tuning as deep in a family's widest member as on the ring."""
+    weight = random_weights(n_units, rng) * (RING_SD / family.latent_sd)
+    bias = np.log(rng.uniform(*rate_range, n_units)) - 0.5 * (weight**2).sum(1) * family.latent_sd**2
+    counts = rng.poisson(np.exp(truth["latents"] @ weight.T + bias) * truth["bin_width"])
+    times, index = spikes_in_bins(counts, truth["trial_start"], truth["bin_width"], rng)
+    return SimulatedSpikes(**truth, weight=weight, bias=bias, counts=counts, spike_times=times, spike_index=index)
 
 
 def spikes_in_bins(counts: np.ndarray, trial_start: np.ndarray, bin_width: float, rng: np.random.Generator):
@@ -81,69 +108,71 @@ def spikes_in_bins(counts: np.ndarray, trial_start: np.ndarray, bin_width: float
     return times[order], index
 
 
-def simulate_session(
-    family: str,
-    parameter: float,
-    *,
-    key: str,
-    n_units: int,
-    n_trials: int,
-    n_bins: int,
-    rate_range: tuple[float, float],
-    bin_width: float,
-    gap: float,
-    rng: np.random.Generator,
-) -> SimulatedSession:
-    """Spikes of units with log-linear tuning to the latents and mean rates drawn from `rate_range` [Hz]."""
-    system = FAMILIES[family]
-    latents = integrate(system, parameter, n_trials, n_bins, rng)
-    tuning = rng.normal(0, 2**-0.25, (n_units, 2))  # variance 1 / sqrt(d_z), as in the paper
-    log_mean = np.log(rng.uniform(*rate_range, n_units)) - 0.5 * (tuning**2).sum(1) * LATENT_SD**2
-    rates = np.exp(latents @ tuning.T + log_mean)
-    counts = rng.poisson(rates * bin_width)
-    trial_start = 1.0 + np.arange(n_trials) * round(n_bins * bin_width + gap, 6)
-    spike_times, spike_index = spikes_in_bins(counts, trial_start, bin_width, rng)
-    return SimulatedSession(
-        key, family, {system.parameter: parameter}, bin_width, trial_start, latents, rates, counts, spike_times, spike_index
-    )
+OBSERVATIONS = {"spikes": (observe_spikes, (20, 60)), "gaussian": (observe_gaussian, (30, 100))}  # and their range of units
 
 
 def simulate(
     family: str,
     *,
-    parameters: list[float] | None = None,
-    n_sessions: int = 8,
-    units: tuple[int, int] = (20, 60),
+    parameters: Sequence[dict[str, float] | float] | None = None,
+    n_sessions: int | None = None,
+    observations: str = "spikes",
+    units: tuple[int, int] | None = None,
     n_trials: int = 48,
     n_bins: int = 150,
-    rate_range: tuple[float, float] = (5.0, 30.0),
     bin_width: float = 0.02,
     gap: float = 0.5,
     seed: int = 0,
+    **options,
 ) -> list[SimulatedSession]:
-    """Sessions with different units and counts of units; without `parameters`, the family's range evenly covered."""
-    if family not in FAMILIES:
-        raise ConfigError(
-            f"there is no family {family!r}",
-            found=", ".join(FAMILIES),
-            remedy=f"metadyn simulate {next(iter(FAMILIES))} -o DIR",
-        )
-    system = FAMILIES[family]
-    if parameters is None:
-        parameters = list(np.linspace(system.low, system.high, n_sessions))
-    streams = np.random.default_rng(seed).spawn(len(parameters))
-    return [
-        simulate_session(
-            family,
-            float(parameter),
-            key=f"{family}-{i:02d}",
-            n_units=int(rng.integers(units[0], units[1] + 1)),
-            n_trials=n_trials,
-            n_bins=n_bins,
-            rate_range=rate_range,
-            bin_width=bin_width,
-            gap=gap,
-            rng=rng,
-        )
-        for i, (parameter, rng) in enumerate(zip(parameters, streams, strict=True))
-    ]
+    """Sessions with different units and counts of units, `SimulatedSpikes` or (`observations="gaussian"`) `SimulatedGaussian`.
+
+    parameters: one dict a session, or one number where the family has one parameter; default: the family's range evenly
+    covered, in `n_sessions` sessions. A bin is one step of the flow, whatever `bin_width` [s] the session is said to have;
+    `gap` [s] lies between trials. `units`: fewest and most; default 20 to 60 with spikes, 30 to 100 without.
+    `options`: `rate_range` [Hz] of spikes; `offset` (SD of D) of Gaussian observations.
+    What a session holds follows from its parameters, `seed` and its place in the list alone.
+    Raises ConfigError for an unknown family, unknown observations, or parameters that are not the family's.
+    """
+    system = family_named(family)
+    if observations not in OBSERVATIONS:
+        problem, remedy = f"there are no observations {observations!r}", "observations='spikes'"
+        raise ConfigError(problem, found=", ".join(OBSERVATIONS), remedy=remedy)
+    observe, usual_units = OBSERVATIONS[observations]
+    fewest, most = units or usual_units
+    chosen = system.cover(n_sessions) if parameters is None else [_named(system, each) for each in parameters]
+    trial_start = 1.0 + np.arange(n_trials) * round(n_bins * bin_width + gap, 6)
+    sessions = []
+    for i, (each, rng) in enumerate(zip(chosen, np.random.default_rng(seed).spawn(len(chosen)), strict=True)):
+        n_units = int(rng.integers(fewest, most + 1))
+        truth = {
+            "key": f"{family}-{i:02d}",
+            "family": family,
+            "parameters": each,
+            "bin_width": bin_width,
+            "trial_start": trial_start,
+            "latents": integrate(system, each, n_trials, n_bins, rng),
+        }
+        sessions.append(observe(truth, system, n_units, rng, **options))
+    return sessions
+
+
+def _named(family: Family, given: dict[str, float] | float) -> dict[str, float]:
+    """Parameters by name, whether given by name or as the one number that there is."""
+    named = given if isinstance(given, dict) else dict.fromkeys(family.names[:1], given)
+    if set(named) != set(family.names):
+        example = str(family.cover(1)[0])
+        raise ConfigError("parameters are not those of the family", found=given, remedy=f"parameters=[{example}, ...]")
+    return {name: float(named[name]) for name in family.names}
+
+
+def as_counts(session: SimulatedSession) -> TrialCounts:
+    """The observations of a session, as binning its file would give them: what fits, aligns and scores without files."""
+    if isinstance(session, SimulatedSpikes):
+        values = session.counts.astype(np.min_scalar_type(int(session.counts.max(initial=0))))
+    else:
+        values = session.observations
+    n_trials, n_bins, n_units = values.shape
+    windows = Windows(session.trial_start, np.full(n_trials, n_bins), session.bin_width, "trials", np.arange(n_trials))
+    observed = np.ones((n_trials, n_bins), bool)
+    return TrialCounts(session.key, Source(identifier=session.key), values, observed, windows, np.arange(n_units))

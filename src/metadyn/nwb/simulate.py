@@ -19,7 +19,8 @@ from pynwb.epoch import TimeIntervals
 from pynwb.file import Subject
 from pynwb.misc import Units
 
-from metadyn.data.synthetic import SimulatedSession
+from metadyn.data.synthetic import SimulatedSession, SimulatedSpikes
+from metadyn.errors import WriteError
 from metadyn.nwb.provenance import SOFTWARE, software_version
 
 NO_DATE = datetime(2000, 1, 1, tzinfo=UTC)  # a simulation has no date; a fixed one keeps the files alike
@@ -34,7 +35,13 @@ def simulated_path(folder: str | Path, key: str) -> Path:
 
 
 def write_simulated(session: SimulatedSession, folder: str | Path) -> Path:
-    """Write one simulated session below `folder`; returns the path. An older file of that path is replaced."""
+    """Write one simulated session below `folder`; returns the path. An older file of that path is replaced.
+
+    Raises WriteError for a session without spikes: a units table could not hold it.
+    """
+    if not isinstance(session, SimulatedSpikes):
+        problem, remedy = "a simulated session without spikes has no file", "observations='spikes', or as_counts for arrays"
+        raise WriteError(problem, item=session.key, found="Gaussian observations", remedy=remedy)
     path = simulated_path(folder, session.key)
     path.parent.mkdir(parents=True, exist_ok=True)
     with NWBHDF5IO(str(path), "w") as io:
@@ -42,7 +49,7 @@ def write_simulated(session: SimulatedSession, folder: str | Path) -> Path:
     return path
 
 
-def _nwbfile(session: SimulatedSession) -> NWBFile:
+def _nwbfile(session: SimulatedSpikes) -> NWBFile:
     label = re.sub(r"[^A-Za-z0-9]", "", session.key)
     nwbfile = NWBFile(
         session_description=f"Simulated spikes of {_n_units(session)} Poisson units driven by latent dynamics.",
@@ -66,21 +73,21 @@ def _nwbfile(session: SimulatedSession) -> NWBFile:
     return nwbfile
 
 
-def _n_units(session: SimulatedSession) -> int:
+def _n_units(session: SimulatedSpikes) -> int:
     return session.counts.shape[2]
 
 
-def _fingerprint(session: SimulatedSession) -> str:
+def _fingerprint(session: SimulatedSpikes) -> str:
     """The same spikes have the same identifier, others another."""
     return hashlib.sha256(np.ascontiguousarray(session.spike_times)).hexdigest()
 
 
-def _trial_bounds(session: SimulatedSession) -> tuple[np.ndarray, np.ndarray]:
+def _trial_bounds(session: SimulatedSpikes) -> tuple[np.ndarray, np.ndarray]:
     start = np.asarray(session.trial_start, dtype=np.float64)
     return start, start + session.counts.shape[1] * session.bin_width
 
 
-def _add_trials(nwbfile, session: SimulatedSession, start: np.ndarray, stop: np.ndarray) -> None:
+def _add_trials(nwbfile, session: SimulatedSpikes, start: np.ndarray, stop: np.ndarray) -> None:
     columns = [
         VectorData(name="start_time", description="Start of the trial, in seconds.", data=start),
         VectorData(name="stop_time", description="End of the trial, in seconds.", data=stop),
@@ -93,7 +100,7 @@ def _add_trials(nwbfile, session: SimulatedSession, start: np.ndarray, stop: np.
     nwbfile.trials = TimeIntervals(name="trials", description="Simulated trials.", columns=columns)
 
 
-def _add_units(nwbfile, session: SimulatedSession, observed: np.ndarray) -> None:
+def _add_units(nwbfile, session: SimulatedSpikes, observed: np.ndarray) -> None:
     """The Units table column by column: spikes of all units end to end, and for each unit the trials as observed intervals."""
     n_units = _n_units(session)
     spikes = VectorData(name="spike_times", description="Spike times, in seconds.", data=np.round(session.spike_times, 6))
@@ -115,7 +122,7 @@ def _add_units(nwbfile, session: SimulatedSession, observed: np.ndarray) -> None
     )
 
 
-def _add_truth(nwbfile, session: SimulatedSession, start: np.ndarray) -> None:
+def _add_truth(nwbfile, session: SimulatedSpikes, start: np.ndarray) -> None:
     n_bins = session.counts.shape[1]
     times = (start[:, None] + (np.arange(n_bins) + 0.5) * session.bin_width).ravel()
     module = nwbfile.create_processing_module(name="ecephys", description="What the spikes were simulated from, and results.")

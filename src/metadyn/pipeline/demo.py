@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from metadyn.config import AlignConfig, Config, DataConfig, ModelConfig, TrainingConfig
-from metadyn.data.synthetic import SimulatedSession, simulate
+from metadyn.data.synthetic import SimulatedSpikes, simulate
 from metadyn.records import TrialCounts
 
 SESSIONS, TRIALS, TEST, BINS, SHOTS = 8, 40, 10, 120, 8
@@ -39,7 +39,7 @@ class DemoResult:
     example: dict[str, np.ndarray]
 
 
-def forecast_r2(trained, truth: SimulatedSession, counts: TrialCounts, trials: np.ndarray) -> np.ndarray:
+def forecast_r2(trained, truth: SimulatedSpikes, counts: TrialCounts, trials: np.ndarray) -> np.ndarray:
     """At-K r² of rates (horizon,), contexts together: 1 − Σ(λ − λ̂)² / Σ(λ − λ̄)², λ̄ a trial's mean rate (model.md)."""
     from metadyn.inference.forecast import forecast
 
@@ -116,7 +116,7 @@ def demo(
     )
 
 
-def example(model, truth: SimulatedSession, counts: TrialCounts, trial: int) -> dict[str, np.ndarray]:
+def example(model, truth: SimulatedSpikes, counts: TrialCounts, trial: int) -> dict[str, np.ndarray]:
     """One test trial of the new session: the unit that changes most, its spikes, true and forecast rate."""
     from metadyn.inference.forecast import forecast
 

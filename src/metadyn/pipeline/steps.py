@@ -52,7 +52,8 @@ def bin_spikes(session: Session, **options) -> TrialCounts:
 def simulate(family: str, output: str | Path, **options) -> list[Path]:
     """Simulate sessions and write them below `output` as NWB files that lie as in a dandiset; returns their paths.
 
-    `options` are those of `metadyn.data.synthetic.simulate`: n_sessions, n_trials, n_bins, units, rate_range [Hz], seed, ...
+    `options` are those of `metadyn.data.synthetic.simulate`: parameters, n_sessions, n_trials, n_bins, units, rate_range [Hz],
+    seed, ... Gaussian observations have no files: call that function for them.
     """
     from metadyn.data import synthetic
     from metadyn.nwb.simulate import write_simulated
