@@ -128,13 +128,17 @@ struct Block {
     size_t at(const Sizes& s, int i, int t) const { return (size_t)(first + i) * s.time + t; }
 };
 
-// Columns `width` of sequences at bin t into rows of `padded`; zeros where a sequence is not alive.
-void gather(const Sizes& s, const Block& b, int t, const float* from, int width, float* to, int padded) {
-    for (int i = 0; i < b.rows; i++) {
-        const bool alive = b.alive(i, t);
-        if (alive) std::memcpy(to + i * padded, from + b.at(s, i, t) * width, width * sizeof(float));
-        std::fill(to + i * padded + (alive ? width : 0), to + (i + 1) * padded, 0.f);
-    }
+// `width` numbers of each sequence at `step` and the `many` - 1 steps that follow (by = 1) or lead to it (by = -1), into rows of
+// `padded`; zeros before the first step and where a sequence is not alive. Sequence by sequence, as memory runs.
+void gather(const Sizes& s, const Block& b, int step, int many, int by, const float* from, int width, float* to, int padded) {
+    for (int i = 0; i < b.rows; i++)
+        for (int q = 0; q < many; q++) {
+            const int now = step + q * by, t = b.bin(now);
+            float* row = to + (q * b.rows + i) * padded;
+            const bool alive = now >= 0 && b.alive(i, t);
+            if (alive) std::memcpy(row, from + b.at(s, i, t) * width, width * sizeof(float));
+            std::fill(row + (alive ? width : 0), row + padded, 0.f);
+        }
 }
 
 // Weights (3 hidden, inputs), gates r, z, n, with the gates in the order first, first + 1, ... and padded to `unit`.
@@ -157,47 +161,63 @@ std::vector<float> rows_of(const float* w, int hidden, int unit, int inputs, int
     return packed;
 }
 
+// What a block's gates are made from: packed weights, and the bias of each sequence.
+struct Gates {
+    int unit, row, inputs; // row: the four gates of a sequence
+    std::vector<float> from_x, from_h, start;
+
+    Gates(const Sizes& s, const float* wx, const float* wh)
+        : unit(s.padded()), row(4 * unit), inputs(s.inputs), from_x(columns_of(wx, s.hidden, unit, inputs, inputs, R_Z_N)),
+          from_h(columns_of(wh, s.hidden, unit, s.hidden, unit, N_R_Z)), start(BLOCK * row) {}
+
+    void begin(const Sizes& s, const Block& b, const float* bias) {
+        for (int i = 0; i < b.count; i++)
+            for (int gate = 0; gate < 4; gate++)
+                std::memcpy(&start[i * row + gate * unit], bias + ((size_t)(b.first + i) * 4 + gate) * s.hidden,
+                            s.hidden * sizeof(float));
+    }
+    // Sums before the nonlinearities, from inputs (rows, width) and the states one step before (rows, unit).
+    void sums(int rows, const float* input, int width, const float* before, float* out) const {
+        const Matrix x{input, width, 1}, h{before, unit, 1};
+        multiply(rows, inputs, 3 * unit, x, from_x.data(), 3 * unit, &start[unit], row, out + unit, row);
+        multiply(rows, unit, unit, h, from_h.data(), 3 * unit, start.data(), row, out, row);
+        multiply(rows, unit, 2 * unit, h, &from_h[unit], 3 * unit, out + unit, row, out + unit, row);
+    }
+};
+struct Activation {
+    Vector nh, r, z, candidate;
+    Activation(const float* sums, int unit)
+        : nh(load(sums)), r(sigmoid(load(sums + unit))), z(sigmoid(load(sums + 2 * unit))),
+          candidate(tanh(load(sums + 3 * unit) + r * nh)) {}
+};
+
 } // namespace
 
 extern "C" {
 
 // Sequences first .. last - 1 (first a multiple of 16). x (sequences, time, inputs); bias (sequences, 4, hidden), gates n_h, r, z, n_x;
-// wx (3 hidden, inputs) and wh (3 hidden, hidden), gates r, z, n; y (sequences, time, hidden), zero where a sequence is not alive;
-// gates (blocks, time, 16, 4, padded hidden) or null.
+// wx (3 hidden, inputs) and wh (3 hidden, hidden), gates r, z, n; y (sequences, time, hidden), zero where a sequence is not alive.
 void gru_forward(int first, int last, int sequences, int time, int inputs, int hidden, int reverse, const int64_t* length,
-                 const float* x, const float* bias, const float* wx, const float* wh, float* y, float* gates) {
+                 const float* x, const float* bias, const float* wx, const float* wh, float* y) {
     const Sizes s{sequences, time, inputs, hidden};
-    const int unit = s.padded(), gate_row = 4 * unit;
-    const std::vector<float> from_x = columns_of(wx, hidden, unit, inputs, inputs, R_Z_N);
-    const std::vector<float> from_h = columns_of(wh, hidden, unit, hidden, unit, N_R_Z);
-    std::vector<float> start(BLOCK * gate_row), sum(BLOCK * gate_row), state(BLOCK * unit), input(BLOCK * inputs);
+    Gates gates(s, wx, wh);
+    const int unit = gates.unit;
+    std::vector<float> sums(BLOCK * gates.row), state(BLOCK * unit), input(BLOCK * CHUNK * inputs);
     for (int n = first; n < last; n += BLOCK) {
         const Block b(s, n, reverse, length);
+        gates.begin(s, b, bias);
         std::fill(state.begin(), state.end(), 0.f);
-        for (int i = 0; i < b.count; i++) {
-            for (int gate = 0; gate < 4; gate++)
-                std::memcpy(&start[i * gate_row + gate * unit], bias + ((size_t)(n + i) * 4 + gate) * hidden, hidden * sizeof(float));
-            std::fill(y + b.at(s, i, b.end[i]) * hidden, y + b.at(s, i, time) * hidden, 0.f);
-        }
+        for (int i = 0; i < b.count; i++) std::fill(y + b.at(s, i, b.end[i]) * hidden, y + b.at(s, i, time) * hidden, 0.f);
         for (int step = 0; step < b.longest; step++) {
             const int t = b.bin(step);
-            gather(s, b, t, x, inputs, input.data(), inputs);
-            const Matrix in{input.data(), inputs, 1}, before{state.data(), unit, 1};
-            multiply(b.rows, inputs, 3 * unit, in, from_x.data(), 3 * unit, &start[unit], gate_row, &sum[unit], gate_row);
-            multiply(b.rows, unit, unit, before, from_h.data(), 3 * unit, start.data(), gate_row, sum.data(), gate_row);
-            multiply(b.rows, unit, 2 * unit, before, &from_h[unit], 3 * unit, &sum[unit], gate_row, &sum[unit], gate_row);
-            float* kept = gates ? gates + ((size_t)(n / BLOCK) * time + t) * BLOCK * gate_row : nullptr;
+            if (step % CHUNK == 0) gather(s, b, step, std::min(CHUNK, b.longest - step), 1, x, inputs, input.data(), inputs);
+            gates.sums(b.rows, &input[step % CHUNK * b.rows * inputs], inputs, state.data(), sums.data());
             for (int i = 0; i < b.count; i++) {
                 if (!b.alive(i, t)) continue;
-                const float* g = &sum[i * gate_row];
                 float* h = &state[i * unit];
                 for (int k = 0; k < unit; k += LANES) {
-                    const Vector nh = load(g + k), r = sigmoid(load(g + unit + k)), z = sigmoid(load(g + 2 * unit + k));
-                    const Vector candidate = tanh(load(g + 3 * unit + k) + r * nh);
-                    store(h + k, candidate + z * (load(h + k) - candidate));
-                    if (!kept) continue;
-                    float* o = kept + i * gate_row + k;
-                    store(o, nh), store(o + unit, r), store(o + 2 * unit, z), store(o + 3 * unit, candidate);
+                    const Activation g(&sums[i * gates.row + k], unit);
+                    store(h + k, g.candidate + g.z * (load(h + k) - g.candidate));
                 }
                 std::memcpy(y + b.at(s, i, t) * hidden, h, hidden * sizeof(float));
             }
@@ -205,33 +225,35 @@ void gru_forward(int first, int last, int sequences, int time, int inputs, int h
     }
 }
 
-// Gradients for gru_forward's gates and y and the gradient dy: dx and dbias of these sequences, dwx and dwh summed over them.
+// Gradients from gru_forward's y and the gradient dy: dx and dbias of these sequences, dwx and dwh summed over them. The gates are
+// computed once more, from y: to keep them would cost more time than that, in memory.
 void gru_backward(int first, int last, int sequences, int time, int inputs, int hidden, int reverse, const int64_t* length,
-                  const float* x, const float* wx, const float* wh, const float* y, const float* gates, const float* dy, float* dx,
+                  const float* x, const float* bias, const float* wx, const float* wh, const float* y, const float* dy, float* dx,
                   float* dbias, float* dwx, float* dwh) {
     const Sizes s{sequences, time, inputs, hidden};
-    const int unit = s.padded(), gate_row = 4 * unit, wide = s.padded_inputs();
+    Gates gates(s, wx, wh);
+    const int unit = gates.unit, gate_row = gates.row, wide = s.padded_inputs();
     const std::vector<float> to_x = rows_of(wx, hidden, unit, inputs, wide, R_Z_N);
     const std::vector<float> to_h = rows_of(wh, hidden, unit, hidden, unit, N_R_Z);
     const int rows = BLOCK * CHUNK;
     std::vector<float> d(rows * gate_row), before(rows * unit), input(rows * wide), d_input(rows * wide), none(wide);
+    std::vector<float> d_out(rows * unit);
     std::vector<float> d_state(BLOCK * unit), d_start(BLOCK * gate_row);
     std::vector<float> block_x(wide * 3 * unit), block_h(unit * 3 * unit), total_x(wide * 3 * unit), total_h(unit * 3 * unit);
     for (int n = first; n < last; n += BLOCK) {
         const Block b(s, n, reverse, length);
+        gates.begin(s, b, bias);
         for (auto* sums : {&d_state, &d_start, &block_x, &block_h}) std::fill(sums->begin(), sums->end(), 0.f);
         for (int i = 0; i < b.count; i++) std::fill(dx + b.at(s, i, b.end[i]) * inputs, dx + b.at(s, i, time) * inputs, 0.f);
         for (int done = 0; done < b.longest;) {
-            const int steps = std::min(CHUNK, b.longest - done);
+            const int steps = std::min(CHUNK, b.longest - done), last_step = b.longest - 1 - done;
+            gather(s, b, last_step, steps, -1, x, inputs, input.data(), wide);
+            gather(s, b, last_step - 1, steps, -1, y, hidden, before.data(), unit);
+            gather(s, b, last_step, steps, -1, dy, hidden, d_out.data(), unit);
             for (int q = 0; q < steps; q++) {
-                const int step = b.longest - 1 - done - q, t = b.bin(step);
-                float *dg = &d[q * b.rows * gate_row], *h_before = &before[q * b.rows * unit];
-                gather(s, b, t, x, inputs, &input[q * b.rows * wide], wide);
-                if (step)
-                    gather(s, b, b.bin(step - 1), y, hidden, h_before, unit);
-                else
-                    std::fill(h_before, h_before + b.rows * unit, 0.f);
-                const float* kept = gates + ((size_t)(n / BLOCK) * time + t) * BLOCK * gate_row;
+                const int t = b.bin(last_step - q);
+                float *dg = &d[q * b.rows * gate_row], *h_before = &before[q * b.rows * unit], *in = &input[q * b.rows * wide];
+                gates.sums(b.rows, in, wide, h_before, dg);
                 for (int i = 0; i < b.rows; i++) {
                     float *o = dg + i * gate_row, *dh = &d_state[i * unit], *ds = &d_start[i * gate_row];
                     if (!b.alive(i, t)) {
@@ -239,18 +261,17 @@ void gru_backward(int first, int last, int sequences, int time, int inputs, int 
                         std::fill(dh, dh + unit, 0.f);
                         continue;
                     }
-                    const float *g = kept + i * gate_row, *h = h_before + i * unit, *dyi = dy + b.at(s, i, t) * hidden;
-                    for (int k = 0; k < hidden; k++) dh[k] += dyi[k];
+                    const float *h = h_before + i * unit, *dyi = &d_out[(q * b.rows + i) * unit];
                     for (int k = 0; k < unit; k += LANES) {
-                        const Vector nh = load(g + k), r = load(g + unit + k), z = load(g + 2 * unit + k);
-                        const Vector candidate = load(g + 3 * unit + k), by = load(dh + k);
-                        const Vector dn = by * (1.f - z) * (1.f - candidate * candidate), dnh = dn * r;
-                        const Vector dr = dn * nh * r * (1.f - r), dz = by * (load(h + k) - candidate) * z * (1.f - z);
-                        store(o + k, dnh), store(o + unit + k, dr), store(o + 2 * unit + k, dz), store(o + 3 * unit + k, dn);
-                        store(ds + k, load(ds + k) + dnh), store(ds + unit + k, load(ds + unit + k) + dr);
-                        store(ds + 2 * unit + k, load(ds + 2 * unit + k) + dz);
-                        store(ds + 3 * unit + k, load(ds + 3 * unit + k) + dn);
-                        store(dh + k, by * z);
+                        const Activation g(o + k, unit);
+                        const Vector by = load(dh + k) + load(dyi + k), dn = by * (1.f - g.z) * (1.f - g.candidate * g.candidate);
+                        const Vector dr = dn * g.nh * g.r * (1.f - g.r), dz = by * (load(h + k) - g.candidate) * g.z * (1.f - g.z);
+                        const Vector each[4] = {dn * g.r, dr, dz, dn};
+                        for (int gate = 0; gate < 4; gate++) {
+                            store(o + gate * unit + k, each[gate]);
+                            store(ds + gate * unit + k, load(ds + gate * unit + k) + each[gate]);
+                        }
+                        store(dh + k, by * g.z);
                     }
                 }
                 multiply(b.rows, 3 * unit, unit, {dg, gate_row, 1}, to_h.data(), unit, d_state.data(), unit, d_state.data(), unit);
@@ -262,7 +283,7 @@ void gru_backward(int first, int last, int sequences, int time, int inputs, int 
                      block_x.data(), 3 * unit);
             multiply(many, 3 * unit, wide, {&d[unit], gate_row, 1}, to_x.data(), wide, none.data(), 0, d_input.data(), wide);
             for (int q = 0; q < steps; q++)
-                for (int i = 0, t = b.bin(b.longest - 1 - done - q); i < b.count; i++)
+                for (int i = 0, t = b.bin(last_step - q); i < b.count; i++)
                     if (b.alive(i, t))
                         std::memcpy(dx + b.at(s, i, t) * inputs, &d_input[(q * b.rows + i) * wide], inputs * sizeof(float));
             done += steps;

@@ -67,23 +67,21 @@ class GRU(nn.GRU):
         r_h, z_h, n_h = self.bias_hh_l0.chunk(3)
         bias = torch.stack([n_h.expand_as(n), r + r_h, z + z_h, n], 1)
         inputs = [x.contiguous() for x in (features, bias, weight, self.weight_hh_l0)]
-        return Fused.apply(*inputs, length.long().contiguous(), reverse, torch.is_grad_enabled())
+        return Fused.apply(*inputs, length.long().contiguous(), reverse)
 
 
 class Fused(torch.autograd.Function):
-    """The kernel; its gates are kept for the gradient only where one can be asked for."""
+    """The kernel as a differentiable function."""
 
     @staticmethod
-    def forward(ctx, features, bias, weight, weight_hidden, length, reverse, differentiable):
+    def forward(ctx, features, bias, weight, weight_hidden, length, reverse):
         (sequences, time, inputs), hidden = features.shape, weight_hidden.shape[1]
         states = features.new_empty(sequences, time, hidden)
-        blocks, padded = -(-sequences // BLOCK), -(-hidden // 16) * 16
-        gates = features.new_empty(blocks, time, BLOCK, 4, padded) if differentiable else None
         ctx.sizes = (sequences, time, inputs, hidden, int(reverse))
-        ctx.save_for_backward(features, weight, weight_hidden, length, states, gates)
+        ctx.save_for_backward(length, features, bias, weight, weight_hidden, states)
 
         def run(first, last):
-            arrays = _pointers(length, features, bias, weight, weight_hidden, states, gates)
+            arrays = _pointers(length, features, bias, weight, weight_hidden, states)
             kernel().gru_forward(first, last, *ctx.sizes, *arrays)
 
         _by_blocks(run, sequences)
@@ -92,22 +90,22 @@ class Fused(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, d_states):
-        features, weight, weight_hidden, length, states, gates = ctx.saved_tensors
-        d_states, d_features = d_states.contiguous(), torch.empty_like(features)
-        d_bias = features.new_empty(len(features), 4, weight_hidden.shape[1])
+        _, features, bias, weight, weight_hidden, _ = ctx.saved_tensors
+        d_states = d_states.contiguous()
+        d_features, d_bias = torch.empty_like(features), torch.empty_like(bias)
 
         def run(first, last):
             d_weights = torch.empty_like(weight), torch.empty_like(weight_hidden)
-            arrays = _pointers(length, features, weight, weight_hidden, states, gates, d_states, d_features, d_bias, *d_weights)
+            arrays = _pointers(*ctx.saved_tensors, d_states, d_features, d_bias, *d_weights)
             kernel().gru_backward(first, last, *ctx.sizes, *arrays)
             return d_weights
 
         d_weight, d_weight_hidden = (sum(parts) for parts in zip(*_by_blocks(run, len(features)), strict=True))
-        return d_features, d_bias, d_weight, d_weight_hidden, None, None, None
+        return d_features, d_bias, d_weight, d_weight_hidden, None, None
 
 
-def _pointers(*tensors: Tensor | None) -> list[ctypes.c_void_p]:
-    return [ctypes.c_void_p(None if tensor is None else tensor.data_ptr()) for tensor in tensors]
+def _pointers(*tensors: Tensor) -> list[ctypes.c_void_p]:
+    return [ctypes.c_void_p(tensor.data_ptr()) for tensor in tensors]
 
 
 def _by_blocks(run, sequences: int) -> list:
