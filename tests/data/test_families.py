@@ -66,7 +66,7 @@ def test_duffing_with_two_wells_rests_in_either_and_not_between(a, b):
 
 @pytest.mark.parametrize(("family", "parameters"), MEMBERS)
 def test_a_fine_noise_free_path_is_that_of_another_integrator(family, parameters, monkeypatch):
-    """Euler steps of h and h / 2, extrapolated to none: what is left of the error is of second order, and below 1e-4."""
+    """Euler steps of h and h / 2, extrapolated to none: the error left is of second order in h = 0.005, below 1e-4."""
     start = np.array([[0.7, -0.9], [-1.1, 0.3]])
     paths = {}
     for n in (8, 16):
@@ -77,7 +77,7 @@ def test_a_fine_noise_free_path_is_that_of_another_integrator(family, parameters
         reference = solve_ivp(
             lambda _, z: FAMILIES[family].flow(z, parameters), (0, 3), x, t_eval=0.04 * np.arange(1, 76), rtol=1e-10, atol=1e-12
         )
-        np.testing.assert_allclose(path, reference.y.T, atol=1e-3)
+        np.testing.assert_allclose(path, reference.y.T, rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize(("family", "parameters"), MEMBERS)
