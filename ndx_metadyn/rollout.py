@@ -2,8 +2,10 @@
 
     z_t = f(z_{t-1}; e) (+ noise of variance Q of the session)                  Vermani et al., arXiv 2410.05454, section 3.1
     f(z) = W_o tanh((W_h + U_h V_h') tanh((W_i + U_i V_i') z + b_i) + b_h) + b_o,   U, V = hypernetwork(e)  (low_rank)
-    linear: both changes are linear in e;  input: W_e e joins b_i;  shared: no change
-    rate = exp(C z + d) / bin_width (Poisson), (C z + d) / bin_width (Gaussian)
+    changed_layers: which of W_i, W_h, W_o low_rank changes;  residual: z + that
+    linear: the changes of W_i and W_h are linear in e;  input: W_e e joins b_i;  shared: no change
+    rate = link(C z + d) / bin_width (Poisson; exp or softplus), (C z + d) / bin_width (Gaussian)
+    shared_noise: one Q for all sessions
 
 Float64 throughout; axes: session trial time unit latent embedding rank.
 """
@@ -19,6 +21,9 @@ from ndx_metadyn.weights import WeightsError, build, register_architecture
 FORMAT = 1
 CONDITIONINGS = ("low_rank", "linear", "input", "shared")
 DIRECTIONS = ("directions_in", "directions_hidden")
+LAYERS = ("input", "hidden", "output")
+LINKS = {"exp": np.exp, "softplus": lambda drive: np.logaddexp(0, drive)}
+OPTIONS = {"changed_layers": ["input", "hidden"], "residual": False, "link": "exp", "shared_noise": False}  # of older files
 
 
 @dataclass(frozen=True)
@@ -64,38 +69,40 @@ class MetaSSM:
         return keys.index(input_key)
 
     def changes(self, embedding) -> tuple:
-        """What the embedding (trial, embedding) adds to the input and the hidden weight: a LowRank each, or nothing."""
+        """What the embedding (trial, embedding) adds to the layers' outputs, in the order of LAYERS."""
         conditioning = self.model["conditioning"]
         if conditioning == "shared":
-            return _nothing, _nothing
+            return _nothing, _nothing, _nothing
         if conditioning == "input":
             shift = embedding @ self._of("weight_embedding").T
-            return (lambda z: shift), _nothing
+            return (lambda z: shift), _nothing, _nothing
         if conditioning == "linear":
-            return tuple(Dense(np.einsum("te,eoi->toi", embedding, self._of(name))) for name in DIRECTIONS)
+            return *[Dense(np.einsum("te,eoi->toi", embedding, self._of(name))) for name in DIRECTIONS], _nothing
         x = embedding
         for layer in (0, 2):
             x = np.tanh(x @ self._of(f"hyper.{layer}.weight").T + self._of(f"hyper.{layer}.bias"))
         x = x @ self._of("hyper.4.weight").T + self._of("hyper.4.bias")
-        u_in, v_in, u_hidden, v_hidden = np.split(x, np.cumsum(_sizes(self.model))[:-1], axis=1)
-        return LowRank(self._factor(u_in), self._factor(v_in)), LowRank(self._factor(u_hidden), self._factor(v_hidden))
+        factors = [self._factor(flat) for flat in np.split(x, np.cumsum(_sizes(self.model))[:-1], axis=1)]
+        changed = dict(zip(_changed(self.model), map(LowRank, factors[::2], factors[1::2]), strict=True))
+        return tuple(changed.get(layer, _nothing) for layer in LAYERS)
 
     def step(self, z, changes):
         """f(z; e) for z (trial, latent)."""
-        change_in, change_hidden = changes
+        change_in, change_hidden, change_out = changes
         x = np.tanh(z @ self._of("weight_in").T + change_in(z) + self._of("bias_in"))
         x = np.tanh(x @ self._of("weight_hidden").T + change_hidden(x) + self._of("bias_hidden"))
-        return x @ self._of("weight_out").T + self._of("bias_out")
+        out = x @ self._of("weight_out").T + change_out(x) + self._of("bias_out")
+        return z + out if self.model["residual"] else out
 
     def noise_sd(self, row: int) -> np.ndarray:
         """SD of the process noise of a session, (latent,)."""
-        return np.exp(0.5 * self.tensors["log_q"][row])
+        return np.exp(0.5 * self.tensors["log_q"][0 if self.model["shared_noise"] else row])
 
     def rates(self, z, row: int) -> np.ndarray:
         """Firing rates [Hz] (..., unit) of latents (..., latent)."""
         n_units = self.sessions[row]["n_units"]
         drive = z @ self.tensors["likelihood.weight"][row, :n_units].T + self.tensors["likelihood.bias"][row, :n_units]
-        return (np.exp(drive) if self.model["likelihood"] == "poisson" else drive) / self.bin_width
+        return (LINKS[self.model["link"]](drive) if self.model["likelihood"] == "poisson" else drive) / self.bin_width
 
     def _of(self, name):
         return self.tensors[f"dynamics.{name}"]
@@ -109,13 +116,19 @@ def _nothing(x):
 
 
 def _sizes(model: dict) -> list[int]:
-    """Lengths of u_in, v_in, u_hidden, v_hidden in the hypernetwork's output."""
-    h1, h2 = model["hidden"]
-    return [dim * model["rank"] for dim in (h1, model["latent_dim"], h2, h1)]
+    """Lengths of u and v of each changed layer in the hypernetwork's output."""
+    (h1, h2), latent = model["hidden"], model["latent_dim"]
+    dims = {"input": (h1, latent), "hidden": (h2, h1), "output": (latent, h2)}
+    return [dim * model["rank"] for layer in _changed(model) for dim in dims[layer]]
+
+
+def _changed(model: dict) -> list[str]:
+    return [layer for layer in LAYERS if layer in model["changed_layers"]]
 
 
 def expected_shapes(model: dict, n_sessions: int, n_units: int) -> dict[str, tuple]:
-    """Shape of every tensor of the generative part."""
+    """Shape of every tensor of the generative part; options that `model` lacks are those of older files."""
+    model = OPTIONS | model
     (h1, h2), latent = model["hidden"], model["latent_dim"]
     shapes = {
         "dynamics.weight_in": (h1, latent),
@@ -126,7 +139,7 @@ def expected_shapes(model: dict, n_sessions: int, n_units: int) -> dict[str, tup
         "dynamics.bias_out": (latent,),
         "initial.mean": (latent,),
         "initial.log_var": (latent,),
-        "log_q": (n_sessions, latent),
+        "log_q": (1 if model["shared_noise"] else n_sessions, latent),
         "likelihood.weight": (n_sessions, n_units, latent),
         "likelihood.bias": (n_sessions, n_units),
     }
@@ -160,7 +173,7 @@ def _check_config(config: dict) -> tuple[dict, tuple[dict, ...], float]:
     if config.get("format") != FORMAT:
         raise WeightsError("model config of an unknown format", found=config.get("format"), expected=FORMAT)
     try:
-        model, sessions, bin_width = dict(config["model"]), tuple(config["sessions"]), float(config["bin_width"])
+        model, sessions, bin_width = OPTIONS | dict(config["model"]), tuple(config["sessions"]), float(config["bin_width"])
         sizes = [model[name] for name in ("latent_dim", "embedding_dim", "rank", "hyper_hidden")] + list(model["hidden"])
         sizes += [session["n_units"] for session in sessions]
         words = (model["conditioning"], model["likelihood"], *(session["key"] for session in sessions))
@@ -170,6 +183,7 @@ def _check_config(config: dict) -> tuple[dict, tuple[dict, ...], float]:
         ) from None
     _check_choice("conditioning", words[0], CONDITIONINGS)
     _check_choice("likelihood", words[1], ("poisson", "gaussian"))
+    _check_options(model)
     if (
         not sessions
         or len(model["hidden"]) != 2
@@ -180,6 +194,16 @@ def _check_config(config: dict) -> tuple[dict, tuple[dict, ...], float]:
             "the model config has a size that is no positive integer, or no session", found=f"{sizes}, {bin_width} s"
         )
     return model, sessions, bin_width
+
+
+def _check_options(model: dict) -> None:
+    _check_choice("link", model["link"], tuple(LINKS))
+    for name in ("residual", "shared_noise"):
+        if type(model[name]) is not bool:
+            raise WeightsError(f"model config: {name} is no truth value", found=repr(model[name]))
+    layers = model["changed_layers"]
+    if type(layers) is not list or not layers or not all(layer in LAYERS for layer in layers):
+        raise WeightsError("model config: unknown changed_layers", found=repr(layers), expected=f"some of {', '.join(LAYERS)}")
 
 
 def _check_choice(name, value, choices):

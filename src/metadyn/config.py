@@ -56,14 +56,25 @@ class ModelConfig(_Section):
         "low_rank", description="how the embedding changes the dynamics (section 5: baselines)"
     )
     rank: int = Field(1, gt=0, description="rank of the change of each weight (Fig. 15: insensitive)")
+    changed_layers: tuple[Literal["input", "hidden", "output"], ...] = Field(
+        ("input", "hidden"), min_length=1, description="layers that low_rank changes: input, hidden, output (App. D.3)"
+    )
+    residual: bool = Field(False, description="dynamics f(z) = z + net(z) instead of net(z) (eq. 13)")
+    shared_noise: bool = Field(False, description="one process noise Q for all sessions (the authors' code) instead of Q^i")
+    detach_embedding: bool = Field(
+        False, description="keep gradients of q(z) from the embedding that it is told (the authors' code)"
+    )
     likelihood: Literal["poisson", "gaussian"] = Field("poisson", description="distribution of the observations")
+    link: Literal["exp", "softplus"] = Field("exp", description="from C z + D to the Poisson mean in counts per bin (eq. 10)")
     hidden: tuple[int, int] = Field((32, 32), description="hidden units of the dynamics (App. D.3)")
     hyper_hidden: int = Field(16, gt=0, description="hidden units of the hypernetwork (App. D.3)")
     readin_hidden: int = Field(64, gt=0, description="hidden units of the read-in (App. D.3)")
     readin_dim: int = Field(8, gt=0, description="width of the shared features (App. D.3)")
     embedding_hidden: int = Field(16, gt=0, description="hidden units of the embedding encoder (App. D.3)")
     latent_hidden: int = Field(64, gt=0, description="hidden units of the latent encoder, a direction (App. D.3)")
-    pooling: Literal["trial", "mean"] = Field("mean", description="q(e) per trial, or one a session (mean over trials)")
+    pooling: Literal["trial", "mean", "product"] = Field(
+        "mean", description="q(e) per trial, or one a session: mean over trials, or product, which sharpens with their number"
+    )
 
 
 class TrainingConfig(_Section):

@@ -41,8 +41,13 @@ def config_flags(*sections: str) -> Callable:
 
 
 def _parameter(name: str, section: str, field: FieldInfo) -> inspect.Parameter:
-    kind = field.annotation if type(None) in get_args(field.annotation) else field.annotation | None
-    option = typer.Option(f"--{name.replace('_', '-')}", help=_help(field), rich_help_panel=PANELS[section], show_default=False)
+    kind = field.annotation
+    if Ellipsis in get_args(kind):  # any number of words, which the configuration checks: the flag is given once for each
+        kind = list[str]
+    kind = kind if type(None) in get_args(kind) else kind | None
+    flag = name.replace("_", "-")
+    flag = f"--{flag}/--no-{flag}" if field.annotation is bool else f"--{flag}"
+    option = typer.Option(flag, help=_help(field), rich_help_panel=PANELS[section], show_default=False)
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind, option])
 
 

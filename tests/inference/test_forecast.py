@@ -13,7 +13,7 @@ from metadyn.inference.infer import infer
 SEEN = {"context": 8, "steps": 5}
 
 
-@pytest.mark.parametrize("pooling", ["mean", "trial"])
+@pytest.mark.parametrize("pooling", ["mean", "trial", "product"])
 def test_a_forecast_depends_on_context_bins_alone(trained, counts, pooling):
     model, data = trained(pooling=pooling), counts()
     later = data.counts.copy()
@@ -31,9 +31,10 @@ def test_a_forecast_depends_on_the_last_context_bin(trained, counts):
     assert (one["latent_mean"] != two["latent_mean"]).all()
 
 
-def test_the_mean_path_is_the_dynamics_from_the_last_context_state(trained, counts):
+@pytest.mark.parametrize("link", ["exp", "softplus"])
+def test_the_mean_path_is_the_dynamics_from_the_last_context_state(trained, counts, link):
     """The context cut out and inferred as if there were nothing more, then f again and again."""
-    model, data = trained(), counts()
+    model, data = trained(link=link), counts()
     context = replace(
         data, counts=data.counts[:, :8], observed=data.observed[:, :8], windows=replace(data.windows, n_bins=np.full(6, 8))
     )
@@ -47,11 +48,12 @@ def test_the_mean_path_is_the_dynamics_from_the_last_context_state(trained, coun
     for step in range(5):
         state = transition.mean(state[None, :, None])[0, :, 0].detach()
         np.testing.assert_allclose(result["latent_mean"][:, step], state, atol=1e-5)
-        rate = torch.exp(state @ likelihood.weight[1].T + likelihood.bias[1]).detach() / 0.05
+        counts_a_bin = torch.exp(state @ likelihood.weight[1].T + likelihood.bias[1]).detach()
+        rate = (counts_a_bin if link == "exp" else counts_a_bin.log1p()) / 0.05
         np.testing.assert_allclose(result["rate_mean"][:, step], rate, rtol=1e-4)
 
 
-@pytest.mark.parametrize("pooling", ["mean", "trial"])
+@pytest.mark.parametrize("pooling", ["mean", "trial", "product"])
 def test_the_embedding_used_has_its_own_spread(trained, counts, pooling):
     """The session's SD where one embedding serves all trials, the trial's where each has its own: as in `infer`."""
     data = counts(ragged=False)

@@ -10,7 +10,7 @@ from metadyn.inference import infer as infer_module
 from metadyn.inference.infer import infer, latents_given, pooled, trial_embeddings
 
 
-@pytest.mark.parametrize("pooling", ["mean", "trial"])
+@pytest.mark.parametrize("pooling", ["mean", "trial", "product"])
 def test_chunks_give_the_same_as_all_at_once(monkeypatch, trained, counts, pooling):
     model, data = trained(pooling=pooling), counts()
     whole = infer(model, data)
@@ -20,9 +20,9 @@ def test_chunks_give_the_same_as_all_at_once(monkeypatch, trained, counts, pooli
         np.testing.assert_allclose(in_parts[name], whole[name], rtol=1e-5, atol=1e-6, err_msg=name)
 
 
-@pytest.mark.parametrize("likelihood", ["poisson", "gaussian"])
-def test_rates_are_mean_and_sd_over_samples_of_the_latents(trained, counts, likelihood):
-    model, data = trained(likelihood=likelihood), counts()
+@pytest.mark.parametrize("options", [{}, {"likelihood": "gaussian"}, {"link": "softplus"}])
+def test_rates_are_mean_and_sd_over_samples_of_the_latents(trained, counts, options):
+    model, data = trained(**options), counts()
     result = infer(model, data)
     q = latents_given(model, data, pooled(model, trial_embeddings(model, data)))
     inside = np.arange(20) < data.windows.n_bins[:, None]
@@ -30,7 +30,9 @@ def test_rates_are_mean_and_sd_over_samples_of_the_latents(trained, counts, like
     linear = z[:, inside] @ model.module.likelihood.weight[1].numpy(force=True).T + model.module.likelihood.bias[1].numpy(
         force=True
     )
-    draws = (np.exp(linear) if likelihood == "poisson" else linear) / 0.05
+    links = {"gaussian": np.asarray, "softplus": lambda x: np.log1p(np.exp(x))}
+    link = next((links[choice] for choice in options.values()), np.exp)
+    draws = link(linear) / 0.05
     mean, sd = draws.mean(0), draws.std(0)
     error = sd / np.sqrt(4000)
     assert (np.abs(result["rate_mean"].values[inside] - mean) < 5 * error + 1e-4).all()
@@ -94,6 +96,25 @@ def test_the_sessions_embedding_is_the_mean_over_trials(trained, counts):
     np.testing.assert_allclose(result["embedding_mean"], np.broadcast_to(mean, (6, 2)), rtol=1e-5)
     q = trial_embeddings(model, data)
     np.testing.assert_allclose(result["session_embedding_sd"], q.sd[0].square().mean(0).sqrt(), rtol=1e-5)
+
+
+def test_the_sessions_embedding_is_the_product_over_trials_where_it_conditions_them(trained, counts):
+    """Densities of the trials on a grid, multiplied, over the prior's N − 1 times: of the first dimension, by sums."""
+    model, data = trained(pooling="product"), counts()
+    result, q = infer(model, data), trial_embeddings(model, data)
+    grid = np.linspace(-4, 4, 80_001)
+    log_density = (data.n_trials - 1) * 0.5 * grid**2
+    for mean, sd in zip(q.mean[0, :, 0].double().numpy(), q.sd[0, :, 0].double().numpy(), strict=True):
+        log_density -= 0.5 * ((grid - mean) / sd) ** 2
+    density = np.exp(log_density - log_density.max())
+    mean = (grid * density).sum() / density.sum()
+    sd = np.sqrt(((grid - mean) ** 2 * density).sum() / density.sum())
+    np.testing.assert_allclose(result["session_embedding_mean"][0], mean, rtol=1e-3)
+    np.testing.assert_allclose(result["session_embedding_sd"][0], sd, rtol=1e-3)
+    assert sd < q.sd[0, :, 0].min()
+    np.testing.assert_allclose(result["embedding_mean"][:, 0], mean, rtol=1e-3)
+    np.testing.assert_allclose(result["embedding_sd"][:, 0], sd, rtol=1e-3)
+    assert result.embedding_scope == "session"
 
 
 def test_an_unknown_session_other_units_or_other_bins_are_refused(trained, counts):

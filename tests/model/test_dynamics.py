@@ -48,7 +48,7 @@ def test_weight_change_is_the_norm_of_both_changes(model):
     embedding = torch.randn(2, 3, 3).double()
     transition = dynamics(embedding, torch.zeros(2, 2).double())
     norm = torch.zeros(2, 3).double()
-    for change in transition.changes:
+    for change in transition.changes[:2]:
         norm += torch.linalg.matrix_norm(change.left @ change.right.mT) ** 2
     torch.testing.assert_close(transition.weight_change(), norm.sqrt())
 

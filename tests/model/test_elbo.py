@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import nn
 from torch.distributions import Normal, kl_divergence
 
 from metadyn.model.elbo import Targets, elbo
@@ -11,6 +12,7 @@ from metadyn.model.meta_ssm import Observations
 
 N_UNITS, TRIALS, BINS = [3, 5], 4, 8
 SESSION = torch.tensor([1, 0])  # not in the order of the model's rows
+DISTINCT = torch.tensor([[True, True, True, False], [True] * 4])  # the fourth trial of the first place fills the batch
 TERMS = ("log_likelihood", "kl_latent", "kl_initial", "kl_embedding", "weight_change")
 
 
@@ -34,7 +36,7 @@ def batch():
     weight = observed[..., None] * units[:, None, None] * uniform(2, TRIALS, BINS, 5)
     visible = (uniform(2, TRIALS, BINS, 5) < 0.7) / 0.7
     return (
-        Observations(counts, observed, context, SESSION, visible.double()),
+        Observations(counts, observed, context, SESSION, visible.double(), DISTINCT),
         Targets(weight.double(), (masked & (time < context[..., None])) | ahead),
         window,
     )
@@ -43,7 +45,7 @@ def batch():
 def noise(pooling, seed):
     """The standard normal numbers that the batched road draws, in its order."""
     generator = torch.Generator().manual_seed(seed)
-    e = torch.randn(2, 1 if pooling == "mean" else TRIALS, 3, generator=generator, dtype=torch.float64)
+    e = torch.randn(2, TRIALS if pooling == "trial" else 1, 3, generator=generator, dtype=torch.float64)
     z = torch.randn(2, TRIALS, BINS, 2, generator=generator, dtype=torch.float64)
     return e.expand(2, TRIALS, 3), z
 
@@ -63,33 +65,62 @@ def trial_features(model, seen, place, trial):
     return features * seen.observed[place, trial, :length, None]
 
 
-def session_embeddings(model, features, pooling):
+def gru_states(gru, inputs):
+    """torch's own GRU of these weights over one sequence (time, input)."""
+    return nn.GRU.forward(gru, inputs[None])[0][0]
+
+
+def session_embeddings(model, features, pooling, place):
     """Mean and variance of q(e) for each trial of one session."""
-    heads = [model.embedding_encoder.head(model.embedding_encoder.gru(f[None])[1][0, 0]) for f in features]
+    heads = [model.embedding_encoder.head(gru_states(model.embedding_encoder.gru, f)[-1]) for f in features]
     means, variances = [head[:3] for head in heads], [head[3:].exp() for head in heads]
     if pooling == "mean":
         count = len(features)
         return [sum(means) / count] * count, [sum(variances) / count] * count
+    if pooling == "product":
+        return product_of([q for q, new in zip(zip(means, variances, strict=True), DISTINCT[place], strict=True) if new])
     return means, variances
+
+
+def product_of(posteriors):
+    """Natural parameters added trial by trial, each less those of the prior N(0, 1); then the prior once."""
+    precision, linear = torch.ones(3, dtype=torch.float64), torch.zeros(3, dtype=torch.float64)
+    for mean, variance in posteriors:
+        own = 1 / torch.minimum(variance, torch.ones(3, dtype=torch.float64))
+        precision, linear = precision + own - 1, linear + own * mean
+    return [linear / precision] * TRIALS, [1 / precision] * TRIALS
 
 
 def step(dynamics, embedding, z):
     """f(z) with the weights' changes written out, and the norm of these changes."""
-    weight_in, weight_hidden, norm = dynamics.weight_in, dynamics.weight_hidden, torch.zeros(())
-    if dynamics.embedded:
+    weights = {"input": dynamics.weight_in, "hidden": dynamics.weight_hidden, "output": dynamics.weight_out}
+    changes, bias_in = written_out(dynamics, embedding), dynamics.bias_in
+    if hasattr(dynamics, "weight_embedding"):
+        bias_in = bias_in + dynamics.weight_embedding @ embedding
+    weights |= {layer: weights[layer] + change for layer, change in changes.items()}
+    first = torch.tanh(weights["input"] @ z + bias_in)
+    out = weights["output"] @ torch.tanh(weights["hidden"] @ first + dynamics.bias_hidden) + dynamics.bias_out
+    norm = sum((change**2).sum() for change in changes.values()).sqrt() if changes else torch.zeros(())
+    return z + out if dynamics.residual else out, norm
+
+
+def written_out(dynamics, embedding):
+    """The dense change of each layer that the embedding changes."""
+    if hasattr(dynamics, "hyper"):
         parts = [part.reshape(-1, dynamics.rank) for part in dynamics.hyper(embedding).split(dynamics.sizes)]
-        change_in, change_hidden = parts[0] @ parts[1].T, parts[2] @ parts[3].T
-        weight_in, weight_hidden = weight_in + change_in, weight_hidden + change_hidden
-        norm = (change_in**2).sum().add((change_hidden**2).sum()).sqrt()
-    first = torch.tanh(weight_in @ z + dynamics.bias_in)
-    return dynamics.weight_out @ torch.tanh(weight_hidden @ first + dynamics.bias_hidden) + dynamics.bias_out, norm
+        return {layer: parts[2 * i] @ parts[2 * i + 1].T for i, layer in enumerate(dynamics.layers)}
+    if hasattr(dynamics, "directions_in"):
+        both = {"input": dynamics.directions_in, "hidden": dynamics.directions_hidden}
+        return {layer: sum(e * direction for e, direction in zip(embedding, each, strict=True)) for layer, each in both.items()}
+    return {}
 
 
 def log_prob(model, row, unit, z, y):
     linear = model.likelihood.weight[row, unit] @ z + model.likelihood.bias[row, unit]
     if hasattr(model.likelihood, "log_var"):
         return Normal(linear, (model.likelihood.log_var[row, unit] / 2).exp()).log_prob(y)
-    return y * linear - linear.exp() - torch.lgamma(y + 1)
+    rate = torch.log1p(linear.exp()) if type(model.likelihood).__name__.startswith("Softplus") else linear.exp()
+    return y * rate.log() - rate - torch.lgamma(y + 1)
 
 
 def plain_terms(model, seen, targets, window, pooling, seed):
@@ -99,8 +130,8 @@ def plain_terms(model, seen, targets, window, pooling, seed):
     for place, row in enumerate(SESSION.tolist()):
         features = [trial_features(model, seen, place, trial) for trial in range(TRIALS)]
         if embedded:
-            means, variances = session_embeddings(model, features, pooling)
-            for trial in range(1 if pooling == "mean" else TRIALS):
+            means, variances = session_embeddings(model, features, pooling, place)
+            for trial in range(TRIALS if pooling == "trial" else 1):
                 totals["kl_embedding"] = totals["kl_embedding"] + kl(
                     means[trial], variances[trial].log(), torch.zeros(3), torch.zeros(3)
                 )
@@ -113,9 +144,11 @@ def plain_terms(model, seen, targets, window, pooling, seed):
 
 def plain_trial(model, seen, targets, window, place, row, trial, features, e, noise_z, totals):
     encoder, totals = model.latent_encoder, dict(totals)
-    length, inputs = len(features), torch.cat([features, e.expand(len(features), -1)], 1)[None]
-    states = torch.cat([encoder.forward_gru(inputs)[0], encoder.backward_gru(inputs.flip(1))[0].flip(1)], -1)
-    mean, log_var = encoder.head(states)[0].chunk(2, -1)
+    log_q = model.log_q[row if len(model.log_q) > 1 else 0]
+    told = e.detach() if model.detach_embedding else e
+    length, inputs = len(features), torch.cat([features, told.expand(len(features), -1)], 1)
+    states = [gru_states(encoder.forward_gru, inputs), gru_states(encoder.backward_gru, inputs.flip(0)).flip(0)]
+    mean, log_var = encoder.head(torch.cat(states, -1)).chunk(2, -1)
     totals["kl_initial"] = totals["kl_initial"] + kl(mean[0], log_var[0], model.initial.mean, model.initial.log_var)
     z = None
     for t in range(int(window[place, trial])):
@@ -124,7 +157,7 @@ def plain_trial(model, seen, targets, window, place, row, trial, features, e, no
             ahead, norm = step(model.dynamics, e, before)
         z = ahead if masked else mean[t] + (log_var[t] / 2).exp() * noise_z[place, trial, t]
         if t > 0 and not masked and t < length:
-            totals["kl_latent"] = totals["kl_latent"] + kl(mean[t], log_var[t], ahead, model.log_q[row])
+            totals["kl_latent"] = totals["kl_latent"] + kl(mean[t], log_var[t], ahead, log_q)
         for unit in range(N_UNITS[row]):
             y, weight = seen.counts[place, trial, t, unit], targets.weight[place, trial, t, unit]
             totals["log_likelihood"] = totals["log_likelihood"] + weight * log_prob(model, row, unit, z, y)
@@ -133,20 +166,30 @@ def plain_trial(model, seen, targets, window, place, row, trial, features, e, no
 
 
 VARIANTS = [
-    {"likelihood": "poisson", "conditioning": "low_rank", "pooling": "mean"},
-    {"likelihood": "poisson", "conditioning": "low_rank", "pooling": "trial"},
-    {"likelihood": "gaussian", "conditioning": "low_rank", "pooling": "mean"},
-    {"likelihood": "poisson", "conditioning": "shared", "pooling": "mean"},
+    {},
+    {"pooling": "trial"},
+    {"pooling": "product"},
+    {"likelihood": "gaussian"},
+    {"link": "softplus"},
+    {"conditioning": "shared"},
+    {"conditioning": "linear"},
+    {"conditioning": "input", "pooling": "product"},
+    {"residual": True},
+    {"residual": True, "conditioning": "input"},
+    {"changed_layers": ("output",), "rank": 1},
+    {"changed_layers": ("output", "input", "hidden"), "rank": 3},
+    {"shared_noise": True},
+    {"detach_embedding": True},
 ]
 
 
-@pytest.mark.parametrize("options", VARIANTS, ids=lambda options: "-".join(options.values()))
+@pytest.mark.parametrize("options", VARIANTS, ids=lambda options: "-".join(map(str, options.values())) or "default")
 def test_terms_and_gradients_are_those_of_a_plain_loop(model, batch, options):
-    module, pooling = model(**options), options["pooling"]
+    module, pooling = model(**options), options.get("pooling", "mean")
     seen, targets, window = batch
     terms = elbo(module, seen, targets, pooling=pooling, generator=torch.Generator().manual_seed(5))
     plain = plain_terms(module, seen, targets, window, pooling, 5)
-    if options["conditioning"] == "shared":
+    if options.get("conditioning") == "shared":
         assert terms.kl_embedding == plain["kl_embedding"] == 0
     for name in TERMS:
         torch.testing.assert_close(getattr(terms, name), plain[name].expand(()), rtol=1e-8, atol=1e-8, msg=name)

@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from scipy import stats
+from scipy import special, stats
 from torch import nn
+
+from metadyn.model.likelihood import log_softplus
 
 N_UNITS = [3, 5]
 
@@ -50,8 +52,30 @@ def test_poisson_log_prob_is_that_of_scipy(model):
     torch.testing.assert_close(distribution.mean, likelihood.linear(z, torch.tensor([0, 1])).exp())
 
 
-def test_poisson_log_prob_stays_finite_where_the_rate_underflows(model):
-    likelihood = model().likelihood.float()
+def test_softplus_poisson_log_prob_is_that_of_scipy(model):
+    likelihood, session = model(link="softplus").likelihood, torch.tensor([0, 1])
+    z = 6 * torch.randn(2, 4, 6, 2, generator=torch.Generator().manual_seed(0)).double()  # on both arms of the link
+    counts = torch.poisson(torch.full((2, 4, 6, 5), 2.0)).double()
+    rate = np.log1p(np.exp(likelihood.linear(z, session).detach().numpy()))
+    assert rate.min() < 0.01
+    assert rate.max() > 5
+    distribution = likelihood(z, session)
+    np.testing.assert_allclose(distribution.log_prob(counts).detach(), stats.poisson.logpmf(counts.numpy(), rate), rtol=1e-7)
+    np.testing.assert_allclose(distribution.mean.detach(), rate, rtol=1e-7)
+
+
+def test_log_softplus_and_its_gradient_are_finite_and_right_everywhere():
+    x = torch.tensor([-300.0, -20.1, -19.9, -1.0, 0.0, 30.0], requires_grad=True)
+    value = log_softplus(x)
+    (gradient,) = torch.autograd.grad(value.sum(), x)
+    exact = np.logaddexp(0, x.detach().numpy().astype(np.float64))
+    np.testing.assert_allclose(value.detach(), np.log(exact), rtol=1e-5)
+    np.testing.assert_allclose(gradient, special.expit(x.detach().numpy().astype(np.float64)) / exact, rtol=1e-4)
+
+
+@pytest.mark.parametrize("link", ["exp", "softplus"])
+def test_poisson_log_prob_stays_finite_where_the_rate_underflows(model, link):
+    likelihood = model(link=link).likelihood.float()
     with torch.no_grad():
         likelihood.bias.fill_(-300.0)
     log_prob = likelihood(torch.zeros(2, 1, 1, 2), torch.tensor([0, 1])).log_prob(torch.ones(2, 1, 1, 5))

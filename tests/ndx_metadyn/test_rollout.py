@@ -138,6 +138,11 @@ def altered(change, conditioning="low_rank"):
         (lambda s, t: s.update(bin_width="wide"), "wrong kind"),
         (lambda s, t: s.update(bin_width=10**400), "wrong kind"),
         (lambda s, t: s["model"].update(conditioning=["low_rank"]), "unknown conditioning"),
+        (lambda s, t: s["model"].update(link="cloglog"), "unknown link"),
+        (lambda s, t: s["model"].update(residual="no"), "residual is no truth value"),
+        (lambda s, t: s["model"].update(shared_noise=True), "'log_q' does not fit"),
+        (lambda s, t: s["model"].update(changed_layers=["input", "readout"]), "unknown changed_layers"),
+        (lambda s, t: s["model"].update(changed_layers=["input"]), r"'dynamics.hyper.4.weight' does not fit"),
     ],
 )
 def test_config_and_tensors_that_disagree_are_refused(change, message):

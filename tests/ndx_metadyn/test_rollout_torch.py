@@ -13,28 +13,42 @@ torch = pytest.importorskip("torch")
 N_UNITS, ROW, STEPS, BIN_WIDTH = [5, 9, 7], 2, 40, 0.02
 
 
-def torch_model(conditioning, likelihood):
+def torch_model(**options):
     """Module and stored config of three sessions, every parameter moved off its starting value."""
     from metadyn.config import ModelConfig
     from metadyn.model.build import build_model
 
-    config = ModelConfig(conditioning=conditioning, likelihood=likelihood, latent_dim=3, embedding_dim=2, rank=2)
+    config = ModelConfig(**{"latent_dim": 3, "embedding_dim": 2, "rank": 2, **options})
     module = build_model(config, N_UNITS, seed=4)
     with torch.no_grad():
         for parameter in module.parameters():
             parameter += 0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(parameter.numel()))
+        if config.residual:  # small steps, or forty of them go to where an exponential rate has no digits left
+            module.dynamics.weight_out *= 0.1
+            module.dynamics.bias_out *= 0.1
     sessions = [{"key": f"s{i}", "n_units": n, "unit_rows": list(range(n))} for i, n in enumerate(N_UNITS)]
     settings = {"format": 1, "architecture": "MetaSSM", "bin_width": BIN_WIDTH}
     return module, settings | {"model": config.model_dump(mode="json"), "sessions": sessions}
 
 
-@pytest.mark.parametrize(
-    ("conditioning", "likelihood"), list(itertools.product(("low_rank", "linear", "input", "shared"), ("poisson", "gaussian")))
-)
-def test_rollout_from_the_file_agrees_with_torch_to_1e_5(conditioning, likelihood, tmp_path):
+PAIRS = itertools.product(("low_rank", "linear", "input", "shared"), ("poisson", "gaussian"))
+OPTIONS = [
+    *[{"conditioning": conditioning, "likelihood": likelihood} for conditioning, likelihood in PAIRS],
+    {"residual": True},
+    {"residual": True, "conditioning": "linear"},
+    {"link": "softplus"},
+    {"changed_layers": ("output",)},
+    {"changed_layers": ("hidden",), "rank": 1},
+    {"changed_layers": ("output", "hidden", "input"), "rank": 3, "hidden": (5, 4)},
+    {"shared_noise": True},
+]
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=lambda options: "-".join(map(str, options.values())))
+def test_rollout_from_the_file_agrees_with_torch_to_1e_5(options, tmp_path):
     from safetensors.torch import save
 
-    module, settings = torch_model(conditioning, likelihood)
+    module, settings = torch_model(**options)
     model = LatentDynamicsModel.from_safetensors(save(module.state_dict()), settings, "A model.", "MetaSSM")
     path, nwbfile = tmp_path / "m.nwb", mock_NWBFile()
     nwbfile.create_processing_module("ecephys", "m").add(model)
@@ -47,7 +61,12 @@ def test_rollout_from_the_file_agrees_with_torch_to_1e_5(conditioning, likelihoo
         latents = module.transition(embedding, session).rollout(latent, STEPS)
         rates = module.likelihood(latents, session).mean[0, ..., : N_UNITS[ROW]] / BIN_WIDTH
     with NWBHDF5IO(str(path), "r") as io:
-        ours = rollout(io.read().processing["ecephys"]["LatentDynamicsModel"], embedding[0], latent[0], STEPS, "s2")
+        stored = io.read().processing["ecephys"]["LatentDynamicsModel"]
+        ours = rollout(stored, embedding[0], latent[0], STEPS, "s2")
+        noisy = rollout(stored, embedding[0], latent[0], STEPS, "s2", np.random.default_rng(0))
+    first = (noisy.latents - ours.latents)[:, 0] / np.random.default_rng(0).standard_normal((6, STEPS, 3))[:, 0]
+    sd = module.transition(embedding, session)(latent[:, :, None]).sd[0, :, 0].numpy(force=True)
+    np.testing.assert_allclose(first, sd, rtol=1e-3)
     assert np.ptp(ours.latents.values) > 0.1
     np.testing.assert_allclose(ours.latents, latents[0], atol=1e-5)
     np.testing.assert_allclose(ours.rates, rates, rtol=1e-5, atol=1e-5 / BIN_WIDTH)

@@ -100,7 +100,18 @@ def test_alignment_is_the_same_for_the_same_seed(trained, new):
 
 
 @pytest.mark.parametrize(
-    "options", [{"likelihood": "gaussian"}, {"conditioning": "shared"}, {"latent_dim": 1}, {"latent_dim": 3}]
+    "options",
+    [
+        {"likelihood": "gaussian"},
+        {"conditioning": "shared"},
+        {"conditioning": "linear"},
+        {"conditioning": "input", "residual": True},
+        {"pooling": "product"},
+        {"latent_dim": 1},
+        {"latent_dim": 3},
+        {"link": "softplus"},
+        {"changed_layers": ("output",)},
+    ],
 )
 def test_every_variant_aligns(sessions, new, small, short, options):
     extended = align(fit(sessions[:2], small(**options), short(distil_steps=2, steps=2)), new, STEPS)

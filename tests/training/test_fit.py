@@ -46,7 +46,20 @@ def test_a_short_fit_forecasts_better_than_the_mean_rate(simulated, small, short
 
 
 @pytest.mark.parametrize(
-    "options", [{"likelihood": "gaussian"}, {"conditioning": "shared"}, {"pooling": "trial"}, {"latent_dim": 3}]
+    "options",
+    [
+        {"likelihood": "gaussian"},
+        {"conditioning": "shared"},
+        {"conditioning": "linear"},
+        {"conditioning": "input", "residual": True},
+        {"pooling": "trial"},
+        {"pooling": "product"},
+        {"latent_dim": 3},
+        {"link": "softplus"},
+        {"changed_layers": ("output",), "rank": 2},
+        {"shared_noise": True},
+        {"detach_embedding": True},
+    ],
 )
 def test_every_variant_trains(simulated, small, short, options):
     trained = fit(simulated(), small(**options), short(distil_steps=2, steps=2))

@@ -12,7 +12,14 @@ from metadyn.model.build import build_model
 from metadyn.records import Source, TrialCounts, Windows
 from metadyn.training.frame import poisson_regression
 from metadyn.training.starts import install_start
-from metadyn.training.warmstart import canonical_rotation, gaussian_start, poisson_start, session_starts, smoothed
+from metadyn.training.warmstart import (
+    canonical_rotation,
+    gaussian_start,
+    poisson_start,
+    session_starts,
+    smoothed,
+    softplus_start,
+)
 
 
 def made_counts(counts, observed=None):
@@ -59,6 +66,20 @@ def test_the_moment_starts_bias_gives_the_mean_rates(factor_model):
     start = poisson_start(counts, 2, 4.0)
     expected = np.exp(start.bias + 0.5 * (start.weight**2).sum(1))  # of latents N(0, I)
     np.testing.assert_allclose(expected, counts.counts.mean((0, 1)), rtol=0.02)
+
+
+@pytest.mark.parametrize("scale", [1.0, 8.0])
+def test_a_softplus_start_has_the_mean_rates_and_slopes_of_the_exponential(factor_model, scale):
+    """Over many z ~ N(0, I), at low rates and at high ones: the mean to 2 %; the slope to a third, for it is linearised."""
+    start = poisson_start(factor_model[0], 2, 4.0)
+    start = replace(start, mean=start.mean * scale, bias=start.bias + np.log(scale))
+    converted, z = softplus_start(start), np.random.default_rng(0).standard_normal((20_000, 2))
+    rate = np.logaddexp(0, z @ converted.weight.T + converted.bias)
+    np.testing.assert_allclose(rate.mean(0), start.mean, rtol=0.02)
+    exponential = np.exp(z @ start.weight.T + start.bias)
+    slopes = [(each - each.mean(0)).T @ z / len(z) for each in (rate, exponential)]
+    assert np.linalg.norm(slopes[0] - slopes[1]) < np.linalg.norm(slopes[1]) / 3
+    np.testing.assert_array_equal(converted.latents, start.latents)
 
 
 def test_the_gaussian_start_is_the_principal_components(factor_model):

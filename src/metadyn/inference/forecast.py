@@ -13,7 +13,6 @@ from metadyn.errors import WindowError
 from metadyn.inference.infer import (
     attributes,
     check_counts,
-    conditioning,
     coordinates,
     embedding_variables,
     latents_given,
@@ -30,8 +29,7 @@ def mean_rates(trained: TrainedModel, row: int, z: Tensor, n_units: int) -> np.n
     """Rates [Hz] of latents (..., latent): link(C z + D) / bin width."""
     likelihood = trained.module.likelihood
     linear = z @ likelihood.weight[row, :n_units].detach().T + likelihood.bias[row, :n_units].detach()
-    counts = linear.exp() if trained.config.likelihood == "poisson" else linear
-    return counts.numpy(force=True) / trained.bin_width
+    return likelihood.expected(linear).numpy(force=True) / trained.bin_width
 
 
 def default_context(counts: TrialCounts) -> int:
@@ -87,7 +85,7 @@ def forecast(
         "latent_mean": (("trial", "time", "latent"), path[0].numpy(force=True), {"units": "a.u."}),
         "rate_mean": (("trial", "time", "unit"), mean_rates(trained, row, path[0], counts.n_units), {"units": "Hz"}),
         "context_latent": (("trial", "latent"), q_last.mean[0].numpy(force=True), {"units": "a.u."}),
-        **embedding_variables(q_e, conditioning(trained, q_e)),
+        **embedding_variables(trained, q_e),
     }
     if samples:
         variables |= sampled(trained, counts, q_e, context, steps, samples, seed, row)

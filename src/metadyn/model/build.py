@@ -7,24 +7,29 @@ import torch
 from metadyn.config import ModelConfig
 from metadyn.model.dynamics import Dynamics, InputDynamics, LinearDynamics, LowRankDynamics
 from metadyn.model.encoders import EmbeddingEncoder, LatentEncoder
-from metadyn.model.likelihood import GaussianLikelihood, PoissonLikelihood
+from metadyn.model.likelihood import GaussianLikelihood, PoissonLikelihood, Readout, SoftplusPoissonLikelihood
 from metadyn.model.meta_ssm import MetaSSM
 from metadyn.model.readin import ReadIn
 
-LIKELIHOODS = {"poisson": PoissonLikelihood, "gaussian": GaussianLikelihood}
+
+def likelihood_of(config: ModelConfig) -> type[Readout]:
+    if config.likelihood == "gaussian":
+        return GaussianLikelihood
+    return SoftplusPoissonLikelihood if config.link == "softplus" else PoissonLikelihood
 
 
 def build_dynamics(config: ModelConfig) -> Dynamics:
-    sizes = (config.latent_dim, config.hidden)
+    sizes, residual = (config.latent_dim, config.hidden), config.residual
     match config.conditioning:
         case "shared":
-            return Dynamics(*sizes)
+            return Dynamics(*sizes, residual=residual)
         case "low_rank":
-            return LowRankDynamics(*sizes, config.embedding_dim, config.rank, config.hyper_hidden)
+            hyper = (config.embedding_dim, config.rank, config.hyper_hidden)
+            return LowRankDynamics(*sizes, *hyper, layers=config.changed_layers, residual=residual)
         case "linear":
-            return LinearDynamics(*sizes, config.embedding_dim)
+            return LinearDynamics(*sizes, config.embedding_dim, residual=residual)
         case "input":
-            return InputDynamics(*sizes, config.embedding_dim)
+            return InputDynamics(*sizes, config.embedding_dim, residual=residual)
 
 
 def build_model(
@@ -48,8 +53,10 @@ def build_model(
             EmbeddingEncoder(features, config.embedding_hidden, config.embedding_dim) if told else None,
             LatentEncoder(features, told, config.latent_hidden, config.latent_dim, posterior_log_var),
             dynamics,
-            LIKELIHOODS[config.likelihood](sessions, units, config.latent_dim),
+            likelihood_of(config)(sessions, units, config.latent_dim),
             embedding_dim=config.embedding_dim,
             latent_dim=config.latent_dim,
             process_noise=process_noise,
+            shared_noise=config.shared_noise,
+            detach_embedding=config.detach_embedding,
         )

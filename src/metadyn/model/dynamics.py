@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from metadyn.model.gaussian import Gaussian
 
+LAYERS = ("input", "hidden", "output")  # of f, in the order of the hypernetwork's outputs
+
 
 @dataclass(frozen=True)
 class LowRankChange:
@@ -78,15 +80,16 @@ class Transition:
     """One dynamics, made by an embedding: z (session, trial, time, latent) → N(f(z), diag exp(log_q))."""
 
     dynamics: Dynamics
-    changes: tuple[Change, Change]
+    changes: tuple[Change, Change, Change]
     log_q: Float[Tensor, "session 1 1 latent"]
 
     def mean(self, z: Float[Tensor, "session trial time latent"]) -> Float[Tensor, "session trial time latent"]:
         net = self.dynamics
-        change_in, change_hidden = self.changes
+        change_in, change_hidden, change_out = self.changes
         first = (nn.functional.linear(z, net.weight_in, net.bias_in) + change_in.apply(z)).tanh()
         second = (nn.functional.linear(first, net.weight_hidden, net.bias_hidden) + change_hidden.apply(first)).tanh()
-        return nn.functional.linear(second, net.weight_out, net.bias_out)
+        out = nn.functional.linear(second, net.weight_out, net.bias_out) + change_out.apply(second)
+        return z + out if net.residual else out
 
     def __call__(self, z: Float[Tensor, "session trial time latent"]) -> Gaussian:
         mean = self.mean(z)
@@ -109,12 +112,13 @@ class Transition:
 
 
 class Dynamics(nn.Module):
-    """f(z) = W_o tanh(W_hh tanh(W_in z + b) + b') + b'': the dynamics that all sessions share (`shared`)."""
+    """f(z) = W_o tanh(W_hh tanh(W_in z + b) + b') + b'', or with `residual` z + that: what all sessions share (`shared`)."""
 
     embedded = False
 
-    def __init__(self, latent_dim: int, hidden: tuple[int, int]):
+    def __init__(self, latent_dim: int, hidden: tuple[int, int], *, residual: bool = False):
         super().__init__()
+        self.residual = residual
         first, second = hidden
         self.weight_in = nn.Parameter(torch.randn(first, latent_dim) / latent_dim**0.5)
         self.bias_in = nn.Parameter(torch.randn(first) * 0.5)
@@ -123,9 +127,9 @@ class Dynamics(nn.Module):
         self.weight_out = nn.Parameter(torch.randn(latent_dim, second) / second**0.5)
         self.bias_out = nn.Parameter(torch.zeros(latent_dim))
 
-    def changes(self, embedding: Float[Tensor, "session trial embedding"]) -> tuple[Change, Change]:
-        """What an embedding changes in the input and in the hidden layer; here nothing."""
-        return Unchanged(), Unchanged()
+    def changes(self, embedding: Float[Tensor, "session trial embedding"]) -> tuple[Change, Change, Change]:
+        """What an embedding changes in the layers named by LAYERS; here nothing."""
+        return Unchanged(), Unchanged(), Unchanged()
 
     def forward(
         self, embedding: Float[Tensor, "session trial embedding"], log_q: Float[Tensor, "session latent"]
@@ -134,14 +138,26 @@ class Dynamics(nn.Module):
 
 
 class LowRankDynamics(Dynamics):
-    """`low_rank`: a hypernetwork turns e into low-rank changes of W_in and W_hh (eqs. 13-14)."""
+    """`low_rank`: a hypernetwork turns e into low-rank changes of the weights of `layers`, W_in and W_hh (eqs. 13-14)."""
 
     embedded = True
 
-    def __init__(self, latent_dim: int, hidden: tuple[int, int], embedding_dim: int, rank: int, hyper_hidden: int):
-        super().__init__(latent_dim, hidden)
+    def __init__(
+        self,
+        latent_dim: int,
+        hidden: tuple[int, int],
+        embedding_dim: int,
+        rank: int,
+        hyper_hidden: int,
+        *,
+        layers: tuple[str, ...] = ("input", "hidden"),
+        residual: bool = False,
+    ):
+        super().__init__(latent_dim, hidden, residual=residual)
         first, second = hidden
-        self.rank, self.sizes = rank, [first * rank, latent_dim * rank, second * rank, first * rank]
+        out_and_in = {"input": (first, latent_dim), "hidden": (second, first), "output": (latent_dim, second)}
+        self.layers = [layer for layer in LAYERS if layer in layers]
+        self.rank, self.sizes = rank, [size * rank for layer in self.layers for size in out_and_in[layer]]
         self.hyper = nn.Sequential(
             nn.Linear(embedding_dim, hyper_hidden),
             nn.Tanh(),
@@ -150,10 +166,12 @@ class LowRankDynamics(Dynamics):
             nn.Linear(hyper_hidden, sum(self.sizes)),
         )
 
-    def changes(self, embedding: Float[Tensor, "session trial embedding"]) -> tuple[LowRankChange, LowRankChange]:
+    def changes(self, embedding: Float[Tensor, "session trial embedding"]) -> tuple[Change, Change, Change]:
         parts = self.hyper(embedding).split(self.sizes, -1)
         factors = [part.unflatten(-1, (-1, self.rank)) for part in parts]
-        return LowRankChange(factors[0], factors[1]), LowRankChange(factors[2], factors[3])
+        changed = dict(zip(self.layers, map(LowRankChange, factors[::2], factors[1::2]), strict=True))
+        change_in, change_hidden, change_out = (changed.get(layer, Unchanged()) for layer in LAYERS)
+        return change_in, change_hidden, change_out
 
 
 class LinearDynamics(Dynamics):
@@ -164,16 +182,16 @@ class LinearDynamics(Dynamics):
 
     embedded = True
 
-    def __init__(self, latent_dim: int, hidden: tuple[int, int], embedding_dim: int):
-        super().__init__(latent_dim, hidden)
+    def __init__(self, latent_dim: int, hidden: tuple[int, int], embedding_dim: int, *, residual: bool = False):
+        super().__init__(latent_dim, hidden, residual=residual)
         first, second = hidden
         self.directions_in = nn.Parameter(0.02 * torch.randn(embedding_dim, first, latent_dim))
         self.directions_hidden = nn.Parameter(0.02 * torch.randn(embedding_dim, second, first))
 
-    def changes(self, embedding: Float[Tensor, "session trial embedding"]) -> tuple[DenseChange, DenseChange]:
+    def changes(self, embedding: Float[Tensor, "session trial embedding"]) -> tuple[DenseChange, DenseChange, Unchanged]:
         directions = (self.directions_in, self.directions_hidden)
         change_in, change_hidden = (DenseChange(torch.einsum("sne,eoi->snoi", embedding, each)) for each in directions)
-        return change_in, change_hidden
+        return change_in, change_hidden, Unchanged()
 
 
 class InputDynamics(Dynamics):
@@ -181,9 +199,9 @@ class InputDynamics(Dynamics):
 
     embedded = True
 
-    def __init__(self, latent_dim: int, hidden: tuple[int, int], embedding_dim: int):
-        super().__init__(latent_dim, hidden)
+    def __init__(self, latent_dim: int, hidden: tuple[int, int], embedding_dim: int, *, residual: bool = False):
+        super().__init__(latent_dim, hidden, residual=residual)
         self.weight_embedding = nn.Parameter(torch.randn(hidden[0], embedding_dim) / (latent_dim + embedding_dim) ** 0.5)
 
-    def changes(self, embedding: Float[Tensor, "session trial embedding"]) -> tuple[Shift, Unchanged]:
-        return Shift(embedding @ self.weight_embedding.mT), Unchanged()
+    def changes(self, embedding: Float[Tensor, "session trial embedding"]) -> tuple[Shift, Unchanged, Unchanged]:
+        return Shift(embedding @ self.weight_embedding.mT), Unchanged(), Unchanged()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from metadyn.model.gaussian import Gaussian, standard_normal
@@ -49,14 +49,23 @@ class ElboTerms:
         return terms | {"weight_change": float(self.weight_change.detach())}
 
 
-def pool(q: Gaussian, pooling: str) -> Gaussian:
-    """q(e) of each trial (session, trial, embedding) as it is, or (`mean`) one for the trials of a session."""
-    return q.average(1) if pooling == "mean" else q
+def pool(q: Gaussian, pooling: str, distinct: Bool[Tensor, "session trial"] | None = None) -> Gaussian:
+    """q(e) of each trial (session, trial, embedding) as it is, or one for the trials of a session (`mean`, `product`).
+
+    A trial that is not `distinct` tells nothing new in a product (default: all are).
+    """
+    match pooling:
+        case "mean":
+            return q.average(1)
+        case "product":
+            return q.product(1, distinct)
+        case _:
+            return q
 
 
-def embedding_of(model: MetaSSM, features: Tensor, length: Int[Tensor, "session trial"], pooling: str) -> Gaussian:
-    """q(e) of each trial, or (`mean`) one for the trials of a session: (session, trial or 1, embedding)."""
-    return pool(model.embedding(features, length), pooling)
+def embedding_of(model: MetaSSM, features: Tensor, seen: Observations, pooling: str) -> Gaussian:
+    """q(e) of each trial, or one for the trials of a session: (session, trial or 1, embedding)."""
+    return pool(model.embedding(features, seen.length), pooling, seen.distinct)
 
 
 def elbo(
@@ -64,7 +73,7 @@ def elbo(
 ) -> ElboTerms:
     """One-sample estimate. KL terms count kept bins that the encoders see; masked bins have none (model.md)."""
     features = model.features(seen)
-    q_e = embedding_of(model, features, seen.length, pooling)
+    q_e = embedding_of(model, features, seen, pooling)
     embedding = q_e.sample(generator).expand(*seen.length.shape, -1)
     q_z = model.latents(features, embedding, seen.length)
     transition = model.transition(embedding, seen.session)

@@ -35,6 +35,18 @@ class Gaussian:
         variance = self.log_var.exp().mean(dim, keepdim=True)
         return Gaussian(self.mean.mean(dim, keepdim=True), variance.log())
 
+    def product(self, dim: int, counted: Tensor | None = None) -> Gaussian:
+        """Product over an axis that is kept of posteriors under one prior N(0, I), over all but one of these priors.
+
+        precision = 1 + Σ (1/var − 1) and mean = Σ mean/var / precision: what independent observations of one quantity tell
+        together. A variance above the prior's counts as the prior's: no observation tells less than nothing.
+        counted (...), without the dimension: 0 where a posterior is not to count (default: all count).
+        """
+        precision = self.log_var.clamp(max=0).neg().exp()
+        weight = torch.ones_like(precision) if counted is None else counted[..., None].to(precision.dtype)
+        total = 1 + ((precision - 1) * weight).sum(dim, keepdim=True)
+        return Gaussian((precision * self.mean * weight).sum(dim, keepdim=True) / total, -total.log())
+
 
 def standard_normal(like: Tensor) -> Gaussian:
     """N(0, I) of the shape of `like`."""

@@ -1,6 +1,7 @@
 """Likelihoods p(y | z): linear readouts per session (eq. 10), all sessions in one product.
 
-`likelihood(z, session)` is a distribution over counts: `.log_prob(counts)` per entry, `.mean` in counts per bin.
+`likelihood(z, session)` is a distribution over counts: `.log_prob(counts)` per entry, `.mean` in counts per bin;
+`likelihood.expected(C z + D)` is that mean.
 """
 
 from __future__ import annotations
@@ -9,10 +10,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.distributions import Distribution, Normal, Poisson
+from torch.nn.functional import softplus
 
 
 class Readout(nn.Module):
     """C z + D for each session, units padded to the largest session."""
+
+    expected = staticmethod(lambda linear: linear)
 
     def __init__(self, n_sessions: int, n_units: int, latent_dim: int):
         super().__init__()
@@ -29,8 +33,24 @@ class Readout(nn.Module):
 class PoissonLikelihood(Readout):
     """y ~ Poisson(exp(C z + D)), counts per bin."""
 
+    expected = staticmethod(torch.exp)
+
     def forward(self, z: Float[Tensor, "session trial time latent"], session: Int[Tensor, " session"]) -> Distribution:
         return PoissonCounts(self.linear(z, session))
+
+
+class SoftplusPoissonLikelihood(Readout):
+    """y ~ Poisson(log(1 + exp(C z + D))), counts per bin: where they are many, linear in z."""
+
+    expected = staticmethod(softplus)
+
+    def forward(self, z: Float[Tensor, "session trial time latent"], session: Int[Tensor, " session"]) -> Distribution:
+        return PoissonCounts(log_softplus(self.linear(z, session)))
+
+
+def log_softplus(x: Tensor) -> Tensor:
+    """log log(1 + exp(x)), which is x to single precision far below 0, where the inner logarithm underflows."""
+    return torch.where(x < -20, x, softplus(x.clamp(min=-20)).log())
 
 
 class PoissonCounts(Poisson):

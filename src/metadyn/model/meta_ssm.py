@@ -21,7 +21,8 @@ class Observations:
 
     counts (session, trial, time, unit); observed (session, trial, time) False where no unit was observed;
     length (session, trial): bins that the encoders see, from the window's first; session: rows of the model's sessions;
-    visible: entries shown to the encoder, divided by the share that is shown (None: all).
+    visible: entries shown to the encoder, divided by the share that is shown (None: all); distinct (session, trial): False for
+    a trial that stands there again to fill the batch (None: all are distinct).
     """
 
     counts: Float[Tensor, "session trial time unit"]
@@ -29,6 +30,7 @@ class Observations:
     length: Int[Tensor, "session trial"]
     session: Int[Tensor, " session"]
     visible: Float[Tensor, "session trial time unit"] | None = None
+    distinct: Bool[Tensor, "session trial"] | None = None
 
     @property
     def within(self) -> Bool[Tensor, "session trial time"]:
@@ -67,14 +69,16 @@ class MetaSSM(nn.Module):
         embedding_dim: int,
         latent_dim: int,
         process_noise: float,
+        shared_noise: bool = False,
+        detach_embedding: bool = False,
     ):
         super().__init__()
         self.readin, self.likelihood = readin, likelihood
         self.embedding_encoder, self.latent_encoder = embedding_encoder, latent_encoder
         self.dynamics, self.initial = dynamics, Initial(latent_dim)
         self.embedding_dim, self.latent_dim = embedding_dim, latent_dim
-        n_sessions = readin.mean.shape[0]
-        self.log_q = nn.Parameter(torch.full((n_sessions, latent_dim), process_noise).log())
+        self.detach_embedding, self.n_sessions = detach_embedding, readin.mean.shape[0]
+        self.log_q = nn.Parameter(torch.full((1 if shared_noise else self.n_sessions, latent_dim), process_noise).log())
 
     def features(self, seen: Observations) -> Float[Tensor, "session trial time feature"]:
         """ȳ = Ω(y); zero where nothing was observed."""
@@ -98,11 +102,12 @@ class MetaSSM(nn.Module):
         embedding: Float[Tensor, "session trial embedding"],
         length: Int[Tensor, "session trial"],
     ) -> Gaussian:
-        """q(z_t | y, e) of each bin, (session, trial, time, latent)."""
+        """q(z_t | y, e) of each bin, (session, trial, time, latent); with `detach_embedding`, e learns nothing from it."""
+        embedding = embedding.detach() if self.detach_embedding else embedding
         told = embedding if self.dynamics.embedded else embedding[..., :0]
         q = self.latent_encoder(features.flatten(0, 1), told.flatten(0, 1), length.flatten())
         return Gaussian(q.mean.unflatten(0, length.shape), q.log_var.unflatten(0, length.shape))
 
     def transition(self, embedding: Float[Tensor, "session trial embedding"], session: Int[Tensor, " session"]) -> Transition:
-        """p(z_t | z_{t-1}, e) with each session's process noise."""
-        return self.dynamics(embedding, self.log_q[session])
+        """p(z_t | z_{t-1}, e) with each session's process noise, or the one that they share."""
+        return self.dynamics(embedding, self.log_q.expand(self.n_sessions, -1)[session])

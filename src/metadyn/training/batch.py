@@ -53,13 +53,17 @@ class Resident:
 
 @dataclass(frozen=True)
 class Batch:
-    """Cropped trials: counts (session, trial, time, unit) float, observed, length (session, trial) of the crop."""
+    """Cropped trials: counts (session, trial, time, unit) float, observed, length (session, trial) of the crop.
+
+    distinct (session, trial): False from where on a session's trials come round again.
+    """
 
     counts: Tensor
     observed: Tensor
     length: Tensor
     units: Tensor
     latents: Tensor | None
+    distinct: Tensor
 
 
 def uniform(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
@@ -96,6 +100,7 @@ def crop(resident: Resident, trial: Tensor, crop_bins: int, generator: torch.Gen
         length,
         resident.units,
         resident.latents[index] if resident.latents is not None else None,
+        torch.arange(trial.shape[1], device=trial.device) < resident.n_trials[:, None],
     )
 
 
@@ -118,4 +123,6 @@ def hide(
         visible = ~hidden / (1 - dropout)
         scored = scored * torch.where(ahead[..., None], 1.0, hidden / dropout)
     session = torch.arange(len(batch.counts), device=batch.counts.device)
-    return Observations(batch.counts, batch.observed, context, session, visible), Targets(scored, masked | ahead)
+    return Observations(batch.counts, batch.observed, context, session, visible, batch.distinct), Targets(
+        scored, masked | ahead
+    )

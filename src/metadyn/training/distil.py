@@ -18,7 +18,7 @@ ROLLOUT, STARTS = 15, 8  # steps rolled out, and rollouts a trial: enough to fix
 def distil_loss(model: MetaSSM, seen: Observations, latents: Tensor, pooling: str, generator: torch.Generator) -> Tensor:
     """Huber distance of the encoder's means, and of rollouts of the dynamics, to latents (session, trial, time, latent)."""
     features = model.features(seen)
-    q_e = embedding_of(model, features, seen.length, pooling)
+    q_e = embedding_of(model, features, seen, pooling)
     embedding = q_e.sample(generator).expand(*seen.length.shape, -1)
     mean = model.latents(features, embedding, seen.length).mean
     encoder = (huber_loss(mean, latents, reduction="none") * seen.seen[..., None]).sum() / seen.seen.sum() / latents.shape[-1]
@@ -46,13 +46,15 @@ def rollout_loss(model: MetaSSM, seen: Observations, latents: Tensor, embedding:
 
 @torch.no_grad()
 def start_process_noise(model: MetaSSM, seen: Observations, latents: Tensor, pooling: str) -> None:
-    """Raise each session's process noise to what the distilled dynamics leave unexplained of a step of the latents.
+    """Raise process noise to what the distilled dynamics leave unexplained of a step of a session's latents.
 
     Noise that is too small makes the ELBO flatten latents that the dynamics cannot foresee; where they can, it stays small.
     """
     features = model.features(seen)
-    embedding = embedding_of(model, features, seen.length, pooling).mean.expand(*seen.length.shape, -1)
+    embedding = embedding_of(model, features, seen, pooling).mean.expand(*seen.length.shape, -1)
     step = latents[:, :, 1:] - model.transition(embedding, seen.session).mean(latents[:, :, :-1])
     both = (seen.seen[:, :, 1:] & seen.seen[:, :, :-1])[..., None]
     unexplained = (step**2 * both).sum((1, 2)) / both.sum((1, 2)).clamp(min=1)
-    model.log_q[seen.session] = torch.maximum(model.log_q[seen.session], unexplained.clamp(min=1e-9).log())
+    rows = seen.session if len(model.log_q) > 1 else slice(None)  # one row: of one session, or the mean of those that share it
+    unexplained = unexplained if len(model.log_q) > 1 else unexplained.mean(0, keepdim=True)
+    model.log_q[rows] = torch.maximum(model.log_q[rows], unexplained.clamp(min=1e-9).log())

@@ -9,7 +9,7 @@ from metadyn.model.build import build_model
 from metadyn.model.meta_ssm import MetaSSM
 from metadyn.records import TrialCounts
 from metadyn.training.frame import common_frame_starts
-from metadyn.training.warmstart import Start, session_starts
+from metadyn.training.warmstart import Start, session_starts, softplus_start
 
 
 def install_start(model: MetaSSM, row: int, start: Start) -> None:
@@ -38,9 +38,12 @@ def install_start(model: MetaSSM, row: int, start: Start) -> None:
 
 def find_starts(sessions: list[TrialCounts], config: ModelConfig, training: TrainingConfig) -> list[Start]:
     """By condition labels where all sessions share them, else by each session's own moments."""
-    if config.likelihood == "poisson" and len(sessions) > 1 and all(counts.condition is not None for counts in sessions):
-        return common_frame_starts(sessions, config.latent_dim, training.smoothing_bins)
-    return session_starts(sessions, config.likelihood, config.latent_dim, training.smoothing_bins)
+    poisson = config.likelihood == "poisson"
+    if poisson and len(sessions) > 1 and all(counts.condition is not None for counts in sessions):
+        starts = common_frame_starts(sessions, config.latent_dim, training.smoothing_bins)
+    else:
+        starts = session_starts(sessions, config.likelihood, config.latent_dim, training.smoothing_bins)
+    return [softplus_start(start) for start in starts] if poisson and config.link == "softplus" else starts
 
 
 def started_model(sessions: list[TrialCounts], starts: list[Start], config: ModelConfig, training: TrainingConfig) -> MetaSSM:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
+from scipy.special import expit
 
 from metadyn.data.smoothing import smooth
 from metadyn.records import TrialCounts
@@ -108,6 +109,22 @@ def start_from_readout(counts: TrialCounts, smooth: np.ndarray, weight: np.ndarr
     projection = rate_projection(weight, mean)
     latents = (smooth - mean) @ projection.T * counts.observed[..., None]
     return Start(weight, bias, mean, sd, projection, np.zeros(len(bias)), latents.astype(np.float32))
+
+
+def softplus_start(start: Start) -> Start:
+    """The start of an exponential readout as one for softplus(C z + D).
+
+    C: over z ~ N(0, I) the exponential's mean slope is mean * C; softplus has the slope 1 − exp(−mean) where it is `mean`.
+    D: the mean over z stays, by Newton steps on a convex function from above, with Gauss-Hermite quadrature.
+    """
+    weight = start.weight * (start.mean / -np.expm1(-start.mean))[:, None]
+    nodes, shares = np.polynomial.hermite_e.hermegauss(20)
+    offsets, shares = np.linalg.norm(weight, axis=1)[:, None] * nodes, shares / shares.sum()
+    bias = start.mean + np.log(-np.expm1(-start.mean))
+    for _ in range(20):
+        drive = bias[:, None] + offsets
+        bias = bias - (np.logaddexp(0, drive) @ shares - start.mean) / (expit(drive) @ shares)
+    return replace(start, weight=weight, bias=bias)
 
 
 def gaussian_start(counts: TrialCounts, latent_dim: int, sd_bins: float) -> Start:
