@@ -1,4 +1,4 @@
-"""A GRU over windows of different lengths; on a CPU by a kernel that is compiled on first use (docs/decisions/fused-gru.md)."""
+"""A GRU over windows of different lengths; on a CPU a kernel compiled on first use (docs/decisions/fused-gru.md)."""
 
 from __future__ import annotations
 
