@@ -1,9 +1,7 @@
-// A GRU over short sequences, forward and backward pass, for one core: a block of sequences keeps its whole recurrence in
-// cache.
+// A GRU over short sequences, forward and backward pass, for one core: a block of sequences keeps its recurrence in cache.
 //
-// Gates stand in the order n_h, r, z, n_x (n_h: the recurrent half of the candidate), so that what the state feeds (n_h,
-// r, z) and
-// what the input feeds (r, z, n_x) are contiguous. Inside, states are padded to a multiple of 16 with units that stay zero.
+// Gates stand in the order n_h, r, z, n_x (n_h: the recurrent half of the candidate), so that what the state feeds (n_h, r, z)
+// and what the input feeds (r, z, n_x) are contiguous. Inside, states are padded to a multiple of 16 with units that stay zero.
 // Not compiled with -ffast-math: a NaN must come out as a NaN, and the process keeps its denormals.
 
 #include <algorithm>
@@ -88,8 +86,7 @@ inline void tile(int inner, Matrix a, const float* b, int ldb, const float* star
 
 // out = start + A B; rows a multiple of 8, columns of 16.
 void multiply(int rows, int inner, int columns, Matrix a, const float* b, int ldb, const float* start, int ld_start,
-    float* out,
-              int ld_out) {
+              float* out, int ld_out) {
     for (int j = 0; j < columns;) {
         const bool wide = j + TILE_VECTORS * LANES <= columns;
         for (int i = 0; i < rows; i += TILE_ROWS) {
@@ -131,9 +128,8 @@ struct Block {
     size_t at(const Sizes& s, int i, int t) const { return (size_t)(first + i) * s.time + t; }
 };
 
-// `width` numbers of each sequence at `step` and the `many` - 1 steps that follow (by = 1) or lead to it (by = -1), into
-// rows of
-// `padded`; zeros before the first step and where a sequence is not alive. Sequence by sequence, as memory runs.
+// `width` numbers of each sequence at `step` and the `many` - 1 steps that follow (by = 1) or lead to it (by = -1), into rows
+// of `padded`; zeros before the first step and where a sequence is not alive. Sequence by sequence, as memory runs.
 void gather(const Sizes& s, const Block& b, int step, int many, int by, const float* from, int width, float* to, int padded) {
     for (int i = 0; i < b.rows; i++)
         for (int q = 0; q < many; q++) {
@@ -150,8 +146,8 @@ template <class Place>
 void each_weight(int hidden, int unit, int inputs, int first, Place place) {
     for (int gate = 0; gate < 3; gate++)
         for (int u = 0; u < hidden; u++)
-            for (int k = 0; k < inputs; k++) place(gate * unit + u, k,
-                ((size_t)((gate + first) % 3) * hidden + u) * inputs + k);
+            for (int k = 0; k < inputs; k++)
+                place(gate * unit + u, k, ((size_t)((gate + first) % 3) * hidden + u) * inputs + k);
 }
 constexpr int R_Z_N = 0, N_R_Z = 2;
 
@@ -200,9 +196,8 @@ struct Activation {
 
 extern "C" {
 
-// Sequences first .. last - 1 (first a multiple of 16). x (sequences, time, inputs); bias (sequences, 4, hidden), gates
-// n_h, r, z, n_x;
-// wx (3 hidden, inputs) and wh (3 hidden, hidden), gates r, z, n; y (sequences, time, hidden), zero where a sequence is
+// Sequences first .. last - 1 (first a multiple of 16). x (sequences, time, inputs); bias (sequences, 4, hidden), gates n_h, r,
+// z, n_x; wx (3 hidden, inputs) and wh (3 hidden, hidden), gates r, z, n; y (sequences, time, hidden), zero where a sequence is
 // not alive.
 void gru_forward(int first, int last, int sequences, int time, int inputs, int hidden, int reverse, const int64_t* length,
                  const float* x, const float* bias, const float* wx, const float* wh, float* y) {
@@ -232,13 +227,11 @@ void gru_forward(int first, int last, int sequences, int time, int inputs, int h
     }
 }
 
-// Gradients from gru_forward's y and the gradient dy: dx and dbias of these sequences, dwx and dwh summed over them. The
-// gates are
-// computed once more, from y: to keep them would cost more time than that, in memory.
+// Gradients from gru_forward's y and the gradient dy: dx and dbias of these sequences, dwx and dwh summed over them. The gates
+// are computed once more, from y: to keep them would cost more time than that, in memory.
 void gru_backward(int first, int last, int sequences, int time, int inputs, int hidden, int reverse, const int64_t* length,
                   const float* x, const float* bias, const float* wx, const float* wh, const float* y, const float* dy,
-                      float* dx,
-                  float* dbias, float* dwx, float* dwh) {
+                  float* dx, float* dbias, float* dwx, float* dwh) {
     const Sizes s{sequences, time, inputs, hidden};
     Gates gates(s, wx, wh);
     const int unit = gates.unit, gate_row = gates.row, wide = s.padded_inputs();
@@ -273,10 +266,10 @@ void gru_backward(int first, int last, int sequences, int time, int inputs, int 
                     const float *h = h_before + i * unit, *dyi = &d_out[(q * b.rows + i) * unit];
                     for (int k = 0; k < unit; k += LANES) {
                         const Activation g(o + k, unit);
-                        const Vector by = load(dh + k) + load(dyi + k),
-                            dn = by * (1.f - g.z) * (1.f - g.candidate * g.candidate);
-                        const Vector dr = dn * g.nh * g.r * (1.f - g.r),
-                            dz = by * (load(h + k) - g.candidate) * g.z * (1.f - g.z);
+                        const Vector by = load(dh + k) + load(dyi + k);
+                        const Vector dn = by * (1.f - g.z) * (1.f - g.candidate * g.candidate);
+                        const Vector dr = dn * g.nh * g.r * (1.f - g.r);
+                        const Vector dz = by * (load(h + k) - g.candidate) * g.z * (1.f - g.z);
                         const Vector each[4] = {dn * g.r, dr, dz, dn};
                         for (int gate = 0; gate < 4; gate++) {
                             store(o + gate * unit + k, each[gate]);
@@ -290,8 +283,7 @@ void gru_backward(int first, int last, int sequences, int time, int inputs, int 
             }
             const int many = steps * b.rows;
             multiply(unit, many, 3 * unit, {before.data(), 1, unit}, d.data(), gate_row, block_h.data(), 3 * unit,
-                block_h.data(),
-                     3 * unit);
+                     block_h.data(), 3 * unit);
             multiply(up(inputs, 8), many, 3 * unit, {input.data(), 1, wide}, &d[unit], gate_row, block_x.data(), 3 * unit,
                      block_x.data(), 3 * unit);
             multiply(many, 3 * unit, wide, {&d[unit], gate_row, 1}, to_x.data(), wide, none.data(), 0, d_input.data(), wide);
