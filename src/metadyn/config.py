@@ -7,9 +7,10 @@ import tomllib
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from metadyn.errors import ConfigError
+from metadyn.paper import PAPER
 
 
 class _Section(BaseModel):
@@ -20,7 +21,9 @@ class DataConfig(_Section):
     """Windows, units and bins. Times in seconds."""
 
     preset: str | None = Field(
-        None, description="choices that suit a known dandiset, under those given here: perich-co, churchland-maze"
+        None,
+        description="choices under those given here: for a known dandiset (perich-co, churchland-maze), "
+        "or the paper's with its model and training (paper-synthetic, paper-motor)",
     )
     bin_width: float = Field(0.02, gt=0, description="width of a time bin [s]")
     intervals: str | None = Field(
@@ -70,6 +73,9 @@ class ModelConfig(_Section):
     hyper_hidden: int = Field(16, gt=0, description="hidden units of the hypernetwork (App. D.3)")
     readin_hidden: int = Field(64, gt=0, description="hidden units of the read-in (App. D.3)")
     readin_dim: int = Field(8, gt=0, description="width of the shared features (App. D.3)")
+    readin_dropout: float = Field(
+        0.0, ge=0, lt=1, description="share of the read-in's hidden units left out of a training step (App. D.3: .6 for motor)"
+    )
     embedding_hidden: int = Field(16, gt=0, description="hidden units of the embedding encoder (App. D.3)")
     latent_hidden: int = Field(64, gt=0, description="hidden units of the latent encoder, a direction (App. D.3)")
     pooling: Literal["trial", "mean", "product"] = Field(
@@ -80,10 +86,17 @@ class ModelConfig(_Section):
 class TrainingConfig(_Section):
     """How a model is fitted: a warm start from data, distillation of it, then the ELBO."""
 
+    warm_start: bool = Field(
+        True, description="start from the data; without it at random, as the paper does, and with nothing to distil"
+    )
     distil_steps: int = Field(
-        200, ge=0, description="steps that teach encoder and dynamics the smoothed latents of the warm start"
+        200,
+        ge=0,
+        validate_default=True,
+        description="steps that teach encoder and dynamics the smoothed latents of the warm start",
     )
     steps: int = Field(600, ge=0, description="steps on the ELBO")
+    optimiser: Literal["adam", "lamb"] = Field("adam", description="AdamW, or LAMB (App. D.1: motor recordings)")
     learning_rate: float = Field(0.005, gt=0, description="peak of the cosine schedule (App. D.3)")
     weight_decay: float = Field(0.001, ge=0, description="not applied to readout, noise and prior (App. D.3)")
     clip: float = Field(1.0, gt=0, description="bound on the gradient norm")
@@ -97,6 +110,16 @@ class TrainingConfig(_Section):
         description="bins at a crop's end hidden from the encoder and forecast; default: a fifth of the shortest crop",
     )
     masking: float = Field(0.2, ge=0, lt=1, description="share of bins whose latent comes from the dynamics (App. D.1)")
+    masked: Literal["mean", "sample"] = Field(
+        "mean", description="what these bins get: the dynamics' mean (the authors' code) or a sample (App. D.1)"
+    )
+    mask_scope: Literal["trial", "session"] = Field(
+        "trial", description="a mask for each trial, or one for a session's trials (the authors' code)"
+    )
+    masked_kl: bool = Field(False, description="KL terms of masked bins too, which pull q(z) there to the dynamics")
+    multi_step: float = Field(
+        0.0, ge=0, description="weight of a loss on rollouts of up to 15 bins against later posterior means; not in the paper"
+    )
     coordinated_dropout: float = Field(
         0.25, ge=0, lt=1, description="share of entries hidden from the encoder and scored alone"
     )
@@ -115,6 +138,13 @@ class TrainingConfig(_Section):
     )
     validate_every: int = Field(50, gt=0, description="steps between validations and checkpoints")
     seed: int = Field(0, ge=0, description="seed of every random number of the run")
+
+    @field_validator("distil_steps")
+    @classmethod
+    def _something_to_distil(cls, steps: int, given: Any) -> int:
+        if steps and not given.data.get("warm_start", True):
+            raise ValueError("without warm_start there is nothing to distil; distil_steps = 0 goes with it")
+        return steps
 
 
 class AlignConfig(_Section):
@@ -146,7 +176,8 @@ def load_config(path: str | Path | None = None, *, base: dict | None = None, **s
     Parameters
     ----------
     path : TOML file with tables [data], [model], [training], [align]; None for the defaults.
-    base : values that lie under the file's, e.g. {"data": {"align": "move_onset_time"}}.
+    base : values that lie under the file's, e.g. {"data": {"align": "move_onset_time"}}; a preset of the paper, named by
+        data.preset, lies under all of them.
     sections : values that lie over the file's, e.g. `data={"bin_width": 0.01}`; None keeps what is there.
 
     Raises
@@ -154,7 +185,8 @@ def load_config(path: str | Path | None = None, *, base: dict | None = None, **s
     ConfigError : a key is unknown (the nearest right one is named), a value out of range, or the file no TOML.
     """
     given = [base or {}, _read_toml(path) if path else {}, {name: _present(values) for name, values in sections.items()}]
-    return check_config(_merge(given), file=path)
+    merged = _merge(given)
+    return check_config(_merge([_paper_preset(merged), merged]), file=path)
 
 
 def check_config(values: dict, *, file: str | Path | None = None) -> Config:
@@ -181,6 +213,13 @@ def _read_toml(path: str | Path) -> dict:
         ) from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigError("the configuration is not TOML", file=path, found=error) from None
+
+
+def _paper_preset(values: dict) -> dict:
+    """Model and training of the preset of the paper that `values` name; none for other presets."""
+    data = values.get("data")
+    name = data.get("preset") if isinstance(data, dict) else None
+    return PAPER.get(name, {}) if isinstance(name, str) else {}
 
 
 def _present(values: dict) -> dict:

@@ -42,26 +42,30 @@ def batch():
     )
 
 
-def noise(pooling, seed):
-    """The standard normal numbers that the batched road draws, in its order."""
+def noise(model, pooling, seed):
+    """Hidden units that the read-in keeps, and the standard normal numbers, as the batched road draws them, in its order."""
     generator = torch.Generator().manual_seed(seed)
+    kept = torch.ones(2, TRIALS, BINS, 1, dtype=torch.float64)
+    if model.readin.dropout:
+        draws = torch.rand(2, TRIALS * BINS, 9, generator=generator, dtype=torch.float64)
+        kept = (draws >= model.readin.dropout).unflatten(1, (TRIALS, BINS)) / (1 - model.readin.dropout)
     e = torch.randn(2, TRIALS if pooling == "trial" else 1, 3, generator=generator, dtype=torch.float64)
     z = torch.randn(2, TRIALS, BINS, 2, generator=generator, dtype=torch.float64)
-    return e.expand(2, TRIALS, 3), z
+    return kept, e.expand(2, TRIALS, 3), z
 
 
 def kl(mean, log_var, prior_mean, prior_log_var):
     return kl_divergence(Normal(mean, (log_var / 2).exp()), Normal(prior_mean, (prior_log_var / 2).exp())).sum()
 
 
-def trial_features(model, seen, place, trial):
+def trial_features(model, seen, place, trial, kept):
     row, length = int(SESSION[place]), int(seen.length[place, trial])
     units = N_UNITS[row]
     y = seen.counts[place, trial, :length, :units]
     shown = seen.observed[place, trial, :length, None] * seen.visible[place, trial, :length, :units]
     deviations = (y - model.readin.mean[row, :units]) / model.readin.sd[row, :units] * shown
     hidden = torch.relu(deviations @ model.readin.weight_in[row, :units] + model.readin.bias_in[row])
-    features = hidden @ model.readin.weight_out[row] + model.readin.bias_out[row]
+    features = (hidden * kept[:length]) @ model.readin.weight_out[row] + model.readin.bias_out[row]
     return features * seen.observed[place, trial, :length, None]
 
 
@@ -123,12 +127,12 @@ def log_prob(model, row, unit, z, y):
     return y * rate.log() - rate - torch.lgamma(y + 1)
 
 
-def plain_terms(model, seen, targets, window, pooling, seed):
-    noise_e, noise_z = noise(pooling, seed)
+def plain_terms(model, seen, targets, window, pooling, seed, masks):
+    kept, noise_e, noise_z = noise(model, pooling, seed)
     embedded, zero = model.dynamics.embedded, torch.zeros((), dtype=torch.float64)
     totals = dict.fromkeys(TERMS, zero)
     for place, row in enumerate(SESSION.tolist()):
-        features = [trial_features(model, seen, place, trial) for trial in range(TRIALS)]
+        features = [trial_features(model, seen, place, trial, kept[place, trial]) for trial in range(TRIALS)]
         if embedded:
             means, variances = session_embeddings(model, features, pooling, place)
             for trial in range(TRIALS if pooling == "trial" else 1):
@@ -137,12 +141,12 @@ def plain_terms(model, seen, targets, window, pooling, seed):
                 )
         for trial in range(TRIALS):
             e = means[trial] + variances[trial].sqrt() * noise_e[place, trial] if embedded else zero.expand(0)
-            totals = plain_trial(model, seen, targets, window, place, row, trial, features[trial], e, noise_z, totals)
+            totals = plain_trial(model, seen, targets, window, place, row, trial, features[trial], e, noise_z, totals, masks)
     totals["weight_change"] = totals["weight_change"] / (2 * TRIALS)
     return totals
 
 
-def plain_trial(model, seen, targets, window, place, row, trial, features, e, noise_z, totals):
+def plain_trial(model, seen, targets, window, place, row, trial, features, e, noise_z, totals, masks):
     encoder, totals = model.latent_encoder, dict(totals)
     log_q = model.log_q[row if len(model.log_q) > 1 else 0]
     told = e.detach() if model.detach_embedding else e
@@ -156,7 +160,9 @@ def plain_trial(model, seen, targets, window, place, row, trial, features, e, no
         if t > 0:
             ahead, norm = step(model.dynamics, e, before)
         z = ahead if masked else mean[t] + (log_var[t] / 2).exp() * noise_z[place, trial, t]
-        if t > 0 and not masked and t < length:
+        if masked and masks.get("masked") == "sample":
+            z = ahead + (log_q / 2).exp() * noise_z[place, trial, t]
+        if t > 0 and (masks.get("masked_kl") or not masked) and t < length:
             totals["kl_latent"] = totals["kl_latent"] + kl(mean[t], log_var[t], ahead, log_q)
         for unit in range(N_UNITS[row]):
             y, weight = seen.counts[place, trial, t, unit], targets.weight[place, trial, t, unit]
@@ -180,15 +186,21 @@ VARIANTS = [
     {"changed_layers": ("output", "input", "hidden"), "rank": 3},
     {"shared_noise": True},
     {"detach_embedding": True},
+    {"readin_dropout": 0.4},
+    {"masked": "sample"},
+    {"masked_kl": True},
+    {"masked": "sample", "masked_kl": True, "shared_noise": True},
 ]
 
 
-@pytest.mark.parametrize("options", VARIANTS, ids=lambda options: "-".join(map(str, options.values())) or "default")
+@pytest.mark.parametrize("options", VARIANTS, ids=str)
 def test_terms_and_gradients_are_those_of_a_plain_loop(model, batch, options):
+    masks = {key: value for key, value in options.items() if key.startswith("masked")}
+    options = {key: value for key, value in options.items() if key not in masks}
     module, pooling = model(**options), options.get("pooling", "mean")
     seen, targets, window = batch
-    terms = elbo(module, seen, targets, pooling=pooling, generator=torch.Generator().manual_seed(5))
-    plain = plain_terms(module, seen, targets, window, pooling, 5)
+    terms = elbo(module, seen, targets, pooling=pooling, **masks, generator=torch.Generator().manual_seed(5))
+    plain = plain_terms(module, seen, targets, window, pooling, 5, masks)
     if options.get("conditioning") == "shared":
         assert terms.kl_embedding == plain["kl_embedding"] == 0
     for name in TERMS:

@@ -14,10 +14,13 @@ def random_mask(share, seed, tail):
     return masked
 
 
-def chain(z, masked, transition):
+def chain(z, masked, transition, noise=None):
     path = [z[:, :, :1]]
     for t in range(1, z.shape[2]):
-        path.append(torch.where(masked[:, :, t, None, None], transition.mean(path[-1]), z[:, :, t : t + 1]))
+        ahead = transition.mean(path[-1])
+        if noise is not None:
+            ahead = ahead + (transition.log_q / 2).exp() * noise[:, :, t : t + 1]
+        path.append(torch.where(masked[:, :, t, None, None], ahead, z[:, :, t : t + 1]))
     return torch.cat(path, 2)
 
 
@@ -33,6 +36,15 @@ def test_fill_is_a_chain_over_bins(model, share, tail, seed):
     transition = model().dynamics(torch.randn(2, 3, 3).double(), torch.zeros(2, 2).double())
     z = torch.randn(2, 3, 12, 2).double()
     torch.testing.assert_close(fill(z, masked, transition), chain(z, masked, transition))
+
+
+def test_fill_with_noise_is_a_chain_of_samples(model):
+    masked, log_q = random_mask(0.5, 0, 3), torch.tensor([[-1.0, 0.3], [0.5, -2.0]]).double()
+    transition = model().dynamics(torch.randn(2, 3, 3).double(), log_q)
+    z, noise = torch.randn(2, 2, 3, 12, 2).double()
+    filled = fill(z, masked, transition, noise)
+    torch.testing.assert_close(filled, chain(z, masked, transition, noise))
+    assert not torch.isclose(filled, fill(z, masked, transition))[masked].any()
 
 
 def test_gradients_through_fill_are_those_of_the_chain(model):

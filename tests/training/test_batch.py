@@ -147,6 +147,32 @@ def test_without_dropout_all_is_visible_and_scored(batch):
     assert not targets.forecast.any()
 
 
+def test_a_mask_of_the_session_is_that_of_all_its_trials_and_takes_its_share(batch):
+    draws = [hide(batch, **OPTIONS, generator=generator(seed), mask_scope="session") for seed in range(300)]
+    shares = []
+    for seen, targets in draws:
+        both = (seen.length[:, :1] > torch.arange(12)) & (seen.length[:, 1:2] > torch.arange(12))
+        assert torch.equal(targets.forecast[:, 0][both], targets.forecast[:, 1][both])
+        shares.append(targets.forecast[:, 0][both & (torch.arange(12) > 0)].float().mean())
+    assert (torch.stack(shares).mean() - 0.3).abs() < 5 * (0.21 / 300) ** 0.5 / 3
+    trials = [hide(batch, **OPTIONS, generator=generator(seed))[1].forecast for seed in range(5)]
+    assert not all(torch.equal(each[:, 0, :6], each[:, 1, :6]) for each in trials)
+
+
+def test_a_trial_that_comes_round_again_is_not_distinct(sessions):
+    """Four and two trials, of which three are drawn."""
+    resident = Resident.of(sessions, torch.device("cpu"))
+    batch = crop(resident, draw_trials(resident, 3, generator()), 12, generator())
+    seen, _ = hide(batch, **OPTIONS, generator=generator())
+    assert seen.distinct.tolist() == [[True, True, True], [True, True, False]]
+
+
+def test_a_crop_is_no_longer_than_the_longest_window(sessions):
+    resident, trial = Resident.of(sessions, torch.device("cpu")), torch.tensor([[0, 1, 3], [1, 0, 1]])
+    one, other = (crop(resident, trial, bins, generator()) for bins in (resident.counts.shape[2], 1000))
+    assert torch.equal(one.counts, other.counts)
+
+
 def test_masking_takes_its_share_of_the_context(batch):
     draws = [hide(batch, tail_bins=0, masking=0.3, dropout=0.0, generator=generator(seed)) for seed in range(400)]
     within = (torch.arange(12) > 0) & (torch.arange(12) < batch.length[..., None])

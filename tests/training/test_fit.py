@@ -17,6 +17,7 @@ import torch
 from metadyn.config import ModelConfig, check_config, load_config
 from metadyn.errors import DataError, DeviceError, TrainingError
 from metadyn.inference.infer import infer
+from metadyn.model.build import build_model
 from metadyn.training.checkpoint import load_model, pointed, read_state, save_model
 from metadyn.training.fit import fit
 
@@ -65,6 +66,44 @@ def test_every_variant_trains(simulated, small, short, options):
     trained = fit(simulated(), small(**options), short(distil_steps=2, steps=2))
     assert all(torch.isfinite(value).all() for value in weights(trained).values())
     assert infer(trained, simulated()[0])["latent_mean"].notnull().all()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"optimiser": "lamb"},
+        {"masked": "sample", "mask_scope": "session", "masked_kl": True},
+        {"multi_step": 0.5},
+        {"warm_start": False, "distil_steps": 0},
+    ],
+)
+def test_every_way_of_training_ends_elsewhere_than_the_usual_one(simulated, small, short, options):
+    sessions = simulated()
+    trained = fit(sessions, small(), short(**{"distil_steps": 2, "steps": 3, "validate_every": 5, **options}))
+    plain = fit(sessions, small(), short(**{"distil_steps": 2, "steps": 3, "validate_every": 5}))
+    different = {name for name, value in weights(trained).items() if not torch.equal(value, weights(plain)[name])}
+    assert {"dynamics.weight_in", "log_q", "latent_encoder.head.weight", "likelihood.weight"} <= different
+    assert all(torch.isfinite(value).all() for value in weights(trained).values())
+
+
+def test_without_a_warm_start_only_the_moments_come_from_the_data(simulated, small, short):
+    sessions, training = simulated(), short(warm_start=False, distil_steps=0, steps=0)
+    trained = fit(sessions, small(), training)
+    random = build_model(small(), [counts.n_units for counts in sessions], seed=training.seed).state_dict()
+    assert {name for name, value in weights(trained).items() if not torch.equal(value, random[name])} == {
+        "readin.mean",
+        "readin.sd",
+    }
+    rows = sessions[1].counts.reshape(-1, sessions[1].n_units)
+    assert weights(trained)["readin.mean"][1, : rows.shape[1]].numpy() == pytest.approx(rows.mean(0), rel=0.2)
+
+
+def test_a_run_with_lamb_and_dropout_interrupted_and_resumed_ends_as_in_one_go(tmp_path, simulated, small, short):
+    training = short(distil_steps=3, steps=9, optimiser="lamb")
+    arguments = {"sessions": simulated(), "config": small(readin_dropout=0.5), "training": training}
+    whole = fit(**arguments)
+    interrupted_at(8, **arguments, folder=tmp_path)
+    assert_equal_weights(whole, fit(**arguments, folder=tmp_path, resume=True))
 
 
 def test_windows_of_many_lengths_with_gaps_train(simulated, small, short):

@@ -43,7 +43,25 @@ def churchland_maze(session: Session) -> dict:
     }
 
 
-PRESETS = {"perich-co": perich_co, "churchland-maze": churchland_maze}
+def paper_synthetic(session: Session) -> dict:
+    """The paper's simulations: whole trials as they are, no unit dropped (D.1)."""
+    return {"min_rate": 0.0}
+
+
+def paper_motor(session: Session) -> dict:
+    """The paper's motor recordings, of either layout: 20 ms bins under a 25 ms Gaussian, 36 bins round movement onset (D.1)."""
+    there = session.intervals["trials"].columns if "trials" in session.intervals else ()
+    layout = churchland_maze if "move_begins_time" in there else perich_co
+    onset = {"start": -0.26, "n_bins": 36}  # 13 bins before movement onset, from which forecasts start (D.2)
+    return layout(session) | onset | {"smoothing": 0.025, "min_rate": 0.1}
+
+
+PRESETS = {
+    "perich-co": perich_co,
+    "churchland-maze": churchland_maze,
+    "paper-synthetic": paper_synthetic,
+    "paper-motor": paper_motor,
+}
 
 
 def preset(name: str, session: Session) -> dict:

@@ -48,8 +48,12 @@ def build_model(
         sessions, units = len(n_units), max(n_units)
         features = max(config.readin_dim, config.latent_dim)  # the warm start hands its latents through the features
         hidden = max(config.readin_hidden, 2 * config.latent_dim)  # and carries each through a pair of rectifiers
+        readin = ReadIn(sessions, units, hidden, features, config.readin_dropout)
+        with torch.no_grad():
+            for row, real in enumerate(n_units):
+                readin.weight_in[row, real:] = 0  # padding belongs to no layer's norm (LAMB)
         return MetaSSM(
-            ReadIn(sessions, units, hidden, features),
+            readin,
             EmbeddingEncoder(features, config.embedding_hidden, config.embedding_dim) if told else None,
             LatentEncoder(features, told, config.latent_hidden, config.latent_dim, posterior_log_var),
             dynamics,

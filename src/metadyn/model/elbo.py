@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from metadyn.model.dynamics import Transition
 from metadyn.model.gaussian import Gaussian, standard_normal
 from metadyn.model.masking import fill
 from metadyn.model.meta_ssm import MetaSSM, Observations
@@ -68,20 +69,45 @@ def embedding_of(model: MetaSSM, features: Tensor, seen: Observations, pooling: 
     return pool(model.embedding(features, seen.length), pooling, seen.distinct)
 
 
-def elbo(
-    model: MetaSSM, seen: Observations, targets: Targets, *, pooling: str, generator: torch.Generator | None = None
-) -> ElboTerms:
-    """One-sample estimate. KL terms count kept bins that the encoders see; masked bins have none (model.md)."""
-    features = model.features(seen)
+@dataclass(frozen=True)
+class Draw:
+    """What may have made a batch: q(e) (session, trial or 1, embedding), q(z), a sample of it (session, trial, time, latent),
+    the same with masked bins from the dynamics, and the dynamics of the embedding that was drawn."""
+
+    q_e: Gaussian
+    q_z: Gaussian
+    sample: Float[Tensor, "session trial time latent"]
+    z: Float[Tensor, "session trial time latent"]
+    transition: Transition
+
+
+def draw(
+    model: MetaSSM,
+    seen: Observations,
+    targets: Targets,
+    *,
+    pooling: str,
+    masked: str = "mean",
+    generator: torch.Generator | None = None,
+) -> Draw:
+    """One sample of embedding and latents; bins that must come from the dynamics are their `mean` or a `sample`."""
+    features = model.features(seen, generator)
     q_e = embedding_of(model, features, seen, pooling)
     embedding = q_e.sample(generator).expand(*seen.length.shape, -1)
     q_z = model.latents(features, embedding, seen.length)
     transition = model.transition(embedding, seen.session)
-    z = fill(q_z.sample(generator), targets.forecast, transition)
+    noise = q_z.noise(generator)
+    sample = q_z.at(noise)
+    z = fill(sample, targets.forecast, transition, noise if masked == "sample" else None)
+    return Draw(q_e, q_z, sample, z, transition)
 
-    prior = transition(z[:, :, :-1])
+
+def elbo_of(model: MetaSSM, drawn: Draw, seen: Observations, targets: Targets, *, masked_kl: bool = False) -> ElboTerms:
+    """One-sample estimate. KL terms count bins that the encoders see; masked ones only with `masked_kl` (model.md)."""
+    q_e, q_z, z = drawn.q_e, drawn.q_z, drawn.z
+    prior = drawn.transition(z[:, :, :-1])
     kl_latent = Gaussian(q_z.mean[:, :, 1:], q_z.log_var[:, :, 1:]).kl(prior)
-    kept = (seen.within & ~targets.forecast)[:, :, 1:]
+    kept = (seen.within & (masked_kl | ~targets.forecast))[:, :, 1:]
     kl_initial = Gaussian(q_z.mean[:, :, 0], q_z.log_var[:, :, 0]).kl(model.initial())
     log_prob = model.likelihood(z, seen.session).log_prob(seen.counts)
     kl_embedding = q_e.kl(standard_normal(q_e.mean))
@@ -90,6 +116,21 @@ def elbo(
         kl_latent=(kl_latent * kept).sum(),
         kl_initial=kl_initial.sum(),
         kl_embedding=kl_embedding.sum(),
-        weight_change=transition.weight_change().mean(),
+        weight_change=drawn.transition.weight_change().mean(),
         entries=targets.weight.sum().clamp(min=1),
     )
+
+
+def elbo(
+    model: MetaSSM,
+    seen: Observations,
+    targets: Targets,
+    *,
+    pooling: str,
+    masked: str = "mean",
+    masked_kl: bool = False,
+    generator: torch.Generator | None = None,
+) -> ElboTerms:
+    """`elbo_of` a new `draw`."""
+    drawn = draw(model, seen, targets, pooling=pooling, masked=masked, generator=generator)
+    return elbo_of(model, drawn, seen, targets, masked_kl=masked_kl)

@@ -19,10 +19,17 @@ class Gaussian:
     def sd(self) -> Tensor:
         return (0.5 * self.log_var).exp()
 
+    def noise(self, generator: torch.Generator | None = None) -> Tensor:
+        """Standard normal numbers for one sample, (..., dimension)."""
+        return torch.randn(self.mean.shape, generator=generator, dtype=self.mean.dtype, device=self.mean.device)
+
+    def at(self, noise: Tensor) -> Tensor:
+        """The reparametrised sample of standard normal numbers, (..., dimension)."""
+        return self.mean + self.sd * noise
+
     def sample(self, generator: torch.Generator | None = None) -> Tensor:
         """One reparametrised sample, (..., dimension)."""
-        noise = torch.randn(self.mean.shape, generator=generator, dtype=self.mean.dtype, device=self.mean.device)
-        return self.mean + self.sd * noise
+        return self.at(self.noise(generator))
 
     def kl(self, prior: Gaussian) -> Tensor:
         """KL(self ‖ prior), summed over the dimension: (...)."""

@@ -17,9 +17,14 @@ def mask_depth(masked: Bool[Tensor, "session trial time"]) -> Int[Tensor, "sessi
 
 
 def fill(
-    z: Float[Tensor, "session trial time latent"], masked: Bool[Tensor, "session trial time"], transition: Transition
+    z: Float[Tensor, "session trial time latent"],
+    masked: Bool[Tensor, "session trial time"],
+    transition: Transition,
+    noise: Float[Tensor, "session trial time latent"] | None = None,
 ) -> Float[Tensor, "session trial time latent"]:
-    """Replace masked bins by the mean of the dynamics from the bin before; bin 0 must be kept.
+    """Replace masked bins by the mean of the dynamics from the bin before, or by the sample of some standard normal noise.
+
+    Bin 0 must be kept.
 
     All bins of one depth are filled at once, depth by depth: the same numbers as a chain over time (model.md).
     """
@@ -31,5 +36,6 @@ def fill(
         index = time[..., None].expand(-1, -1, -1, z.shape[-1])
         before = z.gather(2, (index - 1).clamp(min=0))
         chosen = at_level.gather(-1, time)[..., None]
-        z = z.scatter(2, index, torch.where(chosen, transition.mean(before), z.gather(2, index)))
+        ahead = transition.mean(before) if noise is None else transition(before).at(noise.gather(2, index))
+        z = z.scatter(2, index, torch.where(chosen, ahead, z.gather(2, index)))
     return z

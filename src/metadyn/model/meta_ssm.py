@@ -80,12 +80,14 @@ class MetaSSM(nn.Module):
         self.detach_embedding, self.n_sessions = detach_embedding, readin.mean.shape[0]
         self.log_q = nn.Parameter(torch.full((1 if shared_noise else self.n_sessions, latent_dim), process_noise).log())
 
-    def features(self, seen: Observations) -> Float[Tensor, "session trial time feature"]:
-        """ȳ = Ω(y); zero where nothing was observed."""
+    def features(
+        self, seen: Observations, generator: torch.Generator | None = None
+    ) -> Float[Tensor, "session trial time feature"]:
+        """ȳ = Ω(y); zero where nothing was observed. A generator, as training has it, brings the read-in's dropout."""
         deviations = self.readin.standardise(seen.counts, seen.session) * seen.seen[..., None]
         if seen.visible is not None:
             deviations = deviations * seen.visible
-        return self.readin(deviations, seen.session) * seen.seen[..., None]
+        return self.readin(deviations, seen.session, generator) * seen.seen[..., None]
 
     def embedding(
         self, features: Float[Tensor, "session trial time feature"], length: Int[Tensor, "session trial"]

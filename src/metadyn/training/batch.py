@@ -87,6 +87,7 @@ def draw_trials(resident: Resident, trials: int, generator: torch.Generator) -> 
 
 def crop(resident: Resident, trial: Tensor, crop_bins: int, generator: torch.Generator) -> Batch:
     """A random stretch of at most `crop_bins` bins of each trial (session, trial)."""
+    crop_bins = min(crop_bins, resident.counts.shape[2])
     session = torch.arange(resident.n_sessions, device=trial.device)[:, None]
     n_bins = resident.n_bins[session, trial]
     length = n_bins.clamp(max=crop_bins)
@@ -105,17 +106,20 @@ def crop(resident: Resident, trial: Tensor, crop_bins: int, generator: torch.Gen
 
 
 def hide(
-    batch: Batch, *, tail_bins: int, masking: float, dropout: float, generator: torch.Generator
+    batch: Batch, *, tail_bins: int, masking: float, dropout: float, generator: torch.Generator, mask_scope: str = "trial"
 ) -> tuple[Observations, Targets]:
     """What the encoders may see of a batch, and what is scored.
 
-    The last `tail_bins` are not seen and come from the dynamics; `masking` of the others come from the dynamics too;
+    The last `tail_bins` are not seen and come from the dynamics; `masking` of the others come from the dynamics too, the same
+    bins in all trials of a session where that is the `mask_scope`;
     `dropout` of the entries are hidden from the encoder and stand for all in the likelihood (coordinated dropout).
     """
     time = torch.arange(batch.counts.shape[2], device=batch.counts.device)
     context = torch.maximum(batch.length - tail_bins, (batch.length + 1) // 2)
     ahead = (time >= context[..., None]) & (time < batch.length[..., None])
-    masked = (uniform(batch.observed.shape, generator) < masking) & (time > 0) & (time < context[..., None])
+    sessions, trials, bins = batch.observed.shape
+    masks = (sessions, 1 if mask_scope == "session" else trials, bins)
+    masked = (uniform(masks, generator) < masking) & (time > 0) & (time < context[..., None])
     scored = (batch.observed[..., None] & batch.units[:, None, None]).float()
     visible = None
     if dropout:

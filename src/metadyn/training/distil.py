@@ -1,4 +1,7 @@
-"""Before the ELBO: encoder and dynamics learn the smoothed latents of the warm start (recipe.md, "Recipe P", 2)."""
+"""Before the ELBO: encoder and dynamics learn the smoothed latents of the warm start (recipe.md, "Recipe P", 2).
+
+Its rollouts are also the multi-step loss, there against the encoder's own means.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import huber_loss
 
+from metadyn.model.dynamics import Transition
 from metadyn.model.elbo import embedding_of
 from metadyn.model.gaussian import standard_normal
 from metadyn.model.meta_ssm import MetaSSM, Observations
@@ -17,30 +21,35 @@ ROLLOUT, STARTS = 15, 8  # steps rolled out, and rollouts a trial: enough to fix
 
 def distil_loss(model: MetaSSM, seen: Observations, latents: Tensor, pooling: str, generator: torch.Generator) -> Tensor:
     """Huber distance of the encoder's means, and of rollouts of the dynamics, to latents (session, trial, time, latent)."""
-    features = model.features(seen)
+    features = model.features(seen, generator)
     q_e = embedding_of(model, features, seen, pooling)
     embedding = q_e.sample(generator).expand(*seen.length.shape, -1)
     mean = model.latents(features, embedding, seen.length).mean
     encoder = (huber_loss(mean, latents, reduction="none") * seen.seen[..., None]).sum() / seen.seen.sum() / latents.shape[-1]
     kl = q_e.kl(standard_normal(q_e.mean)).mean()
-    return encoder + rollout_loss(model, seen, latents, embedding, generator) + EMBEDDING_KL * kl
-
-
-def rollout_loss(model: MetaSSM, seen: Observations, latents: Tensor, embedding: Tensor, generator: torch.Generator) -> Tensor:
-    """Rollouts of the mean dynamics from random bins against the latents that follow, where there are any."""
     transition = model.transition(embedding, seen.session)
+    return encoder + rollout_loss(transition, seen, latents, latents, generator) + EMBEDDING_KL * kl
+
+
+def rollout_loss(
+    transition: Transition, seen: Observations, states: Tensor, targets: Tensor, generator: torch.Generator
+) -> Tensor:
+    """Mean Huber distance, over every step, of rollouts of the mean dynamics to the targets that follow.
+
+    They start from `states` at random bins; states and targets (session, trial, time, latent), where there are any.
+    """
     steps = min(ROLLOUT, int(seen.length.min()) - 1)
     start = uniform_below((seen.length[..., None] - steps).expand(-1, -1, STARTS), generator)
 
-    def at(time: Tensor) -> Tensor:
-        return latents.gather(2, time[..., None].expand(-1, -1, -1, latents.shape[-1]))
+    def at(values: Tensor, time: Tensor) -> Tensor:
+        return values.gather(2, time[..., None].expand(-1, -1, -1, values.shape[-1]))
 
-    state, total = at(start), latents.new_zeros(())
+    state, total = at(states, start), states.new_zeros(())
     for step in range(1, steps + 1):
         state = transition.mean(state)
         known = (seen.observed.gather(2, start) & seen.observed.gather(2, start + step))[..., None]
-        error = huber_loss(state, at(start + step), reduction="none") * known
-        total = total + error.sum() / known.sum().clamp(min=1) / latents.shape[-1]
+        error = huber_loss(state, at(targets, start + step), reduction="none") * known
+        total = total + error.sum() / known.sum().clamp(min=1) / states.shape[-1]
     return total / max(steps, 1)
 
 

@@ -87,7 +87,7 @@ def task_of(
     return Task(
         module=model,
         parameters=parameters,
-        optimiser=make_optimiser(parameters, training.learning_rate, training.weight_decay),
+        optimiser=make_optimiser(parameters, training.learning_rate, training.weight_decay, training.optimiser),
         objective=make_objective(model, trials, config, training, crops),
         validate=lambda: validate(model, validation, training, crops[1], tail, config.pooling),
         learning_rate=lambda step: training.learning_rate * cosine(max(0, step - training.distil_steps), training.steps),
@@ -123,7 +123,7 @@ def fit(
     model = started_model(sessions, starts, config, training)
     model.to(where)
     crops = crop_range(training, sessions)
-    trials = Resident.of(train, where, [start.latents for start in starts])
+    trials = Resident.of(train, where, [start.latents for start in starts] if training.warm_start else None)
     validation = Resident.of(held_out, where)
     entries = tuple(SessionEntry.of(counts) for counts in train)
     frame = learn_frame(train, [start.latents for start in starts], [start.weight for start in starts])

@@ -50,7 +50,7 @@ class Task:
 
     module: nn.Module
     parameters: dict[str, nn.Parameter]
-    optimiser: torch.optim.AdamW
+    optimiser: torch.optim.Optimizer
     objective: Callable[[int, torch.Generator], tuple[Tensor, dict[str, float]]]
     validate: Callable[[], dict[str, float]]
     learning_rate: Callable[[int], float]

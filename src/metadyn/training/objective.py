@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from metadyn.config import ModelConfig, TrainingConfig
-from metadyn.model.elbo import elbo
+from metadyn.model.elbo import draw, elbo_of
 from metadyn.model.meta_ssm import MetaSSM
 from metadyn.records import TrialCounts
 from metadyn.training.batch import Resident, crop, draw_trials, hide
-from metadyn.training.distil import distil_loss, start_process_noise
+from metadyn.training.distil import distil_loss, rollout_loss, start_process_noise
 from metadyn.training.schedules import ramp
 
 Objective = Callable[[int, torch.Generator], tuple[Tensor, dict[str, float]]]
@@ -48,13 +48,19 @@ def make_objective(
             masking=0.0 if distilling else training.masking,
             dropout=training.coordinated_dropout,
             generator=generator,
+            mask_scope=training.mask_scope,
         )
         if distilling:
             return distil_loss(model, seen, batch.latents, config.pooling, generator), {}
         if step == training.distil_steps and batch.latents is not None:
             start_process_noise(model, seen, batch.latents, config.pooling)
-        terms = elbo(model, seen, targets, pooling=config.pooling, generator=generator)
+        drawn = draw(model, seen, targets, pooling=config.pooling, masked=training.masked, generator=generator)
+        terms = elbo_of(model, drawn, seen, targets, masked_kl=training.masked_kl)
         kl_weight = training.kl_weight * ramp(step - training.distil_steps, training.kl_ramp)
-        return terms.loss(kl_weight, training.weight_change_penalty), terms.per_entry()
+        loss, told = terms.loss(kl_weight, training.weight_change_penalty), terms.per_entry()
+        if not training.multi_step:
+            return loss, told
+        ahead = rollout_loss(drawn.transition, seen, drawn.sample, drawn.q_z.mean.detach(), generator)
+        return loss + training.multi_step * ahead, told | {"multi_step": float(ahead.detach())}
 
     return objective

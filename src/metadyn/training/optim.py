@@ -1,4 +1,4 @@
-"""The optimiser: Adam with decoupled weight decay, which spares readout, noise and priors (recipe.md, "Recipe P")."""
+"""The optimisers: Adam or LAMB with decoupled weight decay, which spares readout, noise and priors (recipe.md, "Recipe P")."""
 
 from __future__ import annotations
 
@@ -6,19 +6,71 @@ import torch
 from torch import Tensor, nn
 
 SPARED = ("likelihood.", "log_q", "initial.", "bias")
+PER_SESSION = ("readin.",)  # decayed weights whose first axis counts sessions: as many layers
 
 
-def make_optimiser(parameters: dict[str, nn.Parameter], learning_rate: float, weight_decay: float) -> torch.optim.AdamW:
-    """AdamW over named parameters."""
-    spared = {name: any(part in name for part in SPARED) for name in parameters}
+class Lamb(torch.optim.Optimizer):
+    """LAMB (You et al., ICLR 2020, algorithm 2): each layer goes Adam's way by a step in proportion to its weights' norm.
+
+    Parameters of a group with `layers` "none" go Adam's way as it is, "one" are a layer each, "stacked" as many as rows.
+    """
+
+    def __init__(self, groups: list[dict], lr: float, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-6):
+        super().__init__(groups, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": 0.0, "layers": "one"})
+
+    @torch.no_grad()
+    def step(self) -> None:
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    self._move(parameter, group)
+
+    def _move(self, parameter: nn.Parameter, group: dict) -> None:
+        state, gradient = self.state[parameter], parameter.grad
+        if not state:
+            state["step"] = torch.zeros(())
+            state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(parameter), torch.zeros_like(parameter)
+        state["step"] += 1
+        powers = [beta ** float(state["step"]) for beta in group["betas"]]
+        state["exp_avg"].lerp_(gradient, 1 - group["betas"][0])
+        state["exp_avg_sq"].lerp_(gradient**2, 1 - group["betas"][1])
+        update = state["exp_avg"] / (1 - powers[0]) / ((state["exp_avg_sq"] / (1 - powers[1])).sqrt() + group["eps"])
+        update = update + group["weight_decay"] * parameter
+        parameter -= group["lr"] * trust_ratio(parameter, update, group["layers"]) * update
+
+
+def trust_ratio(weight: Tensor, update: Tensor, layers: str) -> Tensor | float:
+    """‖weight‖ / ‖update‖ of each layer; 1 where either is zero."""
+    if layers == "none":
+        return 1.0
+    dims = tuple(range(1 if layers == "stacked" else 0, weight.ndim))
+    norms = [torch.linalg.vector_norm(values, dim=dims, keepdim=True) for values in (weight, update)]
+    return torch.where((norms[0] > 0) & (norms[1] > 0), norms[0] / norms[1], 1.0)
+
+
+def layers_of(name: str) -> str:
+    if any(part in name for part in SPARED):
+        return "none"
+    return "stacked" if name.startswith(PER_SESSION) else "one"
+
+
+def make_optimiser(
+    parameters: dict[str, nn.Parameter], learning_rate: float, weight_decay: float, kind: str = "adam"
+) -> torch.optim.Optimizer:
+    """AdamW or LAMB over named parameters; what is spared from decay also keeps Adam's step, as in LAMB's own experiments."""
     groups = [
-        {"params": [parameters[name] for name in parameters if spared[name] is spare], "weight_decay": decay}
-        for spare, decay in ((False, weight_decay), (True, 0.0))
+        {
+            "params": [parameter for name, parameter in parameters.items() if layers_of(name) == layers],
+            "weight_decay": 0.0 if layers == "none" else weight_decay,
+            "layers": layers,
+        }
+        for layers in ("none", "one", "stacked")
     ]
-    return torch.optim.AdamW([group for group in groups if group["params"]], lr=learning_rate)
+    optimiser = Lamb if kind == "lamb" else torch.optim.AdamW
+    return optimiser([group for group in groups if group["params"]], lr=learning_rate)
 
 
-def optimiser_state(optimiser: torch.optim.AdamW, parameters: dict[str, nn.Parameter]) -> dict[str, Tensor]:
+def optimiser_state(optimiser: torch.optim.Optimizer, parameters: dict[str, nn.Parameter]) -> dict[str, Tensor]:
     """The optimiser's tensors by parameter name."""
     return {
         f"{name}|{key}": value.clone()
@@ -27,7 +79,7 @@ def optimiser_state(optimiser: torch.optim.AdamW, parameters: dict[str, nn.Param
     }
 
 
-def restore_optimiser(optimiser: torch.optim.AdamW, parameters: dict[str, nn.Parameter], state: dict[str, Tensor]) -> None:
+def restore_optimiser(optimiser: torch.optim.Optimizer, parameters: dict[str, nn.Parameter], state: dict[str, Tensor]) -> None:
     """The inverse of `optimiser_state`."""
     for name, parameter in parameters.items():
         own = {key.split("|")[1]: value.clone() for key, value in state.items() if key.startswith(f"{name}|")}

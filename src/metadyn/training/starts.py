@@ -12,6 +12,14 @@ from metadyn.training.frame import common_frame_starts
 from metadyn.training.warmstart import Start, session_starts, softplus_start
 
 
+def install_moments(model: MetaSSM, row: int, start: Start) -> None:
+    """The mean and SD of a session's counts, which its read-in standardises them by, however it starts."""
+    units = len(start.mean)
+    with torch.no_grad():
+        model.readin.mean[row, :units] = torch.as_tensor(start.mean).float()
+        model.readin.sd[row, :units] = torch.as_tensor(start.sd).float()
+
+
 def install_start(model: MetaSSM, row: int, start: Start) -> None:
     """Put a session's start into its row of the read-in and the likelihood.
 
@@ -20,11 +28,8 @@ def install_start(model: MetaSSM, row: int, start: Start) -> None:
     """
     units, dim = start.weight.shape
     readin, likelihood = model.readin, model.likelihood
+    install_moments(model, row, start)
     with torch.no_grad():
-        readin.mean[row, :units], readin.sd[row, :units] = (
-            torch.as_tensor(start.mean).float(),
-            torch.as_tensor(start.sd).float(),
-        )
         linear = torch.as_tensor((start.projection * start.sd).T).float()
         readin.weight_in[row, :units, : 2 * dim] = torch.cat([linear, -linear], 1)
         readin.weight_out[row, : 2 * dim] = 0.0
@@ -47,7 +52,7 @@ def find_starts(sessions: list[TrialCounts], config: ModelConfig, training: Trai
 
 
 def started_model(sessions: list[TrialCounts], starts: list[Start], config: ModelConfig, training: TrainingConfig) -> MetaSSM:
-    """A new model whose sessions stand at their starts."""
+    """A new model whose sessions stand at their starts, or without a warm start at random."""
     model = build_model(
         config,
         [counts.n_units for counts in sessions],
@@ -55,6 +60,7 @@ def started_model(sessions: list[TrialCounts], starts: list[Start], config: Mode
         posterior_log_var=training.posterior_log_var,
         seed=training.seed,
     )
+    install = install_start if training.warm_start else install_moments
     for row, start in enumerate(starts):
-        install_start(model, row, start)
+        install(model, row, start)
     return model
