@@ -15,6 +15,10 @@ from metadyn.model.trained import Frame, TrainedModel, session_entries
 from metadyn.records import SessionEntry, Source
 
 N_UNITS = [3, 5]
+LATER = {
+    "model": {"changed_layers", "residual", "shared_noise", "detach_embedding", "link", "readin_dropout"},
+    "training": {"warm_start", "optimiser", "masked", "mask_scope", "masked_kl", "multi_step"},
+}
 
 
 @pytest.fixture
@@ -55,6 +59,24 @@ def test_bytes_and_digest_follow_from_the_weights(trained):
 
 def test_the_file_knows_its_sessions(trained):
     assert session_entries(trained.file().config) == trained.sessions
+
+
+def test_a_model_stored_before_there_were_options_is_what_it_was(trained):
+    """The keys that files of version 0.1.0 lack: their defaults are what those models did."""
+    file = trained.file()
+    model = {key: value for key, value in file.config["model"].items() if key not in LATER["model"]}
+    training = {key: value for key, value in file.config["training"].items() if key not in LATER["training"]}
+    assert len(file.config["model"]) - len(model) == len(LATER["model"])
+    back = TrainedModel.from_file(replace(file, config={**file.config, "model": model, "training": training}))
+    assert (back.config, back.training) == (trained.config, trained.training)
+    session, e, z = torch.tensor([0, 1]), torch.randn(2, 1, 3), torch.randn(2, 1, 4, 2)
+    with torch.no_grad():
+        paths = [module.transition(e, session).mean(z) for module in (trained.module, back.module)]
+        rates = [module.likelihood(z, session).mean for module in (trained.module, back.module)]
+        first = (z @ trained.module.likelihood.weight[0].T + trained.module.likelihood.bias[0]).exp()[0]
+    assert torch.equal(*paths)
+    assert torch.equal(*rates)
+    torch.testing.assert_close(rates[1][0], first)
 
 
 def test_a_model_read_back_can_be_trained(trained):
