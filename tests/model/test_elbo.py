@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.distributions import Normal, kl_divergence
 
-from metadyn.model.elbo import Targets, elbo
+from metadyn.model.elbo import Targets, draw, elbo
 from metadyn.model.meta_ssm import Observations
 
 N_UNITS, TRIALS, BINS = [3, 5], 4, 8
@@ -199,7 +199,9 @@ def test_terms_and_gradients_are_those_of_a_plain_loop(model, batch, options):
     options = {key: value for key, value in options.items() if key not in masks}
     module, pooling = model(**options), options.get("pooling", "mean")
     seen, targets, window = batch
-    terms = elbo(module, seen, targets, pooling=pooling, **masks, generator=torch.Generator().manual_seed(5))
+    generator = torch.Generator().manual_seed(5)
+    drawn = draw(module, seen, targets, pooling=pooling, masked=masks.get("masked", "mean"), generator=generator)
+    terms = elbo(module, drawn, seen, targets, masked_kl=masks.get("masked_kl", False))
     plain = plain_terms(module, seen, targets, window, pooling, 5, masks)
     if options.get("conditioning") == "shared":
         assert terms.kl_embedding == plain["kl_embedding"] == 0
@@ -218,7 +220,7 @@ def test_terms_and_gradients_are_those_of_a_plain_loop(model, batch, options):
 
 
 def bound(model, seen, targets):
-    return elbo(model, seen, targets, pooling="mean", generator=torch.Generator().manual_seed(0))
+    return elbo(model, draw(model, seen, targets, pooling="mean", generator=torch.Generator().manual_seed(0)), seen, targets)
 
 
 def same_terms(one, other):

@@ -102,8 +102,8 @@ def draw(
     return Draw(q_e, q_z, sample, z, transition)
 
 
-def elbo_of(model: MetaSSM, drawn: Draw, seen: Observations, targets: Targets, *, masked_kl: bool = False) -> ElboTerms:
-    """One-sample estimate. KL terms count bins that the encoders see; masked ones only with `masked_kl` (model.md)."""
+def elbo(model: MetaSSM, drawn: Draw, seen: Observations, targets: Targets, *, masked_kl: bool = False) -> ElboTerms:
+    """One-sample estimate, of what was drawn. KL terms count bins that the encoders see, masked ones only with `masked_kl`."""
     q_e, q_z, z = drawn.q_e, drawn.q_z, drawn.z
     prior = drawn.transition(z[:, :, :-1])
     kl_latent = Gaussian(q_z.mean[:, :, 1:], q_z.log_var[:, :, 1:]).kl(prior)
@@ -119,18 +119,3 @@ def elbo_of(model: MetaSSM, drawn: Draw, seen: Observations, targets: Targets, *
         weight_change=drawn.transition.weight_change().mean(),
         entries=targets.weight.sum().clamp(min=1),
     )
-
-
-def elbo(
-    model: MetaSSM,
-    seen: Observations,
-    targets: Targets,
-    *,
-    pooling: str,
-    masked: str = "mean",
-    masked_kl: bool = False,
-    generator: torch.Generator | None = None,
-) -> ElboTerms:
-    """`elbo_of` a new `draw`."""
-    drawn = draw(model, seen, targets, pooling=pooling, masked=masked, generator=generator)
-    return elbo_of(model, drawn, seen, targets, masked_kl=masked_kl)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from metadyn.config import ModelConfig, TrainingConfig
-from metadyn.model.elbo import draw, elbo_of
+from metadyn.model.elbo import draw, elbo
 from metadyn.model.meta_ssm import MetaSSM
 from metadyn.records import TrialCounts
 from metadyn.training.batch import Resident, crop, draw_trials, hide
@@ -55,7 +55,7 @@ def make_objective(
         if step == training.distil_steps and batch.latents is not None:
             start_process_noise(model, seen, batch.latents, config.pooling)
         drawn = draw(model, seen, targets, pooling=config.pooling, masked=training.masked, generator=generator)
-        terms = elbo_of(model, drawn, seen, targets, masked_kl=training.masked_kl)
+        terms = elbo(model, drawn, seen, targets, masked_kl=training.masked_kl)
         kl_weight = training.kl_weight * ramp(step - training.distil_steps, training.kl_ramp)
         loss, told = terms.loss(kl_weight, training.weight_change_penalty), terms.per_entry()
         if not training.multi_step:
