@@ -139,6 +139,8 @@ class SessionEntry:
 
     trained_starts, trained_stops: start and stop times [s] of the windows that trained it; what shares no time with them it
     has never seen, or only validated on. Models of before the stops were kept have none.
+    embedding_mean, embedding_sd (embedding,): posterior of the session's dynamical embedding given the windows that trained
+    it; empty where nothing is known beside what each window tells.
     """
 
     key: str
@@ -147,6 +149,8 @@ class SessionEntry:
     source: Source
     trained_starts: tuple[float, ...] = ()
     trained_stops: tuple[float, ...] = ()
+    embedding_mean: tuple[float, ...] = ()
+    embedding_sd: tuple[float, ...] = ()
 
     @staticmethod
     def of(trained: TrialCounts) -> SessionEntry:
@@ -162,7 +166,11 @@ class SessionEntry:
         rows = tuple(map(int, entry["unit_rows"]))
         if stops and len(stops) != len(starts):
             raise ValueError(f"{len(starts)} trained_starts, {len(stops)} trained_stops")
-        return SessionEntry(str(entry["key"]), int(entry["n_units"]), rows, Source(**entry["source"]), starts, stops)
+        mean, sd = (tuple(map(float, entry.get(name, ()))) for name in ("embedding_mean", "embedding_sd"))
+        if len(mean) != len(sd):
+            raise ValueError(f"{len(mean)} values in embedding_mean, {len(sd)} in embedding_sd")
+        source = Source(**entry["source"])
+        return SessionEntry(str(entry["key"]), int(entry["n_units"]), rows, source, starts, stops, mean, sd)
 
     def held_out(self, counts: TrialCounts) -> np.ndarray:
         """Which windows (trial,) share no time with those that trained the model."""

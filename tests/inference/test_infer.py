@@ -7,7 +7,7 @@ import pytest
 
 from metadyn.errors import DataError, ModelFileError
 from metadyn.inference import infer as infer_module
-from metadyn.inference.infer import infer, latents_given, pooled, trial_embeddings
+from metadyn.inference.infer import infer, latents_given, conditioning, for_each_trial, trial_embeddings
 
 
 @pytest.mark.parametrize("pooling", ["mean", "trial", "product"])
@@ -24,7 +24,8 @@ def test_chunks_give_the_same_as_all_at_once(monkeypatch, trained, counts, pooli
 def test_rates_are_mean_and_sd_over_samples_of_the_latents(trained, counts, options):
     model, data = trained(**options), counts()
     result = infer(model, data)
-    q = latents_given(model, data, pooled(model, trial_embeddings(model, data)))
+    q_e = trial_embeddings(model, data)
+    q = latents_given(model, data, for_each_trial(conditioning(model, 1, q_e), q_e).mean)
     inside = np.arange(20) < data.windows.n_bins[:, None]
     z = q.mean[0].numpy() + q.sd[0].numpy() * np.random.default_rng(0).standard_normal((4000, 6, 20, 2))
     linear = z[:, inside] @ model.module.likelihood.weight[1].numpy(force=True).T + model.module.likelihood.bias[1].numpy(
@@ -39,7 +40,7 @@ def test_rates_are_mean_and_sd_over_samples_of_the_latents(trained, counts, opti
     np.testing.assert_allclose(result["rate_sd"].values[inside], sd, rtol=0.15)
 
 
-def test_latents_of_a_trial_do_not_depend_on_the_others_when_pooled_by_trial(trained, counts):
+def test_latents_of_a_trial_do_not_depend_on_the_others_when_conditioning, for_each_trial_by_trial(trained, counts):
     model, data = trained(pooling="trial"), counts()
     together = infer(model, data)["latent_mean"].values
     for trial in range(data.n_trials):

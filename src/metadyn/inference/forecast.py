@@ -13,13 +13,14 @@ from metadyn.errors import WindowError
 from metadyn.inference.infer import (
     attributes,
     check_counts,
+    conditioning,
     coordinates,
     embedding_variables,
+    for_each_trial,
     latents_given,
-    pooled,
+    session_embedding,
     trial_embeddings,
 )
-from metadyn.model.elbo import pool
 from metadyn.model.gaussian import Gaussian
 from metadyn.model.trained import TrainedModel
 from metadyn.records import TrialCounts
@@ -67,45 +68,48 @@ def forecast(
     """The `steps` bins after the first `context` bins of each window, of which alone the encoders see anything.
 
     latent_mean, rate_mean: the mean path. With `samples`, also latent_samples and rate_samples (sample, trial, time, …) of
-    q(e), q(z) and the process noise, and latent_sd, rate_sd from them. `embedding` (embedding,) replaces the inferred one.
+    q(e), q(z) and the process noise, and latent_sd, rate_sd from them. `embedding` (embedding,) replaces the session's.
     Windows shorter than the context are left out, with a warning that counts them (`trial` keeps the numbers of the others);
     WindowError where none is left.
     """
     row, kept = check_counts(trained, counts), with_context(counts, context)
     counts = counts.select(trials=kept)
     q_e = trial_embeddings(trained, counts, context)
-    if embedding is not None:
-        fixed = torch.as_tensor(np.asarray(embedding), dtype=torch.float32, device=q_e.mean.device)
-        q_e = Gaussian(fixed.expand_as(q_e.mean), torch.full_like(q_e.log_var, -30.0))
-    used = pooled(trained, q_e)
-    session = torch.tensor([row], device=used.device)
-    q_last = last_state(latents_given(trained, counts, used, context), context)
-    path = trained.module.transition(used, session).rollout(q_last.mean, steps)
+    told = conditioning(trained, row, q_e) if embedding is None else exactly(embedding, q_e)
+    used = for_each_trial(told, q_e)
+    session = torch.tensor([row], device=used.mean.device)
+    q_last = last_state(latents_given(trained, counts, used.mean, context), context)
+    path = trained.module.transition(used.mean, session).rollout(q_last.mean, steps)
     variables = {
         "latent_mean": (("trial", "time", "latent"), path[0].numpy(force=True), {"units": "a.u."}),
         "rate_mean": (("trial", "time", "unit"), mean_rates(trained, row, path[0], counts.n_units), {"units": "Hz"}),
         "context_latent": (("trial", "latent"), q_last.mean[0].numpy(force=True), {"units": "a.u."}),
-        **embedding_variables(trained, q_e),
+        **embedding_variables(q_e, used, session_embedding(trained, row, q_e) if embedding is None else told),
     }
     if samples:
-        variables |= sampled(trained, counts, q_e, context, steps, samples, seed, row)
+        variables |= sampled(trained, counts, told, context, steps, samples, seed, row)
     coords = coordinates(counts, trained.config.latent_dim, trained.config.embedding_dim, context, steps) | {"trial": kept}
     dataset = xr.Dataset(variables, coords, attributes(trained, counts, "forecast"))
     return dataset.assign_attrs(context_bins=context)
+
+
+def exactly(embedding: np.ndarray, like: Gaussian) -> Gaussian:
+    """An embedding (embedding,) that is not in doubt: (1, 1, embedding)."""
+    mean = torch.as_tensor(np.asarray(embedding), dtype=torch.float32, device=like.mean.device).expand(1, 1, -1)
+    return Gaussian(mean, torch.full_like(mean, -30.0))
 
 
 def last_state(q: Gaussian, context: int) -> Gaussian:
     return Gaussian(q.mean[:, :, context - 1], q.log_var[:, :, context - 1])
 
 
-def sampled(trained, counts: TrialCounts, q_e: Gaussian, context: int, steps: int, samples: int, seed: int, row: int) -> dict:
-    """Noisy paths from sampled embeddings and states."""
-    generator = torch.Generator(q_e.mean.device).manual_seed(seed)
-    session = torch.tensor([row], device=q_e.mean.device)
-    source = pool(q_e, trained.config.pooling)
+def sampled(trained, counts: TrialCounts, told: Gaussian, context: int, steps: int, samples: int, seed: int, row: int) -> dict:
+    """Noisy paths from sampled states and embeddings, of each trial or one of all (1, trial or 1, embedding)."""
+    generator = torch.Generator(told.mean.device).manual_seed(seed)
+    session = torch.tensor([row], device=told.mean.device)
     paths = []
     for _ in range(samples):
-        embedding = source.sample(generator).expand_as(q_e.mean)
+        embedding = told.sample(generator).expand(-1, counts.n_trials, -1)
         state = last_state(latents_given(trained, counts, embedding, context), context).sample(generator)
         paths.append(trained.module.transition(embedding, session).rollout(state, steps, generator)[0])
     latents = torch.stack(paths)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -101,15 +102,37 @@ def joined(parts: list[Gaussian]) -> Gaussian:
     return Gaussian(torch.cat([q.mean for q in parts], 1), torch.cat([q.log_var for q in parts], 1))
 
 
-def conditioning(trained: TrainedModel, q: Gaussian) -> Gaussian:
-    """The q(e) that conditions each trial, (1, trial, embedding): the session's, or the trial's own."""
-    used = pool(q, trained.config.pooling)
-    return Gaussian(used.mean.expand_as(q.mean), used.log_var.expand_as(q.mean))
+def session_embedding(trained: TrainedModel, row: int, q: Gaussian) -> Gaussian:
+    """q(e) of the session, (1, 1, embedding): as its training left it, else what the trials of q tell together."""
+    entry, pooling = trained.sessions[row], trained.config.pooling
+    if entry.embedding_mean:
+        mean, sd = (q.mean.new_tensor(values)[None, None] for values in (entry.embedding_mean, entry.embedding_sd))
+        return Gaussian(mean, 2 * sd.log())
+    return pool(q, "mean" if pooling == "trial" else pooling)
 
 
-def pooled(trained: TrainedModel, q: Gaussian) -> Tensor:
-    """The mean of `conditioning`."""
-    return conditioning(trained, q).mean
+def with_embedding(trained: TrainedModel, counts: TrialCounts) -> TrainedModel:
+    """The model with the embedding of one session as these trials tell it; as it was where the dynamics know none."""
+    if not trained.module.dynamics.embedded:
+        return trained
+    row = check_counts(trained, counts)
+    unknown = replace(trained.sessions[row], embedding_mean=(), embedding_sd=())
+    entries = list(trained.sessions)
+    entries[row] = unknown
+    q = session_embedding(replace(trained, sessions=tuple(entries)), row, trial_embeddings(trained, counts))
+    mean, sd = (tuple(values[0, 0].tolist()) for values in (q.mean, q.sd))
+    entries[row] = replace(unknown, embedding_mean=mean, embedding_sd=sd)
+    return replace(trained, sessions=tuple(entries))
+
+
+def conditioning(trained: TrainedModel, row: int, q: Gaussian) -> Gaussian:
+    """The q(e) that conditions the dynamics: the session's (1, 1, embedding), or each trial's own (1, trial, embedding)."""
+    return q if trained.config.pooling == "trial" else session_embedding(trained, row, q)
+
+
+def for_each_trial(told: Gaussian, q: Gaussian) -> Gaussian:
+    """What conditions the dynamics, once for each trial of q: (1, trial, embedding)."""
+    return Gaussian(told.mean.expand_as(q.mean), told.log_var.expand_as(q.mean))
 
 
 def moments(function: Callable[[Tensor], Tensor], mean: Tensor, sd: Tensor) -> tuple[Tensor, Tensor]:
@@ -166,10 +189,8 @@ def attributes(trained: TrainedModel, counts: TrialCounts, estimate: str) -> dic
     }
 
 
-def embedding_variables(trained: TrainedModel, q: Gaussian) -> dict:
-    """Embeddings per trial as they were used, and the session's: the product over its trials, or else the mean."""
-    used, pooling = conditioning(trained, q), trained.config.pooling
-    session = pool(q, "mean" if pooling == "trial" else pooling)
+def embedding_variables(q: Gaussian, used: Gaussian, session: Gaussian) -> dict:
+    """Embeddings per trial as they were used and as each trial alone has them, and the session's."""
     return {
         "embedding_mean": (("trial", "embedding"), used.mean[0].numpy(force=True)),
         "embedding_sd": (("trial", "embedding"), used.sd[0].numpy(force=True)),
@@ -188,7 +209,8 @@ def infer(trained: TrainedModel, counts: TrialCounts) -> xr.Dataset:
     """
     row = check_counts(trained, counts)
     q_e = trial_embeddings(trained, counts)
-    q_z = latents_given(trained, counts, pooled(trained, q_e))
+    used = for_each_trial(conditioning(trained, row, q_e), q_e)
+    q_z = latents_given(trained, counts, used.mean)
     rate_mean, rate_sd = rates(trained, row, q_z, counts.n_units)
     inside = np.arange(counts.counts.shape[1]) < counts.windows.n_bins[:, None]
 
@@ -202,7 +224,7 @@ def infer(trained: TrainedModel, counts: TrialCounts) -> xr.Dataset:
             "latent_sd": (("trial", "time", "latent"), masked(q_z.sd[0].numpy(force=True)), {"units": "a.u."}),
             "rate_mean": (("trial", "time", "unit"), masked(rate_mean), hertz),
             "rate_sd": (("trial", "time", "unit"), masked(rate_sd), hertz),
-            **embedding_variables(trained, q_e),
+            **embedding_variables(q_e, used, session_embedding(trained, row, q_e)),
         },
         coordinates(counts, trained.config.latent_dim, trained.config.embedding_dim),
         attributes(trained, counts, "smoothed"),

@@ -16,7 +16,7 @@ from metadyn.data.smoothing import smooth
 from metadyn.errors import WindowError
 from metadyn.inference.decoding import decoding_r2
 from metadyn.inference.forecast import default_context, forecast, mean_rates
-from metadyn.inference.infer import check_counts, latents_given, pooled, trial_embeddings
+from metadyn.inference.infer import check_counts, conditioning, for_each_trial, infer, latents_given, trial_embeddings
 from metadyn.model.trained import TrainedModel
 from metadyn.records import TrialCounts
 
@@ -43,7 +43,8 @@ def hidden_rates(trained: TrainedModel, counts: TrialCounts, hidden: np.ndarray)
     """Expected counts per bin (trial, time, unit) when the entries `hidden` are kept from the encoders."""
     visible = ~hidden / max(1 - hidden.mean(), 1e-6)
     row = check_counts(trained, counts)
-    embedding = pooled(trained, trial_embeddings(trained, counts, visible=visible))
+    q_e = trial_embeddings(trained, counts, visible=visible)
+    embedding = for_each_trial(conditioning(trained, row, q_e), q_e).mean
     q = latents_given(trained, counts, embedding, visible=visible)
     return mean_rates(trained, row, q.mean[0], counts.n_units) * trained.bin_width
 
@@ -143,8 +144,7 @@ def behavior_scores(trained: TrainedModel, counts: TrialCounts) -> dict:
             remedy="--all-windows (then the scores are of trials that the model has seen), or another --behavior",
         )
     counts = counts.select(trials=told)
-    embedding = pooled(trained, trial_embeddings(trained, counts))
-    latents = latents_given(trained, counts, embedding).mean[0].numpy(force=True)
+    latents = infer(trained, counts)["latent_mean"].values
 
     def decoded(features: np.ndarray) -> float:
         return decoding_r2(np.where(counts.observed[..., None], features, np.nan), counts.behavior, LAGS)

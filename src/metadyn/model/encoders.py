@@ -39,6 +39,18 @@ class EmbeddingEncoder(nn.Module):
         return Gaussian(*self.head(last).chunk(2, -1))
 
 
+class KnownEmbedding(nn.Module):
+    """In place of the encoder where a session's q(e) is known already: N(mean, diag exp(log_var)), (embedding,) each."""
+
+    def __init__(self, mean: Tensor, log_var: Tensor):
+        super().__init__()
+        self.register_buffer("mean", mean)
+        self.register_buffer("log_var", log_var)
+
+    def forward(self, features: Float[Tensor, "sequence time feature"], length: Int[Tensor, " sequence"]) -> Gaussian:
+        return Gaussian(self.mean.expand(len(length), -1), self.log_var.expand(len(length), -1))
+
+
 class LatentEncoder(nn.Module):
     """q(z_t | y, e): GRUs in both directions over features and embedding; factorised over bins (eq. 18).
 

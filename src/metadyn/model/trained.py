@@ -18,7 +18,7 @@ from metadyn.model.meta_ssm import MetaSSM
 from metadyn.records import ModelFile, SessionEntry
 
 ARCHITECTURE, FORMAT = "MetaSSM", 1
-FRAME_TENSORS = ("latent_sd", "weight_var", "latents")
+FRAME_TENSORS = ("latent_sd", "weight_var", "latents", "centers", "trial_spread")
 
 
 @dataclass(frozen=True)
@@ -26,13 +26,17 @@ class Frame:
     """What the training sessions have in common, by which a new session finds the model's latent space.
 
     latent_sd (latent,): SD of their latents; weight_var (latent,): variance of their readouts, the prior of a new one;
-    labels and latents (condition, time, latent): the mean latents of each condition, empty where they share none.
+    labels and latents (condition, time, latent): the mean latents of each condition, empty where they share none;
+    centers (session, latent): mean latent of each training session; trial_spread (latent, latent): covariance within sessions
+    of a trial's mean latent. Models of before these two were kept know no center.
     """
 
     latent_sd: np.ndarray
     weight_var: np.ndarray
     labels: tuple[str, ...]
     latents: np.ndarray
+    centers: np.ndarray
+    trial_spread: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -89,7 +93,9 @@ class TrainedModel:
         try:
             config = ModelConfig(**file.config["model"])
             tensors = {name: tensor.float() for name, tensor in load(file.weights).items()}
-            parts = {name: tensors.pop(f"frame.{name}").numpy() for name in FRAME_TENSORS}
+            parts = {name: tensors.pop(f"frame.{name}").numpy() for name in FRAME_TENSORS if f"frame.{name}" in tensors}
+            parts.setdefault("centers", np.zeros((0, config.latent_dim), np.float32))
+            parts.setdefault("trial_spread", np.diag(parts["latent_sd"] ** 2))
             frame = Frame(labels=tuple(file.config["conditions"]), **parts)
             training = TrainingConfig(**file.config["training"])
             with torch.device("meta"):  # sizes that the file claims cost no memory before its tensors bear them out

@@ -1,7 +1,7 @@
 """Align a new session to a trained model: its own read-in, likelihood and process noise; all else stays as it is (App. D.1).
 
-First analytically: a readout in the model's frame, and the read-in of a training session behind it. Then, where
-validation trials say that it helps, some steps on the ELBO.
+First analytically: a readout in the model's frame, found by condition labels or by a search for gauge and embedding, and
+the read-in of a training session behind it. Then, where validation trials say that it helps, some steps on the ELBO.
 """
 
 from __future__ import annotations
@@ -14,16 +14,19 @@ from torch import Tensor
 
 from metadyn.config import AlignConfig, TrainingConfig
 from metadyn.errors import DataError, ModelFileError
+from metadyn.inference.infer import with_embedding
 from metadyn.model.build import build_model
+from metadyn.model.encoders import KnownEmbedding
 from metadyn.model.meta_ssm import MetaSSM
 from metadyn.model.trained import TrainedModel
 from metadyn.records import SessionEntry, TrialCounts
 from metadyn.training.batch import Resident
 from metadyn.training.devices import find_device
 from metadyn.training.fit import split_sessions, task_of
+from metadyn.training.gauge import Gauge
 from metadyn.training.loop import Progress, StepReport, run
 from metadyn.training.objective import crop_range
-from metadyn.training.transplant import find_start, framed
+from metadyn.training.transplant import analytic_start, install_best
 
 SESSION_SPECIFIC = ("readin.", "likelihood.", "log_q")
 FEWEST_TO_VALIDATE = 4  # trials: below, none can be spared to choose the number of steps
@@ -33,13 +36,16 @@ def is_specific(name: str) -> bool:
     return name.startswith(SESSION_SPECIFIC)
 
 
-def solo(trained: TrainedModel, n_units: int) -> MetaSSM:
-    """A model of one new session round the shared parts, which are frozen."""
+def solo(trained: TrainedModel, n_units: int, gauge: Gauge | None = None) -> MetaSSM:
+    """A model of one new session round the shared parts, which are frozen; with the embedding of the gauge, if it has one."""
     module = build_model(trained.config, [n_units], seed=trained.training.seed)
     shared = {name: value for name, value in trained.module.state_dict().items() if not is_specific(name)}
     module.load_state_dict(shared, strict=False)
     with torch.no_grad():
         module.log_q.copy_(trained.module.log_q.mean(0, keepdim=True))
+    if gauge is not None and len(gauge.embedding_mean):
+        mean, sd = torch.as_tensor(gauge.embedding_mean), torch.as_tensor(gauge.embedding_sd)
+        module.embedding_encoder = KnownEmbedding(mean, 2 * sd.log())
     for name, parameter in module.named_parameters():
         parameter.requires_grad_(is_specific(name))
     return module.to(trained.module.log_q.device)
@@ -51,33 +57,37 @@ def train_on(
     held_out: TrialCounts,
     training: TrainingConfig,
     report: Callable[[StepReport], None],
-) -> tuple[MetaSSM, Progress]:
-    """Start and ELBO steps on some trials: the module after the last step, and which step scored best on `held_out` (0: the
-    start)."""
-    module = solo(trained, counts.n_units)
+) -> tuple[MetaSSM, Gauge | None, Progress]:
+    """Start and ELBO steps on some trials: the module after the last step, its gauge if one was searched, and which step
+    scored best on `held_out` (0: the start)."""
+    start, gauge = analytic_start(trained, counts)
+    module = solo(trained, counts.n_units, gauge)
     trials, unseen = (Resident.of([each], module.log_q.device) for each in (counts, held_out))
-    task = task_of(module, trials, unseen, trained.config, training, crop_range(training, [counts]))
+    config = (
+        trained.config if gauge is None else trained.config.model_copy(update={"pooling": "mean"})
+    )  # one e, not one a trial
+    task = task_of(module, trials, unseen, config, training, crop_range(training, [counts]))
 
     def score() -> float:
         return sum(task.validate().values())
 
-    find_start(trained, module, counts, score)
+    install_best(trained, module, start, gauge, score)
     progress = Progress(best_score=score())
     run(task, progress, report=report, save=lambda _: None)
-    return module, progress
+    return module, gauge, progress
 
 
 def chosen_steps(trained: TrainedModel, counts: TrialCounts, training: TrainingConfig, report) -> int:
-    """How many ELBO steps to take, from validation trials among those given."""
+    """How many ELBO steps to take, from validation trials among those given; none where none can be spared."""
     if counts.n_trials < FEWEST_TO_VALIDATE:
-        return 0 if framed(trained, counts) else training.steps
+        return 0
     train, held_out = split_sessions([counts], 0.25, training.seed)
-    _, progress = train_on(trained, train[0], held_out[0], training, report)
+    _, _, progress = train_on(trained, train[0], held_out[0], training, report)
     return progress.best_step
 
 
-def extended(trained: TrainedModel, module: MetaSSM, counts: TrialCounts) -> TrainedModel:
-    """The trained model with one more session."""
+def extended(trained: TrainedModel, module: MetaSSM, counts: TrialCounts, gauge: Gauge | None) -> TrainedModel:
+    """The trained model with one more session, whose embedding is the gauge's, or what its trials tell the encoder."""
     sessions = (*trained.sessions, SessionEntry.of(counts))
     merged = build_model(trained.config, [each.n_units for each in sessions])
     old, new = trained.module.state_dict(), module.state_dict()
@@ -86,7 +96,12 @@ def extended(trained: TrainedModel, module: MetaSSM, counts: TrialCounts) -> Tra
         for name, value in merged.state_dict().items()
     }
     merged.load_state_dict(state)
-    return replace(trained, module=merged.to(trained.module.log_q.device), sessions=sessions)
+    merged = replace(trained, module=merged.to(trained.module.log_q.device), sessions=sessions)
+    if gauge is None:
+        return with_embedding(merged, counts)
+    told = (tuple(map(float, values)) for values in (gauge.embedding_mean, gauge.embedding_sd))
+    known = replace(sessions[-1], **dict(zip(("embedding_mean", "embedding_sd"), told, strict=True)))
+    return replace(merged, sessions=(*trained.sessions, known))
 
 
 def stacked(old: Tensor, new: Tensor, like: Tensor, padding: float) -> Tensor:
@@ -122,5 +137,5 @@ def align(
     training = trained.training.model_copy(update=update | {"steps": config.max_steps})
     steps = chosen_steps(trained, counts, training, report) if config.steps is None else config.steps
     final = training.model_copy(update={"steps": steps, "validate_every": max(steps, 1)})
-    module, _ = train_on(trained, counts, counts, final, report)
-    return extended(trained, module, counts)
+    module, gauge, _ = train_on(trained, counts, counts, final, report)
+    return extended(trained, module, counts, gauge)

@@ -9,7 +9,7 @@ from pathlib import Path
 from metadyn.config import ModelConfig, TrainingConfig
 from metadyn.data.splits import split_trials
 from metadyn.errors import DataError
-from metadyn.inference.infer import infer
+from metadyn.inference.infer import infer, with_embedding
 from metadyn.model.meta_ssm import MetaSSM
 from metadyn.model.trained import Frame, TrainedModel
 from metadyn.records import SessionEntry, TrialCounts
@@ -135,6 +135,8 @@ def fit(
     save = checkpointer(task, trained, folder, settings) if folder else lambda _: None
     run(task, progress, report=warning_reporter(report, model, trials, config, training, crops[1]), save=save)
     put_best(task, progress)
+    for counts in train:
+        trained = with_embedding(trained, counts)
     trained = replace(trained, frame=frame_of(trained, train))
     if folder:
         finish(trained, folder, settings, progress)

@@ -96,4 +96,9 @@ def learn_frame(sessions: list[TrialCounts], latents: list[np.ndarray], weights:
     readouts (unit, latent)."""
     labels, mean = mean_latents(sessions, latents)
     every = np.concatenate([z.reshape(-1, z.shape[-1]) for z in latents])
-    return Frame(np.nanstd(every, 0), np.concatenate(weights).var(0) + 1e-4, tuple(labels), mean)
+    means = [np.nanmean(z, 1) for z in latents]
+    centers = np.array([each.mean(0) for each in means])
+    within = np.concatenate([each - each.mean(0) for each in means])
+    freedom = max(len(within) - len(means), 1)
+    weight_var = np.concatenate(weights).var(0) + 1e-4
+    return Frame(np.nanstd(every, 0), weight_var, tuple(labels), mean, centers, within.T @ within / freedom)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 
 from metadyn.config import ModelConfig, TrainingConfig
@@ -18,6 +19,9 @@ def install_moments(model: MetaSSM, row: int, start: Start) -> None:
     with torch.no_grad():
         model.readin.mean[row, :units] = torch.as_tensor(start.mean).float()
         model.readin.sd[row, :units] = torch.as_tensor(start.sd).float()
+
+
+ANNEALED = 4.0  # noise starts at so many times the residual of the start; its decay lets the frames of sessions find each other
 
 
 def install_start(model: MetaSSM, row: int, start: Start) -> None:
@@ -38,7 +42,7 @@ def install_start(model: MetaSSM, row: int, start: Start) -> None:
         likelihood.weight[row, :units] = torch.as_tensor(start.weight).float()
         likelihood.bias[row, :units] = torch.as_tensor(start.bias).float()
         if hasattr(likelihood, "log_var"):
-            likelihood.log_var[row, :units] = torch.as_tensor(start.log_var).float()
+            likelihood.log_var[row, :units] = torch.as_tensor(start.log_var + np.log(ANNEALED)).float()
 
 
 def find_starts(sessions: list[TrialCounts], config: ModelConfig, training: TrainingConfig) -> list[Start]:

@@ -13,18 +13,11 @@ from metadyn.model.meta_ssm import MetaSSM
 from metadyn.model.trained import TrainedModel
 from metadyn.records import TrialCounts
 from metadyn.training.frame import regress_on
-from metadyn.training.warmstart import Start, canonical_rotation, session_starts
+from metadyn.training.gauge import Gauge, find_gauge
+from metadyn.training.starts import find_starts
+from metadyn.training.warmstart import Start
 
-PHASES = 16  # rotations tried within the planes that latents turn in
-
-
-def turned_to_model(trained: TrainedModel, counts: TrialCounts) -> Start:
-    """A start from the session's own moments, scaled like the model's latents, turning the way they turn."""
-    config = trained.config
-    start = session_starts([counts], config.likelihood, config.latent_dim, trained.training.smoothing_bins)[0]
-    if config.latent_dim > 1:
-        start = start.turned(canonical_rotation(start.latents, counts.observed))
-    return start.scaled(float(trained.frame.latent_sd.mean() / max(start.latents[counts.observed].std(0).mean(), 1e-6)))
+NEAREST = 6  # training sessions, nearest in embedding, whose read-ins are tried
 
 
 def framed(trained: TrainedModel, counts: TrialCounts) -> bool:
@@ -37,20 +30,14 @@ def framed(trained: TrainedModel, counts: TrialCounts) -> bool:
     return bool(set(counts.condition) & set(trained.frame.labels))
 
 
-def analytic_start(trained: TrainedModel, counts: TrialCounts) -> Start:
-    if not framed(trained, counts):
-        return turned_to_model(trained, counts)
-    frame, sd_bins = trained.frame, trained.training.smoothing_bins
-    return regress_on(frame.latents, list(frame.labels), counts, frame.weight_var, sd_bins)
-
-
-def plane_rotation(dim: int, phases: np.ndarray) -> np.ndarray:
-    """Rotations by `phases` within the planes (0, 1), (2, 3), …"""
-    rotation = np.eye(dim)
-    for i, phase in enumerate(phases):
-        cos, sin = np.cos(phase), np.sin(phase)
-        rotation[2 * i : 2 * i + 2, 2 * i : 2 * i + 2] = [[cos, -sin], [sin, cos]]
-    return rotation
+def analytic_start(trained: TrainedModel, counts: TrialCounts) -> tuple[Start, Gauge | None]:
+    """By condition labels, or by a search for the gauge and the embedding."""
+    if framed(trained, counts):
+        frame, sd_bins = trained.frame, trained.training.smoothing_bins
+        return regress_on(frame.latents, list(frame.labels), counts, frame.weight_var, sd_bins), None
+    start = find_starts([counts], trained.config, trained.training)[0]
+    gauge = find_gauge(trained, start, counts)
+    return start.mapped(gauge.map, gauge.offset), gauge
 
 
 def transplant(module: MetaSSM, start: Start, trained: TrainedModel, row: int) -> None:
@@ -59,40 +46,49 @@ def transplant(module: MetaSSM, start: Start, trained: TrainedModel, row: int) -
     The new counts give latents, these the counts that session `row` would have had, and these its features:
     all linear up to the rectifiers, so the three become one first layer.
     """
-    old, new = trained.module, module.readin
-    n_old = trained.sessions[row].n_units
+    old, new, n_old = trained.module, module.readin, trained.sessions[row].n_units
     with torch.no_grad():
         new.mean[0], new.sd[0] = _tensor(start.mean, new.mean), _tensor(start.sd, new.mean)
         to_latent = _tensor(start.projection * start.sd, new.mean)
-        weight = old.likelihood.weight[row, :n_old]
-        if trained.config.likelihood == "poisson":
-            weight = weight * old.readin.mean[row, :n_old, None]
-        to_counts = weight / old.readin.sd[row, :n_old, None]
-        new.weight_in[0] = to_latent.T @ to_counts.T @ old.readin.weight_in[row, :n_old]
-        new.bias_in[0], new.weight_out[0], new.bias_out[0] = (
-            old.readin.bias_in[row],
-            old.readin.weight_out[row],
-            old.readin.bias_out[row],
-        )
+        to_hidden = counts_by_latent(trained, row).T / old.readin.sd[row, :n_old] @ old.readin.weight_in[row, :n_old]
+        centers = trained.frame.centers
+        shift = start.offset - (centers[row] if row < len(centers) else 0.0)
+        new.weight_in[0] = to_latent.T @ to_hidden
+        new.bias_in[0] = old.readin.bias_in[row] + _tensor(shift, new.mean) @ to_hidden
+        new.weight_out[0], new.bias_out[0] = old.readin.weight_out[row], old.readin.bias_out[row]
         module.likelihood.weight[0], module.likelihood.bias[0] = _tensor(start.weight, new.mean), _tensor(start.bias, new.mean)
         if trained.config.likelihood == "gaussian":
             module.likelihood.log_var[0] = _tensor(start.log_var, new.mean)
+
+
+def counts_by_latent(trained: TrainedModel, row: int) -> Tensor:
+    """By how much the expected counts of a training session change with its latents about their mean: (unit, latent)."""
+    n_units = trained.sessions[row].n_units
+    weight, mean = trained.module.likelihood.weight[row, :n_units], trained.module.readin.mean[row, :n_units, None]
+    if trained.config.likelihood == "gaussian":
+        return weight
+    return weight * (mean if trained.config.link == "exp" else -torch.expm1(-mean))
 
 
 def _tensor(values: np.ndarray, like: Tensor) -> Tensor:
     return torch.as_tensor(values, dtype=like.dtype, device=like.device)
 
 
-def find_start(trained: TrainedModel, module: MetaSSM, counts: TrialCounts, score: Callable[[], float]) -> None:
-    """Install the start that scores best among training sessions' read-ins and, without a frame, rotations."""
-    start = analytic_start(trained, counts)
+def nearest(trained: TrainedModel, gauge: Gauge | None) -> list[int]:
+    """Rows of the sessions whose read-ins are tried: all, or those of the nearest embeddings where one is known."""
+    rows = [row for row, entry in enumerate(trained.sessions) if entry.embedding_mean]
+    if gauge is None or not rows or not len(gauge.embedding_mean):
+        return list(range(len(trained.sessions)))
+    known = np.array([trained.sessions[row].embedding_mean for row in rows])
+    order = np.linalg.norm(known - gauge.embedding_mean, axis=1).argsort()
+    return [rows[i] for i in order[:NEAREST]]
 
-    def tried(rotation: np.ndarray, row: int) -> float:
-        transplant(module, start.turned(rotation), trained, row)
+
+def install_best(trained: TrainedModel, module: MetaSSM, start: Start, gauge: Gauge | None, score: Callable[[], float]) -> None:
+    """Put the start into the module, with the read-in that scores best."""
+
+    def tried(row: int) -> float:
+        transplant(module, start, trained, row)
         return score()
 
-    dim = trained.config.latent_dim
-    best_row = max(range(len(trained.sessions)), key=lambda row: tried(np.eye(dim), row))
-    phases = np.random.default_rng(0).uniform(0, 2 * np.pi, (PHASES, dim // 2)) * (not framed(trained, counts))
-    rotations = [np.eye(dim), *[plane_rotation(dim, phase) for phase in phases if phase.any()]]
-    tried(max(rotations, key=lambda rotation: tried(rotation, best_row)), best_row)
+    transplant(module, start, trained, max(nearest(trained, gauge), key=tried))

@@ -20,10 +20,11 @@ MOST_LOG_SD = 1.5  # SD of a unit's log rate at the start; moments of rare spike
 
 @dataclass(frozen=True)
 class Start:
-    """One session's start: counts ≈ link(C z + D), z ≈ projection (counts − mean).
+    """One session's start: counts ≈ link(C z + D), z ≈ projection (counts − mean) + offset.
 
     weight C (unit, latent), bias D (unit,), mean and sd (unit,) of the counts, projection (latent, unit),
-    log_var (unit,) of the observation noise (Gaussian likelihood), latents (trial, time, latent) smoothed, zero in padding.
+    log_var (unit,) of the observation noise (Gaussian likelihood), latents (trial, time, latent) smoothed, of no meaning in
+    padding, offset (latent,): the latents where every unit does as it always does.
     """
 
     weight: np.ndarray
@@ -33,19 +34,23 @@ class Start:
     projection: np.ndarray
     log_var: np.ndarray
     latents: np.ndarray
+    offset: np.ndarray
 
     def turned(self, rotation: np.ndarray) -> Start:
         """The same start in latents rotation @ z (an orthogonal matrix)."""
-        return replace(
-            self,
-            weight=self.weight @ rotation.T,
-            projection=rotation @ self.projection,
-            latents=self.latents @ rotation.T,
-        )
+        return self.mapped(rotation, np.zeros(len(rotation)))
+
+    def mapped(self, matrix: np.ndarray, offset: np.ndarray) -> Start:
+        """The same start in latents matrix @ z + offset (matrix of full rank)."""
+        weight = self.weight @ np.linalg.inv(matrix)
+        latents = (self.latents @ matrix.T + offset).astype(np.float32)
+        moved = matrix @ self.offset + offset
+        bias, projection = self.bias - weight @ offset, matrix @ self.projection
+        return replace(self, weight=weight, bias=bias, projection=projection, latents=latents, offset=moved)
 
     def scaled(self, factor: float) -> Start:
         """The same start in latents factor * z."""
-        return replace(self, weight=self.weight / factor, projection=self.projection * factor, latents=self.latents * factor)
+        return self.mapped(factor * np.eye(len(self.offset)), np.zeros(len(self.offset)))
 
 
 def smoothed(counts: TrialCounts, sd_bins: float) -> np.ndarray:
@@ -108,7 +113,7 @@ def start_from_readout(counts: TrialCounts, smooth: np.ndarray, weight: np.ndarr
     mean, sd = np.maximum(rows.mean(0), 1e-4), np.maximum(rows.std(0), 1e-2)
     projection = rate_projection(weight, mean)
     latents = (smooth - mean) @ projection.T * counts.observed[..., None]
-    return Start(weight, bias, mean, sd, projection, np.zeros(len(bias)), latents.astype(np.float32))
+    return Start(weight, bias, mean, sd, projection, np.zeros(len(bias)), latents.astype(np.float32), np.zeros(weight.shape[1]))
 
 
 def softplus_start(start: Start) -> Start:
@@ -128,16 +133,15 @@ def softplus_start(start: Start) -> Start:
 
 
 def gaussian_start(counts: TrialCounts, latent_dim: int, sd_bins: float) -> Start:
-    """PCA with latents of unit variance; the noise starts at four times the residual, whose decay anneals the frame."""
+    """PCA; every direction of the plane keeps its scale, by which sessions can be told to have the same dynamics."""
     rows = counts.counts[counts.observed].astype(np.float64)
     mean, sd = rows.mean(0), np.maximum(rows.std(0), 1e-6)
-    values, vectors = np.linalg.eigh(np.cov(rows.T))
-    scale = np.sqrt(np.maximum(values[::-1][:latent_dim], 1e-9))
-    weight = with_columns(vectors[:, ::-1][:, :latent_dim] * scale, latent_dim)
+    _, vectors = np.linalg.eigh(np.cov(rows.T))
+    weight = with_columns(vectors[:, ::-1][:, :latent_dim] * np.sqrt(len(mean)), latent_dim)
     projection = np.linalg.pinv(weight)
     latents = (counts.counts - mean) @ projection.T * counts.observed[..., None]
     residual = (rows - mean - (rows - mean) @ projection.T @ weight.T).var(0)
-    return Start(weight, mean, mean, sd, projection, np.log(4 * residual + 1e-6), latents.astype(np.float32))
+    return Start(weight, mean, mean, sd, projection, np.log(residual + 1e-6), latents.astype(np.float32), np.zeros(latent_dim))
 
 
 def canonical_rotation(latents: np.ndarray, observed: np.ndarray) -> np.ndarray:
@@ -162,10 +166,18 @@ def canonical_rotation(latents: np.ndarray, observed: np.ndarray) -> np.ndarray:
     return left @ right
 
 
+def of_unit_variance(starts: list[Start], sessions: list[TrialCounts]) -> list[Start]:
+    """The starts on one scale, on which the mean variance of all their latents is one."""
+    variance = [start.latents[counts.observed].var(0).mean() for start, counts in zip(starts, sessions, strict=True)]
+    return [start.scaled(float(max(np.mean(variance), 1e-12)) ** -0.5) for start in starts]
+
+
 def session_starts(sessions: list[TrialCounts], likelihood: str, latent_dim: int, sd_bins: float) -> list[Start]:
     """A start for each session, turned into a common frame as far as the latents alone tell."""
     make = poisson_start if likelihood == "poisson" else gaussian_start
     starts = [make(counts, latent_dim, sd_bins) for counts in sessions]
+    if likelihood == "gaussian":
+        starts = of_unit_variance(starts, sessions)
     if len(sessions) == 1 or latent_dim == 1:
         return starts
     return [
