@@ -1,0 +1,199 @@
+"""The five methods, and what each is fitted with: one table, so that all have the same care."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from scipy.ndimage import gaussian_filter1d
+
+from benchmarks.paper.cache import Cache
+from benchmarks.paper.sets import PLANS, Plan, Simulated, in_thirds, simulated
+from metadyn.config import AlignConfig, ModelConfig, TrainingConfig
+from metadyn.errors import TrainingError
+from metadyn.model.trained import TrainedModel
+from metadyn.records import SessionEntry, TrialCounts
+from metadyn.training.batch import Resident
+from metadyn.training.checkpoint import save_model
+from metadyn.training.devices import find_device
+from metadyn.training.fit import fit, split_sessions, task_of
+from metadyn.training.loop import Progress, StepReport, run
+from metadyn.training.objective import crop_range
+from metadyn.training.resume import put_best
+from metadyn.training.starts import find_starts, started_model
+
+CONDITIONED = ("low_rank", "linear", "input")
+MULTI_SESSION = (*CONDITIONED, "shared")
+
+GAUSSIAN = TrainingConfig(
+    kl_weight=1.0,  # the ELBO: simulated observations are not sparse
+    crop_bins=(60, 120),  # three times cheaper than 300 bins, and nothing visible is lost (recipe.md, "What mattered" 6)
+    steps=1000,  # as many as the prototype's Hopf and Duffing models took
+    coordinated_dropout=0.0,  # against overfitting of sparse spikes; 30 to 100 Gaussian units do not need it
+    smoothing_bins=3.0,  # noise is a tenth of the signal: less smoothing than spikes need
+    validate_every=100,
+)
+SETTINGS = {
+    "limit-cycles-2": GAUSSIAN.model_copy(update={"steps": 600}),  # one family of one parameter: converges sooner
+    "limit-cycles-20": GAUSSIAN.model_copy(update={"steps": 600}),
+    "hopf": GAUSSIAN,
+    "hopf-2": GAUSSIAN,
+    "hopf-5": GAUSSIAN,
+    "hopf-10": GAUSSIAN,
+    "duffing-hopf": GAUSSIAN,
+    # Spikes: the package's defaults with the demo's crops, tail and KL weight.
+    **{
+        name: TrainingConfig(kl_weight=1.0, crop_bins=(60, 120), tail_bins=20, steps=600)
+        for name in PLANS
+        if name.startswith("poisson")
+    },
+}
+# What the single-session rival may choose from, by validation windows among the n_s trials it is given.
+SINGLE = (
+    {"steps": 300},  # few trials: stop before they are learnt by heart
+    {"steps": 600},
+    {"steps": 600, "multi_step": 1.0},  # a loss on rollouts, without which dynamics of one session are poor (recipe.md)
+)
+FEWEST_WINDOWS = 3  # to fit and to validate on; fewer trials are cut into thirds
+# Runs of which SETTINGS were chosen, on seed 0, the same for each multi-session method; those of SINGLE are a session's.
+TUNING_RUNS = {**dict.fromkeys(MULTI_SESSION, 1), "single": len(SINGLE)}
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Where measurements are kept, whether all is made small, and where progress is told."""
+
+    cache: Cache
+    quick: bool = False
+    say: Say = lambda _: None
+
+    def plan(self, name: str) -> Plan:
+        return PLANS[name].small() if self.quick else PLANS[name]
+
+    def simulated(self, name: str, seed: int) -> Simulated:
+        return simulated(self.plan(name), seed)
+
+    def training(self, name: str, seed: int) -> TrainingConfig:
+        return self._sized(SETTINGS[name]).model_copy(update={"seed": seed})
+
+    def single(self, name: str, seed: int) -> list[TrainingConfig]:
+        """The candidates of the single-session rival."""
+        own = SETTINGS[name].model_copy(update={"seed": seed})
+        return [self._sized(own.model_copy(update=candidate)) for candidate in SINGLE]
+
+    def align(self, seed: int) -> AlignConfig:
+        return AlignConfig(seed=seed, max_steps=30) if self.quick else AlignConfig(seed=seed)
+
+    def shots(self, *shots: int) -> tuple[int, ...]:
+        return (1, 4) if self.quick else shots
+
+    @property
+    def n_draws(self) -> int:
+        return 1 if self.quick else 2
+
+    def _sized(self, training: TrainingConfig) -> TrainingConfig:
+        small = {"steps": training.steps // 10, "distil_steps": 30, "kl_ramp": 30, "validate_every": 30}
+        return training.model_copy(update=small) if self.quick else training
+
+    def reporter(self, title: str) -> Callable[[StepReport], None]:
+        """Progress of a fit, once a validation."""
+
+        def report(step: StepReport) -> None:
+            if step.message:
+                self.say(f"{title}: {step.message}")
+            elif step.validation is not None:
+                scores = " ".join(f"{name} {value:.3f}" for name, value in step.validation.items())
+                self.say(f"{title}: step {step.step}/{step.steps}, {scores}, fit done in {step.seconds_left:.0f} s")
+
+        return report
+
+
+def model_config(plan: Plan, method: str) -> ModelConfig:
+    """`rank_4` is low_rank of rank 4; `single` is shared, fitted to one session."""
+    rank = int(method.removeprefix("rank_")) if method.startswith("rank_") else 1
+    conditioning = {"single": "shared"}.get(method, "low_rank" if method.startswith("rank_") else method)
+    likelihood = "gaussian" if plan.spikes is None else "poisson"
+    options = {"conditioning": conditioning, "rank": rank, "likelihood": likelihood}
+    return ModelConfig(latent_dim=2, embedding_dim=plan.embedding_dim, **options)
+
+
+def settings_of(bench: Bench, name: str, method: str, seed: int) -> dict:
+    """What a fitted model follows from; what is left at its default is not named."""
+    parts = {"model": model_config(bench.plan(name), method), "training": bench.training(name, seed)}
+    return {"plan": repr(bench.plan(name))} | {key: part.model_dump(exclude_unset=True) for key, part in parts.items()}
+
+
+def fitted(bench: Bench, name: str, method: str, seed: int) -> TrainedModel:
+    """The model of a method on the training sessions of a set, from the cache where it is there."""
+    config, training = model_config(bench.plan(name), method), bench.training(name, seed)
+    report = bench.reporter(f"{name} {method} seed {seed}")
+
+    def train(folder, resume: bool) -> TrainedModel:
+        sessions = [sample.given for sample in bench.simulated(name, seed).training]
+        return fit(sessions, config, training, folder=folder, resume=resume, report=report)
+
+    return bench.cache.model(f"{name}/{method}-seed{seed}", settings_of(bench, name, method, seed), train)
+
+
+def best_of(counts: TrialCounts, config: ModelConfig, candidates: list[TrainingConfig]) -> TrainedModel | None:
+    """The single-session model whose validation windows, among those of `counts`, score best; None where all diverged."""
+    windows = counts if counts.n_trials >= FEWEST_WINDOWS else in_thirds(counts)
+    tried: list[tuple[float, TrainedModel]] = []
+    for training in candidates:
+        scores = [float("-inf")]
+
+        def note(step: StepReport, scores: list[float] = scores) -> None:
+            if step.stage == "elbo" and step.validation is not None:
+                scores.append(sum(step.validation.values()))
+
+        try:
+            trained = fit([windows], config, training, report=note)
+        except TrainingError:
+            continue
+        tried.append((max(scores), trained))
+    return max(tried, key=lambda pair: pair[0])[1] if tried else None
+
+
+def fitted_inside(
+    generator: TrainedModel, sessions: list[TrialCounts], training: TrainingConfig, report: Callable[[StepReport], None]
+) -> TrainedModel:
+    """A new model whose read-ins and likelihoods are the generator's and stay so (App. A, "No model mismatch")."""
+    config, device = generator.config, find_device("auto")
+    train, held_out = split_sessions(sessions, training.validation_fraction, training.seed)
+    model = started_model(sessions, find_starts(train, config, training), config, training)
+    for name in ("readin", "likelihood"):
+        part = getattr(model, name)
+        part.load_state_dict(getattr(generator.module, name).state_dict())
+        part.requires_grad_(False)
+    latents = [seen_through(generator, row, counts, training.smoothing_bins) for row, counts in enumerate(train)]
+    crops = crop_range(training, sessions)
+    task = task_of(model, Resident.of(train, device, latents), Resident.of(held_out, device), config, training, crops)
+    progress = Progress()
+    run(task, progress, report=report, save=lambda _: None)
+    put_best(task, progress)
+    entries = tuple(SessionEntry.of(counts) for counts in train)
+    return replace(generator, module=model, sessions=entries, training=training)
+
+
+def seen_through(generator: TrainedModel, row: int, counts: TrialCounts, sd_bins: float) -> np.ndarray:
+    """Smoothed latents (trial, time, latent) by least squares through a session's readout: what is distilled."""
+    readout = generator.module.likelihood
+    weight, bias = (part[row, : counts.n_units].numpy(force=True) for part in (readout.weight, readout.bias))
+    return gaussian_filter1d((counts.counts - bias) @ np.linalg.pinv(weight).T, sd_bins, axis=1)
+
+
+def refitted(bench: Bench, name: str, seed: int, generator: TrainedModel, sessions: list[TrialCounts]) -> TrainedModel:
+    """`fitted_inside` by way of the cache."""
+    training = bench.training(name, seed)
+
+    def train(folder, resume: bool) -> TrainedModel:
+        torch.manual_seed(seed)
+        trained = fitted_inside(generator, sessions, training, bench.reporter(f"no-mismatch seed {seed}"))
+        save_model(trained, folder)
+        return trained
+
+    return bench.cache.model(f"no-mismatch/low_rank-seed{seed}", settings_of(bench, name, "low_rank", seed), train)
