@@ -1,7 +1,7 @@
 """The experiments: what each measures of one method and one seed.
 
-A measurement is {"sessions": {group: {session: {measure: value or one a draw}}}, "figures": {figure: value}}. Groups are "train"
-(training sessions), a number (new sessions aligned from as many trials) or "new" (new sessions, whatever they are aligned from).
+A measurement is {"sessions": {group: {session: {measure: value or one a draw}}}, "figures": {figure: value}}. Groups are
+"train" (training sessions), a number (new sessions aligned from as many trials) or "new" (new sessions, however aligned).
 """
 
 from __future__ import annotations
