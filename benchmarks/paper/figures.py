@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from benchmarks.paper.experiments import aligned
@@ -104,7 +105,7 @@ def learnt_step(trained: TrainedModel, sample: Sample, points: np.ndarray) -> np
 
 def flows(shown: list[tuple[TrainedModel, Sample]], n_shots: int) -> Figure:
     """True flow above the learnt one, session by session."""
-    figure = Figure(figsize=(2.6 * len(shown), 5.6), layout="constrained")
+    figure = Figure(figsize=(2.6 * len(shown), 6.2), layout="constrained")
     axes = figure.subplots(2, len(shown), squeeze=False)
     for column, (trained, sample) in enumerate(shown):
         low, high = np.quantile(sample.latents.reshape(-1, 2), [0.01, 0.99], axis=0) * 1.15
@@ -112,15 +113,16 @@ def flows(shown: list[tuple[TrainedModel, Sample]], n_shots: int) -> Figure:
         points = np.stack(np.meshgrid(x, y), -1).reshape(-1, 2)
         true = noise_free(sample.truth.family, sample.truth.parameters, points, 1)[:, 0] - points
         steps = (true, learnt_step(trained, sample, points))
-        fastest = np.quantile(np.hypot(*true.T), 0.98) / STEP
+        speeds = Normalize(0, np.quantile(np.hypot(*true.T), 0.98) / STEP)
         for axis, step, kind in zip(axes[:, column], steps, ("true", "learnt"), strict=True):
             u, v = (step / STEP).T.reshape(2, 21, 21)
-            style = {"cmap": "viridis", "density": 0.8, "linewidth": 0.9, "arrowsize": 0.7}
-            lines = axis.streamplot(x, y, u, v, color=np.hypot(u, v), **style)
-            lines.lines.set_clim(0, fastest)
+            style = {"cmap": "viridis", "norm": speeds, "density": 0.8, "linewidth": 0.9, "arrowsize": 0.7}
+            drawn = axis.streamplot(x, y, u, v, color=np.hypot(u, v), **style)
             axis.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), xlabel="x1 [a.u.]")
             axis.set_ylabel(f"{kind} flow\nx2 [a.u.]" if column == 0 else "")
         axes[0, column].set_title(titled(sample, n_shots), fontsize=9)
+        label = "speed [a.u./s]" if column == len(shown) - 1 else ""
+        figure.colorbar(drawn.lines, ax=axes[:, column], location="bottom", shrink=0.8, label=label)
     return figure
 
 

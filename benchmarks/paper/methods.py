@@ -6,13 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 from scipy.ndimage import gaussian_filter1d
 
 from benchmarks.paper.cache import Cache
 from benchmarks.paper.sets import PLANS, Plan, Simulated, in_thirds, simulated
 from metadyn.config import AlignConfig, ModelConfig, TrainingConfig
 from metadyn.errors import TrainingError
+from metadyn.inference.infer import with_embedding
 from metadyn.model.trained import TrainedModel
 from metadyn.records import SessionEntry, TrialCounts
 from metadyn.training.batch import Resident
@@ -175,8 +175,10 @@ def fitted_inside(
     progress = Progress()
     run(task, progress, report=report, save=lambda _: None)
     put_best(task, progress)
-    entries = tuple(SessionEntry.of(counts) for counts in train)
-    return replace(generator, module=model, sessions=entries, training=training)
+    trained = replace(generator, module=model, sessions=tuple(map(SessionEntry.of, train)), training=training)
+    for counts in train:
+        trained = with_embedding(trained, counts)
+    return trained
 
 
 def seen_through(generator: TrainedModel, row: int, counts: TrialCounts, sd_bins: float) -> np.ndarray:
@@ -191,7 +193,6 @@ def refitted(bench: Bench, name: str, seed: int, generator: TrainedModel, sessio
     training = bench.training(name, seed)
 
     def train(folder, resume: bool) -> TrainedModel:
-        torch.manual_seed(seed)
         trained = fitted_inside(generator, sessions, training, bench.reporter(f"no-mismatch seed {seed}"))
         save_model(trained, folder)
         return trained

@@ -44,7 +44,7 @@ class Plan:
         few = tuple(self.training[i] for i in np.linspace(0, len(self.training) - 1, 4).astype(int)) if len(self) > 4 else ()
         contexts = self.contexts if self.bins <= 150 else (50, 75, 100)
         size = {"train": 20, "pool": 16, "test": 8, "bins": 150, "contexts": contexts, "units": (20, 30)}
-        return replace(self, training=few or self.training, new=self.new[-2:], **size)
+        return replace(self, training=few or self.training, new=self.new[-1:], **size)
 
     def __len__(self) -> int:
         return len(self.training)
