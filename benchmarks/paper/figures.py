@@ -33,7 +33,7 @@ STYLES = {
 }
 SPARE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7")  # for ranks and numbers of sessions
 FLOOR = -0.5  # of axes of r²: what lies below is drawn at the edge
-UNITS = {"limit-cycle": "speed [rad/s]", "hopf": "μ", "duffing": "b"}
+UNITS = {"limit-cycle": "speed [rad per unit time]", "hopf": "μ", "duffing": "b"}
 SEEN = 100  # bins of context in drawn forecasts, or a third of the trial
 
 
@@ -121,7 +121,7 @@ def flows(shown: list[tuple[TrainedModel, Sample]], n_shots: int) -> Figure:
             axis.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), xlabel="x1 [a.u.]")
             axis.set_ylabel(f"{kind} flow\nx2 [a.u.]" if column == 0 else "")
         axes[0, column].set_title(titled(sample, n_shots), fontsize=9)
-        label = "speed [a.u./s]" if column == len(shown) - 1 else ""
+        label = "speed [a.u. per unit time]" if column == len(shown) - 1 else ""
         figure.colorbar(drawn.lines, ax=axes[:, column], location="bottom", shrink=0.8, label=label)
     return figure
 
