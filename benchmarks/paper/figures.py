@@ -128,7 +128,7 @@ def flows(shown: list[tuple[TrainedModel, Sample]], n_shots: int) -> Figure:
 
 def embeddings(known: list[tuple[TrainedModel, Sample]], new: list[tuple[TrainedModel, Sample]]) -> Figure:
     """Embeddings of training sessions, and of new ones as stars, by what sets their dynamics apart."""
-    figure = Figure(figsize=(5.2, 4), layout="constrained")
+    figure = Figure(figsize=(6.4, 4), layout="constrained")
     axis = figure.subplots()
     places = [embedding_of(trained, sample.test)[0] for trained, sample in [*known, *new]]
     samples = [sample for _, sample in [*known, *new]]
@@ -163,8 +163,9 @@ def in_plane(figure: Figure, axis, places: np.ndarray, samples: list[Sample]) ->
         limits = {"vmin": values.min(), "vmax": values.max(), "cmap": colours, "edgecolors": "k", "linewidths": 0.5}
         x, y = places[rows].T
         dots = axis.scatter(x[~new], y[~new], c=values[~new], marker=marker, s=45, label=family, **limits)
-        axis.scatter(x[new], y[new], c=values[new], marker="*", s=220, label=f"new {family}", **limits)
-        figure.colorbar(dots, ax=axis, label=f"{family}: {UNITS[family]}", pad=0.01)
+        if new.any():
+            axis.scatter(x[new], y[new], c=values[new], marker="*", s=220, label=f"new {family}", **limits)
+        figure.colorbar(dots, ax=axis, label=f"{family}: {UNITS[family]}", pad=0.03)
     axis.set(xlabel="embedding e1 [a.u.]", ylabel="embedding e2 [a.u.]")
     axis.legend(frameon=False, fontsize=8)
 
@@ -280,9 +281,13 @@ def of_poisson(rows: dict) -> Figure:
         for method, values in rows.items():
             spikes = sorted(float(key.split("_")[1]) for key in values if key.startswith(f"M{n}_") and key.endswith("_at_k20"))
             pairs = [values[f"M{n}_{each}_at_k20"] for each in spikes]
-            errorbar(axis, spikes, pairs, method, STYLES.get(method, ("k", "x")))
+            if method == "ceiling":
+                axis.plot(spikes, [pair[0] for pair in pairs], "k--", lw=1, label="true dynamics")
+            else:
+                errorbar(axis, spikes, pairs, method, STYLES[method])
         axis.set_xscale("log")
         axis.set_xticks(spikes, [str(each) for each in spikes])
+        axis.set_xticks([], minor=True)
         axis.set(xlabel="mean spikes a unit a bin", title=f"{n} limit cycles", ylim=(FLOOR - 0.05, 1.02))
     figure.axes[0].set_ylabel("r² of rates 20 bins ahead")
     figure.axes[0].legend(frameon=False, fontsize=8)

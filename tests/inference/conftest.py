@@ -44,7 +44,14 @@ def trained():
             module.likelihood.weight.mul_(0.4)
         entries = tuple(SessionEntry(key, n, tuple(range(n)), Source()) for key, n in (("a", 3), ("b", 5)))
         dim = config.latent_dim
-        frame = Frame(np.ones(dim, np.float32), np.ones(dim, np.float32), (), np.zeros((0, 20, dim), np.float32))
+        frame = Frame(
+            np.ones(dim, np.float32),
+            np.ones(dim, np.float32),
+            (),
+            np.zeros((0, 20, dim), np.float32),
+            np.zeros((0, dim)),
+            np.eye(dim),
+        )
         return TrainedModel(module, config, 0.05, entries, frame)
 
     return make

@@ -7,7 +7,7 @@ import pytest
 
 from metadyn.errors import DataError, ModelFileError
 from metadyn.inference import infer as infer_module
-from metadyn.inference.infer import infer, latents_given, conditioning, for_each_trial, trial_embeddings
+from metadyn.inference.infer import conditioning, for_each_trial, infer, latents_given, trial_embeddings
 
 
 @pytest.mark.parametrize("pooling", ["mean", "trial", "product"])
@@ -40,7 +40,7 @@ def test_rates_are_mean_and_sd_over_samples_of_the_latents(trained, counts, opti
     np.testing.assert_allclose(result["rate_sd"].values[inside], sd, rtol=0.15)
 
 
-def test_latents_of_a_trial_do_not_depend_on_the_others_when_conditioning, for_each_trial_by_trial(trained, counts):
+def test_latents_of_a_trial_do_not_depend_on_the_others_when_pooled_by_trial(trained, counts):
     model, data = trained(pooling="trial"), counts()
     together = infer(model, data)["latent_mean"].values
     for trial in range(data.n_trials):

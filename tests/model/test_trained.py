@@ -33,6 +33,8 @@ def trained(config):
         rng.random(2).astype(np.float32),
         ("left", "right"),
         rng.random((2, 4, 2)).astype(np.float32),
+        rng.random((2, 2)).astype(np.float32),
+        np.eye(2, dtype=np.float32),
     )
     options = TrainingConfig(steps=7, crop_bins=(3, 9))
     return TrainedModel(build_model(config(), N_UNITS, seed=3), config(), 0.02, entries, frame, options, {"min_rate": 0.1})
@@ -43,7 +45,7 @@ def test_bytes_give_the_same_model(trained):
     for (name, one), (same, other) in zip(trained.module.state_dict().items(), back.module.state_dict().items(), strict=True):
         assert name == same
         assert torch.equal(one, other), name
-    for name in ("latent_sd", "weight_var", "latents", "labels"):
+    for name in ("latent_sd", "weight_var", "latents", "labels", "centers", "trial_spread"):
         np.testing.assert_array_equal(getattr(trained.frame, name), getattr(back.frame, name))
     for name in ("config", "training", "bin_width", "sessions", "data"):
         assert getattr(back, name) == getattr(trained, name)

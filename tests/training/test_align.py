@@ -10,13 +10,22 @@ from metadyn.config import AlignConfig
 from metadyn.errors import DataError, ModelFileError
 from metadyn.inference.forecast import forecast
 from metadyn.inference.infer import infer
+from metadyn.training import gauge
 from metadyn.training.align import align
 from metadyn.training.checkpoint import load_model, save_model
 from metadyn.training.fit import fit
-from metadyn.training.transplant import plane_rotation
 
 SPECIFIC = ("readin.", "likelihood.", "log_q")
 STEPS = AlignConfig(steps=3)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def short_search():
+    """A search that is over soon: these tests ask what alignment changes, not how well it places a session."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gauge, "ITERATIONS", 6)
+        patch.setattr(gauge, "STARTS", 4)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -111,6 +120,7 @@ def test_alignment_is_the_same_for_the_same_seed(trained, new):
         {"latent_dim": 3},
         {"link": "softplus"},
         {"changed_layers": ("output",)},
+        {"shared_noise": True},
     ],
 )
 def test_every_variant_aligns(sessions, new, small, short, options):
@@ -148,8 +158,14 @@ def test_a_gaussian_session_is_not_placed_by_a_regression_of_spikes(sessions, ne
     assert all(torch.equal(with_labels[name], without[name]) for name in without)
 
 
-def test_plane_rotations_are_orthogonal_and_turn_by_their_phases():
-    rotation = plane_rotation(5, np.array([0.3, 1.2]))
-    np.testing.assert_allclose(rotation @ rotation.T, np.eye(5), atol=1e-12)
-    np.testing.assert_allclose(rotation @ np.eye(5)[0], [np.cos(0.3), np.sin(0.3), 0, 0, 0])
-    np.testing.assert_allclose(rotation @ np.eye(5)[4], np.eye(5)[4])
+def test_a_new_session_keeps_the_embedding_that_its_search_found_and_is_conditioned_by_it(trained, new):
+    extended = align(trained, new.select(slice(4)), STEPS)
+    entry, inferred = extended.sessions[-1], infer(extended, new)
+    np.testing.assert_allclose(inferred["session_embedding_mean"], entry.embedding_mean, rtol=1e-6)
+    np.testing.assert_allclose(inferred["embedding_mean"], np.tile(entry.embedding_mean, (8, 1)), rtol=1e-6)
+    assert not np.allclose(inferred["trial_embedding_mean"].mean("trial"), entry.embedding_mean)
+
+
+def test_shared_process_noise_stays_as_it_was(sessions, new, small, short):
+    trained = fit(sessions[:2], small(shared_noise=True), short(distil_steps=2, steps=2))
+    assert torch.equal(align(trained, new, STEPS).module.log_q, trained.module.log_q)

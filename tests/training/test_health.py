@@ -80,7 +80,9 @@ def test_the_spread_is_that_of_a_plain_loop(simulated, small, short):
         x = (y - model.readin.mean[row, units]) / model.readin.sd[row, units]
         hidden = torch.relu(x @ model.readin.weight_in[row, units] + model.readin.bias_in[row])
         features = hidden @ model.readin.weight_out[row] + model.readin.bias_out[row]
-        last = model.embedding_encoder.gru(features)[1][0]
+        gru = torch.nn.GRU(features.shape[-1], model.embedding_encoder.gru.hidden_size, batch_first=True)
+        gru.load_state_dict(model.embedding_encoder.gru.state_dict())
+        last = gru(features)[1][0]
         means.append(model.embedding_encoder.head(last)[:, :1].detach())
     torch.testing.assert_close(between, torch.stack([each.mean(0) for each in means]).std(0))
     variance = sum(((each - each.mean(0)) ** 2).mean(0) for each in means) / 3

@@ -84,7 +84,7 @@ class MetaSSM(nn.Module):
         self, seen: Observations, generator: torch.Generator | None = None
     ) -> Float[Tensor, "session trial time feature"]:
         """ȳ = Ω(y); zero where nothing was observed. A generator, as training has it, brings the read-in's dropout."""
-        deviations = self.readin.standardise(seen.counts, seen.session) * seen.seen[..., None]
+        deviations = self.readin.standardise(seen.counts, seen.session)
         if seen.visible is not None:
             deviations = deviations * seen.visible
         return self.readin(deviations, seen.session, generator) * seen.seen[..., None]

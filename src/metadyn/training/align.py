@@ -12,7 +12,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from metadyn.config import AlignConfig, TrainingConfig
+from metadyn.config import AlignConfig, ModelConfig, TrainingConfig
 from metadyn.errors import DataError, ModelFileError
 from metadyn.inference.infer import with_embedding
 from metadyn.model.build import build_model
@@ -26,28 +26,28 @@ from metadyn.training.fit import split_sessions, task_of
 from metadyn.training.gauge import Gauge
 from metadyn.training.loop import Progress, StepReport, run
 from metadyn.training.objective import crop_range
-from metadyn.training.transplant import analytic_start, install_best
+from metadyn.training.transplant import analytic_start, install
 
-SESSION_SPECIFIC = ("readin.", "likelihood.", "log_q")
 FEWEST_TO_VALIDATE = 4  # trials: below, none can be spared to choose the number of steps
 
 
-def is_specific(name: str) -> bool:
-    return name.startswith(SESSION_SPECIFIC)
+def is_specific(name: str, config: ModelConfig) -> bool:
+    """Whether each session has a weight of that name for itself."""
+    return name.startswith(("readin.", "likelihood.")) or (name == "log_q" and not config.shared_noise)
 
 
 def solo(trained: TrainedModel, n_units: int, gauge: Gauge | None = None) -> MetaSSM:
     """A model of one new session round the shared parts, which are frozen; with the embedding of the gauge, if it has one."""
     module = build_model(trained.config, [n_units], seed=trained.training.seed)
-    shared = {name: value for name, value in trained.module.state_dict().items() if not is_specific(name)}
+    shared = {name: value for name, value in trained.module.state_dict().items() if not is_specific(name, trained.config)}
     module.load_state_dict(shared, strict=False)
     with torch.no_grad():
-        module.log_q.copy_(trained.module.log_q.mean(0, keepdim=True))
+        module.log_q.copy_(trained.module.log_q.mean(0, keepdim=True))  # the others' average, or what all share
     if gauge is not None and len(gauge.embedding_mean):
         mean, sd = torch.as_tensor(gauge.embedding_mean), torch.as_tensor(gauge.embedding_sd)
         module.embedding_encoder = KnownEmbedding(mean, 2 * sd.log())
     for name, parameter in module.named_parameters():
-        parameter.requires_grad_(is_specific(name))
+        parameter.requires_grad_(is_specific(name, trained.config))
     return module.to(trained.module.log_q.device)
 
 
@@ -71,7 +71,7 @@ def train_on(
     def score() -> float:
         return sum(task.validate().values())
 
-    install_best(trained, module, start, gauge, score)
+    install(trained, module, start, gauge, score)
     progress = Progress(best_score=score())
     run(task, progress, report=report, save=lambda _: None)
     return module, gauge, progress
@@ -92,7 +92,9 @@ def extended(trained: TrainedModel, module: MetaSSM, counts: TrialCounts, gauge:
     merged = build_model(trained.config, [each.n_units for each in sessions])
     old, new = trained.module.state_dict(), module.state_dict()
     state = {
-        name: stacked(old[name], new[name], value, 1.0 if name == "readin.sd" else 0.0) if is_specific(name) else old[name]
+        name: stacked(old[name], new[name], value, float(name == "readin.sd"))
+        if is_specific(name, trained.config)
+        else old[name]
         for name, value in merged.state_dict().items()
     }
     merged.load_state_dict(state)
@@ -133,8 +135,9 @@ def align(
     if abs(counts.bin_width - trained.bin_width) > 1e-9:
         raise DataError("the model was made for other bins", found=f"{counts.bin_width} s, not {trained.bin_width} s")
     trained = replace(trained, module=trained.module.to(find_device(device)))
-    update = {"distil_steps": 0, "kl_ramp": 0, "learning_rate": config.learning_rate, "seed": config.seed, "validate_every": 25}
-    training = trained.training.model_copy(update=update | {"steps": config.max_steps})
+    update = {"optimiser": "adam", "distil_steps": 0, "kl_ramp": 0, "validate_every": 25, "steps": config.max_steps}
+    update |= {"learning_rate": config.learning_rate, "seed": config.seed}
+    training = trained.training.model_copy(update=update)
     steps = chosen_steps(trained, counts, training, report) if config.steps is None else config.steps
     final = training.model_copy(update={"steps": steps, "validate_every": max(steps, 1)})
     module, gauge, _ = train_on(trained, counts, counts, final, report)

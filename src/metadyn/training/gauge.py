@@ -20,8 +20,8 @@ from metadyn.records import TrialCounts
 from metadyn.training.schedules import cosine
 from metadyn.training.warmstart import Start
 
-STEPS, POINTS = 20, 64  # steps of a rollout, and rollouts an iteration
-STARTS, SURVIVORS = 48, 12  # maps tried, and those that go on after the first third
+STEPS, POINTS = 30, 64  # steps of a rollout, and rollouts an iteration
+STARTS, SURVIVORS = 16, 6  # maps tried, and those that go on after the first third
 ITERATIONS, LEARNING_RATE = 150, 0.03
 SHAPE_SD, OFFSET_SD, BASELINE_SD = (
     0.3,
@@ -162,27 +162,26 @@ class Search:
         """b of z = A x + b, (candidate, latent)."""
         return shift + maps @ self.pull
 
-    def error(self, maps: Tensor, shift: Tensor, embedding: Tensor, where: tuple[Tensor, Tensor]) -> Tensor:
-        """Mean Huber distance over rollouts and steps, in x: (candidate, latent)."""
+    def errors(self, maps: Tensor, shift: Tensor, embedding: Tensor, where: tuple[Tensor, Tensor]) -> Tensor:
+        """Mean Huber distance of rollouts after each number of steps, in x: (step, candidate, latent)."""
         trial, first = where
         back, offset = torch.linalg.inv(maps).mT, self.offset(maps, shift)[:, None]
         module = self.trained.module
         transition = module.dynamics(embedding[:, None], module.log_q[:1].expand(len(maps), -1))
-        state = (self.x[trial, first] @ maps.mT + offset)[:, None]
-        total, known = 0.0, 0.0
+        state, means = (self.x[trial, first] @ maps.mT + offset)[:, None], []
         for step in range(1, self.steps + 1):
             state = transition.mean(state)
             both = (self.observed[trial, first] & self.observed[trial, first + step]).float()[:, None]
             ahead = self.x[trial, first + step].expand(len(maps), -1, -1)
-            total = total + (huber_loss((state[:, 0] - offset) @ back, ahead, reduction="none") * both).sum(1)
-            known = known + both.sum()
-        return total / known.clamp(min=1) if isinstance(known, Tensor) else total
+            error = huber_loss((state[:, 0] - offset) @ back, ahead, reduction="none")
+            means.append((error * both).sum(1) / both.sum().clamp(min=1))
+        return torch.stack(means)
 
     def loss(self, maps: Tensor, shift: Tensor, embedding: Tensor, where: tuple[Tensor, Tensor]) -> Tensor:
-        """Negative log posterior (candidate,): rollout errors of unknown size, as many as rollouts fit into the data, and
-        the prior of embedding, readout, mean latent and baseline."""
-        independent = self.observed.sum() / self.steps
-        misfit = 0.5 * independent * self.x.shape[-1] * (self.error(maps, shift, embedding, where).mean(-1) + 1e-8).log()
+        """Negative log posterior (candidate,): errors of rollouts, of unknown size and as many as fit into the data, and the
+        prior of embedding, readout, mean latent and baseline."""
+        independent = self.observed.sum() * self.x.shape[-1] / self.steps
+        misfit = 0.5 * independent * (self.errors(maps, shift, embedding, where).mean((0, -1)) + 1e-8).log()
         readout = self.weight @ torch.linalg.inv(maps)
         offset = self.offset(maps, shift)
         features = torch.cat([embedding[:, : self.prior.embedding_dim], readout_shape(readout), offset], -1)

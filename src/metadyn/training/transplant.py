@@ -17,8 +17,6 @@ from metadyn.training.gauge import Gauge, find_gauge
 from metadyn.training.starts import find_starts
 from metadyn.training.warmstart import Start
 
-NEAREST = 6  # training sessions, nearest in embedding, whose read-ins are tried
-
 
 def framed(trained: TrainedModel, counts: TrialCounts) -> bool:
     """Whether the session's condition labels tell where its trials lie in the model's latent space.
@@ -74,21 +72,19 @@ def _tensor(values: np.ndarray, like: Tensor) -> Tensor:
     return torch.as_tensor(values, dtype=like.dtype, device=like.device)
 
 
-def nearest(trained: TrainedModel, gauge: Gauge | None) -> list[int]:
-    """Rows of the sessions whose read-ins are tried: all, or those of the nearest embeddings where one is known."""
-    rows = [row for row, entry in enumerate(trained.sessions) if entry.embedding_mean]
-    if gauge is None or not rows or not len(gauge.embedding_mean):
-        return list(range(len(trained.sessions)))
-    known = np.array([trained.sessions[row].embedding_mean for row in rows])
-    order = np.linalg.norm(known - gauge.embedding_mean, axis=1).argsort()
-    return [rows[i] for i in order[:NEAREST]]
+def nearest(trained: TrainedModel, gauge: Gauge) -> int:
+    """Row of the session whose embedding is nearest, of those whose embedding is known; the first where none is."""
+    known = [row for row, entry in enumerate(trained.sessions) if entry.embedding_mean]
+    far = [np.linalg.norm(np.subtract(trained.sessions[row].embedding_mean, gauge.embedding_mean)) for row in known]
+    return known[int(np.argmin(far))] if known else 0
 
 
-def install_best(trained: TrainedModel, module: MetaSSM, start: Start, gauge: Gauge | None, score: Callable[[], float]) -> None:
-    """Put the start into the module, with the read-in that scores best."""
+def install(trained: TrainedModel, module: MetaSSM, start: Start, gauge: Gauge | None, score: Callable[[], float]) -> None:
+    """Put the start into the module, with the read-in of the session nearest in embedding, or else the one that scores best."""
 
     def tried(row: int) -> float:
         transplant(module, start, trained, row)
         return score()
 
-    transplant(module, start, trained, max(nearest(trained, gauge), key=tried))
+    rows = range(len(trained.sessions))
+    transplant(module, start, trained, max(rows, key=tried) if gauge is None else nearest(trained, gauge))
