@@ -15,6 +15,7 @@ from scipy.stats import ortho_group
 from torch import Tensor
 from torch.nn.functional import huber_loss
 
+from metadyn.errors import DataError
 from metadyn.model.trained import TrainedModel
 from metadyn.records import TrialCounts
 from metadyn.training.schedules import cosine
@@ -23,6 +24,7 @@ from metadyn.training.warmstart import Start
 STEPS, POINTS = 30, 64  # steps of a rollout, and rollouts an iteration
 STARTS, SURVIVORS = 16, 6  # maps tried, and those that go on after the first third
 ITERATIONS, LEARNING_RATE = 150, 0.03
+SINGULAR = 1e-4  # variance of a readout that is taken for none: of latents that no unit shows
 SHAPE_SD, OFFSET_SD, BASELINE_SD = (
     0.3,
     0.3,
@@ -60,7 +62,8 @@ class Prior:
 def readout_shape(weight: Tensor) -> Tensor:
     """Scale and shape of readouts (…, unit, latent), whichever way they are turned among units: log diagonal and scaled
     lower entries of the Cholesky factor of CᵀC per unit, (…, latent (latent + 1) / 2)."""
-    factor = torch.linalg.cholesky(weight.mT @ weight / weight.shape[-2])
+    gram = weight.mT @ weight / weight.shape[-2]
+    factor = torch.linalg.cholesky(gram + SINGULAR * torch.eye(gram.shape[-1], device=gram.device))
     diagonal = factor.diagonal(dim1=-2, dim2=-1)
     row, column = torch.tril_indices(weight.shape[-1], weight.shape[-1], -1)
     return torch.cat([diagonal.log(), factor[..., row, column] / diagonal[..., column]], -1)
@@ -133,6 +136,10 @@ class Search:
 
     @staticmethod
     def of(trained: TrainedModel, start: Start, counts: TrialCounts) -> Search:
+        if counts.windows.n_bins.max() < 2:
+            raise DataError(
+                "dynamics cannot be seen in windows of one bin", item=counts.session, remedy="longer windows: --n-bins"
+            )
         device = trained.module.log_q.device
         prior = learn_prior(trained, counts.n_trials)
         steps = max(1, min(STEPS, int(np.median(counts.windows.n_bins)) // 2))
@@ -209,7 +216,7 @@ def candidates(search: Search, start: Start, seed: int) -> tuple[Tensor, Tensor,
     """Maps (candidate, latent, latent) that give the readout its usual shape, turned all ways; shifts; embeddings."""
     rng, prior = np.random.default_rng(seed), search.prior
     usual = factor_of(prior.mean[prior.embedding_dim : -prior.latent_dim], prior.latent_dim)
-    own = np.linalg.cholesky(start.weight.T @ start.weight / len(start.weight) + 1e-9 * np.eye(prior.latent_dim))
+    own = np.linalg.cholesky(start.weight.T @ start.weight / len(start.weight) + SINGULAR * np.eye(prior.latent_dim))
     maps = np.linalg.inv(usual.T) @ orthogonal_maps(prior.latent_dim, STARTS, rng) @ own.T
     drawn = rng.multivariate_normal(prior.mean, prior.covariance, len(maps))
     embeddings = np.zeros((len(maps), search.trained.config.embedding_dim))

@@ -1,0 +1,169 @@
+"""The search for gauge and embedding: its parts by plain loops and dense matrices, and truth that it finds again."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from metadyn.config import ModelConfig
+from metadyn.errors import DataError
+from metadyn.model.build import build_model
+from metadyn.model.trained import Frame, TrainedModel
+from metadyn.records import SessionEntry, Source, TrialCounts, Windows
+from metadyn.training.gauge import Search, factor_of, find_gauge, learn_prior, orthogonal_maps, pull_of, readout_shape
+from metadyn.training.starts import find_starts
+
+N_SESSIONS, N_UNITS, NOISE = 8, 20, 0.05
+CONFIG = ModelConfig(latent_dim=2, embedding_dim=1, likelihood="gaussian", hidden=(16, 16), hyper_hidden=8, residual=True)
+
+
+def counts_of(values: np.ndarray) -> TrialCounts:
+    n_trials, n_bins, n_units = values.shape
+    windows = Windows(np.arange(n_trials) * 10.0, np.full(n_trials, n_bins), 0.02, "trials", np.arange(n_trials))
+    source = Source(identifier="made")
+    return TrialCounts("made", source, values, np.ones((n_trials, n_bins), bool), windows, np.arange(n_units))
+
+
+@pytest.fixture(scope="module")
+def trained() -> TrainedModel:
+    """A model whose embedding is the speed of a rotation with a limit cycle, taught by regression on that flow."""
+    module = build_model(CONFIG, [N_UNITS] * N_SESSIONS, seed=0)
+    generator = torch.Generator().manual_seed(0)
+    optimiser = torch.optim.Adam(module.dynamics.parameters(), 0.01)
+    for iteration in range(900):
+        optimiser.param_groups[0]["lr"] = 0.01 if iteration < 600 else 0.002
+        e, z = torch.randn(32, 1, 1, generator=generator), 1.2 * torch.randn(32, 1, 24, 2, generator=generator)
+        loss = ((module.dynamics(e, torch.zeros(32, 2)).mean(z) - z - flow(z, e)) ** 2).mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    assert loss < 1e-3
+    embeddings = np.linspace(-1.5, 1.5, N_SESSIONS)
+    with torch.no_grad():
+        module.likelihood.weight.normal_(generator=generator)
+        module.likelihood.bias.zero_()
+    keys = [f"session-{i}" for i in range(N_SESSIONS)]
+    entries = [SessionEntry(key, N_UNITS, tuple(range(N_UNITS)), Source(identifier=key)) for key in keys]
+    entries = [replace(each, embedding_mean=(e,), embedding_sd=(0.1,)) for each, e in zip(entries, embeddings, strict=True)]
+    ones = np.ones(2, np.float32)
+    frame = Frame(ones, ones, (), np.zeros((0, 9, 2), np.float32), np.zeros((N_SESSIONS, 2), np.float32), 0.1 * np.eye(2))
+    return TrainedModel(module, CONFIG, 0.02, tuple(entries), frame)
+
+
+def flow(z: torch.Tensor, e: torch.Tensor) -> torch.Tensor:
+    """A step of a circle of radius one, turned round at a speed that grows with e."""
+    turned = torch.stack([-z[..., 1], z[..., 0]], -1)
+    return 0.15 * z * (1 - (z**2).sum(-1, keepdim=True)).clamp(min=-2) + 0.15 * (1.2 + 0.6 * e[..., None]) * turned
+
+
+def recorded(trained: TrainedModel, e: float, n_trials: int, baseline: float = 0.0, seed: int = 1):
+    """Latents (trial, time, 2) of the model's own dynamics, their readout, and observations of them."""
+    generator, rng = torch.Generator().manual_seed(seed), np.random.default_rng(seed)
+    log_q = torch.full((1, 2), 2 * np.log(NOISE))
+    with torch.no_grad():
+        transition = trained.module.dynamics(torch.full((1, n_trials, 1), e), log_q)
+        path = transition.rollout(torch.randn(1, n_trials, 2, generator=generator), 60, generator)[0].numpy()
+    weight, bias = rng.normal(0, 1, (N_UNITS, 2)), baseline * rng.normal(0, 1, N_UNITS)
+    observed = path @ weight.T + bias + 0.05 * rng.standard_normal((n_trials, 60, N_UNITS))
+    return path, weight, counts_of(observed.astype(np.float32))
+
+
+@pytest.mark.parametrize(("e", "n_trials"), [(-0.8, 2), (0.9, 8)])
+def test_the_embedding_and_the_map_that_made_a_session_are_found(trained, e, n_trials):
+    path, _, counts = recorded(trained, e, n_trials)
+    start = find_starts([counts], CONFIG, trained.training)[0]
+    gauge = find_gauge(trained, start, counts)
+    assert gauge.embedding_mean[0] == pytest.approx(e, abs=0.15)
+    found = start.mapped(gauge.map, gauge.offset).latents.reshape(-1, 2)
+    true = path.reshape(-1, 2)
+    turn = np.linalg.lstsq(true, found, rcond=None)[0]  # a circle looks the same from every side: a turn stays free
+    np.testing.assert_allclose(turn.T @ turn, np.eye(2) * (turn**2).sum() / 2, atol=0.1)
+    assert np.linalg.det(turn) > 0
+    assert ((found - true @ turn) ** 2).sum() / (found**2).sum() < 0.02
+
+
+def test_more_trials_make_the_embedding_surer_and_its_error_is_of_the_size_it_says(trained):
+    errors, sds = {}, {}
+    for n_trials in (1, 8):
+        gauges = []
+        for seed in range(3):
+            _, _, counts = recorded(trained, 0.3, n_trials, seed=10 + seed)
+            gauges.append(find_gauge(trained, find_starts([counts], CONFIG, trained.training)[0], counts))
+        errors[n_trials] = np.sqrt(np.mean([(gauge.embedding_mean[0] - 0.3) ** 2 for gauge in gauges]))
+        sds[n_trials] = np.mean([gauge.embedding_sd[0] for gauge in gauges])
+    assert sds[8] < 0.6 * sds[1]
+    assert all(0.2 < errors[n] / sds[n] < 4 for n in errors)
+
+
+def test_a_session_of_other_baselines_is_placed_where_baselines_are_known_to_differ(trained):
+    with torch.no_grad():
+        trained.module.likelihood.bias.normal_(0, 2.0, generator=torch.Generator().manual_seed(2))
+    try:
+        _, _, counts = recorded(trained, 0.5, 8, baseline=2.0)
+        start = find_starts([counts], CONFIG, trained.training)[0]
+        gauge = find_gauge(trained, start, counts)
+    finally:
+        with torch.no_grad():
+            trained.module.likelihood.bias.zero_()
+    assert gauge.embedding_mean[0] == pytest.approx(0.5, abs=0.2)
+    found = start.mapped(gauge.map, gauge.offset).latents.reshape(-1, 2)
+    assert np.linalg.norm(found.mean(0)) < 0.3
+
+
+def test_rollout_errors_are_those_of_a_plain_loop(trained):
+    _, _, counts = recorded(trained, 0.2, 3)
+    start = find_starts([counts], CONFIG, trained.training)[0]
+    search = Search.of(trained, start, counts)
+    rng = np.random.default_rng(0)
+    maps, shift, e = (torch.tensor(rng.normal(0, 1, shape)).float() for shape in ((4, 2, 2), (4, 2), (4, 1)))
+    trial, first = torch.tensor([0, 2, 1]), torch.tensor([0, 7, 20])
+    with torch.no_grad():
+        fast = search.errors(maps, shift, e, (trial, first)).numpy()
+        for c in range(4):
+            transition = trained.module.dynamics(e[c : c + 1, None], torch.zeros(1, 2))
+            offset = shift[c] + maps[c] @ search.pull
+            total = np.zeros((search.steps, 2))
+            for n, t in zip(trial.tolist(), first.tolist(), strict=True):
+                z = maps[c] @ search.x[n, t] + offset
+                for step in range(search.steps):
+                    z = transition.mean(z[None, None, None])[0, 0, 0]
+                    x = torch.linalg.solve(maps[c], z - offset)
+                    away = (x - search.x[n, t + step + 1]).abs()
+                    total[step] += torch.where(away < 1, 0.5 * away**2, away - 0.5).numpy() / 3
+            np.testing.assert_allclose(fast[:, c], total, rtol=2e-3, atol=1e-4)
+
+
+def test_readout_shape_knows_no_rotation_among_units_and_gives_back_its_factor():
+    rng = np.random.default_rng(0)
+    weight = rng.normal(0, 1, (30, 3))
+    turned = orthogonal_maps(30, 1, rng)[0] @ weight
+    one, other = (readout_shape(torch.tensor(each).float()).numpy() for each in (weight, turned))
+    np.testing.assert_allclose(one, other, atol=1e-5)
+    factor = factor_of(one, 3)
+    np.testing.assert_allclose(factor @ factor.T, weight.T @ weight / 30, atol=1e-3)
+
+
+@pytest.mark.parametrize("dim", [1, 2, 5])
+def test_maps_that_are_tried_are_orthogonal_and_hold_mirror_images(dim):
+    maps = orthogonal_maps(dim, 12, np.random.default_rng(0))
+    np.testing.assert_allclose(maps @ maps.mT, np.broadcast_to(np.eye(dim), maps.shape), atol=1e-9)
+    assert {-1, 1} == set(np.round(np.linalg.det(maps)).astype(int))
+
+
+def test_the_mean_of_a_session_belongs_to_its_latents_where_baselines_are_alike_and_to_baselines_where_not(trained):
+    _, _, counts = recorded(trained, 0.2, 1)
+    start = find_starts([counts], CONFIG, trained.training)[0]
+    prior = learn_prior(trained, 1)
+    alike = start.latents + pull_of(start, replace(prior, baseline_var=1e-9))
+    uncentred = counts.counts @ np.linalg.pinv(start.weight).T
+    np.testing.assert_allclose(alike, uncentred, atol=1e-4)
+    assert np.abs(pull_of(start, replace(prior, baseline_var=1e9))).max() < 1e-6
+
+
+def test_windows_of_one_bin_are_refused(trained):
+    _, _, counts = recorded(trained, 0.2, 2)
+    short = replace(counts, counts=counts.counts[:, :1], observed=counts.observed[:, :1])
+    short = replace(short, windows=replace(short.windows, n_bins=np.ones(2, int)))
+    with pytest.raises(DataError, match="one bin"):
+        find_gauge(trained, find_starts([short], CONFIG, trained.training)[0], short)
