@@ -57,7 +57,8 @@ def model_file(seed: int = 0, keys=("one", "two")) -> ModelFile:
     """Bytes and settings of a model nobody can run, which writing need not know."""
     weights = safetensors.numpy.save({"a": np.full(10, seed, dtype=np.float32)})
     entries = tuple(SessionEntry(key, 3, (0, 1, 2), Source(uri=f"{key}.nwb", identifier=f"id of {key}")) for key in keys)
-    known = [{**asdict(entry), "unit_rows": [0, 1, 2], "trained_starts": [], "trained_stops": []} for entry in entries]
+    empty = {"trained_starts": [], "trained_stops": [], "embedding_mean": [], "embedding_sd": []}
+    known = [{**asdict(entry), "unit_rows": [0, 1, 2], **empty} for entry in entries]
     for each in known:
         each["source"] = {name: value for name, value in each["source"].items() if value is not None}
     digest = "sha256:" + hashlib.sha256(weights).hexdigest()
