@@ -49,6 +49,22 @@ def forecast_r2(target: np.ndarray, paths: dict[int, np.ndarray], horizons: tupl
     return {name: float(np.mean(values)) for name, values in found.items()}
 
 
+def squares(target: np.ndarray, paths: dict[int, np.ndarray], k: int) -> tuple[float, float]:
+    """Σ(y − ŷ)² and Σ(y − ȳ)² of forecasts up to k bins ahead, all contexts together; arguments as of `forecast_r2`."""
+    mean, residual, total = trial_mean(target), 0.0, 0.0
+    for context, path in paths.items():
+        ahead = target[:, context : context + k]
+        residual += float(((ahead - path[:, :k].astype(np.float64)) ** 2).sum())
+        total += float(((ahead - mean) ** 2).sum())
+    return residual, total
+
+
+def pooled_r2(sums: list[tuple[float, float]]) -> float:
+    """r² over sessions together, from their `squares`: a session counts as much as its rates move."""
+    residual, total = np.sum(sums, axis=0)
+    return float(1 - residual / total)
+
+
 def predicted(trained: TrainedModel, counts: TrialCounts, contexts: tuple[int, ...], steps: int) -> dict[int, np.ndarray]:
     """Forecasts of means from each context (trial, step, unit), in units of the observations."""
     return {

@@ -5,6 +5,8 @@ from __future__ import annotations
 from math import log
 
 import torch
+from torch import Tensor
+from torch.distributions import Distribution
 
 from metadyn.config import TrainingConfig
 from metadyn.inference.scores import HIDDEN
@@ -13,12 +15,14 @@ from metadyn.model.masking import fill
 from metadyn.model.meta_ssm import MetaSSM
 from metadyn.training.batch import Resident, crop, hide
 
+TINY = 1e-12
+
 
 @torch.no_grad()
 def validate(
     model: MetaSSM, trials: Resident, config: TrainingConfig, crop_bins: int, tail_bins: int, pooling: str
 ) -> dict[str, float]:
-    """Mean log-likelihood gain over the mean rate, in bits per spike (Poisson) or per entry (Gaussian).
+    """Log-likelihood above the mean rate, in bits per spike (Poisson) or per entry (Gaussian).
 
     `hidden_entries`: a fifth of the entries of the context; `forecast`: the last `tail_bins` bins.
     """
@@ -33,25 +37,28 @@ def validate(
     transition = model.transition(embedding, seen.session)
     z = fill(model.latents(features, embedding, seen.length).mean, targets.forecast, transition)
     model.train()
-    repeats = (torch.arange(count, device=trial.device) < trials.n_trials[:, None])[..., None, None]
-    gain = (model.likelihood(z, seen.session).log_prob(batch.counts) - baseline_log_prob(model, batch.counts)) * repeats
-    ahead = targets.forecast[..., None] * (targets.weight > 0)
-    within = ~targets.forecast[..., None] * (targets.weight > 0)
+    once = (torch.arange(count, device=trial.device) < trials.n_trials[:, None])[..., None, None]
+    ahead, weight = targets.forecast[..., None], (targets.weight > 0) & once
+    score = bits_per_entry if hasattr(model.likelihood, "log_var") else bits_per_spike
+    mean = model.readin.mean[:, None, None]
     return {
-        "hidden_entries": per_spike(gain, within, batch.counts * repeats, model),
-        "forecast": per_spike(gain, ahead, batch.counts * repeats, model),
+        name: score(batch.counts, model.likelihood(z, seen.session), mean, weight & where)
+        for name, where in (("hidden_entries", ~ahead), ("forecast", ahead))
     }
 
 
-def baseline_log_prob(model: MetaSSM, counts: torch.Tensor) -> torch.Tensor:
-    """Log-likelihood under each unit's mean on the training trials: (session, trial, time, unit)."""
-    mean, sd = model.readin.mean[:, None, None], model.readin.sd[:, None, None]
-    if hasattr(model.likelihood, "log_var"):
-        return torch.distributions.Normal(mean, sd).log_prob(counts)
-    return counts * mean.clamp(min=1e-6).log() - mean - torch.lgamma(counts + 1)
+def bits_per_spike(counts: Tensor, told: Distribution, mean: Tensor, where: Tensor) -> float:
+    """Poisson log-likelihood above each unit's mean rate on the training trials, of the entries `where`."""
+    gain = told.log_prob(counts) - (counts * mean.clamp(min=1e-6).log() - mean - torch.lgamma(counts + 1))
+    return float((gain * where).sum() / (counts * where).sum().clamp(min=1) / log(2))
 
 
-def per_spike(gain: torch.Tensor, where: torch.Tensor, counts: torch.Tensor, model: MetaSSM) -> float:
-    poisson = not hasattr(model.likelihood, "log_var")
-    amount = (counts * where).sum() if poisson else where.sum()
-    return float((gain * where).sum() / amount.clamp(min=1) / log(2))
+def bits_per_entry(counts: Tensor, told: Distribution, mean: Tensor, where: Tensor) -> float:
+    """Gaussian log-likelihood above each unit's mean, each with its most likely variance, which takes R out of the score.
+
+    R is the noise round known latents. Of forecasts it punishes what process noise has done, the more the better R is.
+    """
+    number = where.sum((1, 2)).float()
+    residual, total = (((counts - each) ** 2 * where).sum((1, 2)) for each in (told.mean, mean))
+    bits = 0.5 * (total.clamp(min=TINY) / residual.clamp(min=TINY)).log2()
+    return float((number * bits).sum() / number.sum().clamp(min=1))

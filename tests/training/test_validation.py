@@ -1,0 +1,49 @@
+"""Scores that choose the checkpoint, held against plain loops over sessions and units."""
+
+import numpy as np
+import torch
+from scipy.stats import norm, poisson
+
+from metadyn.model.likelihood import GaussianObservations, PoissonCounts
+from metadyn.training.validation import bits_per_entry, bits_per_spike
+
+SHAPE = 2, 5, 7, 3  # session, trial, time, unit
+
+
+def parts(seed: int) -> tuple[np.random.Generator, np.ndarray]:
+    """Random numbers, and entries that count: not the last unit of the last session, which is padding."""
+    rng = np.random.default_rng(seed)
+    where = rng.random(SHAPE) < 0.6
+    where[1, ..., 2] = False
+    return rng, where
+
+
+def tensors(*arrays):
+    return [torch.as_tensor(each, dtype=torch.float32 if each.dtype != bool else torch.bool) for each in arrays]
+
+
+def test_gaussian_bits_equal_the_most_likely_densities_of_each_unit_and_ignore_r():
+    rng, where = parts(0)
+    mean, center = rng.normal(size=SHAPE), rng.normal(size=(2, 1, 1, 3))
+    values = mean + 0.5 * rng.normal(size=SHAPE)
+    gain = 0.0
+    for session, unit in np.ndindex(2, 3):
+        chosen = where[session, ..., unit]
+        if not chosen.any():
+            continue
+        y = values[session, ..., unit][chosen]
+        for expected, sign in ((mean[session, ..., unit][chosen], 1), (center[session, 0, 0, unit], -1)):
+            gain += sign * norm.logpdf(y, expected, np.sqrt(np.mean((y - expected) ** 2))).sum()
+    y, m, c, w = tensors(values, mean, center, where)
+    for log_var in (-4.0, 0.0, 3.0):
+        told = GaussianObservations(m, torch.full_like(m, log_var))
+        assert np.isclose(bits_per_entry(y, told, c, w), gain / np.log(2) / where.sum(), rtol=1e-5)
+
+
+def test_spike_bits_equal_scipys_log_probabilities_over_the_spikes():
+    rng, where = parts(1)
+    rate, center = rng.gamma(2.0, 0.3, SHAPE), rng.gamma(2.0, 0.3, (2, 1, 1, 3))
+    counts = rng.poisson(rate)
+    gain = (poisson.logpmf(counts, rate) - poisson.logpmf(counts, np.broadcast_to(center, SHAPE)))[where].sum()
+    y, r, c, w = tensors(counts, np.log(rate), center, where)
+    assert np.isclose(bits_per_spike(y, PoissonCounts(r), c, w), gain / np.log(2) / counts[where].sum(), rtol=1e-4)
