@@ -2,6 +2,11 @@
 
     python -m benchmarks.maze single     velocity r², bits per spike, three splits, beside two plain decoders
     python -m benchmarks.maze pseudo     three pseudo-sessions: fit on two, align the third from 8, 16, 32 trials
+    python -m benchmarks.maze methods    the same by five methods: velocity r² of reconstruction and of forecasts
+
+`pseudo` and `methods` align by the trials' condition labels, which the pseudo-sessions carry; the single-session model has no
+use for them. `methods` forecasts the last two thirds of a trial from the first, and keeps what it has computed in
+benchmarks/cache/maze, so that a run that was stopped goes on; its progress and a table go to stderr.
 
 Data: METADYN_DATA (default ../shared/data). Results: benchmarks/results/maze-*.json. Settings were chosen on validation
 trials (benchmarks/results/maze-tuning.json); test trials are read once.
@@ -11,26 +16,35 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
+from benchmarks.paper.cache import Cache
 from benchmarks.record import mean_sem, save_result
 from metadyn import bin_spikes, read_session
 from metadyn.config import AlignConfig, ModelConfig, TrainingConfig
 from metadyn.data.splits import split_trials
 from metadyn.inference.decoding import fit_decoder, r2, with_past
+from metadyn.inference.forecast import forecast
 from metadyn.inference.infer import infer
 from metadyn.inference.scores import HIDDEN, LAGS, bits_per_spike, hidden_rates
 from metadyn.records import TrialCounts
 from metadyn.training.align import align
+from metadyn.training.checkpoint import save_model
 from metadyn.training.fit import fit
 
 DATA = Path(os.environ.get("METADYN_DATA", Path(__file__).parents[2] / "shared" / "data"))
+CACHE = Cache(Path(__file__).parent / "cache" / "maze")
 COMPONENTS = 20
 SHOTS, TEST_TRIALS = (8, 16, 32), 23
+METHODS = ("low_rank", "linear", "input", "shared", "single")
 MODEL = ModelConfig(latent_dim=20, hidden=(64, 64), readin_hidden=48, readin_dim=20)
 TRAINING = TrainingConfig(
     distil_steps=100,
@@ -62,13 +76,18 @@ def latents(trained, counts: TrialCounts) -> np.ndarray:
     return infer(trained, counts)["latent_mean"].values
 
 
+def velocity_decoder(train: list[tuple[np.ndarray, np.ndarray]], lags: int = LAGS) -> Callable[[np.ndarray], np.ndarray]:
+    """From features (trial, time, feature) to velocity (trial, time, channel), fitted to pairs of them."""
+    x = np.concatenate([with_past(each, lags) for each, _ in train])
+    decoder = fit_decoder(x, np.concatenate([each for _, each in train]))
+    return lambda features: decoder(with_past(features, lags))
+
+
 def velocity_r2(
     train: list[tuple[np.ndarray, np.ndarray]], features: np.ndarray, velocity: np.ndarray, lags: int = LAGS
 ) -> float:
     """r² on test trials of a decoder fitted to (features, velocity) of training trials."""
-    x = np.concatenate([with_past(each, lags) for each, _ in train])
-    decoder = fit_decoder(x, np.concatenate([each for _, each in train]))
-    return r2(velocity, decoder(with_past(features, lags)))
+    return r2(velocity, velocity_decoder(train, lags)(features))
 
 
 def smoothed_spikes(counts: TrialCounts) -> np.ndarray:
@@ -142,16 +161,21 @@ def pseudo_sessions(seed: int) -> list[TrialCounts]:
     return [counts.select(np.sort(trials[i::3]), np.sort(units[i::3]), session=f"pseudo-{i}") for i in range(3)]
 
 
-def pseudo(rotation: int, seed: int = 0) -> dict[str, dict[str, float]]:
-    """Two sessions train, the third is aligned; beside it a model of the third alone, on the same trials."""
+def rotated(rotation: int, seed: int = 0) -> tuple[list[TrialCounts], TrialCounts, TrialCounts]:
+    """The two sessions that train, the trials that the third may give (the first n of them are given), its test trials."""
     sessions = pseudo_sessions(seed)
     new = sessions.pop(rotation)
     order = np.random.default_rng(seed).permutation(new.n_trials)
-    test = new.select(order[-TEST_TRIALS:])
+    return sessions, new.select(order[:-TEST_TRIALS]), new.select(order[-TEST_TRIALS:])
+
+
+def pseudo(rotation: int, seed: int = 0) -> dict[str, dict[str, float]]:
+    """Two sessions train, the third is aligned; beside it a model of the third alone, on the same trials."""
+    sessions, given, test = rotated(rotation, seed)
     training = TRAINING.model_copy(update={"seed": seed})
     trained = fit(sessions, MODEL, training)
     decoder_data = [(latents(trained, each), each.behavior) for each in sessions]
-    return {str(n): one_shot(trained, decoder_data, new.select(order[:n]), test, training) for n in SHOTS}
+    return {str(n): one_shot(trained, decoder_data, given.select(slice(n)), test, training) for n in SHOTS}
 
 
 def one_shot(trained, decoder_data, few: TrialCounts, test: TrialCounts, training: TrainingConfig) -> dict[str, float]:
@@ -192,14 +216,125 @@ def validated_fit(few: TrialCounts, model: ModelConfig, training: TrainingConfig
     return max(scores), trained
 
 
+def first_bins(counts: TrialCounts, context: int) -> TrialCounts:
+    """The same trials as if they had ended after `context` bins, without behaviour."""
+    windows = replace(counts.windows, n_bins=np.minimum(counts.windows.n_bins, context))
+    cut = {"counts": counts.counts[:, :context], "observed": counts.observed[:, :context], "behavior": None}
+    return replace(counts, windows=windows, **cut)
+
+
+def forecast_latents(trained, counts: TrialCounts, context: int) -> np.ndarray:
+    """Latents (trial, time, latent): of the context inferred from it alone, then those that the dynamics make of them."""
+    ahead = forecast(trained, counts, context=context, steps=counts.counts.shape[1] - context)["latent_mean"].values
+    return np.concatenate([latents(trained, first_bins(counts, context)), ahead], 1)
+
+
+def scores(trained, decode: Callable, test: TrialCounts, labels: str = "") -> dict[str, float]:
+    """Hand-velocity r²: of whole trials from inferred latents, of the bins after the first third from forecast ones."""
+    context = test.counts.shape[1] // 3
+    ahead = decode(forecast_latents(trained, test, context))[:, context:]
+    return {
+        f"reconstruction_r2{labels}": r2(test.behavior, decode(latents(trained, test))),
+        f"forecast_r2{labels}": r2(test.behavior[:, context:], ahead),
+    }
+
+
+def mean_profile_r2(few: TrialCounts, test: TrialCounts) -> float:
+    """Of the bins that are forecast: every test trial as the mean of the n trials, bin by bin, whatever their conditions."""
+    context = test.counts.shape[1] // 3
+    profile = np.broadcast_to(few.behavior.mean(0), test.behavior.shape)
+    return r2(test.behavior[:, context:], profile[:, context:])
+
+
+def measured(trained, others: list[tuple[np.ndarray, np.ndarray]], few: TrialCounts, test: TrialCounts) -> dict[str, float]:
+    """By decoders of the training sessions (`others`: their latents and velocities, if any) and of the n trials' own labels."""
+    found = scores(trained, velocity_decoder(others), test) if others else {}
+    own = velocity_decoder([(latents(trained, few), few.behavior)])
+    return found | scores(trained, own, test, "_own_labels") | {"mean_profile_r2": mean_profile_r2(few, test)}
+
+
+def settings_of(method: str, seed: int) -> dict:
+    """What a fitted model follows from, beside the trials."""
+    model, training = (part.model_dump(exclude_unset=True) for part in (MODEL, TRAINING))
+    own = {"candidates": SINGLE_SETTINGS} if method == "single" else {}
+    return {"method": method, "seed": seed, "model": model, "training": training} | own
+
+
+def compared(rotation: int, seed: int = 0) -> dict[str, dict[str, dict[str, float]]]:
+    """All methods on the same trials of one rotation: {n: {method: {measure: r²}}}."""
+    began = time.monotonic()
+    found: dict = {str(n): {} for n in SHOTS}
+    for method in METHODS:
+        for n, values in of_method(method, rotation, seed).items():
+            found[n][method] = values
+            told = ", ".join(f"{name} {value:.3f}" for name, value in values.items())
+            say(f"rotation {rotation} {method} n {n}, {(time.monotonic() - began) / 60:.1f} min: {told}")
+    return found
+
+
+def of_method(method: str, rotation: int, seed: int) -> dict[str, dict[str, float]]:
+    """{n: {measure: r²}} of one method and rotation, what is there already from the cache."""
+    sessions, given, test = rotated(rotation, seed)
+    settings, name = settings_of(method, seed), f"{method}-rotation{rotation}"
+    training = TRAINING.model_copy(update={"seed": seed})
+    config = MODEL.model_copy(update={"conditioning": method})
+    trained, others = None, []
+    if method != "single":
+        trained = CACHE.model(name, settings, partial(fitted, sessions, config, training, f"{method} rotation {rotation}"))
+        others = [(latents(trained, each), each.behavior) for each in sessions]
+
+    def at(n: int) -> dict[str, float]:
+        few = given.select(slice(n))
+        model = CACHE.model(f"{name}-n{n}", settings, partial(of_few, trained, few, training))
+        return CACHE.piece(f"{name}-n{n}-r2", settings, lambda: measured(model, others, few, test))
+
+    return {str(n): at(n) for n in SHOTS}
+
+
+def fitted(sessions: list[TrialCounts], config: ModelConfig, training: TrainingConfig, title: str, folder: Path, resume: bool):
+    """A model of the training sessions, its progress told once a validation."""
+
+    def report(step) -> None:
+        if step.validation:
+            say(f"{title}: step {step.step}/{step.steps}, {sum(step.validation.values()):.4f}, {step.seconds_left:.0f} s left")
+
+    return fit(sessions, config, training, folder=folder, resume=resume, report=report)
+
+
+def of_few(trained, few: TrialCounts, training: TrainingConfig, folder: Path, resume: bool):
+    """The trained model aligned to a few trials, or where there is none the best model of them alone; begun anew if stopped."""
+    model = align(trained, few, AlignConfig(seed=training.seed)) if trained is not None else best_single(few, training)
+    save_model(model, folder)
+    return model
+
+
+def say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def show(figures: dict[str, dict[str, dict[str, list[float]]]]) -> None:
+    """{n: {method: {measure: [mean, standard error]}}} as a table."""
+    measures = list(figures[str(SHOTS[0])]["low_rank"])
+    say("n   method    " + " ".join(f"{measure:>28}" for measure in measures))
+    for n, methods in figures.items():
+        for method, values in methods.items():
+            cells = [" ± ".join(f"{value:.2f}" for value in values.get(measure, [])) for measure in measures]
+            say(f"{n:<3} {method:<9} " + " ".join(f"{cell or '-':>28}" for cell in cells))
+
+
+EXPERIMENTS = {"single": single, "pseudo": pseudo, "methods": compared}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("experiment", choices=("single", "pseudo"))
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("experiment", choices=EXPERIMENTS)
+    parser.add_argument("--seeds", type=int, default=3, help="how many; of pseudo and methods: rotations")
     options = parser.parse_args()
-    run = single if options.experiment == "single" else pseudo
-    runs = [run(seed) for seed in range(options.seeds)]
-    save_result(f"maze-{options.experiment}", {"mean_sem": mean_sem(runs), "runs": runs}, seeds=list(range(options.seeds)))
+    runs = [EXPERIMENTS[options.experiment](seed) for seed in range(options.seeds)]
+    figures = mean_sem(runs)
+    if options.experiment == "methods":
+        show(figures)
+    save_result(f"maze-{options.experiment}", {"mean_sem": figures, "runs": runs}, seeds=list(range(options.seeds)))
 
 
 if __name__ == "__main__":
