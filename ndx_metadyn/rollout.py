@@ -55,6 +55,7 @@ class MetaSSM:
     sessions: tuple[dict, ...]
     bin_width: float
     tensors: dict[str, np.ndarray]
+    noise_scale: float = 1.0
 
     def row(self, input_key: str) -> int:
         """Position of a session among those the model knows; raises WeightsError, listing them."""
@@ -95,8 +96,8 @@ class MetaSSM:
         return z + out if self.model["residual"] else out
 
     def noise_sd(self, row: int) -> np.ndarray:
-        """SD of the process noise of a session, (latent,)."""
-        return np.exp(0.5 * self.tensors["log_q"][0 if self.model["shared_noise"] else row])
+        """SD of the process noise of a session's forecasts, (latent,)."""
+        return self.noise_scale * np.exp(0.5 * self.tensors["log_q"][0 if self.model["shared_noise"] else row])
 
     def rates(self, z, row: int) -> np.ndarray:
         """Firing rates [Hz] (..., unit) of latents (..., latent)."""
@@ -160,20 +161,21 @@ def expected_shapes(model: dict, n_sessions: int, n_units: int) -> dict[str, tup
 @register_architecture("MetaSSM")
 def meta_ssm(config: dict, tensors: dict[str, np.ndarray]) -> MetaSSM:
     """Check settings and tensors against each other, then join them. Raises WeightsError."""
-    model, sessions, bin_width = _check_config(config)
+    model, sessions, bin_width, noise_scale = _check_config(config)
     shapes = expected_shapes(model, len(sessions), max(session["n_units"] for session in sessions))
     for name, shape in shapes.items():
         found = tensors[name].shape if name in tensors else "no such tensor"
         if found != shape:
             raise WeightsError(f"tensor {name!r} does not fit the model config", found=found, expected=shape)
-    return MetaSSM(model, sessions, bin_width, {name: np.asarray(tensors[name], np.float64) for name in shapes})
+    return MetaSSM(model, sessions, bin_width, {name: np.asarray(tensors[name], np.float64) for name in shapes}, noise_scale)
 
 
-def _check_config(config: dict) -> tuple[dict, tuple[dict, ...], float]:
+def _check_config(config: dict) -> tuple[dict, tuple[dict, ...], float, float]:
     if config.get("format") != FORMAT:
         raise WeightsError("model config of an unknown format", found=config.get("format"), expected=FORMAT)
     try:
         model, sessions, bin_width = OPTIONS | dict(config["model"]), tuple(config["sessions"]), float(config["bin_width"])
+        noise_scale = float(config.get("noise_scale", 1.0))
         sizes = [model[name] for name in ("latent_dim", "embedding_dim", "rank", "hyper_hidden")] + list(model["hidden"])
         sizes += [session["n_units"] for session in sessions]
         words = (model["conditioning"], model["likelihood"], *(session["key"] for session in sessions))
@@ -193,7 +195,9 @@ def _check_config(config: dict) -> tuple[dict, tuple[dict, ...], float]:
         raise WeightsError(
             "the model config has a size that is no positive integer, or no session", found=f"{sizes}, {bin_width} s"
         )
-    return model, sessions, bin_width
+    if not 0 < noise_scale < np.inf:
+        raise WeightsError("model config: noise_scale is no size", found=repr(noise_scale), expected="a number above 0")
+    return model, sessions, bin_width, noise_scale
 
 
 def _check_options(model: dict) -> None:

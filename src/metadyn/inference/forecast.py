@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from metadyn.errors import WindowError
 from metadyn.inference.infer import (
+    CHUNK_BINS,
     attributes,
     check_counts,
     conditioning,
@@ -103,16 +105,47 @@ def last_state(q: Gaussian, context: int) -> Gaussian:
     return Gaussian(q.mean[:, :, context - 1], q.log_var[:, :, context - 1])
 
 
+@dataclass(frozen=True)
+class Draws:
+    """Embeddings (sample, trial, embedding) and the latents at the end of the context (sample, trial, latent)."""
+
+    embedding: Tensor
+    state: Tensor
+
+
+@torch.no_grad()
+def draw(
+    trained: TrainedModel, counts: TrialCounts, context: int, samples: int, *, seed: int, told: Gaussian | None = None
+) -> Draws:
+    """Draws of q(e), by default the session's (or each trial's own), and of q(z) at the end of the context."""
+    if told is None:
+        row = check_counts(trained, counts)
+        told = conditioning(trained, row, trial_embeddings(trained, counts, context))
+    generator = torch.Generator(told.mean.device).manual_seed(seed)
+    many = Gaussian(told.mean.expand(samples, -1, -1), told.log_var.expand(samples, -1, -1))
+    embedding, trials = many.sample(generator).expand(-1, counts.n_trials, -1), np.arange(counts.n_trials)
+    at_once = max(1, CHUNK_BINS // (counts.n_trials * counts.counts.shape[1]))
+    states = []
+    for part in embedding.split(at_once):  # samples side by side, as if they were trials
+        repeated = counts.select(np.tile(trials, len(part)))
+        q_z = latents_given(trained, repeated, part.flatten(0, 1)[None], context)
+        states.append(last_state(q_z, context).sample(generator).view(*part.shape[:2], -1))
+    return Draws(embedding, torch.cat(states))
+
+
+@torch.no_grad()
+def noisy_paths(trained: TrainedModel, row: int, drawn: Draws, steps: int, generator: torch.Generator) -> Tensor:
+    """The bins after the context of each draw, with process noise as calibrated: (sample, trial, time, latent)."""
+    session = torch.tensor([row], device=drawn.state.device).expand(len(drawn.state))
+    transition = trained.module.transition(drawn.embedding, session).louder(trained.noise_scale)
+    return transition.rollout(drawn.state, steps, generator)
+
+
 def sampled(trained, counts: TrialCounts, told: Gaussian, context: int, steps: int, samples: int, seed: int, row: int) -> dict:
     """Noisy paths from sampled states and embeddings, of each trial or one of all (1, trial or 1, embedding)."""
-    generator = torch.Generator(told.mean.device).manual_seed(seed)
-    session = torch.tensor([row], device=told.mean.device)
-    paths = []
-    for _ in range(samples):
-        embedding = told.sample(generator).expand(-1, counts.n_trials, -1)
-        state = last_state(latents_given(trained, counts, embedding, context), context).sample(generator)
-        paths.append(trained.module.transition(embedding, session).rollout(state, steps, generator)[0])
-    latents = torch.stack(paths)
+    drawn = draw(trained, counts, context, samples, seed=seed, told=told)
+    generator = torch.Generator(told.mean.device).manual_seed(seed + 1)
+    latents = noisy_paths(trained, row, drawn, steps, generator)
     rate = mean_rates(trained, row, latents, counts.n_units)
     dims = ("sample", "trial", "time")
     return {

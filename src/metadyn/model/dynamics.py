@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import log
 
 import torch
 from jaxtyping import Float
@@ -104,6 +105,10 @@ class Transition:
             state = self.mean(state) if generator is None else self(state).sample(generator)
             path.append(state)
         return torch.cat(path, 2)
+
+    def louder(self, factor: float) -> Transition:
+        """The same dynamics with process noise of `factor` times the SD."""
+        return replace(self, log_q=self.log_q + 2 * log(factor))
 
     def weight_change(self) -> Tensor:
         """‖h(e)‖_F per embedding, the penalty of section D.1; 0 where no weight is changed."""

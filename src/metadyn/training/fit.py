@@ -14,6 +14,7 @@ from metadyn.model.meta_ssm import MetaSSM
 from metadyn.model.trained import Frame, TrainedModel
 from metadyn.records import SessionEntry, TrialCounts
 from metadyn.training.batch import Resident
+from metadyn.training.calibrate import calibrated
 from metadyn.training.devices import find_device
 from metadyn.training.frame import learn_frame
 from metadyn.training.health import warning_reporter
@@ -137,7 +138,7 @@ def fit(
     put_best(task, progress)
     for counts in train:
         trained = with_embedding(trained, counts)
-    trained = replace(trained, frame=frame_of(trained, train))
+    trained = calibrated(replace(trained, frame=frame_of(trained, train)), held_out)
     if folder:
         finish(trained, folder, settings, progress)
     return trained

@@ -1,0 +1,127 @@
+"""The noise of forecasts is found again where it is known, and is what forecasts and the numpy reader use."""
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from scipy.stats import norm
+
+from metadyn.config import ModelConfig
+from metadyn.inference.forecast import Draws, forecast
+from metadyn.model.build import build_model
+from metadyn.model.gaussian import Gaussian
+from metadyn.model.trained import Frame, TrainedModel
+from metadyn.records import SessionEntry, Source, TrialCounts, Windows
+from metadyn.training import calibrate
+from metadyn.training.calibrate import calibrated, lowest, surprise
+
+N_UNITS, N_BINS, CONTEXT, NOISE_SD, TRUE_SD = 12, 45, 15, 0.1, 0.15
+
+
+def model(log_q: float, likelihood: str = "gaussian") -> TrainedModel:
+    """A model without embedding that turns and shrinks the state slowly."""
+    config = ModelConfig(latent_dim=2, conditioning="shared", likelihood=likelihood, hidden=(16, 16), residual=True)
+    module = build_model(config, [N_UNITS], seed=0)
+    with torch.no_grad():
+        for name in ("weight_out", "bias_out"):
+            getattr(module.dynamics, name).mul_(0.05)
+        module.likelihood.weight.mul_(0.5)
+        module.log_q.fill_(log_q)
+        if likelihood == "gaussian":
+            module.likelihood.log_var.fill_(2 * np.log(NOISE_SD))
+    ones = np.ones(2, np.float32)
+    frame = Frame(ones, ones, (), np.zeros((0, 9, 2), np.float32), np.zeros((1, 2), np.float32), np.eye(2))
+    return TrainedModel(module, config, 0.02, (SessionEntry("made", N_UNITS, tuple(range(N_UNITS)), Source()),), frame)
+
+
+def recorded(trained: TrainedModel, sd: float, n_trials: int, seed: int = 0) -> tuple[TrialCounts, np.ndarray]:
+    """Trials of these dynamics with process noise of that SD, and their latents (trial, time, latent)."""
+    rng = np.random.default_rng(seed)
+    transition = trained.module.transition(torch.zeros(1, 1, 1), torch.tensor([0]))
+    z, path = torch.as_tensor(rng.normal(size=(n_trials, 2)), dtype=torch.float32)[None], []
+    with torch.no_grad():
+        for _ in range(N_BINS):
+            path.append(z[0].numpy())
+            z = transition.mean(z[:, :, None])[:, :, 0] + torch.as_tensor(sd * rng.normal(size=z.shape), dtype=torch.float32)
+    latents = np.stack(path, 1)
+    readout = trained.module.likelihood
+    weight, bias = readout.weight[0].numpy(force=True), readout.bias[0].numpy(force=True)
+    values = latents @ weight.T + bias
+    noisy = (
+        rng.poisson(np.exp(values))
+        if trained.config.likelihood == "poisson"
+        else values + NOISE_SD * rng.normal(size=values.shape)
+    )
+    windows = Windows(np.arange(n_trials) * 2.0, np.full(n_trials, N_BINS), 0.02, "trials", np.arange(n_trials))
+    observed = np.ones(values.shape[:2], bool)
+    return TrialCounts("made", Source(), noisy.astype(np.float32), observed, windows, np.arange(N_UNITS)), latents
+
+
+def knowing(monkeypatch, latents: np.ndarray) -> None:
+    """Draws from the true state at the end of the context in place of those of an untrained encoder."""
+
+    def known(trained, counts, context, samples, *, seed, told=None) -> Draws:
+        chosen = latents[counts.windows.row, context - 1]
+        state = torch.as_tensor(chosen, dtype=torch.float32).expand(samples, -1, -1)
+        return Draws(torch.zeros(samples, counts.n_trials, 1), state)
+
+    monkeypatch.setattr(calibrate, "draw", known)
+
+
+def test_the_noise_that_made_the_trials_is_found_from_either_side(monkeypatch):
+    for likelihood in ("gaussian", "poisson"):
+        for wrong in (0.25, 3.0):
+            trained = model(2 * np.log(TRUE_SD * wrong), likelihood)
+            counts, latents = recorded(trained, TRUE_SD, 200)
+            knowing(monkeypatch, latents)
+            found = calibrated(trained, [counts]).noise_scale
+            assert abs(np.log2(found * wrong)) < 0.35, (likelihood, wrong, found)
+
+
+def test_surprise_equals_a_plain_mixture_of_densities_and_ignores_what_is_not_observed(monkeypatch):
+    trained, factor, n_samples = model(2 * np.log(0.1)), 2.0, 6
+    counts, latents = recorded(trained, 0.1, 4)
+    knowing(monkeypatch, latents)
+    drawn = calibrate.draw(trained, counts, CONTEXT, n_samples, seed=0)
+    counts.observed[1, 20:] = False
+    counts = replace(counts, counts=np.where(counts.observed[..., None], counts.counts, 1e6))
+    found = surprise(trained, counts, drawn, CONTEXT, 10, factor)
+    louder = replace(trained, noise_scale=factor)
+    paths = calibrate.noisy_paths(louder, 0, drawn, 10, torch.Generator().manual_seed(0)).numpy()
+    weight, bias = (part[0].numpy(force=True) for part in (trained.module.likelihood.weight, trained.module.likelihood.bias))
+    scores = []
+    for trial, step, unit in np.ndindex(4, 10, N_UNITS):
+        if counts.observed[trial, CONTEXT + step]:
+            means = paths[:, trial, step] @ weight[unit] + bias[unit]
+            scores.append(-np.log(norm.pdf(counts.counts[trial, CONTEXT + step, unit], means, NOISE_SD).mean()))
+    assert np.isclose(found, np.mean(scores), rtol=1e-4)
+
+
+def test_sampled_forecasts_spread_by_the_factor_and_the_mean_path_stays():
+    trained = model(2 * np.log(0.05))
+    with torch.no_grad():  # a state that is known: only process noise spreads
+        trained.module.latents = lambda features, embedding, length: Gaussian(
+            torch.zeros(1, length.shape[1], N_BINS, 2), torch.full((1, length.shape[1], N_BINS, 2), -30.0)
+        )
+    counts, _ = recorded(trained, 0.05, 3)
+    one, two = (
+        forecast(replace(trained, noise_scale=factor), counts, context=CONTEXT, steps=1, samples=50) for factor in (1.0, 2.0)
+    )
+    assert np.array_equal(one["latent_mean"], two["latent_mean"])
+    assert np.allclose(two["latent_sd"], 2 * one["latent_sd"], rtol=1e-4)
+
+
+def test_windows_that_end_with_their_context_leave_the_noise_as_it_is():
+    trained = model(0.0)
+    counts, _ = recorded(trained, 1.0, 3)
+    short = counts.select([0])
+    short = replace(
+        short, counts=short.counts[:, :2], observed=short.observed[:, :2], windows=replace(short.windows, n_bins=np.array([2]))
+    )
+    assert calibrated(trained, [short]).noise_scale == 1.0
+
+
+def test_a_parabola_is_lowest_where_it_is():
+    x = np.arange(-4, 2.25, 0.5)
+    assert np.isclose(lowest(x, (x + 1.3) ** 2), -1.3)
+    assert lowest(x, x) == -4
