@@ -20,6 +20,8 @@ from metadyn.inference.infer import trial_embeddings
 from metadyn.model.trained import TrainedModel
 from metadyn.records import TrialCounts, Windows
 from metadyn.training.align import align
+from metadyn.training.calibrate import calibrated
+from metadyn.training.fit import split_sessions
 
 BINS_SEEN = (10, 20, 40, 80, 160, 350)  # of embedding-vs-bins
 GENERATED_CONTEXT = 100  # bins of a test trial that start a generated one (App. A, "No model mismatch")
@@ -328,24 +330,39 @@ def embedded(bench: Bench, trained: TrainedModel, given: TrialCounts, seed: int)
     return {"mean": mean.tolist(), "sd": sd.tolist()}
 
 
+def calibrated_model(bench: Bench, name: str, method: str, seed: int) -> TrainedModel:
+    """A method's model, its forecast noise chosen on the validation trials of its training sessions, as `fit` does."""
+    trained, sessions = fitted(bench, name, method, seed), [sample.given for sample in bench.simulated(name, seed).training]
+    return calibrated(trained, split_sessions(sessions, trained.training.validation_fraction, seed)[1])
+
+
 def coverage(bench: Bench, seed: int, method: str) -> dict:
-    """Forecast intervals of new sessions aligned from 8 trials: share of test observations inside, 1 to 30 bins ahead."""
+    """Forecast intervals of new sessions aligned from 8 trials: share of test observations inside, 1 to 30 bins ahead.
+
+    As `fit` calibrates them, and "uncalibrated", with the process noise of the ELBO.
+    """
     n_shots, figures = bench.shots(8)[-1], {}
     for name in FAMILIAR:
 
         def compute(name: str = name) -> dict:
-            found = {}
+            trained, found = calibrated_model(bench, name, method, seed), {}
+            bench.say(f"coverage {name} seed {seed}: process noise times {trained.noise_scale:.2f}")
             for sample in bench.simulated(name, seed).new:
                 trials = draws(sample.given.n_trials, n_shots, 1, seed)[0]
-                model = align(fitted(bench, name, method, seed), sample.given.select(trials), bench.align(seed))
+                model = align(trained, sample.given.select(trials), bench.align(seed))
                 contexts, n_samples = bench.plan(name).contexts, 50 if bench.quick else 200
-                found[sample.key] = measures.interval_coverage(model, sample, contexts, 30, seed, n_samples)
+                found[sample.key] = {"noise_scale": trained.noise_scale}
+                for prefix, scale in (("", trained.noise_scale), ("uncalibrated_", 1.0)):
+                    told = replace(model, noise_scale=scale)
+                    covered = measures.interval_coverage(told, sample, contexts, 30, seed, n_samples)
+                    found[sample.key] |= {prefix + kind: levels for kind, levels in covered.items()}
                 bench.say(f"coverage {name} seed {seed}: {sample.key} {found[sample.key]['observations']}")
             return found
 
         settings = settings_of(bench, name, method, seed) | {"align": bench.align(seed).model_dump(exclude_unset=True)}
         found = bench.cache.piece(f"coverage/{name}-{method}-seed{seed}", settings, compute)
-        for kind in ("observations", "means"):
+        figures[f"{name}_noise_scale"] = next(iter(found.values()))["noise_scale"]
+        for kind in (prefix + kind for prefix in ("", "uncalibrated_") for kind in ("observations", "means")):
             levels = [each[kind] for each in found.values()]
             figures[f"{name}_{kind}"] = {level: float(np.mean([each[level] for each in levels])) for level in levels[0]}
     return {"sessions": {}, "figures": figures}

@@ -47,11 +47,13 @@ def observations(
 ) -> Observations:
     """Some trials of one session as the encoders see them.
 
-    `context` bounds the bins they see; `visible` (trial, time, unit) are the entries they see, over the share that is shown.
+    `context` bounds the bins they see, and the bins that there are;
+    `visible` (trial, time, unit) are the entries they see, over the share that is shown.
     """
-    device = module.log_q.device
+    device, bins = module.log_q.device, slice(context)
 
     def padded(values: np.ndarray) -> Tensor:
+        values = values[:, bins]
         out = torch.zeros(1, *values.shape[:2], module.readin.mean.shape[1], device=device)
         out[0, :, :, : counts.n_units] = torch.as_tensor(values.astype(np.float32))
         return out
@@ -59,7 +61,7 @@ def observations(
     length = torch.as_tensor(counts.windows.n_bins[trials].astype(np.int64), device=device)[None]
     return Observations(
         padded(counts.counts[trials]),
-        torch.as_tensor(counts.observed[trials], device=device)[None],
+        torch.as_tensor(counts.observed[trials, bins], device=device)[None],
         length if context is None else length.clamp(max=context),
         torch.tensor([row], device=device),
         None if visible is None else padded(visible[trials]),
