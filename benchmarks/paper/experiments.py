@@ -17,6 +17,7 @@ from benchmarks.paper.methods import MULTI_SESSION, Bench, best_of, fitted, mode
 from benchmarks.paper.sets import SPIKES_A_BIN, Sample, draws
 from metadyn.inference.forecast import forecast
 from metadyn.inference.infer import trial_embeddings
+from metadyn.model.gaussian import Gaussian
 from metadyn.model.trained import TrainedModel
 from metadyn.records import TrialCounts, Windows
 from metadyn.training.align import align
@@ -292,42 +293,68 @@ def embedding_vs_bins(bench: Bench, seed: int, method: str) -> dict:
 
 
 def embedding_vs_trials(bench: Bench, seed: int, method: str) -> dict:
-    """Fig 14: e of new sessions by n_s: distance to that of all trials, and the reported SD [SD between sessions]."""
+    """Fig 14: e by n_s: distance to that of all trials, SD over disjoint draws, and the SD reported [SD between sessions].
+
+    `low_rank`: the search, on new sessions. `product`: the encoder's q(e) of the test trials of training sessions, multiplied.
+    """
     name = "duffing-hopf"
     shots, n_draws = bench.shots(1, 2, 4, 8, 16), 2 if bench.quick else 4
 
     def compute() -> dict:
-        trained, found = fitted(bench, name, method, seed), {}
-        for sample in bench.simulated(name, seed).new:
-            runs = {}
-            for n_shots in (*shots, sample.given.n_trials):
-                chosen = draws(sample.given.n_trials, n_shots, n_draws, seed)
-                runs[str(n_shots)] = [embedded(bench, trained, sample.given.select(trials), seed) for trials in chosen]
-                bench.say(f"embedding-vs-trials seed {seed}: {sample.key} from {n_shots} trials")
+        trained, found = fitted(bench, name, "low_rank", seed), {}
+        sessions = bench.simulated(name, seed)
+        for sample in sessions.new if method == "low_rank" else sessions.training:
+            counts, runs = sample.given if method == "low_rank" else sample.test, {}
+            of = searched(bench, trained, counts, seed) if method == "low_rank" else multiplied(trained, counts)
+            for n_shots in (*shots, counts.n_trials):
+                runs[str(n_shots)] = [of(trials) for trials in draws(counts.n_trials, n_shots, n_draws, seed)]
             found[sample.key] = runs
+            bench.say(f"embedding-vs-trials {method} seed {seed}: {sample.key}")
         return found
 
-    settings = settings_of(bench, name, method, seed) | {"shots": shots, "align": bench.align(seed).model_dump()}
+    settings = settings_of(bench, name, "low_rank", seed) | {"shots": shots, "align": bench.align(seed).model_dump()}
     found = bench.cache.piece(f"embedding-vs-trials/{method}-seed{seed}", settings, compute)
-    train = training_scores(bench, name, method, seed)
+    train = training_scores(bench, name, "low_rank", seed)
     between = np.array([each["embedding"] for each in train.values()]).std(0)
-    figures: dict = {"distance": {}, "sd": {}}
+    figures: dict = {"distance": {}, "spread": {}, "sd": {}}
     for n_shots in map(str, shots):
-        distances, sds = [], []
-        for runs in found.values():
-            reference = np.array(runs[max(runs, key=int)][0]["mean"])
-            mean, sd = (np.array([each[key] for each in runs[n_shots]]) for key in ("mean", "sd"))
-            distances.append(np.sqrt((((mean - reference) / between) ** 2).sum(1)).mean())
-            sds.append(np.sqrt(((sd / between) ** 2).sum(1)).mean())
-        figures["distance"][n_shots], figures["sd"][n_shots] = float(np.mean(distances)), float(np.mean(sds))
+        values = [spreads(runs[n_shots], runs[max(runs, key=int)][0]["mean"], between) for runs in found.values()]
+        for figure in figures:
+            figures[figure][n_shots] = float(np.mean([each[figure] for each in values]))
     return {"sessions": {}, "figures": figures}
 
 
-def embedded(bench: Bench, trained: TrainedModel, given: TrialCounts, seed: int) -> dict[str, list[float]]:
-    """Mean and SD of q(e) of a new session aligned from some trials."""
+def spreads(draws: list[dict], reference: list[float], between: np.ndarray) -> dict[str, float]:
+    """Of embeddings {"mean", "sd"} from disjoint draws [between]: mean distance to `reference`, SD over draws, SD reported."""
+    mean, sd = (np.array([each[key] for each in draws]) / between for key in ("mean", "sd"))
+    return {
+        "distance": np.sqrt(((mean - np.array(reference) / between) ** 2).sum(1)).mean(),
+        "spread": np.sqrt(mean.var(0, ddof=1).sum()),
+        "sd": np.sqrt((sd**2).sum(1)).mean(),
+    }
+
+
+def searched(bench: Bench, trained: TrainedModel, counts: TrialCounts, seed: int) -> Callable[[np.ndarray], dict]:
+    """Mean and SD of e of a new session, by trials that align it."""
     only_search = bench.align(seed).model_copy(update={"steps": 0})  # steps on the ELBO leave the embedding as it is
-    mean, sd = measures.embedding_of(align(trained, given, only_search), given)
-    return {"mean": mean.tolist(), "sd": sd.tolist()}
+
+    def of(trials: np.ndarray) -> dict[str, list[float]]:
+        given = counts.select(trials)
+        mean, sd = measures.embedding_of(align(trained, given, only_search), given)
+        return {"mean": mean.tolist(), "sd": sd.tolist()}
+
+    return of
+
+
+def multiplied(trained: TrainedModel, counts: TrialCounts) -> Callable[[np.ndarray], dict]:
+    """Mean and SD of the product of q(e) of some trials."""
+    q = trial_embeddings(trained, counts)
+
+    def of(trials: np.ndarray) -> dict[str, list[float]]:
+        told = Gaussian(q.mean[:, trials], q.log_var[:, trials]).product(1)
+        return {"mean": told.mean[0, 0].tolist(), "sd": told.sd[0, 0].tolist()}
+
+    return of
 
 
 def calibrated_model(bench: Bench, name: str, method: str, seed: int) -> TrainedModel:
@@ -377,7 +404,7 @@ EXPERIMENTS = {
     "duffing-hopf": Experiment(duffing_hopf.__doc__, (*MULTI_SESSION, "single", "ceiling"), duffing_hopf, ("duffing-hopf",)),
     "embedding-vs-bins": Experiment(embedding_vs_bins.__doc__, ("low_rank",), embedding_vs_bins, ("embedding-vs-bins",)),
     "embedding-vs-trials": Experiment(
-        embedding_vs_trials.__doc__, ("low_rank",), embedding_vs_trials, ("embedding-vs-trials",)
+        embedding_vs_trials.__doc__, ("low_rank", "product"), embedding_vs_trials, ("embedding-vs-trials",)
     ),
     "rank": Experiment(rank.__doc__, ("rank_1", "rank_2", "rank_4", "rank_8", "ceiling"), rank, ()),
     "small-pretraining": Experiment(

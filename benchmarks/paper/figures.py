@@ -260,18 +260,21 @@ def of_bins(rows: dict) -> Figure:
 
 
 def of_trials(rows: dict) -> Figure:
-    figure = Figure(figsize=(5, 3.6), layout="constrained")
-    axis, values = figure.subplots(), rows["low_rank"]
-    for name, label, style in (
-        ("distance", "distance of e to that of all trials", STYLES["low_rank"]),
-        ("sd", "SD that the model reports", STYLES["single"]),
-    ):
-        x = [int(n) for n in values[name]]
-        errorbar(axis, x, list(values[name].values()), label, style)
-    axis.set_xscale("log", base=2)
-    axis.set_xticks(x, [str(n) for n in x])
-    axis.set(xlabel="trials that aligned a new session", ylabel="[SD between training sessions]", ylim=(0, None))
-    axis.legend(frameon=False)
+    figure = Figure(figsize=(8.4, 3.6), layout="constrained")
+    titles = {"low_rank": "search, new sessions", "product": "encoder, product of trials, training sessions"}
+    for axis, (method, title) in zip(figure.subplots(1, 2), titles.items(), strict=True):
+        for name, label, style in (
+            ("distance", "distance of e to that of all trials", STYLES["low_rank"]),
+            ("spread", "SD of e over disjoint draws", STYLES["shared"]),
+            ("sd", "SD that the model reports", STYLES["single"]),
+        ):
+            values = rows[method][name]
+            x = [int(n) for n in values]
+            errorbar(axis, x, list(values.values()), label, style)
+        axis.set_xscale("log", base=2)
+        axis.set_xticks(x, [str(n) for n in x])
+        axis.set(title=title, xlabel="trials", ylabel="[SD between training sessions]", ylim=(0, None))
+        axis.legend(frameon=False)
     return figure
 
 
