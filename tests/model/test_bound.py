@@ -132,3 +132,53 @@ def test_no_posterior_lifts_the_bound_above_the_likelihood():
             (-estimates(model, y, observed, seed=10 + stage, samples=1).mean()).backward()
             optimiser.step()
     assert means[0] < means[-1]
+
+
+def smoothed(model, y, observed):
+    """Rauch-Tung-Striebel means (time,), and by the dense precision of the posterior its means and the matrix itself."""
+    a, q = model.dynamics.matrix.item(), model.log_q.exp().item()
+    filtered = kalman(model, y, observed)[1]
+    means = filtered[:, 0].copy()
+    for t in reversed(range(BINS - 1)):
+        gain = filtered[t, 1] * a / (a * filtered[t, 1] * a + q)
+        means[t] += gain * (means[t + 1] - a * filtered[t, 0])
+    c, d = model.likelihood.weight[0, :, 0].numpy(force=True), model.likelihood.bias[0].numpy(force=True)
+    r = model.likelihood.log_var[0].exp().numpy(force=True)
+    change = np.eye(BINS) - a * np.eye(BINS, k=-1)
+    noise = np.r_[model.initial.log_var.exp().item(), np.full(BINS - 1, q)]
+    precision = change.T / noise @ change + np.diag(observed * (c**2 / r).sum())
+    start = np.r_[model.initial.mean.item() / noise[0], np.zeros(BINS - 1)]
+    return means, np.linalg.solve(precision, start + observed * ((y - d) @ (c / r))), precision
+
+
+def test_the_best_factorised_posterior_has_the_smoothers_means_and_a_bound_as_low_as_its_kl():
+    """q of independent bins: means of the exact posterior, variances 1 / diag Λ, KL ½ (Σ log Λ_tt − log det Λ)."""
+    model, (y, observed) = linear_model(0.9), data()
+    means, dense, precision = smoothed(model, y, observed)
+    np.testing.assert_allclose(means, dense, rtol=1e-10)
+    gap = 0.5 * (np.log(np.diag(precision)).sum() - np.linalg.slogdet(precision)[1])
+    with torch.no_grad():
+        model.latent_encoder.mean[:, 0] = torch.as_tensor(means)
+        model.latent_encoder.log_var[:, 0] = torch.as_tensor(-np.log(np.diag(precision)))
+        samples = estimates(model, y, observed)
+    likelihood = kalman(model, y, observed)[0]
+    assert abs(samples.mean() - (likelihood - gap)) < 4 * samples.std() / SAMPLES**0.5
+    assert gap < 0.1 * abs(likelihood)
+
+
+def test_a_posterior_that_climbs_the_bound_follows_the_smoother():
+    model, (y, observed) = linear_model(0.9), data()
+    means, _, precision = smoothed(model, y, observed)
+    posterior = model.latent_encoder
+    optimiser = torch.optim.Adam([posterior.mean, posterior.log_var], lr=0.05)
+    late = []
+    for step in range(240):
+        optimiser.zero_grad()
+        (-estimates(model, y, observed, seed=step, samples=1).mean()).backward()
+        optimiser.step()
+        if step >= 140:
+            late.append(torch.cat([posterior.mean, posterior.log_var.exp().sqrt()], 1).detach().clone())
+    mean, sd = torch.stack(late).mean(0).numpy().T
+    spread = np.sqrt(1 / np.diag(precision))
+    assert np.abs(mean - means).max() < 0.1 * spread.min()
+    np.testing.assert_allclose(sd, spread, rtol=0.1)
