@@ -13,7 +13,7 @@ import torch
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from benchmarks.paper.experiments import aligned
+from benchmarks.paper.few_shot import aligned
 from benchmarks.paper.measures import embedding_of
 from benchmarks.paper.methods import Bench, fitted
 from benchmarks.paper.sets import Sample, draws
