@@ -51,6 +51,7 @@ SETTINGS = {
         if name.startswith("poisson")
     },
 }
+OWN_SETTINGS = {"input": {"learning_rate": 0.005}}  # what a rival preferred on seed 0 of `hopf`
 # What the single-session rival may choose from, by validation windows among the n_s trials it is given.
 SINGLE = (
     {"steps": 300},  # few trials: stop before they are learnt by heart
@@ -77,8 +78,8 @@ class Bench:
     def simulated(self, name: str, seed: int) -> Simulated:
         return simulated(self.plan(name), seed)
 
-    def training(self, name: str, seed: int) -> TrainingConfig:
-        return self._sized(SETTINGS[name]).model_copy(update={"seed": seed})
+    def training(self, name: str, method: str, seed: int) -> TrainingConfig:
+        return self._sized(SETTINGS[name]).model_copy(update={"seed": seed} | OWN_SETTINGS.get(method, {}))
 
     def single(self, name: str, seed: int) -> list[TrainingConfig]:
         """The candidates of the single-session rival."""
@@ -123,13 +124,13 @@ def model_config(plan: Plan, method: str) -> ModelConfig:
 
 def settings_of(bench: Bench, name: str, method: str, seed: int) -> dict:
     """What a fitted model follows from; what is left at its default is not named."""
-    parts = {"model": model_config(bench.plan(name), method), "training": bench.training(name, seed)}
+    parts = {"model": model_config(bench.plan(name), method), "training": bench.training(name, method, seed)}
     return {"plan": repr(bench.plan(name))} | {key: part.model_dump(exclude_unset=True) for key, part in parts.items()}
 
 
 def fitted(bench: Bench, name: str, method: str, seed: int) -> TrainedModel:
     """The model of a method on the training sessions of a set, from the cache where it is there."""
-    config, training = model_config(bench.plan(name), method), bench.training(name, seed)
+    config, training = model_config(bench.plan(name), method), bench.training(name, method, seed)
     report = bench.reporter(f"{name} {method} seed {seed}")
 
     def train(folder, resume: bool) -> TrainedModel:
@@ -190,7 +191,7 @@ def seen_through(generator: TrainedModel, row: int, counts: TrialCounts, sd_bins
 
 def refitted(bench: Bench, name: str, seed: int, generator: TrainedModel, sessions: list[TrialCounts]) -> TrainedModel:
     """`fitted_inside` by way of the cache."""
-    training = bench.training(name, seed)
+    training = bench.training(name, "low_rank", seed)
 
     def train(folder, resume: bool) -> TrainedModel:
         trained = fitted_inside(generator, sessions, training, bench.reporter(f"no-mismatch seed {seed}"))
