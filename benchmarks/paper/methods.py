@@ -52,6 +52,8 @@ SETTINGS = {
     },
 }
 OWN_SETTINGS = {"input": {"learning_rate": 0.005}}  # what a rival preferred on seed 0 of `hopf`
+EMBEDDED = {"distil_starts": 3}  # of one-dimensional families: e can fold while it forms, and then stays folded
+FOLDING = ("limit-cycle", "poisson")
 # What the single-session rival may choose from, by validation windows among the n_s trials it is given.
 SINGLE = (
     {"steps": 300},  # few trials: stop before they are learnt by heart
@@ -79,7 +81,10 @@ class Bench:
         return simulated(self.plan(name), seed)
 
     def training(self, name: str, method: str, seed: int) -> TrainingConfig:
-        return self._sized(SETTINGS[name]).model_copy(update={"seed": seed} | OWN_SETTINGS.get(method, {}))
+        update = {"seed": seed} | OWN_SETTINGS.get(method, {})
+        if method in CONDITIONED and name.startswith(FOLDING):
+            update |= EMBEDDED
+        return self._sized(SETTINGS[name]).model_copy(update=update)
 
     def single(self, name: str, seed: int) -> list[TrainingConfig]:
         """The candidates of the single-session rival."""

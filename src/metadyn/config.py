@@ -95,6 +95,9 @@ class TrainingConfig(_Section):
         validate_default=True,
         description="steps that teach encoder and dynamics the smoothed latents of the warm start",
     )
+    distil_starts: int = Field(
+        1, gt=0, description="random initial networks to distil, of which that with the best validation forecasts goes on"
+    )
     steps: int = Field(600, ge=0, description="steps on the ELBO")
     optimiser: Literal["adam", "lamb"] = Field("adam", description="AdamW, or LAMB (App. D.1: motor recordings)")
     learning_rate: float = Field(0.005, gt=0, description="peak of the cosine schedule (App. D.3)")

@@ -19,7 +19,7 @@ from metadyn.errors import DataError, DeviceError, TrainingError
 from metadyn.inference.infer import infer
 from metadyn.model.build import build_model
 from metadyn.training.checkpoint import load_model, pointed, read_state, save_model
-from metadyn.training.fit import fit
+from metadyn.training.fit import FAR_SEED, fit
 
 FILES = {"model.safetensors", "state.safetensors", "config.toml", "metrics.json"}
 
@@ -240,7 +240,7 @@ def test_a_run_killed_in_the_middle_leaves_a_checkpoint_that_resumes(tmp_path, s
         import pickle, sys
         from pathlib import Path
         import torch
-        from metadyn.training.fit import fit
+        from metadyn.training.fit import FAR_SEED, fit
         torch.set_num_threads(1)
         fit(**pickle.loads(Path(sys.argv[1]).read_bytes()), folder=Path(sys.argv[2]))
         """)
@@ -278,3 +278,22 @@ def wait_for_step(folder: Path, step: int, process: subprocess.Popen, seconds: f
         time.sleep(0.02)
     process.kill()
     pytest.fail(process.communicate()[1].decode()[-2000:])
+
+
+def test_of_several_initial_networks_that_with_the_best_forecasts_after_distilling_goes_on(
+    simulated, small, short, monkeypatch
+):
+    """Each fitted alone, and the best of them taken, is the second road."""
+    sessions, told = simulated(), []
+    training = short(distil_steps=6, steps=2, validate_every=6, distil_starts=3)
+    chosen = fit(sessions, small(), training, report=told.append)
+    alone = {}
+    for seed in (training.seed + FAR_SEED * place for place in range(3)):
+        monkeypatch.setattr("metadyn.training.fit.best_initial", lambda *_, seed=seed: seed)
+        reports = []
+        trained = fit(sessions, small(), training, report=reports.append)
+        distilled = next(each.validation["forecast"] for each in reports if each.step == 6)
+        alone[distilled] = trained
+    assert len(alone) == 3
+    assert_equal_weights(chosen, alone[max(alone)])
+    assert sum("initial networks" in (each.message or "") for each in told) == 3

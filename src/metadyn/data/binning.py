@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from metadyn.data.behavior import bin_behavior
+from metadyn.data.counting import Spikes, count
 from metadyn.data.selection import no_such_column, select_rows
 from metadyn.data.smoothing import smooth
 from metadyn.data.ticks import to_ticks
@@ -84,33 +85,9 @@ def count_spikes(session: Session, windows: Windows, *, units=None, spike_lag=0.
     _check_memory(session, shape)
     check_overlap(session, windows)
     observed = observed_bins(session.observed, windows, spike_lag)
-    times, unit = _spikes_of(session, rows)
-    trial, time = locate(to_ticks(times) + to_ticks(spike_lag), windows)
-    seen = trial >= 0
-    seen[seen] = observed[trial[seen], time[seen]]
-    cell = np.ravel_multi_index((trial[seen], time[seen], unit[seen]), shape)
-    filled, spikes = np.unique(cell, return_counts=True)
-    counts = np.zeros(shape, dtype=np.min_scalar_type(int(spikes.max(initial=0))))
-    counts.reshape(-1)[filled] = spikes
+    spikes = Spikes(session.spike_times, session.spike_index[rows], session.spike_index[rows + 1])
+    counts = count(spikes, windows, observed, int(to_ticks(spike_lag)))
     return TrialCounts(session.key, session.source, counts, observed, windows, rows)
-
-
-def _spikes_of(session: Session, rows: np.ndarray):
-    """Spike times of these units end to end, and for each spike the position of its unit in `rows`."""
-    first, n_spikes = session.spike_index[rows], session.spike_index[rows + 1] - session.spike_index[rows]
-    unit = np.repeat(np.arange(len(rows)), n_spikes)
-    within_unit = np.arange(len(unit)) - np.repeat(np.cumsum(n_spikes) - n_spikes, n_spikes)
-    return session.spike_times[first[unit] + within_unit], unit
-
-
-def locate(ticks: np.ndarray, windows: Windows):
-    """Window and bin (spike,) that hold each time, -1 and -1 for none; windows may be in any order but do not overlap."""
-    order = np.argsort(windows.start, kind="stable")
-    starts, lengths = to_ticks(windows.start)[order], windows.n_bins[order]
-    rank = np.searchsorted(starts, ticks, side="right") - 1
-    time = (ticks - starts[rank]) // int(to_ticks(windows.bin_width))
-    outside = (rank < 0) | (time >= lengths[rank])
-    return np.where(outside, -1, order[rank]), np.where(outside, -1, time)
 
 
 def _check_memory(session: Session, shape) -> None:

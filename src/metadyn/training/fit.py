@@ -26,6 +26,8 @@ from metadyn.training.schedules import cosine
 from metadyn.training.starts import find_starts, started_model
 from metadyn.training.validation import validate
 
+FAR_SEED = 1_000_000  # between the seeds of initial networks of one run
+
 
 def split_sessions(sessions: list[TrialCounts], fraction: float, seed: int) -> tuple[list[TrialCounts], list[TrialCounts]]:
     """Training and validation trials of each session; at least one trial each where there are two."""
@@ -121,18 +123,26 @@ def fit(
     where = find_device(device)
     train, held_out = split_sessions(sessions, training.validation_fraction, training.seed)
     starts = find_starts(train, config, training)
-    model = started_model(sessions, starts, config, training)
-    model.to(where)
     crops = crop_range(training, sessions)
     trials = Resident.of(train, where, [start.latents for start in starts] if training.warm_start else None)
     validation = Resident.of(held_out, where)
+
+    def started(initial: int) -> MetaSSM:
+        return started_model(sessions, starts, config, training.model_copy(update={"seed": initial})).to(where)
+
+    def task_with(model: MetaSSM) -> Task:
+        return task_of(model, trials, validation, config, training, crops)
+
+    going_on = resume and folder is not None
+    initial = training.seed if going_on else best_initial(lambda seed: task_with(started(seed)), training, report)
+    model = started(initial)
     entries = tuple(SessionEntry.of(counts) for counts in train)
     frame = learn_frame(train, [start.latents for start in starts], [start.weight for start in starts])
     trained = TrainedModel(model, config, sessions[0].bin_width, entries, frame, training, data or {})
 
-    task = task_of(model, trials, validation, config, training, crops)
+    task = task_with(model)
     settings = {"model": config.model_dump(mode="json"), "training": training.model_dump(mode="json"), "data": data or {}}
-    progress = resumed(task, trained, folder, settings) if resume and folder else Progress()
+    progress = resumed(task, trained, folder, settings) if going_on else Progress()
     save = checkpointer(task, trained, folder, settings) if folder else lambda _: None
     run(task, progress, report=warning_reporter(report, model, trials, config, training, crops[1]), save=save)
     put_best(task, progress)
@@ -142,6 +152,21 @@ def fit(
     if folder:
         finish(trained, folder, settings, progress)
     return trained
+
+
+def best_initial(task_of_seed: Callable[[int], Task], training: TrainingConfig, report: Callable[[StepReport], None]) -> int:
+    """The seed of the initial networks whose forecasts validate best after distilling: an embedding can fold while it forms."""
+    seeds = [training.seed + FAR_SEED * place for place in range(training.distil_starts)]
+    if len(seeds) == 1 or not training.distil_steps:
+        return seeds[0]
+    scores = []
+    for place, seed in enumerate(seeds):
+        task = replace(task_of_seed(seed), steps=training.distil_steps, every=training.distil_steps)
+        run(task, Progress(), report=report, save=lambda _: None)
+        scores.append(task.validate()["forecast"])
+        said = f"initial networks {place + 1} of {len(seeds)}: forecasts validate at {scores[-1]:.3f} bits"
+        report(StepReport(task.steps, task.steps, "distil", message=said))
+    return seeds[scores.index(max(scores))]
 
 
 def frame_of(trained: TrainedModel, sessions: list[TrialCounts]) -> Frame:
