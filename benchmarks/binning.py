@@ -45,7 +45,7 @@ def recording(n_spikes: int, seed: int = 0) -> tuple[Session, Windows]:
 def ours_numpy(session: Session, windows: Windows) -> np.ndarray:
     """What `count_spikes` does without numba."""
     spikes = Spikes(session.spike_times, session.spike_index[:-1], session.spike_index[1:])
-    return by_numpy(spikes, in_order(windows), np.ones((len(windows), windows.n_bins[0]), dtype=bool), 0)
+    return by_numpy(spikes, in_order(windows), (len(windows), int(windows.n_bins[0]), session.n_units), 0)
 
 
 def pynapple_count(session: Session, windows: Windows):
@@ -129,9 +129,10 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a million spikes, twice; nothing is kept")
     options = parser.parse_args()
     sizes = [1_000_001] if options.quick else [int(n) for n in options.spikes]
-    figures = {f"{n:.3g}": measure(n, 2 if options.quick else 7) for n in sizes}
-    for n, found in figures.items():
-        print(n, *(f"  {name}: {value}" for name, value in found.items()), sep="\n")
+    figures = {}
+    for n in sizes:
+        figures[f"{n:.3g}"] = found = measure(n, 2 if options.quick else 7)
+        print(f"{n:.3g} spikes", *(f"  {name}: {value}" for name, value in found.items()), sep="\n", flush=True)
     if options.quick:
         print(json.dumps(figures))
     else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache, partial
+from functools import cache
 from typing import NamedTuple, no_type_check
 
 import numpy as np
@@ -10,13 +10,14 @@ import numpy as np
 from metadyn.data.ticks import TICKS_PER_SECOND, to_ticks
 from metadyn.records import Windows
 
-FEW = 200_000  # numpy counts so many spikes in less time than it takes to import numba
+FEW = 1_000_000  # numpy counts so many spikes in a tenth of the time it takes to load numba and the compiled loop
 BLOCK = 1 << 16  # spikes that numpy counts at a time, so that what it makes on the way stays small and in cache
+LONGEST = 2**49  # window in ticks, six days, in which products of doubles still find every bin
 EVER = np.iinfo(np.int64)
 
 
 class Spikes(NamedTuple):
-    """Spike times of some units [s]: those of unit u are `times[first[u]:stop[u]]`, in any order, fastest when ascending."""
+    """Spike times of some units [s]: those of unit u are `times[first[u]:stop[u]]`, fastest when ascending."""
 
     times: np.ndarray
     first: np.ndarray
@@ -40,9 +41,13 @@ def count(spikes: Spikes, windows: Windows, observed: np.ndarray, lag: int) -> n
 
     In the smallest unsigned type that holds them. Memory goes with the result alone.
     """
-    compiled = int((spikes.stop - spikes.first).sum()) > FEW and kernel()
-    road = partial(by_kernel, compiled) if compiled else by_numpy
-    return road(spikes, in_order(windows), observed, lag)
+    bins, shape = in_order(windows), (*observed.shape, len(spikes.first))
+    many = int((spikes.stop - spikes.first).sum()) > FEW and (bins.end - bins.start).max() <= LONGEST
+    compiled = kernel() if many else None
+    counts = by_kernel(compiled, spikes, bins, shape, lag) if compiled else None
+    counts = by_numpy(spikes, bins, shape, lag) if counts is None else counts
+    counts[~observed] = 0
+    return counts if counts.itemsize == 1 else counts.astype(np.min_scalar_type(counts.max()), copy=False)
 
 
 def in_order(windows: Windows) -> Bins:
@@ -56,13 +61,13 @@ def in_order(windows: Windows) -> Bins:
     return Bins(*around, np.r_[0, order, 0], width)
 
 
-def by_numpy(spikes: Spikes, bins: Bins, observed: np.ndarray, lag: int) -> np.ndarray:
-    """`count`, block after block of spikes."""
-    counts = np.zeros((*observed.shape, len(spikes.first)), dtype=np.uint8)
+def by_numpy(spikes: Spikes, bins: Bins, shape: tuple, lag: int) -> np.ndarray:
+    """Counts of this shape (trial, time, unit) in all bins, block after block of spikes."""
+    counts = np.zeros(shape, dtype=np.uint8)
     behind = np.concatenate([[0], np.cumsum(spikes.stop - spikes.first)])
     for begin in range(0, int(behind[-1]), BLOCK):
         times, unit = _block(spikes, behind, begin)
-        cells = _cells(to_ticks(times) + lag, unit, bins, observed, counts.shape)
+        cells = _cells(to_ticks(times) + lag, unit, bins, shape)
         cell, more = np.unique(cells, return_counts=True)
         total = counts.reshape(-1)[cell] + more
         counts = counts.astype(np.promote_types(counts.dtype, np.min_scalar_type(total.max(initial=0))), copy=False)
@@ -78,24 +83,23 @@ def _block(spikes: Spikes, behind: np.ndarray, begin: int):
     return spikes.times[place + (spikes.first - behind[:-1])[unit]], unit
 
 
-def _cells(ticks: np.ndarray, unit: np.ndarray, bins: Bins, observed: np.ndarray, shape) -> np.ndarray:
-    """Where the spikes that lie in an observed bin count, as places in the flat counts."""
+def _cells(ticks: np.ndarray, unit: np.ndarray, bins: Bins, shape: tuple) -> np.ndarray:
+    """Where the spikes that lie in a bin count, as places in the flat counts."""
     window = np.searchsorted(bins.start, ticks, side="right") - 1
     inside = ticks < bins.end[window]
     ticks, unit, window = ticks[inside], unit[inside], window[inside]
-    trial, time = bins.trial[window], (ticks - bins.start[window]) // bins.width
-    seen = observed[trial, time]
-    return np.ravel_multi_index((trial[seen], time[seen], unit[seen]), shape)
+    time = (ticks - bins.start[window]) // bins.width
+    return np.ravel_multi_index((bins.trial[window], time, unit), shape)
 
 
-def by_kernel(fill, spikes: Spikes, bins: Bins, observed: np.ndarray, lag: int) -> np.ndarray:
-    """`count`, by `fill` or its compiled form."""
-    counts = np.zeros((*observed.shape, len(spikes.first)), dtype=np.uint8)
+def by_kernel(fill, spikes: Spikes, bins: Bins, shape: tuple, lag: int) -> np.ndarray | None:
+    """The same by `fill` or its compiled form; None where the spikes of a unit are not in order."""
+    counts = np.zeros(shape, dtype=np.uint8)
     times, at = np.ascontiguousarray(spikes.times, dtype=np.float64), spikes.first.astype(np.int64)
     stop, window = spikes.stop.astype(np.int64), 0
-    while (window := fill(counts, observed, times, at, stop, *bins, lag, window)) < len(bins.start):
+    while 0 <= (window := fill(counts, times, at, stop, *bins, lag, window)) < len(bins.start):
         counts = counts.astype(f"u{2 * counts.itemsize}")
-    return counts
+    return None if window < 0 else counts
 
 
 @cache
@@ -112,27 +116,32 @@ def kernel():
 
 
 @no_type_check  # numba compiles the plain function
-def fill(counts, observed, times, at, stop, start, end, trial, width, lag, window):
-    """Add spikes to the counts, window after window from `window` on; return the window where a count was full, or how many.
+def fill(counts, times, at, stop, start, end, trial, width, lag, window):
+    """Add spikes to the counts, window after window from `window` on, and within a window unit after unit: it stays in cache.
 
-    Within a window unit after unit, so that the counts of the window stay in cache. `at` (unit,) is each unit's next
-    spike and moves on: with counts of a wider type the same call goes on where it stopped.
+    Returns how many windows there are; or the one where a count was full, to go on from there with counts of a wider type,
+    since `at` (unit,), each unit's next spike, moves on; or -1 where a spike belongs to a window that is done.
+    A bin is found from the middle of the tick: that is 0.5 / width from the next bin at least, and up to LONGEST the product is
+    off by less, so it never rounds across.
     """
-    full = np.iinfo(counts.dtype).max
+    full, inverse = np.iinfo(counts.dtype).max, 1.0 / width
     for now in range(window, len(start)):
+        begin, behind, done = start[now], end[now], end[now - 1]
+        block = counts[trial[now]]
         for unit in range(len(at)):
-            while at[unit] < stop[unit]:
-                tick = np.int64(np.rint(times[at[unit]] * TICKS_PER_SECOND)) + lag
-                if tick >= end[now]:
+            spike, last = at[unit], stop[unit]
+            while spike < last:
+                tick = np.int64(np.rint(times[spike] * TICKS_PER_SECOND)) + lag
+                if tick >= behind:
                     break
-                there = now
-                if tick < start[now]:  # between two windows, or earlier than a spike before it
-                    there = now - 1 if tick >= end[now - 1] else np.searchsorted(start, tick, side="right") - 1
-                if tick < end[there]:
-                    row, time = trial[there], (tick - start[there]) // width
-                    if observed[row, time]:
-                        if counts[row, time, unit] == full:
-                            return now
-                        counts[row, time, unit] += 1
-                at[unit] += 1
+                if tick >= begin:
+                    time = np.int64((tick - begin + 0.5) * inverse)
+                    if block[time, unit] == full:
+                        at[unit] = spike
+                        return now
+                    block[time, unit] += 1
+                elif tick < done:
+                    return -1
+                spike += 1
+            at[unit] = spike
     return len(start)
