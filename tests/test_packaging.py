@@ -1,8 +1,11 @@
 """What is shipped is whole: the wheel, built from the sdist, finds its schema and says its version."""
 
+import ast
+import re
 import subprocess
 import sys
 import tarfile
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -52,11 +55,31 @@ main()
 
 
 def test_every_requirement_of_the_project_is_pinned():
-    import re
-    import tomllib
-
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     wanted = project["dependencies"] + [each for extra in project["optional-dependencies"].values() for each in extra]
     names = {re.match(r"[A-Za-z0-9_.-]+", each).group().lower().replace("_", "-") for each in wanted} - {"ndx-metadyn"}
     pinned = {line.partition("==")[0].lower().replace("_", "-") for line in (ROOT / "constraints.txt").read_text().splitlines()}
     assert names <= pinned
+
+
+def imported_when_loaded(package: Path) -> set[str]:
+    """First names of what the modules of a package import at once, not within a function."""
+    names = set()
+    for path in package.rglob("*.py"):
+        body = ast.parse(path.read_text()).body
+        for node in body:
+            if isinstance(node, ast.Import):
+                names |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                names.add(node.module.partition(".")[0])
+    return names - set(sys.stdlib_module_names)
+
+
+@pytest.mark.parametrize(("package", "extras"), [("ndx_metadyn", []), ("src/metadyn", ["model"])])
+def test_what_a_package_imports_is_what_it_requires(package, extras):
+    """Tests have every extra; a user of one extra has only that."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = project["dependencies"] + [each for extra in extras for each in project["optional-dependencies"][extra]]
+    named = {re.match(r"[A-Za-z0-9_.-]+", each).group().lower().replace("-", "_") for each in wanted}
+    named |= {"metadyn", "ndx_metadyn", "nwbinspector"}  # which itself loads the checks it runs: `ndx_metadyn.checks`
+    assert imported_when_loaded(ROOT / package) <= named
