@@ -158,7 +158,7 @@ EXPERIMENTS = {
     "embedding-vs-trials": Experiment(
         embedding_vs_trials.__doc__, ("low_rank", "product"), embedding_vs_trials, ("embedding-vs-trials",)
     ),
-    "rank": Experiment(rank.__doc__, ("rank_1", "rank_2", "rank_4", "rank_8", "ceiling"), rank, ()),
+    "rank": Experiment(rank.__doc__, ("rank_1", "rank_2", "rank_4", "ceiling"), rank, ()),
     "small-pretraining": Experiment(
         small_pretraining.__doc__,
         ("sessions_2", "sessions_5", "sessions_10", "sessions_21", "single", "ceiling"),
