@@ -13,6 +13,7 @@ import torch
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
+from benchmarks.paper.experiments import FAMILIAR
 from benchmarks.paper.few_shot import aligned
 from benchmarks.paper.measures import embedding_of
 from benchmarks.paper.methods import Bench, fitted
@@ -298,20 +299,18 @@ def of_poisson(rows: dict) -> Figure:
 
 
 def of_coverage(rows: dict) -> Figure:
-    figure = Figure(figsize=(4.4, 4), layout="constrained")
-    axis = figure.subplots()
-    kinds = [name for name in rows["low_rank"] if name.endswith(("_observations", "_means"))]
-    for place, name in enumerate(kinds):
-        values = rows["low_rank"][name]
-        mean = np.array([pair[0] for pair in values.values()])
-        sem = np.array([pair[1] or 0.0 for pair in values.values()])
-        levels = [int(level) for level in values]
-        axis.errorbar(
-            levels, mean, sem, color=SPARE[place % 4], marker="osDv"[place % 4], label=name.replace("_", ": "), capsize=2
-        )
-    axis.plot([45, 100], [45, 100], "k--", lw=1)
-    axis.set(xlabel="nominal coverage [%]", ylabel="coverage of test trials [%]", xlim=(45, 100), ylim=(0, 102))
-    axis.legend(frameon=False, fontsize=8)
+    figure, kinds = Figure(figsize=(7.6, 3.8), layout="constrained"), ("observations", "means")
+    for axis, name in zip(figure.subplots(1, 2, sharey=True), FAMILIAR, strict=True):
+        for place, kind in enumerate([*kinds, *[f"uncalibrated_{kind}" for kind in kinds]]):
+            values = rows["low_rank"][f"{name}_{kind}"]
+            mean = np.array([pair[0] for pair in values.values()])
+            sem = np.array([pair[1] or 0.0 for pair in values.values()])
+            style = {"color": SPARE[place], "marker": "osDv"[place], "capsize": 2}
+            axis.errorbar([int(level) for level in values], mean, sem, label=kind.replace("_", " "), **style)
+        axis.plot([45, 100], [45, 100], "k--", lw=1)
+        axis.set(title=name, xlabel="nominal coverage [%]", xlim=(45, 100), ylim=(40, 102))
+    figure.axes[0].set_ylabel("coverage of test trials [%]")
+    figure.axes[0].legend(frameon=False, fontsize=8)
     return figure
 
 
