@@ -17,10 +17,7 @@ from benchmarks.paper.few_shot import few_shot
 from benchmarks.paper.methods import MULTI_SESSION, Bench, fitted, settings_of
 from benchmarks.paper.no_mismatch import no_mismatch
 from benchmarks.paper.sets import SPIKES_A_BIN, draws
-from metadyn.model.trained import TrainedModel
 from metadyn.training.align import align
-from metadyn.training.calibrate import calibrated
-from metadyn.training.fit import split_sessions
 
 FAMILIAR = ("hopf", "duffing-hopf")  # sets whose models coverage is measured of
 
@@ -82,8 +79,10 @@ def pooled_over_sessions(bench: Bench, name: str, method: str, seed: int) -> dic
         kept = []
         for sample in bench.simulated(name, seed).training:
             steps = max(plan.horizons)
-            ahead = {at: sample.ahead(at, steps) for at in plan.contexts}
-            paths = ahead if trained is None else measures.predicted(trained, sample.test, plan.contexts, steps)
+            if trained is None:
+                paths = {at: sample.ahead(at, steps) for at in plan.contexts}
+            else:
+                paths = measures.predicted(trained, sample.test, plan.contexts, steps)
             kept.append((measures.target_of(sample), paths))
         return {
             f"pooled_k{k}": measures.pooled_r2([measures.squares(target, paths, k) for target, paths in kept])
@@ -109,22 +108,16 @@ def poisson(bench: Bench, seed: int, method: str) -> dict:
     return {"sessions": sessions, "figures": figures}
 
 
-def calibrated_model(bench: Bench, name: str, method: str, seed: int) -> TrainedModel:
-    """A method's model, its forecast noise chosen on the validation trials of its training sessions, as `fit` does."""
-    trained, sessions = fitted(bench, name, method, seed), [sample.given for sample in bench.simulated(name, seed).training]
-    return calibrated(trained, split_sessions(sessions, trained.training.validation_fraction, seed)[1])
-
-
 def coverage(bench: Bench, seed: int, method: str) -> dict:
     """Forecast intervals of new sessions aligned from 8 trials: share of test observations inside, 1 to 30 bins ahead.
 
-    As `fit` calibrates them, and "uncalibrated", with the process noise of the ELBO.
+    As `fit` calibrated them, and "uncalibrated", with the process noise of the ELBO.
     """
     n_shots, figures = bench.shots(8)[-1], {}
     for name in FAMILIAR:
 
         def compute(name: str = name) -> dict:
-            trained, found = calibrated_model(bench, name, method, seed), {}
+            trained, found = fitted(bench, name, method, seed), {}
             bench.say(f"coverage {name} seed {seed}: process noise times {trained.noise_scale:.2f}")
             for sample in bench.simulated(name, seed).new:
                 trials = draws(sample.given.n_trials, n_shots, 1, seed)[0]

@@ -44,6 +44,22 @@ def test_k_step_r2_is_that_of_a_plain_loop():
         assert found[f"k{k}"] == pytest.approx(np.mean(cumulative), abs=1e-12)
 
 
+def test_r2_of_sessions_together_is_that_of_a_plain_loop_over_all_their_entries():
+    rng = np.random.default_rng(0)
+    sums, error, total = [], 0.0, 0.0
+    for units, spread in ((2, 1.0), (3, 5.0)):
+        target = rng.normal(1, spread, (3, 40, units))
+        paths = {context: target[:, context : context + 8] + rng.normal(size=(3, 8, units)) for context in (10, 20)}
+        sums.append(measures.squares(target, paths, 4))
+        for context, trial, unit in np.ndindex(2, 3, units):
+            first = (10, 20)[context]
+            for step in range(4):
+                true = target[trial, first + step, unit]
+                error += (true - paths[first][trial, step, unit]) ** 2
+                total += (true - sum(target[trial, :, unit]) / 40) ** 2
+    assert measures.pooled_r2(sums) == pytest.approx(1 - error / total, abs=1e-12)
+
+
 def test_a_forecast_that_is_right_scores_1_and_the_trials_mean_scores_0():
     target = np.random.default_rng(0).normal(size=(3, 40, 2))
     right = {10: target[:, 10:20]}

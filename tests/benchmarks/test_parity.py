@@ -1,8 +1,11 @@
 """The page of numbers says what the results say."""
 
+import json
+
 import numpy as np
 
-from benchmarks.paper.parity import PAGE, figures_of, numbers, page, shown
+from benchmarks.paper.parity import PAGE, numbers, page, shown
+from benchmarks.record import RESULTS
 
 
 def test_the_page_is_what_the_results_make_it():
@@ -10,13 +13,7 @@ def test_the_page_is_what_the_results_make_it():
 
 
 def test_standard_errors_and_means_follow_from_the_sessions():
-    """Of hopf, if it was run: the row of the page from the values of every session, by a plain loop."""
-    if figures_of("hopf") is None:
-        return
-    import json
-
-    from benchmarks.record import RESULTS
-
+    """Of hopf: the row of the page from the values of every session, by a plain loop."""
     record = json.loads((RESULTS / "paper-hopf.json").read_text())
     means = []
     for seed in record["seeds"]:

@@ -20,6 +20,7 @@ from metadyn.inference.infer import infer
 from metadyn.model.build import build_model
 from metadyn.training.checkpoint import load_model, pointed, read_state, save_model
 from metadyn.training.fit import FAR_SEED, fit
+from metadyn.training.loop import Progress
 
 FILES = {"model.safetensors", "state.safetensors", "config.toml", "metrics.json"}
 
@@ -240,7 +241,7 @@ def test_a_run_killed_in_the_middle_leaves_a_checkpoint_that_resumes(tmp_path, s
         import pickle, sys
         from pathlib import Path
         import torch
-        from metadyn.training.fit import FAR_SEED, fit
+        from metadyn.training.fit import fit
         torch.set_num_threads(1)
         fit(**pickle.loads(Path(sys.argv[1]).read_bytes()), folder=Path(sys.argv[2]))
         """)
@@ -289,7 +290,7 @@ def test_of_several_initial_networks_that_with_the_best_forecasts_after_distilli
     chosen = fit(sessions, small(), training, report=told.append)
     alone = {}
     for seed in (training.seed + FAR_SEED * place for place in range(3)):
-        monkeypatch.setattr("metadyn.training.fit.best_initial", lambda *_, seed=seed: seed)
+        monkeypatch.setattr("metadyn.training.fit.best_distilled", lambda started, *_, seed=seed: (started(seed), Progress()))
         reports = []
         trained = fit(sessions, small(), training, report=reports.append)
         distilled = next(each.validation["forecast"] for each in reports if each.step == 6)

@@ -44,7 +44,7 @@ def forecastable(counts: TrialCounts, most: int) -> tuple[TrialCounts, int, int]
     """Up to `most` trials with at least two bins after a context of a third of the median window; context and steps."""
     context = default_context(counts)
     long = np.flatnonzero(counts.windows.n_bins >= context + 2)
-    trials = long[evenly(len(long), most)] if len(long) else long
+    trials = long[evenly(len(long), most)]
     steps = min(STEPS, counts.counts.shape[1] - context)
     return counts.select(trials), context, steps
 

@@ -127,22 +127,19 @@ def fit(
     trials = Resident.of(train, where, [start.latents for start in starts] if training.warm_start else None)
     validation = Resident.of(held_out, where)
 
-    def started(initial: int) -> MetaSSM:
-        return started_model(sessions, starts, config, training.model_copy(update={"seed": initial})).to(where)
-
-    def task_with(model: MetaSSM) -> Task:
+    def started(seed: int) -> Task:
+        model = started_model(sessions, starts, config, training.model_copy(update={"seed": seed})).to(where)
         return task_of(model, trials, validation, config, training, crops)
 
     going_on = resume and folder is not None
-    initial = training.seed if going_on else best_initial(lambda seed: task_with(started(seed)), training, report)
-    model = started(initial)
+    task, progress = (started(training.seed), None) if going_on else best_distilled(started, training, report)
+    model = task.module
     entries = tuple(SessionEntry.of(counts) for counts in train)
     frame = learn_frame(train, [start.latents for start in starts], [start.weight for start in starts])
     trained = TrainedModel(model, config, sessions[0].bin_width, entries, frame, training, data or {})
 
-    task = task_with(model)
     settings = {"model": config.model_dump(mode="json"), "training": training.model_dump(mode="json"), "data": data or {}}
-    progress = resumed(task, trained, folder, settings) if going_on else Progress()
+    progress = progress or resumed(task, trained, folder, settings)
     save = checkpointer(task, trained, folder, settings) if folder else lambda _: None
     run(task, progress, report=warning_reporter(report, model, trials, config, training, crops[1]), save=save)
     put_best(task, progress)
@@ -154,19 +151,24 @@ def fit(
     return trained
 
 
-def best_initial(task_of_seed: Callable[[int], Task], training: TrainingConfig, report: Callable[[StepReport], None]) -> int:
-    """The seed of the initial networks whose forecasts validate best after distilling: an embedding can fold while it forms."""
+def best_distilled(
+    task_of_seed: Callable[[int], Task], training: TrainingConfig, report: Callable[[StepReport], None]
+) -> tuple[Task, Progress]:
+    """Of several initial networks, distilled, that whose forecasts validate best, to go on from: an embedding can fold while
+    it forms. A single one is not distilled yet."""
     seeds = [training.seed + FAR_SEED * place for place in range(training.distil_starts)]
     if len(seeds) == 1 or not training.distil_steps:
-        return seeds[0]
-    scores = []
+        return task_of_seed(seeds[0]), Progress()
+    tried = []
     for place, seed in enumerate(seeds):
-        task = replace(task_of_seed(seed), steps=training.distil_steps, every=training.distil_steps)
-        run(task, Progress(), report=report, save=lambda _: None)
-        scores.append(task.validate()["forecast"])
-        said = f"initial networks {place + 1} of {len(seeds)}: forecasts validate at {scores[-1]:.3f} bits"
-        report(StepReport(task.steps, task.steps, "distil", message=said))
-    return seeds[scores.index(max(scores))]
+        task, progress = task_of_seed(seed), Progress()
+        run(replace(task, steps=training.distil_steps), progress, report=report, save=lambda _: None)
+        score = progress.history[-1]["forecast"]
+        tried.append((score, task, progress))
+        said = f"initial networks {place + 1} of {len(seeds)}: forecasts validate at {score:.3f} bits"
+        report(StepReport(training.distil_steps, training.distil_steps, "distil", message=said))
+    _, task, progress = max(tried, key=lambda each: each[0])
+    return task, progress
 
 
 def frame_of(trained: TrainedModel, sessions: list[TrialCounts]) -> Frame:

@@ -11,6 +11,7 @@ from torch.distributions import Distribution
 from metadyn.config import TrainingConfig
 from metadyn.inference.scores import HIDDEN
 from metadyn.model.elbo import embedding_of
+from metadyn.model.likelihood import PoissonCounts
 from metadyn.model.masking import fill
 from metadyn.model.meta_ssm import MetaSSM
 from metadyn.training.batch import Resident, crop, hide
@@ -49,7 +50,7 @@ def validate(
 
 def bits_per_spike(counts: Tensor, told: Distribution, mean: Tensor, where: Tensor) -> float:
     """Poisson log-likelihood above each unit's mean rate on the training trials, of the entries `where`."""
-    gain = told.log_prob(counts) - (counts * mean.clamp(min=1e-6).log() - mean - torch.lgamma(counts + 1))
+    gain = told.log_prob(counts) - PoissonCounts(mean.clamp(min=1e-6).log()).log_prob(counts)
     return float((gain * where).sum() / (counts * where).sum().clamp(min=1) / log(2))
 
 
