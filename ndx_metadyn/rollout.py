@@ -55,7 +55,6 @@ class MetaSSM:
     sessions: tuple[dict, ...]
     bin_width: float
     tensors: dict[str, np.ndarray]
-    noise_scale: float = 1.0
 
     def row(self, input_key: str) -> int:
         """Position of a session among those the model knows; raises WeightsError, listing them."""
@@ -97,7 +96,8 @@ class MetaSSM:
 
     def noise_sd(self, row: int) -> np.ndarray:
         """SD of the process noise of a session's forecasts, (latent,)."""
-        return self.noise_scale * np.exp(0.5 * self.tensors["log_q"][0 if self.model["shared_noise"] else row])
+        scale = float(self.sessions[row].get("noise_scale", 1.0))
+        return scale * np.exp(0.5 * self.tensors["log_q"][0 if self.model["shared_noise"] else row])
 
     def rates(self, z, row: int) -> np.ndarray:
         """Firing rates [Hz] (..., unit) of latents (..., latent)."""
@@ -161,25 +161,25 @@ def expected_shapes(model: dict, n_sessions: int, n_units: int) -> dict[str, tup
 @register_architecture("MetaSSM")
 def meta_ssm(config: dict, tensors: dict[str, np.ndarray]) -> MetaSSM:
     """Check settings and tensors against each other, then join them. Raises WeightsError."""
-    model, sessions, bin_width, noise_scale = _check_config(config)
+    model, sessions, bin_width = _check_config(config)
     shapes = expected_shapes(model, len(sessions), max(session["n_units"] for session in sessions))
     for name, shape in shapes.items():
         found = tensors[name].shape if name in tensors else "no such tensor"
         if found != shape:
             raise WeightsError(f"tensor {name!r} does not fit the model config", found=found, expected=shape)
-    return MetaSSM(model, sessions, bin_width, {name: np.asarray(tensors[name], np.float64) for name in shapes}, noise_scale)
+    return MetaSSM(model, sessions, bin_width, {name: np.asarray(tensors[name], np.float64) for name in shapes})
 
 
-def _check_config(config: dict) -> tuple[dict, tuple[dict, ...], float, float]:
+def _check_config(config: dict) -> tuple[dict, tuple[dict, ...], float]:
     if config.get("format") != FORMAT:
         raise WeightsError("model config of an unknown format", found=config.get("format"), expected=FORMAT)
     try:
         model, sessions, bin_width = OPTIONS | dict(config["model"]), tuple(config["sessions"]), float(config["bin_width"])
-        noise_scale = float(config.get("noise_scale", 1.0))
+        scales = [float(session.get("noise_scale", 1.0)) for session in sessions]
         sizes = [model[name] for name in ("latent_dim", "embedding_dim", "rank", "hyper_hidden")] + list(model["hidden"])
         sizes += [session["n_units"] for session in sessions]
         words = (model["conditioning"], model["likelihood"], *(session["key"] for session in sessions))
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
         raise WeightsError(
             "the model config lacks a setting, or it is of the wrong kind", found=f"{type(error).__name__}: {error}"
         ) from None
@@ -195,9 +195,9 @@ def _check_config(config: dict) -> tuple[dict, tuple[dict, ...], float, float]:
         raise WeightsError(
             "the model config has a size that is no positive integer, or no session", found=f"{sizes}, {bin_width} s"
         )
-    if not 0 < noise_scale < np.inf:
-        raise WeightsError("model config: noise_scale is no size", found=repr(noise_scale), expected="a number above 0")
-    return model, sessions, bin_width, noise_scale
+    if not all(0 < scale < np.inf for scale in scales):
+        raise WeightsError("model config: noise_scale is no size", found=repr(scales), expected="numbers above 0")
+    return model, sessions, bin_width
 
 
 def _check_options(model: dict) -> None:

@@ -118,14 +118,14 @@ def coverage(bench: Bench, seed: int, method: str) -> dict:
 
         def compute(name: str = name) -> dict:
             trained, found = fitted(bench, name, method, seed), {}
-            bench.say(f"coverage {name} seed {seed}: process noise times {trained.noise_scale:.2f}")
             for sample in bench.simulated(name, seed).new:
                 trials = draws(sample.given.n_trials, n_shots, 1, seed)[0]
                 model = align(trained, sample.given.select(trials), bench.align(seed))
                 contexts, n_samples = bench.plan(name).contexts, 50 if bench.quick else 200
-                found[sample.key] = {"noise_scale": trained.noise_scale}
-                for prefix, scale in (("", trained.noise_scale), ("uncalibrated_", 1.0)):
-                    told = replace(model, noise_scale=scale)
+                *others, entry = model.sessions
+                found[sample.key] = {"noise_scale": entry.noise_scale}
+                for prefix, scale in (("", entry.noise_scale), ("uncalibrated_", 1.0)):
+                    told = replace(model, sessions=(*others, replace(entry, noise_scale=scale)))
                     covered = measures.interval_coverage(told, sample, contexts, 30, seed, n_samples)
                     found[sample.key] |= {prefix + kind: levels for kind, levels in covered.items()}
                 bench.say(f"coverage {name} seed {seed}: {sample.key} {found[sample.key]['observations']}")
@@ -133,7 +133,7 @@ def coverage(bench: Bench, seed: int, method: str) -> dict:
 
         settings = settings_of(bench, name, method, seed) | {"align": bench.align(seed).model_dump(exclude_unset=True)}
         found = bench.cache.piece(f"coverage/{name}-{method}-seed{seed}", settings, compute)
-        figures[f"{name}_noise_scale"] = next(iter(found.values()))["noise_scale"]
+        figures[f"{name}_noise_scale"] = float(np.mean([each["noise_scale"] for each in found.values()]))
         for kind in (prefix + kind for prefix in ("", "uncalibrated_") for kind in ("observations", "means")):
             levels = [each[kind] for each in found.values()]
             figures[f"{name}_{kind}"] = {level: float(np.mean([each[level] for each in levels])) for level in levels[0]}

@@ -52,8 +52,8 @@ SETTINGS = {
     },
 }
 OWN_SETTINGS = {"input": {"learning_rate": 0.005}}  # what a rival preferred on seed 0 of `hopf`
-EMBEDDED = {"distil_starts": 3}  # of one-dimensional families: e can fold while it forms, and then stays folded
-FOLDING = ("limit-cycle", "poisson")
+SEVERAL = {"distil_starts": 3}
+FOLDING = ("limit-cycle", "poisson")  # one-dimensional families: e can fold while it forms, and then stays folded
 # What the single-session rival may choose from, by validation windows among the n_s trials it is given.
 SINGLE = (
     {"steps": 300},  # few trials: stop before they are learnt by heart
@@ -82,8 +82,8 @@ class Bench:
 
     def training(self, name: str, method: str, seed: int) -> TrainingConfig:
         update = {"seed": seed} | OWN_SETTINGS.get(method, {})
-        if method in CONDITIONED and name.startswith(FOLDING):
-            update |= EMBEDDED
+        if (method in CONDITIONED and name.startswith(FOLDING)) or method.startswith("rank_"):  # ranks 2 and 4 may start badly
+            update |= SEVERAL
         return self._sized(SETTINGS[name]).model_copy(update=update)
 
     def single(self, name: str, seed: int) -> list[TrainingConfig]:

@@ -141,6 +141,7 @@ class SessionEntry:
     has never seen, or only validated on. Models of before the stops were kept have none.
     embedding_mean, embedding_sd (embedding,): posterior of the session's dynamical embedding given the windows that trained
     it; empty where nothing is known beside what each window tells.
+    noise_scale: SD of the process noise of its forecasts over that of the transitions (`training.calibrate`).
     """
 
     key: str
@@ -151,6 +152,7 @@ class SessionEntry:
     trained_stops: tuple[float, ...] = ()
     embedding_mean: tuple[float, ...] = ()
     embedding_sd: tuple[float, ...] = ()
+    noise_scale: float = 1.0
 
     @staticmethod
     def of(trained: TrialCounts) -> SessionEntry:
@@ -169,8 +171,10 @@ class SessionEntry:
         mean, sd = (tuple(map(float, entry.get(name, ()))) for name in ("embedding_mean", "embedding_sd"))
         if len(mean) != len(sd):
             raise ValueError(f"{len(mean)} values in embedding_mean, {len(sd)} in embedding_sd")
-        source = Source(**entry["source"])
-        return SessionEntry(str(entry["key"]), int(entry["n_units"]), rows, source, starts, stops, mean, sd)
+        source, noise_scale = Source(**entry["source"]), float(entry.get("noise_scale", 1.0))
+        if not 0 < noise_scale < np.inf:
+            raise ValueError(f"noise_scale {noise_scale}")
+        return SessionEntry(str(entry["key"]), int(entry["n_units"]), rows, source, starts, stops, mean, sd, noise_scale)
 
     def held_out(self, counts: TrialCounts) -> np.ndarray:
         """Which windows (trial,) share no time with those that trained the model."""

@@ -94,7 +94,7 @@ def test_sample_paths_repeat_with_their_seed_and_spread_as_the_process_noise():
 
 
 def test_calibrated_noise_widens_sample_paths_and_leaves_the_mean():
-    plain, wide = (altered(lambda s, t, scale=scale: s.update(noise_scale=scale)) for scale in (1.0, 3.0))
+    plain, wide = (altered(lambda s, t, scale=scale: s["sessions"][1].update(noise_scale=scale)) for scale in (1.0, 3.0))
     mean = rollout(plain, EMBEDDINGS[0], LATENTS, 1, "mock-1")
     assert mean.equals(rollout(wide, EMBEDDINGS[0], LATENTS, 1, "mock-1"))
     first, second = (
@@ -148,8 +148,8 @@ def altered(change, conditioning="low_rank"):
         (lambda s, t: s.update(format=2), "unknown format"),
         (lambda s, t: s.update(bin_width="wide"), "wrong kind"),
         (lambda s, t: s.update(bin_width=10**400), "wrong kind"),
-        (lambda s, t: s.update(noise_scale="loud"), "wrong kind"),
-        (lambda s, t: s.update(noise_scale=-1.0), "noise_scale is no size"),
+        (lambda s, t: s["sessions"][0].update(noise_scale="loud"), "wrong kind"),
+        (lambda s, t: s["sessions"][1].update(noise_scale=-1.0), "noise_scale is no size"),
         (lambda s, t: s["model"].update(conditioning=["low_rank"]), "unknown conditioning"),
         (lambda s, t: s["model"].update(link="cloglog"), "unknown link"),
         (lambda s, t: s["model"].update(residual="no"), "residual is no truth value"),

@@ -8,10 +8,11 @@ import torch
 
 from metadyn.config import AlignConfig
 from metadyn.errors import DataError, ModelFileError
-from metadyn.inference.forecast import forecast
+from metadyn.inference.forecast import draw, forecast
 from metadyn.inference.infer import infer
 from metadyn.training import gauge
 from metadyn.training.align import align
+from metadyn.training.calibrate import SAMPLES, surprise
 from metadyn.training.checkpoint import load_model, save_model
 from metadyn.training.fit import fit
 
@@ -169,3 +170,17 @@ def test_a_new_session_keeps_the_embedding_that_its_search_found_and_is_conditio
 def test_shared_process_noise_stays_as_it_was(sessions, new, small, short):
     trained = fit(sessions[:2], small(shared_noise=True), short(distil_steps=2, steps=2))
     assert torch.equal(align(trained, new, STEPS).module.log_q, trained.module.log_q)
+
+
+def test_the_noise_of_forecasts_is_the_sessions_own_from_four_trials_on_and_the_others_mean_below(trained, new):
+    """The least surprising of a row of factors, each tried on the trials themselves, is the second road."""
+    assert len({entry.noise_scale for entry in trained.sessions}) == 2
+    few = align(trained, new.select(slice(3)), STEPS)
+    first, second, third = (entry.noise_scale for entry in few.sessions)
+    assert third == pytest.approx((first * second) ** 0.5)
+    aligned = align(trained, new, STEPS)
+    drawn = draw(aligned, new, 8, SAMPLES, seed=0)
+    factors = 2.0 ** np.arange(-4, 2.25, 0.5)
+    least = factors[np.argmin([surprise(aligned, new, drawn, 8, 16, factor) for factor in factors])]
+    assert abs(np.log2(aligned.sessions[2].noise_scale / least)) <= 0.5
+    assert [entry.noise_scale for entry in aligned.sessions[:2]] == [first, second]

@@ -74,7 +74,7 @@ def test_the_noise_that_made_the_trials_is_found_from_either_side(monkeypatch):
             trained = model(2 * np.log(TRUE_SD * wrong), likelihood)
             counts, latents = recorded(trained, TRUE_SD, 200)
             knowing(monkeypatch, latents)
-            found = calibrated(trained, [counts]).noise_scale
+            found = calibrated(trained, [counts]).sessions[0].noise_scale
             assert abs(np.log2(found * wrong)) < 0.35, (likelihood, wrong, found)
 
 
@@ -86,8 +86,7 @@ def test_surprise_equals_a_plain_mixture_of_densities_and_ignores_what_is_not_ob
     counts.observed[1, 20:] = False
     counts = replace(counts, counts=np.where(counts.observed[..., None], counts.counts, 1e6))
     found = surprise(trained, counts, drawn, CONTEXT, 10, factor)
-    louder = replace(trained, noise_scale=factor)
-    paths = calibrate.noisy_paths(louder, 0, drawn, 10, torch.Generator().manual_seed(0)).numpy()
+    paths = calibrate.noisy_paths(trained, 0, drawn, 10, factor, seed=0).numpy()
     weight, bias = (part[0].numpy(force=True) for part in (trained.module.likelihood.weight, trained.module.likelihood.bias))
     scores = []
     for trial, step, unit in np.ndindex(4, 10, N_UNITS):
@@ -104,9 +103,8 @@ def test_sampled_forecasts_spread_by_the_factor_and_the_mean_path_stays():
             torch.zeros(1, length.shape[1], N_BINS, 2), torch.full((1, length.shape[1], N_BINS, 2), -30.0)
         )
     counts, _ = recorded(trained, 0.05, 3)
-    one, two = (
-        forecast(replace(trained, noise_scale=factor), counts, context=CONTEXT, steps=1, samples=50) for factor in (1.0, 2.0)
-    )
+    told = [replace(trained, sessions=(replace(trained.sessions[0], noise_scale=factor),)) for factor in (1.0, 2.0)]
+    one, two = (forecast(each, counts, context=CONTEXT, steps=1, samples=50) for each in told)
     assert np.array_equal(one["latent_mean"], two["latent_mean"])
     assert np.allclose(two["latent_sd"], 2 * one["latent_sd"], rtol=1e-4)
 
@@ -118,7 +116,7 @@ def test_windows_that_end_with_their_context_leave_the_noise_as_it_is():
     short = replace(
         short, counts=short.counts[:, :2], observed=short.observed[:, :2], windows=replace(short.windows, n_bins=np.array([2]))
     )
-    assert calibrated(trained, [short]).noise_scale == 1.0
+    assert calibrated(trained, [short]).sessions[0].noise_scale == 1.0
 
 
 def test_a_parabola_is_lowest_where_it_is():

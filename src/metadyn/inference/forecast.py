@@ -134,18 +134,17 @@ def draw(
 
 
 @torch.no_grad()
-def noisy_paths(trained: TrainedModel, row: int, drawn: Draws, steps: int, generator: torch.Generator) -> Tensor:
-    """The bins after the context of each draw, with process noise as calibrated: (sample, trial, time, latent)."""
+def noisy_paths(trained: TrainedModel, row: int, drawn: Draws, steps: int, noise_scale: float, seed: int) -> Tensor:
+    """The bins after the context of each draw, the SD of the process noise times a factor: (sample, trial, time, latent)."""
     session = torch.tensor([row], device=drawn.state.device).expand(len(drawn.state))
-    transition = trained.module.transition(drawn.embedding, session).louder(trained.noise_scale)
-    return transition.rollout(drawn.state, steps, generator)
+    transition = trained.module.transition(drawn.embedding, session).louder(noise_scale)
+    return transition.rollout(drawn.state, steps, torch.Generator(drawn.state.device).manual_seed(seed))
 
 
 def sampled(trained, counts: TrialCounts, told: Gaussian, context: int, steps: int, samples: int, seed: int, row: int) -> dict:
     """Noisy paths from sampled states and embeddings, of each trial or one of all (1, trial or 1, embedding)."""
     drawn = draw(trained, counts, context, samples, seed=seed, told=told)
-    generator = torch.Generator(told.mean.device).manual_seed(seed + 1)
-    latents = noisy_paths(trained, row, drawn, steps, generator)
+    latents = noisy_paths(trained, row, drawn, steps, trained.sessions[row].noise_scale, seed + 1)
     rate = mean_rates(trained, row, latents, counts.n_units)
     dims = ("sample", "trial", "time")
     return {

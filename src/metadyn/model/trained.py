@@ -41,10 +41,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """`module` holds one row of session-specific weights per entry of `sessions`; `data` the options its bins came of.
-
-    noise_scale: SD of the process noise of forecasts over that of the transitions (`training.calibrate`).
-    """
+    """`module` holds one row of session-specific weights per entry of `sessions`; `data` the options its bins came of."""
 
     module: MetaSSM
     config: ModelConfig
@@ -53,7 +50,6 @@ class TrainedModel:
     frame: Frame
     training: TrainingConfig = field(default_factory=TrainingConfig)
     data: dict = field(default_factory=dict)
-    noise_scale: float = 1.0
 
     def index(self, session: str) -> int:
         """Row of a session; a ModelFileError lists those there are."""
@@ -77,7 +73,6 @@ class TrainedModel:
             "training": self.training.model_dump(mode="json"),
             "data": self.data,
             "conditions": list(self.frame.labels),
-            "noise_scale": self.noise_scale,
         }
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.module.state_dict().items()}
         for name in FRAME_TENSORS:
@@ -107,14 +102,11 @@ class TrainedModel:
                 module = build_model(config, [entry.n_units for entry in file.sessions])
             module.load_state_dict(tensors, strict=True, assign=True)
             bin_width, data = float(file.config["bin_width"]), file.config.get("data", {})
-            noise_scale = float(file.config.get("noise_scale", 1.0))
-            if not 0 < noise_scale < np.inf:
-                raise ValueError(f"noise_scale {noise_scale}")
         except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as problem:
             raise ModelFileError(
                 "the stored model cannot be rebuilt", found=str(problem), remedy="fetch the file anew"
             ) from problem
-        return TrainedModel(module, config, bin_width, file.sessions, frame, training, data, noise_scale)
+        return TrainedModel(module, config, bin_width, file.sessions, frame, training, data)
 
 
 def session_entries(config: dict) -> tuple[SessionEntry, ...]:

@@ -21,6 +21,7 @@ from metadyn.model.meta_ssm import MetaSSM
 from metadyn.model.trained import TrainedModel
 from metadyn.records import SessionEntry, TrialCounts
 from metadyn.training.batch import Resident
+from metadyn.training.calibrate import calibrated, typical_scale
 from metadyn.training.devices import find_device
 from metadyn.training.fit import split_sessions, task_of
 from metadyn.training.gauge import Gauge
@@ -28,7 +29,7 @@ from metadyn.training.loop import Progress, StepReport, run
 from metadyn.training.objective import crop_range
 from metadyn.training.transplant import analytic_start, install
 
-FEWEST_TO_VALIDATE = 4  # trials: below, none can be spared to choose the number of steps
+FEWEST_TO_VALIDATE = 4  # trials: below, none can be spared to choose the number of steps or the noise of forecasts
 
 
 def is_specific(name: str, config: ModelConfig) -> bool:
@@ -88,7 +89,7 @@ def chosen_steps(trained: TrainedModel, counts: TrialCounts, training: TrainingC
 
 def extended(trained: TrainedModel, module: MetaSSM, counts: TrialCounts, gauge: Gauge | None) -> TrainedModel:
     """The trained model with one more session, whose embedding is the gauge's, or what its trials tell the encoder."""
-    sessions = (*trained.sessions, SessionEntry.of(counts))
+    sessions = (*trained.sessions, replace(SessionEntry.of(counts), noise_scale=typical_scale(trained.sessions)))
     merged = build_model(trained.config, [each.n_units for each in sessions])
     old, new = trained.module.state_dict(), module.state_dict()
     state = {
@@ -141,4 +142,5 @@ def align(
     steps = chosen_steps(trained, counts, training, report) if config.steps is None else config.steps
     final = training.model_copy(update={"steps": steps, "validate_every": max(steps, 1)})
     module, gauge, _ = train_on(trained, counts, counts, final, report)
-    return extended(trained, module, counts, gauge)
+    aligned = extended(trained, module, counts, gauge)
+    return calibrated(aligned, [counts]) if counts.n_trials >= FEWEST_TO_VALIDATE else aligned

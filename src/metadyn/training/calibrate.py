@@ -1,4 +1,5 @@
-"""Forecast intervals as wide as the errors of forecasts: a factor on the process noise, from trials that trained nothing.
+"""Forecast intervals as wide as the errors of forecasts: a factor on each session's process noise, from trials that its
+dynamics were not fitted to.
 
 The ELBO's Q pays for a posterior whose bins are independent and for what f does not know; as noise of a forecast, where
 neither repeats itself bin by bin, it may be too large or too small (docs/decisions/forecast-intervals.md).
@@ -14,10 +15,10 @@ import torch
 
 from metadyn.inference.forecast import Draws, default_context, draw, noisy_paths
 from metadyn.model.trained import TrainedModel
-from metadyn.records import TrialCounts
+from metadyn.records import SessionEntry, TrialCounts
 
 OCTAVES = np.arange(-4, 2.25, 0.5)  # factors of the SD of process noise, as powers of two
-SESSIONS, WINDOWS, STEPS, SAMPLES = 32, 128, 30, 128  # at most; windows of all sessions together
+WINDOWS, STEPS, SAMPLES = 16, 30, 128  # of a session, at most
 
 
 def evenly(size: int, most: int) -> np.ndarray:
@@ -26,11 +27,10 @@ def evenly(size: int, most: int) -> np.ndarray:
 
 
 @torch.no_grad()
-def surprise(trained: TrainedModel, counts: TrialCounts, drawn: Draws, context: int, steps: int, factor: float) -> float:
-    """Mean negative log density of what each unit did in each bin after the context, under paths of noise times `factor`."""
+def surprise(trained: TrainedModel, counts: TrialCounts, drawn: Draws, context: int, steps: int, noise_scale: float) -> float:
+    """Mean negative log density of what each unit did in each bin after the context, under paths of noise that loud."""
     row, device = trained.index(counts.session), drawn.state.device
-    generator = torch.Generator(device).manual_seed(0)
-    paths = noisy_paths(replace(trained, noise_scale=factor), row, drawn, steps, generator)
+    paths = noisy_paths(trained, row, drawn, steps, noise_scale, seed=0)
     told = trained.module.likelihood(paths, torch.tensor([row], device=device).expand(len(paths)))
     window, units = slice(context, context + steps), trained.module.readin.mean.shape[1]
     ahead = torch.zeros(*counts.counts[:, window].shape[:2], units, device=device)
@@ -40,29 +40,34 @@ def surprise(trained: TrainedModel, counts: TrialCounts, drawn: Draws, context: 
     return -float(density[..., : counts.n_units][seen].mean())
 
 
-def forecastable(counts: TrialCounts, most: int) -> tuple[TrialCounts, int, int]:
-    """Up to `most` trials with at least two bins after a context of a third of the median window; context and steps."""
+def forecastable(counts: TrialCounts) -> tuple[TrialCounts, int, int]:
+    """Up to WINDOWS trials with at least two bins after a context of a third of the median window; context and steps."""
     context = default_context(counts)
     long = np.flatnonzero(counts.windows.n_bins >= context + 2)
-    trials = long[evenly(len(long), most)]
     steps = min(STEPS, counts.counts.shape[1] - context)
-    return counts.select(trials), context, steps
+    return counts.select(long[evenly(len(long), WINDOWS)]), context, steps
 
 
-@torch.no_grad()
-def calibrated(trained: TrainedModel, held_out: list[TrialCounts]) -> TrainedModel:
-    """The model with the noise of forecasts under which held-out trials (of its sessions) are least surprising.
+def found_scale(trained: TrainedModel, counts: TrialCounts) -> float | None:
+    """The factor under which these trials of a session are least surprising; None where none goes on after its context."""
+    counts, context, steps = forecastable(counts)
+    if not counts.n_trials:
+        return None
+    drawn = draw(trained, counts, context, SAMPLES, seed=0)
+    return float(2 ** lowest(OCTAVES, np.array([surprise(trained, counts, drawn, context, steps, f) for f in 2**OCTAVES])))
 
-    Unchanged where no trial goes on after its context.
-    """
-    chosen = [held_out[place] for place in evenly(len(held_out), SESSIONS)]
-    total = np.zeros(len(OCTAVES))
-    for session in chosen:
-        counts, context, steps = forecastable(session, -(-WINDOWS // len(chosen)))
-        if counts.n_trials:
-            drawn = draw(trained, counts, context, SAMPLES, seed=0)
-            total += [surprise(trained, counts, drawn, context, steps, factor) for factor in 2**OCTAVES]
-    return replace(trained, noise_scale=float(2 ** lowest(OCTAVES, total))) if total.any() else trained
+
+def typical_scale(sessions: tuple[SessionEntry, ...]) -> float:
+    """The geometric mean of the sessions' factors, for one of which nothing is known."""
+    return float(np.exp(np.mean(np.log([entry.noise_scale for entry in sessions]))))
+
+
+def calibrated(trained: TrainedModel, given: list[TrialCounts]) -> TrainedModel:
+    """The model with the factor of each session that trials are given of; others keep theirs."""
+    found = {counts.session: found_scale(trained, counts) for counts in given}
+    scales = [found.get(entry.key) or entry.noise_scale for entry in trained.sessions]
+    entries = (replace(entry, noise_scale=scale) for entry, scale in zip(trained.sessions, scales, strict=True))
+    return replace(trained, sessions=tuple(entries))
 
 
 def lowest(x: np.ndarray, y: np.ndarray) -> float:
