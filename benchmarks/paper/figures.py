@@ -203,6 +203,14 @@ def style_of(method: str, place: int) -> tuple[str, str]:
     return STYLES.get(method, (SPARE[place % len(SPARE)], "osDv"[place % 4]))
 
 
+def fit_axis(axis, **labels: str) -> None:
+    """An axis of r² from the lowest value drawn, but no lower than FLOOR, to 1; a line at 0 where that is inside."""
+    low = max(FLOOR, axis.dataLim.y0)
+    axis.set(ylim=(low - 0.05, 1.02), **labels)
+    if low < 0:
+        axis.axhline(0, color="0.8", lw=0.6, zorder=0)
+
+
 def by_shots(rows: dict, measures: tuple[str, ...]) -> Figure:
     """r² of new sessions by the number of trials they were aligned from, the true dynamics dashed."""
     figure = Figure(figsize=(4.2 * len(measures), 3.6), layout="constrained")
@@ -216,8 +224,7 @@ def by_shots(rows: dict, measures: tuple[str, ...]) -> Figure:
                 axis.set_xscale("log", base=2)
                 axis.set_xticks(shots, [str(n) for n in shots])
         name = "reconstruction r²" if measure == "rec" else f"r² of forecasts up to {measure[1:]} bins ahead"
-        axis.set(xlabel="trials that aligned a new session", ylabel=name, ylim=(FLOOR - 0.05, 1.02))
-        axis.axhline(0, color="0.8", lw=0.6, zorder=0)
+        fit_axis(axis, xlabel="trials that aligned a new session", ylabel=name)
     figure.axes[-1].legend(frameon=False, fontsize=8)
     return figure
 
@@ -236,7 +243,7 @@ def of_training(rows: dict) -> Figure:
         else:
             errorbar(axis, range(len(names)), pairs, method, style_of(method, place))
     axis.set_xticks(range(len(names)), ["reconstruction", *[f"{name[1:]} bins" for name in names[1:]]])
-    axis.set(ylabel="r², training sessions", ylim=(FLOOR - 0.05, 1.02))
+    fit_axis(axis, ylabel="r², training sessions")
     axis.legend(frameon=False, fontsize=8)
     return figure
 
@@ -292,7 +299,7 @@ def of_poisson(rows: dict) -> Figure:
         axis.set_xscale("log")
         axis.set_xticks(spikes, [str(each) for each in spikes])
         axis.set_xticks([], minor=True)
-        axis.set(xlabel="mean spikes a unit a bin", title=f"{n} limit cycles", ylim=(FLOOR - 0.05, 1.02))
+        fit_axis(axis, xlabel="mean spikes a unit a bin", title=f"{n} limit cycles")
     figure.axes[0].set_ylabel("r² of rates 20 bins ahead")
     figure.axes[0].legend(frameon=False, fontsize=8)
     return figure
