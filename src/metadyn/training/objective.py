@@ -17,6 +17,7 @@ from metadyn.training.schedules import ramp
 
 Objective = Callable[[int, torch.Generator], tuple[Tensor, dict[str, float]]]
 LONGEST_CROP = 150  # bins: longer windows are seen in random stretches (recipe.md: nothing visible is lost)
+LONGEST_TAIL = 50  # bins: a third of the longest crop
 
 
 def crop_range(config: TrainingConfig, sessions: list[TrialCounts]) -> tuple[int, int]:
@@ -27,16 +28,22 @@ def crop_range(config: TrainingConfig, sessions: list[TrialCounts]) -> tuple[int
     return (longest, longest) if longest <= LONGEST_CROP // 2 else (min(60, longest), min(LONGEST_CROP, longest))
 
 
-def tail_length(config: TrainingConfig, shortest: int) -> int:
-    """Bins at the end of a crop that are forecast: at least one, by default a fifth of the shortest crop up to 20."""
-    return max(1, min(20, shortest // 5)) if config.tail_bins is None else config.tail_bins
+def tail_range(config: TrainingConfig) -> tuple[int, int]:
+    """Fewest and most bins at the end of a crop that are forecast.
+
+    As many as were asked for; of crops that were, a fifth of the shortest up to 20; else any number to two thirds of a crop.
+    """
+    if config.tail_bins is None and config.crop_bins is None:
+        return 0, LONGEST_TAIL
+    fixed = max(1, min(20, config.crop_bins[0] // 5)) if config.tail_bins is None else config.tail_bins
+    return fixed, fixed
 
 
 def make_objective(
     model: MetaSSM, trials: Resident, config: ModelConfig, training: TrainingConfig, crops: tuple[int, int]
 ) -> Objective:
     """objective(step, generator) → (loss, terms): distillation first, then the ELBO."""
-    tail = tail_length(training, crops[0])
+    tails = tail_range(training)
 
     def objective(step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         length = int(torch.randint(crops[0], crops[1] + 1, (), generator=generator, device=generator.device))
@@ -44,7 +51,7 @@ def make_objective(
         distilling = step < training.distil_steps
         seen, targets = hide(
             batch,
-            tail_bins=0 if distilling else tail,
+            tails=(0, 0) if distilling else tails,
             masking=0.0 if distilling else training.masking,
             dropout=training.coordinated_dropout,
             generator=generator,
