@@ -146,7 +146,7 @@ def reference_loss(work: Workload, reference: Reference, trials: Resident, gener
     length = int(torch.randint(shortest, longest + 1, (), generator=generator, device=generator.device))
     batch = crop(trials, draw_trials(trials, work.training.trials_per_session, generator), length, generator)
     masks = {"masking": work.training.masking, "mask_scope": work.training.mask_scope}
-    _, targets = hide(batch, tails=(0, 0), dropout=0.0, generator=generator, **masks)
+    _, targets = hide(batch, tail_bins=0, dropout=0.0, generator=generator, **masks)
     counts = [each[..., :units] for each, units in zip(batch.counts, work.n_units, strict=True)]
     numbers = reference.random_numbers(*batch.observed.shape[1:], generator)
     terms = reference.elbo(counts, targets.forecast, numbers)

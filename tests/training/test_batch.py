@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from metadyn.records import Source, TrialCounts, Windows
-from metadyn.training.batch import Resident, crop, draw_trials, hide, tail_lengths, uniform_below
+from metadyn.training.batch import Resident, crop, draw_trials, hide, uniform_below
 
 
 def generator(seed=0):
@@ -97,7 +97,7 @@ def batch(sessions):
     return crop(resident, torch.tensor([[0, 1, 3], [1, 0, 1]]), 12, generator())
 
 
-OPTIONS = {"tails": (3, 3), "masking": 0.3, "dropout": 0.25}
+OPTIONS = {"tail_bins": 3, "masking": 0.3, "dropout": 0.25}
 
 
 def test_hidden_entries_are_never_visible_and_alone_are_scored(batch):
@@ -121,29 +121,10 @@ def test_the_tail_is_never_seen_and_always_forecast(batch):
             assert not targets.forecast[row, trial, length:].any()
 
 
-def test_drawn_tails_take_every_length_up_to_two_thirds_equally_often(batch):
-    """Crops of 12, 7, 12 and 10, 5, 10 bins; of 2 to 6 bins asked for, the one of 5 bins can spare 4."""
-    draws = torch.stack(
-        [batch.length - hide(batch, **OPTIONS | {"tails": (2, 6)}, generator=generator(seed))[0].length for seed in range(3000)]
-    )
-    for place, most in {(0, 0): 6, (0, 1): 5, (1, 0): 6, (1, 1): 4}.items():
-        share = torch.bincount(draws[:, *place], minlength=7) / len(draws)
-        assert not share[:2].any()
-        assert not share[most + 1 :].any()
-        assert (share[2 : most + 1] - 1 / (most - 1)).abs().max() < 5 * (0.25 / 3000) ** 0.5
-    assert (draws[:, 0, 0] != draws[:, 0, 2]).float().mean() > 0.7  # a number for each trial: of five, one in five is the same
-
-
-@pytest.mark.parametrize("length", [1, 2, 3, 7, 8, 9, 25, 150])
-def test_the_longest_tail_leaves_a_third_and_never_nothing(length):
-    left = length - int(tail_lengths(torch.tensor(length), (1000, 1000), generator()))
-    assert left == max(1, int(length / 3))
-
-
-def test_a_tail_of_a_given_length_costs_no_random_number(batch):
-    """What else is hidden stays as it was: benchmarks that give a length keep their numbers."""
-    one, other = (hide(batch, **OPTIONS | {"tails": (n, n)}, generator=generator())[0].visible for n in (0, 4))
-    assert torch.equal(one, other)
+def test_the_longest_tail_leaves_a_third_of_each_trial(batch):
+    seen, _ = hide(batch, **OPTIONS | {"tail_bins": 1000}, generator=generator())
+    assert batch.length.tolist() == [[12, 7, 12], [10, 5, 10]]
+    assert seen.length.tolist() == [[4, 2, 4], [3, 1, 3]]
 
 
 def test_the_first_bin_is_never_masked(batch):
@@ -165,7 +146,7 @@ def test_what_the_encoders_see_is_the_whole_context_on_average(batch):
 
 
 def test_without_dropout_all_is_visible_and_scored(batch):
-    seen, targets = hide(batch, tails=(0, 0), masking=0.0, dropout=0.0, generator=generator())
+    seen, targets = hide(batch, tail_bins=0, masking=0.0, dropout=0.0, generator=generator())
     assert seen.visible is None
     assert torch.equal(seen.length, batch.length)
     assert torch.equal(targets.weight, (batch.observed[..., None] & batch.units[:, None, None]).float())
@@ -199,7 +180,7 @@ def test_a_crop_is_no_longer_than_the_longest_window(sessions):
 
 
 def test_masking_takes_its_share_of_the_context(batch):
-    draws = [hide(batch, tails=(0, 0), masking=0.3, dropout=0.0, generator=generator(seed)) for seed in range(400)]
+    draws = [hide(batch, tail_bins=0, masking=0.3, dropout=0.0, generator=generator(seed)) for seed in range(400)]
     within = (torch.arange(12) > 0) & (torch.arange(12) < batch.length[..., None])
     share = torch.stack([targets.forecast for _, targets in draws]).float().mean(0)[within]
     assert (share - 0.3).abs().max() < 5 * (0.21 / 400) ** 0.5

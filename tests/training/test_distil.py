@@ -68,7 +68,7 @@ def test_the_multi_step_loss_is_of_rollouts_of_samples_against_means_that_do_not
     generator = torch.Generator().manual_seed(seed)
     length = int(torch.randint(20, 21, (), generator=generator))
     batch = crop(trials, draw_trials(trials, 4, generator), length, generator)
-    seen, targets = hide(batch, tails=(4, 4), masking=0.2, dropout=0.25, generator=generator)
+    seen, targets = hide(batch, tail_bins=4, masking=0.2, dropout=0.25, generator=generator)
     drawn = draw(model, seen, targets, pooling="mean", generator=generator)
     means = drawn.q_z.mean.detach().clone()
     ahead = rollout_loss(drawn.transition, seen, drawn.sample, means, generator)

@@ -63,4 +63,21 @@ def test_distilling_sees_whole_windows(shown):
 
 @pytest.mark.parametrize(("crops", "bins"), [((60, 120), 12), ((400, 500), 20), ((3, 9), 1)])
 def test_the_tail_of_given_crops_is_a_fifth_of_the_shortest_up_to_20(crops, bins):
-    assert tail_range(TrainingConfig(crop_bins=crops)) == (bins, bins)
+    assert tail_range(TrainingConfig(crop_bins=crops), crops[1]) == (bins, bins)
+
+
+def test_a_tail_of_a_given_length_costs_no_random_number(shown):
+    """Trials and hidden entries stay those of a step without a tail."""
+    one, other = (shown(TrainingConfig(distil_steps=0, tail_bins=bins), first=0) for bins in (0, 5))
+    for without, with_tail in zip(one, other, strict=True):
+        assert torch.equal(without.counts, with_tail.counts)
+        assert torch.equal(without.visible, with_tail.visible)
+
+
+def test_lengths_of_the_tail_are_equally_likely(shown):
+    """Of 24 bins, 0 to 16 are hidden, the same number for all trials of a step."""
+    seen = [each.length for first in range(0, 4000, 40) for each in shown(TrainingConfig(distil_steps=0), first)]
+    assert all(len(length.unique()) == 1 for length in seen)
+    share = torch.bincount(torch.stack([length[0, 0] for length in seen]), minlength=25) / len(seen)
+    assert not share[:8].any()
+    assert (share[8:] - 1 / 17).abs().max() < 5 * (1 / 17 / 4000) ** 0.5

@@ -105,31 +105,17 @@ def crop(resident: Resident, trial: Tensor, crop_bins: int, generator: torch.Gen
     )
 
 
-def tail_lengths(length: Tensor, tails: tuple[int, int], generator: torch.Generator) -> Tensor:
-    """Bins at the end of crops of some length: between the fewest and the most, all equally likely; a third is left."""
-    at_most = length - (length // 3).clamp(min=1)
-    fewest, most = (at_most.clamp(max=bins) for bins in tails)
-    return most if tails[0] == tails[1] else fewest + uniform_below(most - fewest + 1, generator)
-
-
 def hide(
-    batch: Batch,
-    *,
-    tails: tuple[int, int],
-    masking: float,
-    dropout: float,
-    generator: torch.Generator,
-    mask_scope: str = "trial",
+    batch: Batch, *, tail_bins: int, masking: float, dropout: float, generator: torch.Generator, mask_scope: str = "trial"
 ) -> tuple[Observations, Targets]:
     """What the encoders may see of a batch, and what is scored.
 
-    A trial's last bins are not seen and come from the dynamics: between the fewest and the most of `tails`, drawn for each
-    trial; a third is always seen. `masking` of the others come from the dynamics too, the same bins in all trials of a session
-    where that is the `mask_scope`; `dropout` of the entries are hidden from the encoder and stand for all in the likelihood
-    (coordinated dropout).
+    The last `tail_bins`, at most two thirds, are not seen and come from the dynamics; `masking` of the others come from the
+    dynamics too, the same bins in all trials of a session where that is the `mask_scope`;
+    `dropout` of the entries are hidden from the encoder and stand for all in the likelihood (coordinated dropout).
     """
     time = torch.arange(batch.counts.shape[2], device=batch.counts.device)
-    context = batch.length - tail_lengths(batch.length, tails, generator)
+    context = torch.maximum(batch.length - tail_bins, (batch.length // 3).clamp(min=1))
     ahead = (time >= context[..., None]) & (time < batch.length[..., None])
     sessions, trials, bins = batch.observed.shape
     masks = (sessions, 1 if mask_scope == "session" else trials, bins)

@@ -32,7 +32,7 @@ def embedding_spread(
     generator = torch.Generator(trials.counts.device).manual_seed(training.seed)
     chosen = draw_trials(trials, min(training.trials_per_session, int(trials.n_trials.min())), generator)
     batch = crop(trials, chosen, crop_bins, generator)
-    seen, _ = hide(batch, tails=(0, 0), masking=0.0, dropout=0.0, generator=generator)
+    seen, _ = hide(batch, tail_bins=0, masking=0.0, dropout=0.0, generator=generator)
     mean = model.embedding(model.features(seen), seen.length).mean
     return mean.mean(1).std(0), mean.var(1, correction=0).mean(0).sqrt()
 

@@ -36,7 +36,7 @@ def look(model: MetaSSM, trials: Resident, config: TrainingConfig, crop_bins: in
     count = trials.n_bins.shape[1]
     trial = torch.arange(count, device=trials.counts.device) % trials.n_trials[:, None]
     batch = crop(trials, trial, crop_bins, generator)
-    seen, targets = hide(batch, tails=(tail, tail), masking=0.0, dropout=HIDDEN, generator=generator)
+    seen, targets = hide(batch, tail_bins=tail, masking=0.0, dropout=HIDDEN, generator=generator)
     model.eval()
     features = model.features(seen)
     embedding = embedding_of(model, features, seen, pooling).mean.expand(*seen.length.shape, -1)
