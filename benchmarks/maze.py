@@ -58,7 +58,7 @@ TRAINING = TrainingConfig(
     process_noise=0.02,
     posterior_log_var=-3.0,
     smoothing_bins=2.5,
-    tail_bins=0,
+    multi_step=0.1,
     masking=0.0,
 )
 

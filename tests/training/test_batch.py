@@ -115,10 +115,16 @@ def test_the_tail_is_never_seen_and_always_forecast(batch):
     for row in range(2):
         for trial in range(3):
             length, context = int(batch.length[row, trial]), int(seen.length[row, trial])
-            assert context == max(length - 3, (length + 1) // 2)
+            assert context == length - 3
             assert not seen.seen[row, trial, context:].any()
             assert targets.forecast[row, trial, context:length].all()
             assert not targets.forecast[row, trial, length:].any()
+
+
+def test_the_longest_tail_leaves_a_third_of_each_trial(batch):
+    seen, _ = hide(batch, **OPTIONS | {"tail_bins": 1000}, generator=generator())
+    assert batch.length.tolist() == [[12, 7, 12], [10, 5, 10]]
+    assert seen.length.tolist() == [[4, 2, 4], [3, 1, 3]]
 
 
 def test_the_first_bin_is_never_masked(batch):

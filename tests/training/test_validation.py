@@ -1,11 +1,17 @@
-"""Scores that choose the checkpoint, held against plain loops over sessions and units."""
+"""Scores that choose the checkpoint, held against plain loops over sessions and units; and which bins they are of."""
+
+from dataclasses import replace
 
 import numpy as np
+import pytest
 import torch
 from scipy.stats import norm, poisson
 
+from metadyn.model.build import build_model
 from metadyn.model.likelihood import GaussianObservations, PoissonCounts
-from metadyn.training.validation import bits_per_entry, bits_per_spike
+from metadyn.training import validation
+from metadyn.training.batch import Resident
+from metadyn.training.validation import bits_per_entry, bits_per_spike, validate
 
 SHAPE = 2, 5, 7, 3  # session, trial, time, unit
 
@@ -47,3 +53,44 @@ def test_spike_bits_equal_scipys_log_probabilities_over_the_spikes():
     gain = (poisson.logpmf(counts, rate) - poisson.logpmf(counts, np.broadcast_to(center, SHAPE)))[where].sum()
     y, r, c, w = tensors(counts, np.log(rate), center, where)
     assert np.isclose(bits_per_spike(y, PoissonCounts(r), c, w), gain / np.log(2) / counts[where].sum(), rtol=1e-4)
+
+
+@pytest.fixture
+def looked_at(simulated, small, short, monkeypatch):
+    """Rates told and entries scored, look by look, of the same model and whole windows of 24 bins."""
+    sessions = simulated()
+    model = build_model(small(), [counts.n_units for counts in sessions], seed=1)
+
+    def look_at(tails: tuple[int, int], first_garbled: int = 24) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        looks = []
+        later = np.arange(24)[:, None] >= first_garbled
+        garbled = [replace(each, counts=np.where(later, 7, each.counts)) for each in sessions]
+
+        def note(counts, told, mean, where):
+            looks.append((told.mean, where))
+            return float(where.sum())
+
+        monkeypatch.setattr(validation, "bits_per_spike", note)
+        resident = Resident.of(garbled, torch.device("cpu"))
+        validate(model, resident, short(), 24, tails, "mean")
+        return looks
+
+    return look_at
+
+
+def test_by_default_forecasts_of_a_validation_start_from_a_third_and_know_no_more(looked_at):
+    (_, hidden), _, _, (rates, ahead) = looked_at((0, 50))
+    bins = torch.arange(24)
+    assert torch.equal(ahead.any(-1).any(0).any(0), bins >= 8)
+    assert hidden.any(-1).any(0).any(0).all()  # hidden entries: of the whole window
+    unknowing = looked_at((0, 50), first_garbled=8)[3][0]
+    knowing = looked_at((0, 50), first_garbled=7)[3][0]
+    assert torch.equal(rates[:, :, 8:], unknowing[:, :, 8:])
+    assert not torch.equal(rates[:, :, 8:], knowing[:, :, 8:])
+
+
+def test_a_tail_of_a_given_length_is_looked_at_once(looked_at):
+    (_, hidden), (_, ahead) = looked_at((5, 5))
+    bins = torch.arange(24)
+    assert torch.equal(hidden.any(-1).any(0).any(0), bins < 19)
+    assert torch.equal(ahead.any(-1).any(0).any(0), bins >= 19)

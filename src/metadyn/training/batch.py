@@ -110,12 +110,12 @@ def hide(
 ) -> tuple[Observations, Targets]:
     """What the encoders may see of a batch, and what is scored.
 
-    The last `tail_bins` are not seen and come from the dynamics; `masking` of the others come from the dynamics too, the same
-    bins in all trials of a session where that is the `mask_scope`;
+    The last `tail_bins`, at most two thirds, are not seen and come from the dynamics; `masking` of the others come from the
+    dynamics too, the same bins in all trials of a session where that is the `mask_scope`;
     `dropout` of the entries are hidden from the encoder and stand for all in the likelihood (coordinated dropout).
     """
     time = torch.arange(batch.counts.shape[2], device=batch.counts.device)
-    context = torch.maximum(batch.length - tail_bins, (batch.length + 1) // 2)
+    context = torch.maximum(batch.length - tail_bins, (batch.length // 3).clamp(min=1))
     ahead = (time >= context[..., None]) & (time < batch.length[..., None])
     sessions, trials, bins = batch.observed.shape
     masks = (sessions, 1 if mask_scope == "session" else trials, bins)

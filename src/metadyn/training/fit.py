@@ -19,7 +19,7 @@ from metadyn.training.devices import find_device
 from metadyn.training.frame import learn_frame
 from metadyn.training.health import warning_reporter
 from metadyn.training.loop import Progress, StepReport, Task, run
-from metadyn.training.objective import crop_range, make_objective, tail_length
+from metadyn.training.objective import crop_range, make_objective, tail_range
 from metadyn.training.optim import make_optimiser
 from metadyn.training.resume import checkpointer, finish, put_best, resumed
 from metadyn.training.schedules import cosine
@@ -86,13 +86,13 @@ def task_of(
 ) -> Task:
     """Distillation, if any, and ELBO on the parameters that are not frozen."""
     parameters = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
-    tail = tail_length(training, crops[0])
+    tails = tail_range(training, crops[1])
     return Task(
         module=model,
         parameters=parameters,
         optimiser=make_optimiser(parameters, training.learning_rate, training.weight_decay, training.optimiser),
         objective=make_objective(model, trials, config, training, crops),
-        validate=lambda: validate(model, validation, training, crops[1], tail, config.pooling),
+        validate=lambda: validate(model, validation, training, crops[1], tails, config.pooling),
         learning_rate=lambda step: training.learning_rate * cosine(max(0, step - training.distil_steps), training.steps),
         stage=lambda step: "distil" if step < training.distil_steps else "elbo",
         steps=training.distil_steps + training.steps,

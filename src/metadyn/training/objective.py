@@ -17,6 +17,7 @@ from metadyn.training.schedules import ramp
 
 Objective = Callable[[int, torch.Generator], tuple[Tensor, dict[str, float]]]
 LONGEST_CROP = 150  # bins: longer windows are seen in random stretches (recipe.md: nothing visible is lost)
+LONGEST_TAIL = 50  # bins: a third of the longest crop
 
 
 def crop_range(config: TrainingConfig, sessions: list[TrialCounts]) -> tuple[int, int]:
@@ -27,16 +28,30 @@ def crop_range(config: TrainingConfig, sessions: list[TrialCounts]) -> tuple[int
     return (longest, longest) if longest <= LONGEST_CROP // 2 else (min(60, longest), min(LONGEST_CROP, longest))
 
 
-def tail_length(config: TrainingConfig, shortest: int) -> int:
-    """Bins at the end of a crop that are forecast: at least one, by default a fifth of the shortest crop up to 20."""
-    return max(1, min(20, shortest // 5)) if config.tail_bins is None else config.tail_bins
+def tail_range(config: TrainingConfig, longest: int) -> tuple[int, int]:
+    """Fewest and most bins at the end of a crop that are forecast: as many as were asked for, if they were.
+
+    Else of crops that were asked for a fifth of the shortest, up to 20; by default any number, up to two thirds of the longest.
+    """
+    if config.tail_bins is not None:
+        return config.tail_bins, config.tail_bins
+    if config.crop_bins:
+        fixed = max(1, min(20, config.crop_bins[0] // 5))
+        return fixed, fixed
+    return 0, min(LONGEST_TAIL, longest - longest // 3)
+
+
+def within(bounds: tuple[int, int], generator: torch.Generator) -> int:
+    """A whole number from one to the other, both included; where they are one, no random number is spent on it."""
+    fewest, most = bounds
+    return fewest if fewest == most else int(torch.randint(fewest, most + 1, (), generator=generator, device=generator.device))
 
 
 def make_objective(
     model: MetaSSM, trials: Resident, config: ModelConfig, training: TrainingConfig, crops: tuple[int, int]
 ) -> Objective:
     """objective(step, generator) → (loss, terms): distillation first, then the ELBO."""
-    tail = tail_length(training, crops[0])
+    tails = tail_range(training, crops[1])
 
     def objective(step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         length = int(torch.randint(crops[0], crops[1] + 1, (), generator=generator, device=generator.device))
@@ -44,7 +59,7 @@ def make_objective(
         distilling = step < training.distil_steps
         seen, targets = hide(
             batch,
-            tail_bins=0 if distilling else tail,
+            tail_bins=0 if distilling else within(tails, generator),
             masking=0.0 if distilling else training.masking,
             dropout=training.coordinated_dropout,
             generator=generator,

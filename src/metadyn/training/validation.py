@@ -21,17 +21,23 @@ TINY = 1e-12
 
 @torch.no_grad()
 def validate(
-    model: MetaSSM, trials: Resident, config: TrainingConfig, crop_bins: int, tail_bins: int, pooling: str
+    model: MetaSSM, trials: Resident, config: TrainingConfig, crop_bins: int, tails: tuple[int, int], pooling: str
 ) -> dict[str, float]:
     """Log-likelihood above the mean rate, in bits per spike (Poisson) or per entry (Gaussian).
 
-    `hidden_entries`: a fifth of the entries of the context; `forecast`: the last `tail_bins` bins.
+    `hidden_entries`: a fifth of the entries of the context before the shortest of `tails`; `forecast`: the longest of them.
     """
+    looks = {tail: look(model, trials, config, crop_bins, tail, pooling) for tail in set(tails)}
+    return {"hidden_entries": looks[tails[0]]["hidden_entries"], "forecast": looks[tails[1]]["forecast"]}
+
+
+def look(model: MetaSSM, trials: Resident, config: TrainingConfig, crop_bins: int, tail: int, pooling: str) -> dict[str, float]:
+    """Both scores where the last `tail` bins are not seen; every look has the same crops and hidden entries."""
     generator = torch.Generator(trials.counts.device).manual_seed(config.seed)
     count = trials.n_bins.shape[1]
     trial = torch.arange(count, device=trials.counts.device) % trials.n_trials[:, None]
     batch = crop(trials, trial, crop_bins, generator)
-    seen, targets = hide(batch, tail_bins=tail_bins, masking=0.0, dropout=HIDDEN, generator=generator)
+    seen, targets = hide(batch, tail_bins=tail, masking=0.0, dropout=HIDDEN, generator=generator)
     model.eval()
     features = model.features(seen)
     embedding = embedding_of(model, features, seen, pooling).mean.expand(*seen.length.shape, -1)

@@ -1,0 +1,83 @@
+"""What the encoders see of a trial in training: by default every context from a third of a short window to all of it."""
+
+import pytest
+import torch
+
+from metadyn.config import TrainingConfig
+from metadyn.model.build import build_model
+from metadyn.training import objective
+from metadyn.training.batch import Resident
+from metadyn.training.objective import crop_range, make_objective, tail_range
+
+
+class Seen(Exception):
+    """Carries what a step would have shown to the encoders."""
+
+
+@pytest.fixture
+def shown(simulated, small, monkeypatch):
+    """shown(training, stage) → Observations of some steps, of windows of 24 bins."""
+    sessions = simulated()
+
+    def instead(model, seen, *_, **__):
+        raise Seen(seen)
+
+    monkeypatch.setattr(objective, "draw", instead)
+    monkeypatch.setattr(objective, "distil_loss", instead)
+
+    def show(training: TrainingConfig, first: int) -> list:
+        trials = Resident.of(sessions, torch.device("cpu"))
+        model = build_model(small(), [counts.n_units for counts in sessions])
+        take = make_objective(model, trials, small(), training, crop_range(training, sessions))
+        noted = []
+        for step in range(first, first + 40):
+            with pytest.raises(Seen) as raised:
+                take(step, torch.Generator().manual_seed(step))
+            noted.append(raised.value.args[0])
+        return noted
+
+    return show
+
+
+def lengths(shown: list) -> set[int]:
+    return {length for seen in shown for length in seen.length.flatten().tolist()}
+
+
+def test_contexts_of_short_windows_range_from_a_third_to_all_and_start_at_the_first_bin(shown, simulated):
+    seen = shown(TrainingConfig(distil_steps=0), first=0)
+    assert lengths(seen) == set(range(8, 25))
+    counts = simulated()[0]
+    starts = {tuple(bin.tolist()) for each in seen for bin in each.counts[0, :, 0, : counts.n_units]}
+    assert starts <= {tuple(map(float, trial[0])) for trial in counts.counts}
+
+
+def test_a_tail_that_was_asked_for_is_taken_as_it_is(shown):
+    assert lengths(shown(TrainingConfig(distil_steps=0, tail_bins=0), first=0)) == {24}
+    assert lengths(shown(TrainingConfig(distil_steps=0, tail_bins=5), first=0)) == {19}
+    assert lengths(shown(TrainingConfig(distil_steps=0, crop_bins=(20, 20)), first=0)) == {16}
+
+
+def test_distilling_sees_whole_windows(shown):
+    assert lengths(shown(TrainingConfig(distil_steps=100), first=0)) == {24}
+
+
+@pytest.mark.parametrize(("crops", "bins"), [((60, 120), 12), ((400, 500), 20), ((3, 9), 1)])
+def test_the_tail_of_given_crops_is_a_fifth_of_the_shortest_up_to_20(crops, bins):
+    assert tail_range(TrainingConfig(crop_bins=crops), crops[1]) == (bins, bins)
+
+
+def test_a_tail_of_a_given_length_costs_no_random_number(shown):
+    """Trials and hidden entries stay those of a step without a tail."""
+    one, other = (shown(TrainingConfig(distil_steps=0, tail_bins=bins), first=0) for bins in (0, 5))
+    for without, with_tail in zip(one, other, strict=True):
+        assert torch.equal(without.counts, with_tail.counts)
+        assert torch.equal(without.visible, with_tail.visible)
+
+
+def test_lengths_of_the_tail_are_equally_likely(shown):
+    """Of 24 bins, 0 to 16 are hidden, the same number for all trials of a step."""
+    seen = [each.length for first in range(0, 4000, 40) for each in shown(TrainingConfig(distil_steps=0), first)]
+    assert all(len(length.unique()) == 1 for length in seen)
+    share = torch.bincount(torch.stack([length[0, 0] for length in seen]), minlength=25) / len(seen)
+    assert not share[:8].any()
+    assert (share[8:] - 1 / 17).abs().max() < 5 * (1 / 17 / 4000) ** 0.5
