@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -27,7 +26,8 @@ import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
 from benchmarks.paper.cache import Cache
-from benchmarks.record import mean_sem, save_result
+from benchmarks.paper.methods import Bench
+from benchmarks.record import mean_sem, save_result, say
 from metadyn import bin_spikes, read_session
 from metadyn.config import AlignConfig, ModelConfig, TrainingConfig
 from metadyn.data.splits import split_trials
@@ -41,7 +41,7 @@ from metadyn.training.checkpoint import save_model
 from metadyn.training.fit import fit
 
 DATA = Path(os.environ.get("METADYN_DATA", Path(__file__).parents[2] / "shared" / "data"))
-CACHE = Cache(Path(__file__).parent / "cache" / "maze")
+BENCH = Bench(Cache(Path(__file__).parent / "cache" / "maze"), say=say)
 COMPONENTS = 20
 SHOTS, TEST_TRIALS = (8, 16, 32), 23
 METHODS = ("low_rank", "linear", "input", "shared", "single")
@@ -280,25 +280,20 @@ def of_method(method: str, rotation: int, seed: int) -> dict[str, dict[str, floa
     config = MODEL.model_copy(update={"conditioning": method})
     trained, others = None, []
     if method != "single":
-        trained = CACHE.model(name, settings, partial(fitted, sessions, config, training, f"{method} rotation {rotation}"))
+        report = BENCH.reporter(f"{method} rotation {rotation}")
+
+        def train(folder: Path, resume: bool):
+            return fit(sessions, config, training, folder=folder, resume=resume, report=report)
+
+        trained = BENCH.cache.model(name, settings, train)
         others = [(latents(trained, each), each.behavior) for each in sessions]
 
     def at(n: int) -> dict[str, float]:
         few = given.select(slice(n))
-        model = CACHE.model(f"{name}-n{n}", settings, partial(of_few, trained, few, training))
-        return CACHE.piece(f"{name}-n{n}-r2", settings, lambda: measured(model, others, few, test))
+        model = BENCH.cache.model(f"{name}-n{n}", settings, partial(of_few, trained, few, training))
+        return BENCH.cache.piece(f"{name}-n{n}-r2", settings, lambda: measured(model, others, few, test))
 
     return {str(n): at(n) for n in SHOTS}
-
-
-def fitted(sessions: list[TrialCounts], config: ModelConfig, training: TrainingConfig, title: str, folder: Path, resume: bool):
-    """A model of the training sessions, its progress told once a validation."""
-
-    def report(step) -> None:
-        if step.validation:
-            say(f"{title}: step {step.step}/{step.steps}, {sum(step.validation.values()):.4f}, {step.seconds_left:.0f} s left")
-
-    return fit(sessions, config, training, folder=folder, resume=resume, report=report)
 
 
 def of_few(trained, few: TrialCounts, training: TrainingConfig, folder: Path, resume: bool):
@@ -306,10 +301,6 @@ def of_few(trained, few: TrialCounts, training: TrainingConfig, folder: Path, re
     model = align(trained, few, AlignConfig(seed=training.seed)) if trained is not None else best_single(few, training)
     save_model(model, folder)
     return model
-
-
-def say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
 
 
 def show(figures: dict[str, dict[str, dict[str, list[float]]]]) -> None:

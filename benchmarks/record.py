@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import subprocess
+import sys
 from datetime import date
 from pathlib import Path
 
@@ -13,6 +14,11 @@ import numpy as np
 import torch
 
 RESULTS = Path(__file__).parent / "results"
+
+
+def say(line: str) -> None:
+    """Progress, on stderr: stdout is for the figures."""
+    print(line, file=sys.stderr, flush=True)
 
 
 def git(*arguments: str) -> str:

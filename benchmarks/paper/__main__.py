@@ -24,13 +24,9 @@ from benchmarks.paper.experiments import EXPERIMENTS
 from benchmarks.paper.figures import draw
 from benchmarks.paper.methods import TUNING_RUNS, Bench
 from benchmarks.paper.table import rounded, table
-from benchmarks.record import RESULTS, save_result
+from benchmarks.record import RESULTS, save_result, say
 
 CACHE = Path(__file__).parents[1] / "cache"
-
-
-def say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
 
 
 def measured(name: str, bench: Bench, seeds: list[int], methods: tuple[str, ...]) -> dict[int, dict[str, dict]]:

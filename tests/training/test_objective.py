@@ -30,7 +30,7 @@ def shown(simulated, small, monkeypatch):
         model = build_model(small(), [counts.n_units for counts in sessions])
         take = make_objective(model, trials, small(), training, crop_range(training, sessions))
         noted = []
-        for step in range(first, first + 40):
+        for step in range(first, first + 300):
             with pytest.raises(Seen) as raised:
                 take(step, torch.Generator().manual_seed(step))
             noted.append(raised.value.args[0])
