@@ -58,7 +58,7 @@ def test_a_tail_that_was_asked_for_is_taken_as_it_is(shown):
 
 
 def test_distilling_sees_whole_windows(shown):
-    assert lengths(shown(TrainingConfig(distil_steps=100), first=0)) == {24}
+    assert lengths(shown(TrainingConfig(distil_steps=300), first=0)) == {24}
 
 
 @pytest.mark.parametrize(("crops", "bins"), [((60, 120), 12), ((400, 500), 20), ((3, 9), 1)])
