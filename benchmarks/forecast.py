@@ -145,7 +145,9 @@ def measure(size: Size) -> dict:
     took = [{name: scale * cpu_seconds(way) for name, (way, scale) in ways.items()} for _ in range(size.repetitions)]
     return {
         **{f"{name}_s": round(median(run[name] for run in took), 3) for name in ways},
-        **{f"{name}_ratio": round(median(run[name] / run["ours"] for run in took), 1) for name in ("one_forecast", "reference")},
+        **{
+            f"{name}_ratio": round(median(run[name] / run["ours"] for run in took), 1) for name in ("one_forecast", "reference")
+        },
         "result_mib": round(result_bytes(size, trained) / 2**20, 1),
         "peak_mib": round(peak, 1),
     }

@@ -4,17 +4,19 @@
 
 `annotate`: a simulated session of 1000 trials x 100 bins x 200 units and what a model infers of it go into a copy of its file:
 copy, add, close, bring to the disk, rename; without validation, whose seconds are told beside. `h5py`: a plain copy of the
-source and the same arrays, chunked and compressed alike, in a new file. `read back`: latents, rates and their SDs, through pynwb
-and through h5py. `read`: `read_session` and `count_spikes` of 1e7 spikes of 300 units, and h5py's reading of the spike times
-alone. CPU seconds of this one thread, medians of repetitions in turns, as other work on the machine does not change them;
-ratios within a repetition. Peaks are what Python and numpy hold at most (tracemalloc). Results: benchmarks/results/io.json.
+source, and the same arrays, chunked and compressed alike, in a new file. `read_back`: latents, rates and their SDs, through
+pynwb, and by h5py alone. `read`: `read_session`, and `count_spikes` after it, of 1e7 spikes of 300 units; h5py's reading of the
+spike times alone.
+
+CPU seconds of this one thread, as other work on the machine hardly changes them, medians of repetitions in turns; ratios
+within a repetition. Peaks are what Python and numpy hold at most (tracemalloc), of `read` over the bytes of the spikes, or of
+spikes and counts. Results: benchmarks/results/io.json.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -80,8 +82,8 @@ def write_plainly(source: Path, target: Path, arrays: dict[str, np.ndarray], lik
             file.create_dataset(name, data=values, **like[name])
 
 
-def stored(path: Path) -> dict[str, h5py.Dataset]:
-    """The arrays of latents and rates in an annotated file, read, and how each is stored."""
+def stored(path: Path) -> tuple[dict[str, np.ndarray], dict[str, dict]]:
+    """The arrays of latents and rates in an annotated file, and how each is stored."""
     arrays, like = {}, {}
     with h5py.File(path) as file:
         for series in SERIES:
@@ -97,3 +99,101 @@ def read_by_pynwb(path: Path) -> None:
     run = read_nwb(path).processing["ecephys"]["LatentDynamics"]
     for series in (run.latent_series["LatentSeries"], run.firing_rate_series["FiringRateSeries"]):
         series.data[:], series.data_sd[:]
+
+
+def annotate_figures(size: Size, folder: Path) -> dict:
+    """CPU seconds to annotate, to write the same by h5py, to validate and to read back."""
+    source, posterior, model = inferred(size, folder)
+    annotated, plain = folder / "annotated.nwb", folder / "plain.h5"
+
+    def annotate() -> None:
+        annotated.unlink(missing_ok=True)
+        write.write_run(source, annotated, posterior, model=model)
+
+    with mock.patch.object(write, "assert_no_worse", return_value=None):
+        annotate()  # what is imported and looked up once
+        arrays, like = stored(annotated)
+        ways = {
+            "annotate": annotate,
+            "h5py": lambda: write_plainly(source, plain, arrays, like),
+            "read_back": lambda: read_by_pynwb(annotated),
+            "read_back_h5py": lambda: stored(annotated),
+        }
+        took = in_turns(ways, size.repetitions)
+        peak = peak_bytes(annotate)
+    return {
+        **medians(took),
+        "speed_of_h5py": round(median(run["h5py"] / run["annotate"] for run in took), 2),
+        "validate_s": round(cpu_seconds(lambda: new_errors(annotated, source)), 3),
+        "source_mib": round(source.stat().st_size / 2**20, 1),
+        "added_mib": round((annotated.stat().st_size - source.stat().st_size) / 2**20, 1),
+        "arrays_mib": round(sum(values.nbytes for values in arrays.values()) / 2**20, 1),
+        "peak_mib": round(peak / 2**20, 1),
+    }
+
+
+def in_turns(ways: dict[str, Callable], repetitions: int) -> list[dict[str, float]]:
+    return [{name: cpu_seconds(way) for name, way in ways.items()} for _ in range(repetitions)]
+
+
+def medians(took: list[dict[str, float]]) -> dict[str, float]:
+    return {f"{name}_s": round(median(run[name] for run in took), 3) for name in took[0]}
+
+
+def write_spikes(session: Session, path: Path) -> None:
+    """A file with nothing but spike times, as they are, and their index."""
+    nwbfile = NWBFile("spikes alone", session.key, datetime(2020, 1, 1, tzinfo=UTC))
+    times = VectorData(name="spike_times", description="the spike times for each unit in seconds", data=session.spike_times)
+    index = VectorIndex(name="spike_times_index", data=session.spike_index[1:], target=times)
+    nwbfile.units = Units(name="units", description="made", columns=[times, index], colnames=["spike_times"])
+    with NWBHDF5IO(path, "w") as io:
+        io.write(nwbfile)
+
+
+def read_plainly(path: Path) -> np.ndarray:
+    with h5py.File(path) as file:
+        return file["units/spike_times"][:]
+
+
+def read_and_count(path: Path, windows: Windows) -> tuple[Session, np.ndarray]:
+    session = read_session(path)
+    return session, count_spikes(session, windows).counts
+
+
+def read_figures(size: Size, folder: Path) -> dict:
+    """CPU seconds and memory to read spikes and to count them."""
+    made, windows = recording(size.spikes)
+    path = folder / "spikes.nwb"
+    write_spikes(made, path)
+    session, counts = read_and_count(path, windows)
+    assert np.array_equal(session.spike_times, made.spike_times)
+    ways = {
+        "read": lambda: read_session(path),
+        "h5py": lambda: read_plainly(path),
+        "read_and_count": lambda: read_and_count(path, windows),
+    }
+    size_of_both = made.spike_times.nbytes + counts.nbytes
+    del session, counts
+    return {
+        **medians(in_turns(ways, size.repetitions)),
+        "spikes_mib": round(made.spike_times.nbytes / 2**20, 1),
+        "read_peak": round(peak_bytes(lambda: read_session(path)) / made.spike_times.nbytes, 2),
+        "read_and_count_peak": round(peak_bytes(lambda: read_and_count(path, windows)) / size_of_both, 2),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="small, in seconds; nothing is kept")
+    quick = parser.parse_args().quick
+    size = QUICK if quick else Size()
+    with tempfile.TemporaryDirectory() as folder:
+        figures = {name: part(size, Path(folder)) for name, part in (("annotate", annotate_figures), ("read", read_figures))}
+    if quick:
+        print(json.dumps(figures))
+    else:
+        save_result("io", figures, seed=0, size=vars(size))
+
+
+if __name__ == "__main__":
+    main()
