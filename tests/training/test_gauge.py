@@ -11,7 +11,7 @@ from metadyn.errors import DataError
 from metadyn.model.build import build_model
 from metadyn.model.trained import Frame, TrainedModel
 from metadyn.records import SessionEntry, Source, TrialCounts, Windows
-from metadyn.training.gauge import Search, factor_of, formed, find_gauge, learn_prior, orthogonal_maps, pull_of, readout_shape
+from metadyn.training.gauge import Search, factor_of, find_gauge, formed, learn_prior, orthogonal_maps, pull_of, readout_shape
 from metadyn.training.starts import find_starts
 
 N_SESSIONS, N_UNITS, NOISE = 8, 20, 0.05
