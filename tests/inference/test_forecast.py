@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from metadyn.errors import WindowError
-from metadyn.inference.forecast import forecast
-from metadyn.inference.infer import infer
+from metadyn.inference.forecast import draw, forecast
+from metadyn.inference.infer import conditioning, infer, latents_given, trial_embeddings
 
 SEEN = {"context": 8, "steps": 5}
 
@@ -101,6 +101,42 @@ def test_the_spread_in_the_result_is_that_of_its_samples(trained, counts):
     assert result["rate_samples"].dims == ("sample", "trial", "time", "unit")
     np.testing.assert_allclose(result["latent_sd"], result["latent_samples"].values.std(0, ddof=1), rtol=1e-4)
     np.testing.assert_allclose(result["rate_sd"], result["rate_samples"].values.std(0, ddof=1), rtol=1e-4)
+
+
+@pytest.mark.parametrize("pooling", ["mean", "trial"])
+def test_samples_are_paths_of_the_dynamics_of_their_own_embedding(trained, counts, pooling):
+    """Without process noise, bin by bin from each sample's own draw of embedding and state."""
+    model, data = trained(pooling=pooling), counts()
+    with torch.no_grad():
+        model.module.log_q[:] = -40.0
+    told = conditioning(model, 1, trial_embeddings(model, data, 8))
+    drawn = draw(model, data, 8, 3, seed=0, told=told)
+    result = forecast(model, data, samples=3, **SEEN)
+    for sample in range(3):
+        for trial in range(6):
+            embedding = drawn.embedding[sample, min(trial, drawn.embedding.shape[1] - 1)]
+            transition = model.module.transition(embedding[None, None], torch.tensor([1]))
+            state = drawn.state[sample, trial][None, None, None]
+            for step in range(5):
+                state = transition.mean(state).detach()
+                np.testing.assert_allclose(result["latent_samples"][sample, trial, step], state.flatten(), atol=1e-4)
+
+
+@pytest.mark.parametrize("pooling", ["mean", "trial"])
+def test_states_are_drawn_round_what_the_encoder_tells_of_each_embedding(trained, counts, pooling, monkeypatch):
+    """A trial and a sample at a time; also where trials do not fit into one piece."""
+    model, data = trained(pooling=pooling), counts()
+    with torch.no_grad():
+        model.module.latent_encoder.head.weight[2:] = 0
+        model.module.latent_encoder.head.bias[2:] = -40.0
+    monkeypatch.setattr("metadyn.inference.forecast.CHUNK_BINS", 40)
+    told = conditioning(model, 1, trial_embeddings(model, data, 8))
+    drawn = draw(model, data, 8, 3, seed=0, told=told)
+    for sample in range(3):
+        for trial in range(6):
+            embedding = drawn.embedding[sample, min(trial, drawn.embedding.shape[1] - 1)]
+            q = latents_given(model, data.select([trial]), embedding[None, None], 8)
+            np.testing.assert_allclose(drawn.state[sample, trial], q.mean[0, 0, 7], atol=1e-5)
 
 
 def test_samples_follow_their_seed(trained, counts):

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tracemalloc
 import warnings
 
 import h5py
@@ -117,6 +118,26 @@ def test_unsorted_spikes_are_sorted_with_a_warning_that_names_the_file(new_nwb, 
     with pytest.warns(UserWarning, match=r"small.nwb: the spike times of 2 units"):
         session = read_session(path)
     assert [own_spikes(session, unit).tolist() for unit in range(3)] == [[0.1, 0.2, 0.3], [0.5, 0.6], [0.8, 0.9]]
+
+
+def test_reading_holds_hardly_more_than_the_spikes(new_nwb, save):
+    rng = np.random.default_rng(0)
+    path = save(new_nwb(spikes=[np.sort(rng.uniform(0, 100, 200_000)) for _ in range(4)]))
+    read_session(path)  # what is looked up once
+    tracemalloc.start()
+    session = read_session(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1.5 * session.spike_times.nbytes
+
+
+def test_what_is_mended_for_us_stays_as_it_was_in_an_open_file(new_nwb):
+    nwbfile = new_nwb(spikes=[[0.3, 0.1], [0.2, np.nan]])
+    before = np.array(nwbfile.units["spike_times"].data[:])
+    with pytest.warns(UserWarning, match="left out"), pytest.warns(UserWarning, match="not in order"):
+        session = read_session(nwbfile)
+    assert [own_spikes(session, unit).tolist() for unit in range(2)] == [[0.1, 0.3], [0.2]]
+    np.testing.assert_array_equal(nwbfile.units["spike_times"].data[:], before)
 
 
 def test_nan_spikes_are_left_out_with_a_warning(new_nwb, save):

@@ -100,7 +100,7 @@ def test_sampled_forecasts_spread_by_the_factor_and_the_mean_path_stays():
     trained = model(2 * np.log(0.05))
     with torch.no_grad():  # a state that is known: only process noise spreads
         trained.module.latents = lambda features, embedding, length: Gaussian(
-            torch.zeros(1, length.shape[1], N_BINS, 2), torch.full((1, length.shape[1], N_BINS, 2), -30.0)
+            torch.zeros(*length.shape, N_BINS, 2), torch.full((*length.shape, N_BINS, 2), -30.0)
         )
     counts, _ = recorded(trained, 0.05, 3)
     told = [replace(trained, sessions=(replace(trained.sessions[0], noise_scale=factor),)) for factor in (1.0, 2.0)]

@@ -18,7 +18,9 @@ from metadyn.inference.infer import (
     conditioning,
     coordinates,
     embedding_variables,
+    features_of,
     for_each_trial,
+    joined,
     latents_given,
     session_embedding,
     trial_embeddings,
@@ -107,7 +109,7 @@ def last_state(q: Gaussian, context: int) -> Gaussian:
 
 @dataclass(frozen=True)
 class Draws:
-    """Embeddings (sample, trial, embedding) and the latents at the end of the context (sample, trial, latent)."""
+    """Embeddings (sample, trial or 1, embedding) and the latents at the end of the context (sample, trial, latent)."""
 
     embedding: Tensor
     state: Tensor
@@ -123,14 +125,25 @@ def draw(
         told = conditioning(trained, row, trial_embeddings(trained, counts, context))
     generator = torch.Generator(told.mean.device).manual_seed(seed)
     many = Gaussian(told.mean.expand(samples, -1, -1), told.log_var.expand(samples, -1, -1))
-    embedding, trials = many.sample(generator).expand(-1, counts.n_trials, -1), np.arange(counts.n_trials)
+    embedding = many.sample(generator)
+    seen, length = features_of(trained, counts, context)
     at_once = max(1, CHUNK_BINS // (counts.n_trials * counts.counts.shape[1]))
-    states = []
-    for part in embedding.split(at_once):  # samples side by side, as if they were trials
-        repeated = counts.select(np.tile(trials, len(part)))
-        q_z = latents_given(trained, repeated, part.flatten(0, 1)[None], context)
-        states.append(last_state(q_z, context).sample(generator).view(*part.shape[:2], -1))
+    states = [
+        encoded_end(trained, seen, length, part.expand(-1, counts.n_trials, -1)).sample(generator)
+        for part in embedding.split(at_once)
+    ]
     return Draws(embedding, torch.cat(states))
+
+
+def encoded_end(trained: TrainedModel, features: Tensor, length: Tensor, embedding: Tensor) -> Gaussian:
+    """q(z) of the last bin of the features (1, trial, time, feature), for embeddings (sample, trial, embedding)."""
+    trials_at_once = max(1, CHUNK_BINS // (len(embedding) * features.shape[2]))
+    parts = []
+    for trials in torch.arange(features.shape[1], device=features.device).split(trials_at_once):
+        seen = features[:, trials].expand(len(embedding), -1, -1, -1)
+        q = trained.module.latents(seen, embedding[:, trials], length[:, trials].expand(len(embedding), -1))
+        parts.append(last_state(q, features.shape[2]))
+    return joined(parts)
 
 
 @torch.no_grad()
@@ -138,18 +151,37 @@ def noisy_paths(trained: TrainedModel, row: int, drawn: Draws, steps: int, noise
     """The bins after the context of each draw, the SD of the process noise times a factor: (sample, trial, time, latent)."""
     session = torch.tensor([row], device=drawn.state.device).expand(len(drawn.state))
     transition = trained.module.transition(drawn.embedding, session).louder(noise_scale)
-    return transition.rollout(drawn.state, steps, torch.Generator(drawn.state.device).manual_seed(seed))
+    generator = torch.Generator(drawn.state.device).manual_seed(seed)
+    if drawn.embedding.shape[1] > 1:
+        return transition.rollout(drawn.state, steps, generator)
+    state, path = drawn.state[:, None], []  # trials of one embedding are points of one dynamics
+    for _ in range(steps):
+        state = transition(state).sample(generator)
+        path.append(state)
+    return torch.cat(path, 1).transpose(1, 2)
 
 
 def sampled(trained, counts: TrialCounts, told: Gaussian, context: int, steps: int, samples: int, seed: int, row: int) -> dict:
     """Noisy paths from sampled states and embeddings, of each trial or one of all (1, trial or 1, embedding)."""
     drawn = draw(trained, counts, context, samples, seed=seed, told=told)
     latents = noisy_paths(trained, row, drawn, steps, trained.sessions[row].noise_scale, seed + 1)
-    rate = mean_rates(trained, row, latents, counts.n_units)
+    rate, rate_sd = sampled_rates(trained, row, latents, counts.n_units)
     dims = ("sample", "trial", "time")
     return {
         "latent_samples": ((*dims, "latent"), latents.numpy(force=True), {"units": "a.u."}),
         "rate_samples": ((*dims, "unit"), rate, {"units": "Hz"}),
         "latent_sd": (("trial", "time", "latent"), latents.std(0).numpy(force=True), {"units": "a.u."}),
-        "rate_sd": (("trial", "time", "unit"), rate.std(0, ddof=1), {"units": "Hz"}),
+        "rate_sd": (("trial", "time", "unit"), rate_sd, {"units": "Hz"}),
     }
+
+
+def sampled_rates(trained: TrainedModel, row: int, latents: Tensor, n_units: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rates [Hz] of latents (sample, trial, time, latent) and their SD over samples, (trial, time, unit); trial after trial, as
+    rates of all samples are large: what is made on the way stays small and in cache."""
+    samples, trials, time = latents.shape[:3]
+    rate = np.empty((samples, trials, time, n_units), np.float32)
+    sd = np.empty(rate.shape[1:], np.float32)
+    for trial in range(trials):
+        own = mean_rates(trained, row, latents[:, trial], n_units)
+        rate[:, trial], sd[trial] = own, own.std(0, ddof=1)
+    return rate, sd

@@ -87,6 +87,18 @@ def trial_embeddings(
 
 
 @torch.no_grad()
+def features_of(trained: TrainedModel, counts: TrialCounts, context: int | None = None) -> tuple[Tensor, Tensor]:
+    """What the read-in makes of each trial, (1, trial, time, feature), and how many bins of it there are, (1, trial)."""
+    module, row = trained.module.eval(), check_counts(trained, counts)
+    parts = []
+    for trials in chunks(counts):
+        seen = observations(module, counts, row, trials, context)
+        parts.append((module.features(seen), seen.length))
+    features, length = (torch.cat(each, 1) for each in zip(*parts, strict=True))
+    return features, length
+
+
+@torch.no_grad()
 def latents_given(
     trained: TrainedModel, counts: TrialCounts, embedding: Tensor, context: int | None = None, visible: np.ndarray | None = None
 ) -> Gaussian:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from itertools import pairwise
 from os import PathLike
 
 import numpy as np
@@ -83,24 +84,33 @@ def _check_index(bounds, n_spikes: int, file) -> None:
 
 
 def _clean(times, bounds, file):
-    """Drop what is not finite and sort within units, each with a warning; the rest untouched."""
-    unit = np.repeat(np.arange(len(bounds) - 1), np.diff(bounds))
+    """Drop what is not finite and sort within units, each with a warning; the rest untouched.
+
+    Beside the spikes there is a byte a spike at most, or a second copy where something is dropped or sorted: those of an open
+    file in memory are not ours to change.
+    """
     finite = np.isfinite(times)
     if not finite.all():
         warnings.warn(f"{file}: {np.sum(~finite)} spike times that are NaN or infinite are left out", stacklevel=4)
-        times, unit = times[finite], unit[finite]
-        bounds = np.searchsorted(unit, np.arange(len(bounds)))
+        kept = [finite[first:stop].sum() for first, stop in pairwise(bounds)]
+        times, bounds = times[finite], np.concatenate([[0], np.cumsum(kept)])
+    del finite
     _check_range(times, file)
-    unsorted = (np.diff(times) < 0) & (np.diff(unit) == 0)
-    if unsorted.any():
-        n_units = len(np.unique(unit[1:][unsorted]))
-        warnings.warn(f"{file}: the spike times of {n_units} units are not in order; sorted", stacklevel=4)
-        times = times[np.lexsort((times, unit))]
+    unsorted = [own for own in pairwise(bounds) if not _ascending(times[slice(*own)])]
+    if unsorted:
+        warnings.warn(f"{file}: the spike times of {len(unsorted)} units are not in order; sorted", stacklevel=4)
+        times = times.copy()
+        for own in unsorted:
+            times[slice(*own)].sort()
     return times, bounds
 
 
+def _ascending(times) -> bool:
+    return not (times[1:] < times[:-1]).any()
+
+
 def _check_range(times, file) -> None:
-    if len(times) == 0 or np.abs(times).max() > LATEST:
+    if len(times) == 0 or times.min() < -LATEST or times.max() > LATEST:
         found = "no finite spike time" if len(times) == 0 else f"spike times from {times.min():g} to {times.max():g} s"
         remedy = f"spike times are seconds from the session's start, at most {LATEST:g}"
         raise DataError("the spike times cannot be used", file=file, item="/units/spike_times", found=found, remedy=remedy)

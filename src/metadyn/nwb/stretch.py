@@ -46,7 +46,9 @@ def in_order(dataset: xr.Dataset) -> xr.Dataset:
     ------
     WindowError : windows overlap (touching is fine), or there are none.
     """
-    dataset = dataset.isel(trial=np.argsort(dataset.start_time.values, kind="stable"))
+    order = np.argsort(dataset.start_time.values, kind="stable")
+    if (np.diff(order) < 0).any():  # to index is to copy
+        dataset = dataset.isel(trial=order)
     start, stop = window_bounds(dataset)
     overlapping = int((start[1:] < stop[:-1]).sum())
     if overlapping:
@@ -117,8 +119,9 @@ def lay_out(dataset: xr.Dataset) -> Stretch:
 def _samples(dataset: xr.Dataset, name: str, inside: np.ndarray) -> np.ndarray | None:
     if name not in dataset:
         return None
-    values = dataset[name].values[inside].astype(np.float32, copy=False)
-    return finite(values, name)
+    values = dataset[name].values
+    values = values.reshape(-1, values.shape[-1]) if inside.all() else values[inside]
+    return finite(values.astype(np.float32, copy=False), name)
 
 
 def finite(values: np.ndarray, name: str) -> np.ndarray:

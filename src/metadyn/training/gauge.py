@@ -7,6 +7,7 @@ baselines, latents and embeddings (recipe.md, "Few-shot alignment that works"; d
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,7 @@ from torch import Tensor
 from torch.nn.functional import huber_loss
 
 from metadyn.errors import DataError
+from metadyn.model.dynamics import Transition
 from metadyn.model.trained import TrainedModel
 from metadyn.records import TrialCounts
 from metadyn.training.schedules import cosine
@@ -118,6 +120,28 @@ def orthogonal_maps(dim: int, count: int, rng: np.random.Generator) -> np.ndarra
     return np.concatenate([turns, turns * [1.0, -1.0]])
 
 
+def formed(transition: Transition) -> Callable[[Tensor], Tensor]:
+    """f of dynamics (candidate, 1, …) on points (candidate, point, latent), each changed weight formed once and for all.
+
+    In rollouts of few points that is half the operations of `Transition.mean`, which never forms one.
+    """
+    net = transition.dynamics
+    weights, biases = (net.weight_in, net.weight_hidden, net.weight_out), (net.bias_in, net.bias_hidden, net.bias_out)
+    layers = []
+    for weight, bias, change in zip(weights, biases, transition.changes, strict=True):
+        units = torch.eye(weight.shape[1], device=weight.device)
+        nowhere = change.apply(torch.zeros_like(units[:1]))  # a layer is affine: what it makes of zero and of the unit vectors
+        moved = (weight.mT + change.apply(units) - nowhere, bias + nowhere)
+        layers.append([part.reshape(-1, *part.shape[-2:]) for part in moved])
+
+    def mean(z: Tensor) -> Tensor:
+        (first, to_first), (second, to_second), (out, to_out) = layers
+        moved = (((z @ first + to_first).tanh() @ second + to_second).tanh()) @ out + to_out
+        return z + moved if net.residual else moved
+
+    return mean
+
+
 @dataclass(frozen=True)
 class Search:
     """One session's search: its latents x (trial, time, latent), where they are observed, its readout C x + D, the prior.
@@ -174,15 +198,16 @@ class Search:
         trial, first = where
         back, offset = torch.linalg.inv(maps).mT, self.offset(maps, shift)[:, None]
         module = self.trained.module
-        transition = module.dynamics(embedding[:, None], module.log_q[:1].expand(len(maps), -1))
-        state, means = (self.x[trial, first] @ maps.mT + offset)[:, None], []
-        for step in range(1, self.steps + 1):
-            state = transition.mean(state)
-            both = (self.observed[trial, first] & self.observed[trial, first + step]).float()[:, None]
-            ahead = self.x[trial, first + step].expand(len(maps), -1, -1)
-            error = huber_loss((state[:, 0] - offset) @ back, ahead, reduction="none")
-            means.append((error * both).sum(1) / both.sum().clamp(min=1))
-        return torch.stack(means)
+        step_on = formed(module.dynamics(embedding[:, None], module.log_q[:1].expand(len(maps), -1)))
+        state, path = self.x[trial, first] @ maps.mT + offset, []
+        for _ in range(self.steps):
+            state = step_on(state)
+            path.append(state)
+        reached = first + torch.arange(1, self.steps + 1, device=first.device)[:, None]
+        both = (self.observed[trial, first] & self.observed[trial, reached]).float()[:, None, :, None]
+        found = (torch.stack(path) - offset) @ back
+        error = huber_loss(found, self.x[trial, reached][:, None].expand_as(found), reduction="none")
+        return (error * both).sum(2) / both.sum(2).clamp(min=1)
 
     def loss(self, maps: Tensor, shift: Tensor, embedding: Tensor, where: tuple[Tensor, Tensor]) -> Tensor:
         """Negative log posterior (candidate,): errors of rollouts, of unknown size and as many as fit into the data, and the
@@ -241,8 +266,10 @@ def descend(search: Search, parts: tuple[Tensor, ...], iterations: int, generato
 
 def ranked(search: Search, parts: tuple[Tensor, ...], generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Losses over all rollouts and the order from the best; a candidate that is no map any more is last."""
-    with torch.no_grad():
-        loss = search.loss(*parts, search.rollouts(None, generator)).nan_to_num(torch.inf, torch.inf, torch.inf)
+    where = search.rollouts(None, generator)
+    with torch.no_grad():  # one by one: all paths are held at a time
+        loss = torch.cat([search.loss(*[part[row : row + 1] for part in parts], where) for row in range(len(parts[0]))])
+    loss = loss.nan_to_num(torch.inf, torch.inf, torch.inf)
     return loss, loss.argsort()
 
 
