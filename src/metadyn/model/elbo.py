@@ -93,7 +93,7 @@ def draw(
     """One sample of embedding and latents; bins that must come from the dynamics are their `mean` or a `sample`."""
     features = model.features(seen, generator)
     q_e = embedding_of(model, features, seen, pooling)
-    embedding = q_e.sample(generator).expand(*seen.length.shape, -1)
+    embedding = q_e.sample(generator)
     q_z = model.latents(features, embedding, seen.length)
     transition = model.transition(embedding, seen.session)
     noise = q_z.noise(generator)

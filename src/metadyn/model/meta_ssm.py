@@ -101,12 +101,12 @@ class MetaSSM(nn.Module):
     def latents(
         self,
         features: Float[Tensor, "session trial time feature"],
-        embedding: Float[Tensor, "session trial embedding"],
+        embedding: Float[Tensor, "session #trial embedding"],
         length: Int[Tensor, "session trial"],
     ) -> Gaussian:
         """q(z_t | y, e) of each bin, (session, trial, time, latent); with `detach_embedding`, e learns nothing from it."""
         embedding = embedding.detach() if self.detach_embedding else embedding
-        told = embedding if self.dynamics.embedded else embedding[..., :0]
+        told = (embedding if self.dynamics.embedded else embedding[..., :0]).expand(*length.shape, -1)
         q = self.latent_encoder(features.flatten(0, 1), told.flatten(0, 1), length.flatten())
         return Gaussian(q.mean.unflatten(0, length.shape), q.log_var.unflatten(0, length.shape))
 

@@ -33,7 +33,7 @@ def validate(
     seen, targets = hide(batch, tail_bins=tail_bins, masking=0.0, dropout=HIDDEN, generator=generator)
     model.eval()
     features = model.features(seen)
-    embedding = embedding_of(model, features, seen, pooling).mean.expand(*seen.length.shape, -1)
+    embedding = embedding_of(model, features, seen, pooling).mean
     transition = model.transition(embedding, seen.session)
     z = fill(model.latents(features, embedding, seen.length).mean, targets.forecast, transition)
     model.train()
