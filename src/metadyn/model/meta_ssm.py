@@ -22,7 +22,7 @@ class Observations:
     counts (session, trial, time, unit); observed (session, trial, time) False where no unit was observed;
     length (session, trial): bins that the encoders see, from the window's first; session: rows of the model's sessions;
     visible: entries shown to the encoder, divided by the share that is shown (None: all); distinct (session, trial): False for
-    a trial that stands there again to fill the batch (None: all are distinct).
+    a trial that stands there again to fill the batch (None: all are distinct); n_units: how many are no padding (None: all).
     """
 
     counts: Float[Tensor, "session trial time unit"]
@@ -31,6 +31,7 @@ class Observations:
     session: Int[Tensor, " session"]
     visible: Float[Tensor, "session trial time unit"] | None = None
     distinct: Bool[Tensor, "session trial"] | None = None
+    n_units: tuple[int, ...] | None = None
 
     @property
     def within(self) -> Bool[Tensor, "session trial time"]:
@@ -86,7 +87,7 @@ class MetaSSM(nn.Module):
         """ȳ = Ω(y); zero where nothing was observed. A generator, as training has it, brings the read-in's dropout."""
         deviations = self.readin.standardise(seen.counts, seen.session)
         if seen.visible is not None:
-            deviations = deviations * seen.visible
+            deviations *= seen.visible
         return self.readin(deviations, seen.session, generator) * seen.seen[..., None]
 
     def embedding(

@@ -29,7 +29,7 @@ class ReadIn(nn.Module):
         self, counts: Float[Tensor, "session trial time unit"], session: Int[Tensor, " session"]
     ) -> Float[Tensor, "session trial time unit"]:
         """Counts as deviations from the unit's mean, in units of its SD."""
-        return (counts - self.mean[session, None, None]) / self.sd[session, None, None]
+        return (counts - self.mean[session, None, None]).div_(self.sd[session, None, None])
 
     def forward(
         self,
@@ -40,6 +40,6 @@ class ReadIn(nn.Module):
         hidden = torch.baddbmm(self.bias_in[session, None], deviations.flatten(1, 2), self.weight_in[session]).relu()
         if self.dropout and generator is not None:
             draws = torch.rand(hidden.shape, generator=generator, dtype=hidden.dtype, device=hidden.device)
-            hidden = hidden * (draws >= self.dropout) / (1 - self.dropout)
+            hidden = hidden * draws.ge_(self.dropout).div_(1 - self.dropout)
         features = torch.baddbmm(self.bias_out[session, None], hidden, self.weight_out[session])
         return features.unflatten(1, deviations.shape[1:3])
