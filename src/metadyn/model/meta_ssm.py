@@ -85,10 +85,8 @@ class MetaSSM(nn.Module):
         self, seen: Observations, generator: torch.Generator | None = None
     ) -> Float[Tensor, "session trial time feature"]:
         """ȳ = Ω(y); zero where nothing was observed. A generator, as training has it, brings the read-in's dropout."""
-        deviations = self.readin.standardise(seen.counts, seen.session)
-        if seen.visible is not None:
-            deviations *= seen.visible
-        return self.readin(deviations, seen.session, generator) * seen.seen[..., None]
+        features = self.readin(seen.counts, seen.session, generator, visible=seen.visible, n_units=seen.n_units)
+        return features * seen.seen[..., None]
 
     def embedding(
         self, features: Float[Tensor, "session trial time feature"], length: Int[Tensor, "session trial"]
@@ -102,7 +100,7 @@ class MetaSSM(nn.Module):
     def latents(
         self,
         features: Float[Tensor, "session trial time feature"],
-        embedding: Float[Tensor, "session #trial embedding"],
+        embedding: Float[Tensor, "session trial_or_1 embedding"],
         length: Int[Tensor, "session trial"],
     ) -> Gaussian:
         """q(z_t | y, e) of each bin, (session, trial, time, latent); with `detach_embedding`, e learns nothing from it."""

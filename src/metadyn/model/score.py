@@ -11,19 +11,11 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-ENTRIES = 1 << 20  # of a stretch on a CPU, where that many floats of a few tensors fit the cache; a GPU takes all at once
+from metadyn.model.stretches import stretches
 
 # linear (session, point, unit), counts and weight alike, further parameters (session, unit) → the sum, and its gradients by
 # linear and by the further parameters
 Scored = Callable[..., tuple[Tensor, Tensor, *tuple[Tensor, ...]]]
-
-
-def stretches(shape: torch.Size, n_units: tuple[int, ...] | None, device: torch.device) -> list[tuple[slice, int]]:
-    """Consecutive sessions and the units of the largest: shape (session, point, unit), units that are real (None: all)."""
-    sessions, points, units = shape
-    n_units = n_units or (units,) * sessions
-    most = max(1, ENTRIES // max(1, points * units)) if device.type == "cpu" else sessions
-    return [(slice(first, first + most), max(n_units[first : first + most])) for first in range(0, sessions, most)]
 
 
 class Score(torch.autograd.Function):
