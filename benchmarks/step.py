@@ -43,7 +43,7 @@ from metadyn.model import elbo
 from metadyn.model.build import build_model
 from metadyn.model.dynamics import Transition
 from metadyn.model.encoders import EmbeddingEncoder, LatentEncoder
-from metadyn.model.likelihood import GaussianLikelihood, GaussianObservations, PoissonCounts, PoissonLikelihood
+from metadyn.model.likelihood import Readout
 from metadyn.model.meta_ssm import MetaSSM
 from metadyn.paper import PAPER
 from metadyn.records import TrialCounts
@@ -67,10 +67,7 @@ PARTS = {  # functions whose seconds are a part's; what they call is theirs
     "read-in": [(MetaSSM, "features")],
     "GRUs": [(EmbeddingEncoder, "forward"), (LatentEncoder, "forward")],
     "dynamics": [(MetaSSM, "transition"), (elbo, "fill"), (Transition, "__call__"), (Transition, "weight_change")],
-    "likelihood": [
-        *((kind, "forward") for kind in (GaussianLikelihood, PoissonLikelihood)),
-        *((kind, "log_prob") for kind in (GaussianObservations, PoissonCounts)),
-    ],
+    "likelihood": [(Readout, "score")],  # with its gradient
     "backward": [(Tensor, "backward")],
     "optimiser": [(nn.utils, "clip_grad_norm_"), (Lamb, "step"), (torch.optim.AdamW, "step")],
 }

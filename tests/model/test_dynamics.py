@@ -26,7 +26,19 @@ def change():
 def test_low_rank_change_is_the_dense_product(change):
     dense = change.left @ change.right.mT
     x = torch.randn(2, 3, 6, 4).double()
-    torch.testing.assert_close(change.apply(x), torch.einsum("snoi,snti->snto", dense, x))
+    weight, bias = torch.randn(5, 4).double(), torch.randn(5).double()
+    expected = torch.einsum("snoi,snti->snto", weight + dense, x) + bias
+    torch.testing.assert_close(change.layer(weight, bias)(x), expected)
+
+
+@pytest.mark.parametrize("conditioning", ["low_rank", "linear", "input", "shared"])
+def test_one_embedding_a_session_is_that_of_all_its_trials(model, conditioning):
+    dynamics = model(conditioning=conditioning).dynamics
+    embedding, z, log_q = torch.randn(2, 1, 3).double(), torch.randn(2, 3, 4, 2).double(), torch.zeros(2, 2).double()
+    one, each = dynamics(embedding, log_q), dynamics(embedding.expand(2, 3, 3), log_q)
+    torch.testing.assert_close(one.mean(z), each.mean(z))
+    torch.testing.assert_close(one.rollout(z[:, :, 0], 3), each.rollout(z[:, :, 0], 3))
+    torch.testing.assert_close(one.weight_change().mean(), each.weight_change().mean())
 
 
 def test_squared_norm_is_that_of_the_dense_product(change):

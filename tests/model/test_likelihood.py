@@ -6,6 +6,7 @@ import torch
 from scipy import special, stats
 from torch import nn
 
+from metadyn.model import stretches
 from metadyn.model.likelihood import log_softplus
 
 N_UNITS = [3, 5]
@@ -23,8 +24,9 @@ def test_batched_readin_is_an_mlp_of_each_session(model):
     counts = torch.poisson(torch.full((2, 4, 6, 5), 2.0)).double()
     counts[0, :, :, 3:] = 0
     session = torch.tensor([1, 0])  # rows in another order than the model's
-    deviations = readin.standardise(counts.flip(0), session) * (torch.arange(5) < torch.tensor([5, 3])[:, None, None, None])
-    features = readin(deviations, session)
+    visible = (torch.arange(5) < torch.tensor([5, 3])[:, None, None, None]).double().expand(counts.shape)
+    features = readin(counts.flip(0), session, visible=visible)
+    torch.testing.assert_close(readin(counts.flip(0), session, visible=visible, n_units=(5, 3)), features)
     for place, row in enumerate([1, 0]):
         units = N_UNITS[row]
         first = linear(readin.weight_in[row, :units].T, readin.bias_in[row])
@@ -92,6 +94,31 @@ def test_gaussian_log_prob_is_that_of_scipy(model):
         np.exp(0.5 * likelihood.log_var.detach().numpy())[[1, 0], None, None],
     )
     np.testing.assert_allclose(likelihood(z, session).log_prob(y).detach(), expected, rtol=1e-9)
+
+
+LIKELIHOODS = [{}, {"link": "softplus"}, {"likelihood": "gaussian"}]
+
+
+@pytest.mark.parametrize("entries", [1, 1 << 20])
+@pytest.mark.parametrize("options", LIKELIHOODS, ids=str)
+def test_the_score_is_the_weighted_sum_of_log_prob_in_value_and_gradient(model, options, entries, monkeypatch):
+    """Also session by session; some counts are beyond the table of factorials."""
+    monkeypatch.setattr(stretches, "ENTRIES", entries)
+    likelihood, session = model(**options).likelihood, torch.tensor([1, 0])
+    z = torch.randn(2, 4, 6, 2).double().requires_grad_()
+    units = (torch.arange(5) < torch.tensor([5, 3])[:, None]).double()[:, None, None]
+    weight = torch.rand(2, 4, 6, 5).double() * units
+    for size in (2.0, 300.0):
+        counts = torch.poisson(torch.full((2, 4, 6, 5), size)).double() * units
+        sums = [
+            (likelihood(z, session).log_prob(counts) * weight).sum(),
+            likelihood.score(z, session, counts, weight, (5, 3)),
+            likelihood.score(z, session, counts, weight),
+        ]
+        inputs = [z, *likelihood.parameters()]
+        expected, *found = [(total, *torch.autograd.grad(3 * total, inputs)) for total in sums]
+        for each in found:
+            torch.testing.assert_close(each, expected, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("likelihood", ["poisson", "gaussian"])

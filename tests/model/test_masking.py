@@ -30,26 +30,28 @@ def test_mask_depth_counts_from_the_last_kept_bin():
 
 
 @pytest.mark.parametrize(("share", "tail"), [(0.0, 0), (0.2, 0), (0.2, 4), (0.7, 2), (1.0, 0)])
-@pytest.mark.parametrize("seed", [0, 1])
-def test_fill_is_a_chain_over_bins(model, share, tail, seed):
+@pytest.mark.parametrize(("seed", "embeddings"), [(0, 3), (1, 3), (1, 1)])
+def test_fill_is_a_chain_over_bins(model, share, tail, seed, embeddings):
     masked = random_mask(share, seed, tail)
-    transition = model().dynamics(torch.randn(2, 3, 3).double(), torch.zeros(2, 2).double())
+    transition = model().dynamics(torch.randn(2, embeddings, 3).double(), torch.zeros(2, 2).double())
     z = torch.randn(2, 3, 12, 2).double()
     torch.testing.assert_close(fill(z, masked, transition), chain(z, masked, transition))
 
 
-def test_fill_with_noise_is_a_chain_of_samples(model):
+@pytest.mark.parametrize("embeddings", [1, 3])
+def test_fill_with_noise_is_a_chain_of_samples(model, embeddings):
     masked, log_q = random_mask(0.5, 0, 3), torch.tensor([[-1.0, 0.3], [0.5, -2.0]]).double()
-    transition = model().dynamics(torch.randn(2, 3, 3).double(), log_q)
+    transition = model().dynamics(torch.randn(2, embeddings, 3).double(), log_q)
     z, noise = torch.randn(2, 2, 3, 12, 2).double()
     filled = fill(z, masked, transition, noise)
     torch.testing.assert_close(filled, chain(z, masked, transition, noise))
     assert not torch.isclose(filled, fill(z, masked, transition))[masked].any()
 
 
-def test_gradients_through_fill_are_those_of_the_chain(model):
+@pytest.mark.parametrize("embeddings", [1, 3])
+def test_gradients_through_fill_are_those_of_the_chain(model, embeddings):
     masked, dynamics = random_mask(0.4, 0, 3), model().dynamics
-    embedding, weight = torch.randn(2, 3, 3).double(), torch.randn(2, 3, 12, 2).double()
+    embedding, weight = torch.randn(2, embeddings, 3).double(), torch.randn(2, 3, 12, 2).double()
     start = torch.randn(2, 3, 12, 2).double()
     gradients = []
     for road in (fill, chain):

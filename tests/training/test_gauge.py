@@ -11,7 +11,7 @@ from metadyn.errors import DataError
 from metadyn.model.build import build_model
 from metadyn.model.trained import Frame, TrainedModel
 from metadyn.records import SessionEntry, Source, TrialCounts, Windows
-from metadyn.training.gauge import Search, factor_of, find_gauge, formed, learn_prior, orthogonal_maps, pull_of, readout_shape
+from metadyn.training.gauge import Search, factor_of, find_gauge, learn_prior, orthogonal_maps, pull_of, readout_shape
 from metadyn.training.starts import find_starts
 
 N_SESSIONS, N_UNITS, NOISE = 8, 20, 0.05
@@ -67,17 +67,6 @@ def recorded(trained: TrainedModel, e: float, n_trials: int, baseline: float = 0
     weight, bias = rng.normal(0, 1, (N_UNITS, 2)), baseline * rng.normal(0, 1, N_UNITS)
     observed = path @ weight.T + bias + 0.05 * rng.standard_normal((n_trials, 60, N_UNITS))
     return path, weight, counts_of(observed.astype(np.float32))
-
-
-@pytest.mark.parametrize("residual", [False, True])
-@pytest.mark.parametrize("conditioning", ["low_rank", "linear", "input", "shared"])
-def test_formed_dynamics_are_those_that_are_never_formed(conditioning, residual):
-    """Weights added up once, against changes applied point by point."""
-    sizes = {"hidden": (5, 7), "embedding_dim": 2, "rank": 2, "latent_dim": 3, "changed_layers": ("input", "hidden", "output")}
-    model = build_model(ModelConfig(**sizes, conditioning=conditioning, residual=residual), [4], seed=0)
-    transition = model.dynamics(torch.randn(6, 1, 2), torch.zeros(6, 3))
-    z = torch.randn(6, 11, 3)
-    torch.testing.assert_close(formed(transition)(z), transition.mean(z[:, None])[:, 0], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(("e", "n_trials"), [(-0.8, 2), (0.9, 8)])

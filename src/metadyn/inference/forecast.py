@@ -151,14 +151,7 @@ def noisy_paths(trained: TrainedModel, row: int, drawn: Draws, steps: int, noise
     """The bins after the context of each draw, the SD of the process noise times a factor: (sample, trial, time, latent)."""
     session = torch.tensor([row], device=drawn.state.device).expand(len(drawn.state))
     transition = trained.module.transition(drawn.embedding, session).louder(noise_scale)
-    generator = torch.Generator(drawn.state.device).manual_seed(seed)
-    if drawn.embedding.shape[1] > 1:
-        return transition.rollout(drawn.state, steps, generator)
-    state, path = drawn.state[:, None], []  # trials of one embedding are points of one dynamics
-    for _ in range(steps):
-        state = transition(state).sample(generator)
-        path.append(state)
-    return torch.cat(path, 1).transpose(1, 2)
+    return transition.rollout(drawn.state, steps, torch.Generator(drawn.state.device).manual_seed(seed))
 
 
 def sampled(trained, counts: TrialCounts, told: Gaussian, context: int, steps: int, samples: int, seed: int, row: int) -> dict:

@@ -5,58 +5,65 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from math import log
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.functional import linear
 
 from metadyn.model.gaussian import Gaussian
 
 LAYERS = ("input", "hidden", "output")  # of f, in the order of the hypernetwork's outputs
+Layer = Callable[[Tensor], Tensor]  # x (session, trial, point, in) → (session, trial, point, out)
 
 
 @dataclass(frozen=True)
 class LowRankChange:
-    """The change U Vᵀ of a weight, never formed: left (..., out, rank), right (..., in, rank)."""
+    """The change U Vᵀ of a weight: left (session, trial, out, rank), right (session, trial, in, rank).
+
+    It is written out where a session's trials share it, and never formed where each trial has its own.
+    """
 
     left: Tensor
     right: Tensor
 
-    def apply(self, x: Tensor) -> Tensor:
-        """x (..., point, in) → (..., point, out)."""
-        return x @ self.right @ self.left.mT
+    def layer(self, weight: Tensor, bias: Tensor) -> Layer:
+        if self.left.shape[1] == 1:
+            return DenseChange(self.left @ self.right.mT).layer(weight, bias)
+        return lambda x: linear(x, weight, bias) + x @ self.right @ self.left.mT
 
     def squared_norm(self) -> Tensor:
-        """‖U Vᵀ‖²_F = Σ (UᵀU ∘ VᵀV): (...)."""
+        """‖U Vᵀ‖²_F = Σ (UᵀU ∘ VᵀV): (session, trial)."""
         return ((self.left.mT @ self.left) * (self.right.mT @ self.right)).sum((-2, -1))
 
 
 @dataclass(frozen=True)
 class DenseChange:
-    """Any change of a weight: weight (..., out, in)."""
+    """Any change of a weight: change (session, trial, out, in)."""
 
-    weight: Tensor
+    change: Tensor
 
-    def apply(self, x: Tensor) -> Tensor:
-        """x (..., point, in) → (..., point, out)."""
-        return x @ self.weight.mT
+    def layer(self, weight: Tensor, bias: Tensor) -> Layer:
+        changed = (weight + self.change).flatten(0, 1).mT
+        return lambda x: torch.baddbmm(bias, x.flatten(0, 1), changed).unflatten(0, x.shape[:2])
 
     def squared_norm(self) -> Tensor:
-        """‖weight‖²_F: (...)."""
-        return (self.weight**2).sum((-2, -1))
+        """‖change‖²_F: (session, trial)."""
+        return (self.change**2).sum((-2, -1))
 
 
 @dataclass(frozen=True)
 class Shift:
-    """What an input beside z adds to a layer, the same at every point: value (..., out)."""
+    """What an input beside z adds to a layer, the same at every point: value (session, trial, out)."""
 
     value: Tensor
 
-    def apply(self, x: Tensor) -> Tensor:
-        """x (..., point, in) → (..., 1, out)."""
-        return self.value[..., None, :]
+    def layer(self, weight: Tensor, bias: Tensor) -> Layer:
+        return lambda x: linear(x, weight, bias) + self.value[..., None, :]
 
     def squared_norm(self) -> float:
         """No weight is changed."""
@@ -66,8 +73,8 @@ class Shift:
 class Unchanged:
     """A layer that knows no embedding."""
 
-    def apply(self, x: Tensor) -> float:
-        return 0.0
+    def layer(self, weight: Tensor, bias: Tensor) -> Layer:
+        return partial(linear, weight=weight, bias=bias)
 
     def squared_norm(self) -> float:
         return 0.0
@@ -78,19 +85,28 @@ Change = LowRankChange | DenseChange | Shift | Unchanged
 
 @dataclass(frozen=True)
 class Transition:
-    """One dynamics, made by an embedding: z (session, trial, time, latent) → N(f(z), diag exp(log_q))."""
+    """One dynamics, made by an embedding: z (session, trial, time, latent) → N(f(z), diag exp(log_q)).
+
+    `shared`: all trials of a session have one embedding, and their bins go through the layers together.
+    """
 
     dynamics: Dynamics
     changes: tuple[Change, Change, Change]
     log_q: Float[Tensor, "session 1 1 latent"]
+    shared: bool = False
+
+    @cached_property
+    def layers(self) -> list[Layer]:
+        """Those of f, changed."""
+        net = self.dynamics
+        plain = ((net.weight_in, net.bias_in), (net.weight_hidden, net.bias_hidden), (net.weight_out, net.bias_out))
+        return [change.layer(*each) for change, each in zip(self.changes, plain, strict=True)]
 
     def mean(self, z: Float[Tensor, "session trial time latent"]) -> Float[Tensor, "session trial time latent"]:
-        net = self.dynamics
-        change_in, change_hidden, change_out = self.changes
-        first = (nn.functional.linear(z, net.weight_in, net.bias_in) + change_in.apply(z)).tanh()
-        second = (nn.functional.linear(first, net.weight_hidden, net.bias_hidden) + change_hidden.apply(first)).tanh()
-        out = nn.functional.linear(second, net.weight_out, net.bias_out) + change_out.apply(second)
-        return z + out if net.residual else out
+        first, second, third = self.layers
+        points = z.flatten(1, 2)[:, None] if self.shared else z
+        out = third(second(first(points).tanh()).tanh()).view(z.shape)
+        return z + out if self.dynamics.residual else out
 
     def __call__(self, z: Float[Tensor, "session trial time latent"]) -> Gaussian:
         mean = self.mean(z)
@@ -139,7 +155,8 @@ class Dynamics(nn.Module):
     def forward(
         self, embedding: Float[Tensor, "session trial embedding"], log_q: Float[Tensor, "session latent"]
     ) -> Transition:
-        return Transition(self, self.changes(embedding), log_q[:, None, None])
+        """The transition of each trial; of one embedding a session, (session, 1, embedding), that of all its trials."""
+        return Transition(self, self.changes(embedding), log_q[:, None, None], shared=embedding.shape[1] == 1)
 
 
 class LowRankDynamics(Dynamics):

@@ -46,8 +46,9 @@ class ElboTerms:
     def per_entry(self) -> dict[str, float]:
         """The terms per scored entry, for people."""
         names = ("log_likelihood", "kl_latent", "kl_initial", "kl_embedding")
-        terms = {name: float(getattr(self, name).detach() / self.entries) for name in names}
-        return terms | {"weight_change": float(self.weight_change.detach())}
+        terms = torch.stack([getattr(self, name).detach() for name in names]) / self.entries
+        *values, change = torch.cat([terms, self.weight_change.detach()[None]]).tolist()  # a GPU is waited for once
+        return dict(zip(names, values, strict=True)) | {"weight_change": change}
 
 
 def pool(q: Gaussian, pooling: str, distinct: Bool[Tensor, "session trial"] | None = None) -> Gaussian:
@@ -93,7 +94,7 @@ def draw(
     """One sample of embedding and latents; bins that must come from the dynamics are their `mean` or a `sample`."""
     features = model.features(seen, generator)
     q_e = embedding_of(model, features, seen, pooling)
-    embedding = q_e.sample(generator).expand(*seen.length.shape, -1)
+    embedding = q_e.sample(generator)
     q_z = model.latents(features, embedding, seen.length)
     transition = model.transition(embedding, seen.session)
     noise = q_z.noise(generator)
@@ -109,10 +110,9 @@ def elbo(model: MetaSSM, drawn: Draw, seen: Observations, targets: Targets, *, m
     kl_latent = Gaussian(q_z.mean[:, :, 1:], q_z.log_var[:, :, 1:]).kl(prior)
     kept = (seen.within & (masked_kl | ~targets.forecast))[:, :, 1:]
     kl_initial = Gaussian(q_z.mean[:, :, 0], q_z.log_var[:, :, 0]).kl(model.initial())
-    log_prob = model.likelihood(z, seen.session).log_prob(seen.counts)
     kl_embedding = q_e.kl(standard_normal(q_e.mean))
     return ElboTerms(
-        log_likelihood=(log_prob * targets.weight).sum(),
+        log_likelihood=model.likelihood.score(z, seen.session, seen.counts, targets.weight, seen.n_units),
         kl_latent=(kl_latent * kept).sum(),
         kl_initial=kl_initial.sum(),
         kl_embedding=kl_embedding.sum(),

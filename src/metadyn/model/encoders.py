@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.nn.functional import linear
 
 from metadyn.model.gaussian import Gaussian
 from metadyn.model.gru import GRU
@@ -74,5 +75,6 @@ class LatentEncoder(nn.Module):
     ) -> Gaussian:
         ahead = self.forward_gru(features, embedding, length)
         behind = self.backward_gru(features, embedding, length, reverse=True)
-        states = torch.cat([ahead, behind], -1)
-        return Gaussian(*self.head(states).chunk(2, -1))
+        weights = self.head.weight.chunk(2, 1)  # in two products, without the states of both directions side by side
+        both = linear(ahead, weights[0], self.head.bias) + linear(behind, weights[1])
+        return Gaussian(*both.chunk(2, -1))

@@ -1,7 +1,7 @@
 """Likelihoods p(y | z): linear readouts per session (eq. 10), all sessions in one product.
 
 `likelihood(z, session)` is a distribution over counts: `.log_prob(counts)` per entry, `.mean` in counts per bin;
-`likelihood.expected(C z + D)` is that mean.
+`likelihood.expected(C z + D)` is that mean; `likelihood.score(...)` is the weighted sum that training needs.
 """
 
 from __future__ import annotations
@@ -12,15 +12,20 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.distributions import Distribution, Normal, Poisson
-from torch.nn.functional import softplus
+from torch.nn.functional import logsigmoid, softplus
+
+from metadyn.model.score import Score, Scored
 
 HALF_LOG_TWO_PI = 0.5 * log(2 * pi)
+LOG_FACTORIALS = torch.lgamma(torch.arange(256, dtype=torch.float64) + 1)  # of as many counts as a byte tells apart
 
 
 class Readout(nn.Module):
     """C z + D for each session, units padded to the largest session."""
 
     expected = staticmethod(lambda linear: linear)
+    scored: Scored  # log-likelihood of linear values and its gradients
+    further: tuple[str, ...] = ()  # names of parameters (session, unit) beside C and D
 
     def __init__(self, n_sessions: int, n_units: int, latent_dim: int):
         super().__init__()
@@ -33,11 +38,53 @@ class Readout(nn.Module):
         out = torch.baddbmm(self.bias[session, None], z.flatten(1, 2), self.weight[session].mT)
         return out.unflatten(1, z.shape[1:3])
 
+    def score(
+        self,
+        z: Float[Tensor, "session trial time latent"],
+        session: Int[Tensor, " session"],
+        counts: Float[Tensor, "session trial time unit"],
+        weight: Float[Tensor, "session trial time unit"],
+        n_units: tuple[int, ...] | None = None,
+    ) -> Float[Tensor, ""]:
+        """Σ weight · log p(counts | z); only the first n_units of each session may have a weight (None: all may)."""
+        parameters = [getattr(self, name)[session] for name in ("weight", "bias", *self.further)]
+        points = [each.flatten(1, 2) for each in (counts, weight, z)]
+        return Score.apply(self.scored, n_units, *points, *parameters)
+
+
+def log_factorial(counts: Tensor) -> Tensor:
+    """log y!; on a CPU small ones are looked up, four times as fast."""
+    if counts.device.type == "cpu" and counts.numel() and counts.max() < len(LOG_FACTORIALS):
+        table = LOG_FACTORIALS.to(counts.dtype)
+        return table.index_select(0, counts.int().flatten()).view(counts.shape)
+    return torch.lgamma(counts + 1)
+
+
+def poisson_scored(linear: Tensor, counts: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    weighted, rate = weight * counts, linear.exp().mul_(weight)
+    value = linear.mul_(weighted).sub_(rate).sub_(log_factorial(counts).mul_(weight)).sum()
+    return value, weighted.sub_(rate)
+
+
+def softplus_scored(linear: Tensor, counts: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    slope = -log_softplus(linear)  # of log rate: sigmoid(linear) / rate
+    value, by_log_rate = poisson_scored(-slope, counts, weight)
+    return value, by_log_rate.mul_((slope + logsigmoid(linear)).exp_())
+
+
+def gaussian_scored(linear: Tensor, counts: Tensor, weight: Tensor, log_var: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    deviation = torch.sub(counts, linear, out=linear)
+    weighted, precision = weight * deviation, (-log_var).exp()
+    squares, weights = deviation.mul_(weighted).sum(1) * precision, weight.sum(1)  # (session, unit)
+    value = -(0.5 * squares + weights * (0.5 * log_var + HALF_LOG_TWO_PI)).sum()
+    return value, weighted.mul_(precision[:, None]), 0.5 * (squares - weights)
+
 
 class PoissonLikelihood(Readout):
     """y ~ Poisson(exp(C z + D)), counts per bin."""
 
     expected = staticmethod(torch.exp)
+    scored = staticmethod(poisson_scored)
 
     def forward(self, z: Float[Tensor, "session trial time latent"], session: Int[Tensor, " session"]) -> Distribution:
         return PoissonCounts(self.linear(z, session))
@@ -47,6 +94,7 @@ class SoftplusPoissonLikelihood(Readout):
     """y ~ Poisson(log(1 + exp(C z + D))), counts per bin: where they are many, linear in z."""
 
     expected = staticmethod(softplus)
+    scored = staticmethod(softplus_scored)
 
     def forward(self, z: Float[Tensor, "session trial time latent"], session: Int[Tensor, " session"]) -> Distribution:
         return PoissonCounts(log_softplus(self.linear(z, session)))
@@ -82,6 +130,9 @@ class GaussianObservations(Normal):
 
 class GaussianLikelihood(Readout):
     """y ~ N(C z + D, diag R), for smoothed counts or continuous observations."""
+
+    scored = staticmethod(gaussian_scored)
+    further = ("log_var",)
 
     def __init__(self, n_sessions: int, n_units: int, latent_dim: int):
         super().__init__(n_sessions, n_units, latent_dim)

@@ -16,6 +16,13 @@ def mask_depth(masked: Bool[Tensor, "session trial time"]) -> Int[Tensor, "sessi
     return time - last_kept
 
 
+def run_length(masked: Bool[Tensor, "session trial time"]) -> Int[Tensor, "session trial time"]:
+    """Masked bins in a row, told at the first of them; 0 elsewhere."""
+    time, end = torch.arange(masked.shape[-1], device=masked.device), masked.shape[-1]
+    next_kept = torch.where(masked, end, time).flip(-1).cummin(-1).values.flip(-1)
+    return torch.where(mask_depth(masked) == 1, next_kept - time, 0)
+
+
 def fill(
     z: Float[Tensor, "session trial time latent"],
     masked: Bool[Tensor, "session trial time"],
@@ -26,16 +33,37 @@ def fill(
 
     Bin 0 must be kept.
 
-    All bins of one depth are filled at once, depth by depth: the same numbers as a chain over time (model.md).
+    All runs of masked bins go ahead together, a bin at a time: the same numbers as a chain over time (model.md).
     """
-    depth = mask_depth(masked)
-    for level in range(1, int(depth.max()) + 1):
-        at_level = depth == level
-        slots = int(at_level.sum(-1).max())
-        time = at_level.to(torch.uint8).topk(slots, dim=-1).indices
-        index = time[..., None].expand(-1, -1, -1, z.shape[-1])
-        before = z.gather(2, (index - 1).clamp(min=0))
-        chosen = at_level.gather(-1, time)[..., None]
-        ahead = transition.mean(before) if noise is None else transition(before).at(noise.gather(2, index))
-        z = z.scatter(2, index, torch.where(chosen, ahead, z.gather(2, index)))
-    return z
+    depth, length = mask_depth(masked), run_length(masked)
+    if transition.shared:  # then it matters to no run which trial it is in
+        whole, (z, depth, length) = z.shape, (each.flatten(1, 2)[:, None] for each in (z, depth, length))
+        noise = None if noise is None else noise.flatten(1, 2)[:, None]
+        return _fill(z, depth, length, transition, noise).view(whole)
+    return _fill(z, depth, length, transition, noise)
+
+
+def _fill(z: Tensor, depth: Tensor, length: Tensor, transition: Transition, noise: Tensor | None) -> Tensor:
+    """`fill` where z is (session, row, bin, latent) and no run goes on from row to row."""
+    bins = depth.shape[-1]
+    going_on = depth.new_zeros(*depth.shape[:2], bins + 1).scatter_add(-1, depth, torch.ones_like(depth)).amax((0, 1))[1:]
+    slots = [many for many in going_on.tolist() if many]  # runs of a row that reach this depth, at most
+    if not slots:
+        return z
+    start = length.topk(slots[0], dim=-1).indices  # the longest runs first
+    state, path = at_bins(z, (start - 1).clamp(min=0)), []
+    for level, many in enumerate(slots):
+        state = state[:, :, :many]
+        now = (start[..., :many] + level).clamp(max=bins - 1)
+        state = transition.mean(state) if noise is None else transition(state).at(at_bins(noise, now))
+        path.append(state)
+    slot = torch.zeros_like(depth).scatter(-1, start, torch.arange(slots[0], device=z.device).expand_as(start))
+    bin_ = torch.arange(bins, device=z.device)
+    before = bins + going_on.cumsum(0) - going_on  # where the states of a depth begin in what is joined below
+    filled = before[(depth - 1).clamp(min=0)] + slot.gather(-1, (bin_ + 1 - depth).clamp(max=bins - 1))
+    return at_bins(torch.cat([z, *path], 2), torch.where(depth > 0, filled, bin_))
+
+
+def at_bins(values: Tensor, index: Tensor) -> Tensor:
+    """values (session, row, bin, latent) at index (session, row, chosen): (session, row, chosen, latent)."""
+    return values.gather(2, index[..., None].expand(-1, -1, -1, values.shape[-1]))

@@ -22,7 +22,7 @@ class Observations:
     counts (session, trial, time, unit); observed (session, trial, time) False where no unit was observed;
     length (session, trial): bins that the encoders see, from the window's first; session: rows of the model's sessions;
     visible: entries shown to the encoder, divided by the share that is shown (None: all); distinct (session, trial): False for
-    a trial that stands there again to fill the batch (None: all are distinct).
+    a trial that stands there again to fill the batch (None: all are distinct); n_units: how many are no padding (None: all).
     """
 
     counts: Float[Tensor, "session trial time unit"]
@@ -31,6 +31,7 @@ class Observations:
     session: Int[Tensor, " session"]
     visible: Float[Tensor, "session trial time unit"] | None = None
     distinct: Bool[Tensor, "session trial"] | None = None
+    n_units: tuple[int, ...] | None = None
 
     @property
     def within(self) -> Bool[Tensor, "session trial time"]:
@@ -84,10 +85,8 @@ class MetaSSM(nn.Module):
         self, seen: Observations, generator: torch.Generator | None = None
     ) -> Float[Tensor, "session trial time feature"]:
         """ȳ = Ω(y); zero where nothing was observed. A generator, as training has it, brings the read-in's dropout."""
-        deviations = self.readin.standardise(seen.counts, seen.session)
-        if seen.visible is not None:
-            deviations = deviations * seen.visible
-        return self.readin(deviations, seen.session, generator) * seen.seen[..., None]
+        features = self.readin(seen.counts, seen.session, generator, visible=seen.visible, n_units=seen.n_units)
+        return features * seen.seen[..., None]
 
     def embedding(
         self, features: Float[Tensor, "session trial time feature"], length: Int[Tensor, "session trial"]
@@ -101,12 +100,12 @@ class MetaSSM(nn.Module):
     def latents(
         self,
         features: Float[Tensor, "session trial time feature"],
-        embedding: Float[Tensor, "session trial embedding"],
+        embedding: Float[Tensor, "session trial_or_1 embedding"],
         length: Int[Tensor, "session trial"],
     ) -> Gaussian:
         """q(z_t | y, e) of each bin, (session, trial, time, latent); with `detach_embedding`, e learns nothing from it."""
         embedding = embedding.detach() if self.detach_embedding else embedding
-        told = embedding if self.dynamics.embedded else embedding[..., :0]
+        told = (embedding if self.dynamics.embedded else embedding[..., :0]).expand(*length.shape, -1)
         q = self.latent_encoder(features.flatten(0, 1), told.flatten(0, 1), length.flatten())
         return Gaussian(q.mean.unflatten(0, length.shape), q.log_var.unflatten(0, length.shape))
 

@@ -5,6 +5,41 @@ from __future__ import annotations
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from metadyn.model.stretches import stretches
+
+
+class FirstLayer(torch.autograd.Function):
+    """deviations @ weight + bias, (session, point, hidden), without the products of padding.
+
+    The deviations, ((counts − mean) / sd) · visible, are made stretch by stretch, and once more for the gradient.
+    """
+
+    @staticmethod
+    def forward(ctx, n_units, counts, visible, mean, sd, weight, bias):
+        hidden = bias[:, None].repeat(1, counts.shape[1], 1)
+        for rows, units in stretches(counts.shape, n_units, counts.device):
+            deviations = _deviations(counts, visible, mean, sd, rows, units)
+            hidden[rows].baddbmm_(deviations, weight[rows, :units])
+        ctx.n_units = n_units
+        ctx.save_for_backward(counts, visible, mean, sd, weight)
+        return hidden
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, d_hidden):
+        counts, visible, mean, sd, weight = ctx.saved_tensors
+        d_weight = torch.zeros_like(weight)
+        for rows, units in stretches(counts.shape, ctx.n_units, counts.device):
+            deviations = _deviations(counts, visible, mean, sd, rows, units)
+            d_weight[rows, :units] = deviations.mT @ d_hidden[rows]
+        return None, None, None, None, None, d_weight, d_hidden.sum(1)
+
+
+def _deviations(counts: Tensor, visible: Tensor | None, mean: Tensor, sd: Tensor, rows: slice, units: int) -> Tensor:
+    deviations = counts[rows, :, :units].sub(mean[rows, None, :units]).div_(sd[rows, None, :units])
+    return deviations if visible is None else deviations.mul_(visible[rows, :, :units])
 
 
 class ReadIn(nn.Module):
@@ -25,21 +60,21 @@ class ReadIn(nn.Module):
         self.weight_out = nn.Parameter(torch.randn(n_sessions, hidden, features) / hidden**0.5)
         self.bias_out = nn.Parameter(torch.zeros(n_sessions, features))
 
-    def standardise(
-        self, counts: Float[Tensor, "session trial time unit"], session: Int[Tensor, " session"]
-    ) -> Float[Tensor, "session trial time unit"]:
-        """Counts as deviations from the unit's mean, in units of its SD."""
-        return (counts - self.mean[session, None, None]) / self.sd[session, None, None]
-
     def forward(
         self,
-        deviations: Float[Tensor, "session trial time unit"],
+        counts: Float[Tensor, "session trial time unit"],
         session: Int[Tensor, " session"],
         generator: torch.Generator | None = None,
+        *,
+        visible: Float[Tensor, "session trial time unit"] | None = None,
+        n_units: tuple[int, ...] | None = None,
     ) -> Float[Tensor, "session trial time feature"]:
-        hidden = torch.baddbmm(self.bias_in[session, None], deviations.flatten(1, 2), self.weight_in[session]).relu()
+        """`visible` are factors of the inputs (None: 1); only the first n_units of each session are no padding (None: all)."""
+        data = [each if each is None else each.flatten(1, 2) for each in (counts, visible)]
+        rows = [each[session] for each in (self.mean, self.sd, self.weight_in, self.bias_in)]
+        hidden = FirstLayer.apply(n_units, *data, *rows).relu()
         if self.dropout and generator is not None:
             draws = torch.rand(hidden.shape, generator=generator, dtype=hidden.dtype, device=hidden.device)
-            hidden = hidden * (draws >= self.dropout) / (1 - self.dropout)
+            hidden = hidden * draws.ge_(self.dropout).div_(1 - self.dropout)
         features = torch.baddbmm(self.bias_out[session, None], hidden, self.weight_out[session])
-        return features.unflatten(1, deviations.shape[1:3])
+        return features.unflatten(1, counts.shape[1:3])

@@ -24,7 +24,8 @@ def _padded(arrays: list[np.ndarray], dtype) -> Tensor:
 @dataclass(frozen=True)
 class Resident:
     """All trials of some sessions, padded: counts (session, trial, time, unit), observed (session, trial, time),
-    n_bins (session, trial), n_trials (session,), units (session, unit) False in padding, latents of the warm start or None."""
+    n_bins (session, trial), n_trials (session,), units (session, unit) False in padding, latents of the warm start or None;
+    n_units of each session."""
 
     counts: Tensor
     observed: Tensor
@@ -32,6 +33,7 @@ class Resident:
     n_trials: Tensor
     units: Tensor
     latents: Tensor | None
+    n_units: tuple[int, ...]
 
     @staticmethod
     def of(sessions: list[TrialCounts], device: torch.device, latents: list[np.ndarray] | None = None) -> Resident:
@@ -44,7 +46,8 @@ class Resident:
             _padded([np.ones(counts.n_units) for counts in sessions], bool),
             _padded(latents, np.float32) if latents else None,
         ]
-        return Resident(*[tensor if tensor is None else tensor.to(device) for tensor in tensors])
+        n_units = tuple(counts.n_units for counts in sessions)
+        return Resident(*[tensor if tensor is None else tensor.to(device) for tensor in tensors], n_units)
 
     @property
     def n_sessions(self) -> int:
@@ -64,6 +67,7 @@ class Batch:
     units: Tensor
     latents: Tensor | None
     distinct: Tensor
+    n_units: tuple[int, ...]
 
 
 def uniform(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
@@ -102,6 +106,7 @@ def crop(resident: Resident, trial: Tensor, crop_bins: int, generator: torch.Gen
         resident.units,
         resident.latents[index] if resident.latents is not None else None,
         torch.arange(trial.shape[1], device=trial.device) < resident.n_trials[:, None],
+        resident.n_units,
     )
 
 
@@ -120,13 +125,12 @@ def hide(
     sessions, trials, bins = batch.observed.shape
     masks = (sessions, 1 if mask_scope == "session" else trials, bins)
     masked = (uniform(masks, generator) < masking) & (time > 0) & (time < context[..., None])
-    scored = (batch.observed[..., None] & batch.units[:, None, None]).float()
+    scored = batch.observed[..., None].float() * batch.units[:, None, None].float()
     visible = None
     if dropout:
         hidden = uniform(batch.counts.shape, generator) < dropout
-        visible = ~hidden / (1 - dropout)
-        scored = scored * torch.where(ahead[..., None], 1.0, hidden / dropout)
+        visible = (~hidden).float().div_(1 - dropout)
+        scored *= hidden.float().div_(dropout).masked_fill_(ahead[..., None], 1.0)
     session = torch.arange(len(batch.counts), device=batch.counts.device)
-    return Observations(batch.counts, batch.observed, context, session, visible, batch.distinct), Targets(
-        scored, masked | ahead
-    )
+    seen = Observations(batch.counts, batch.observed, context, session, visible, batch.distinct, batch.n_units)
+    return seen, Targets(scored, masked | ahead)

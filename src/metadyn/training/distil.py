@@ -23,7 +23,7 @@ def distil_loss(model: MetaSSM, seen: Observations, latents: Tensor, pooling: st
     """Huber distance of the encoder's means, and of rollouts of the dynamics, to latents (session, trial, time, latent)."""
     features = model.features(seen, generator)
     q_e = embedding_of(model, features, seen, pooling)
-    embedding = q_e.sample(generator).expand(*seen.length.shape, -1)
+    embedding = q_e.sample(generator)
     mean = model.latents(features, embedding, seen.length).mean
     encoder = (huber_loss(mean, latents, reduction="none") * seen.seen[..., None]).sum() / seen.seen.sum() / latents.shape[-1]
     kl = q_e.kl(standard_normal(q_e.mean)).mean()
@@ -60,7 +60,7 @@ def start_process_noise(model: MetaSSM, seen: Observations, latents: Tensor, poo
     Noise that is too small makes the ELBO flatten latents that the dynamics cannot foresee; where they can, it stays small.
     """
     features = model.features(seen)
-    embedding = embedding_of(model, features, seen, pooling).mean.expand(*seen.length.shape, -1)
+    embedding = embedding_of(model, features, seen, pooling).mean
     step = latents[:, :, 1:] - model.transition(embedding, seen.session).mean(latents[:, :, :-1])
     both = (seen.seen[:, :, 1:] & seen.seen[:, :, :-1])[..., None]
     unexplained = (step**2 * both).sum((1, 2)) / both.sum((1, 2)).clamp(min=1)

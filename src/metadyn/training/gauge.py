@@ -7,7 +7,6 @@ baselines, latents and embeddings (recipe.md, "Few-shot alignment that works"; d
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +16,6 @@ from torch import Tensor
 from torch.nn.functional import huber_loss
 
 from metadyn.errors import DataError
-from metadyn.model.dynamics import Transition
 from metadyn.model.trained import TrainedModel
 from metadyn.records import TrialCounts
 from metadyn.training.schedules import cosine
@@ -120,28 +118,6 @@ def orthogonal_maps(dim: int, count: int, rng: np.random.Generator) -> np.ndarra
     return np.concatenate([turns, turns * [1.0, -1.0]])
 
 
-def formed(transition: Transition) -> Callable[[Tensor], Tensor]:
-    """f of dynamics (candidate, 1, …) on points (candidate, point, latent), each changed weight formed once and for all.
-
-    In rollouts of few points that is half the operations of `Transition.mean`, which never forms one.
-    """
-    net = transition.dynamics
-    weights, biases = (net.weight_in, net.weight_hidden, net.weight_out), (net.bias_in, net.bias_hidden, net.bias_out)
-    layers = []
-    for weight, bias, change in zip(weights, biases, transition.changes, strict=True):
-        units = torch.eye(weight.shape[1], device=weight.device)
-        nowhere = change.apply(torch.zeros_like(units[:1]))  # a layer is affine: what it makes of zero and of the unit vectors
-        moved = (weight.mT + change.apply(units) - nowhere, bias + nowhere)
-        layers.append([part.reshape(-1, *part.shape[-2:]) for part in moved])
-
-    def mean(z: Tensor) -> Tensor:
-        (first, to_first), (second, to_second), (out, to_out) = layers
-        moved = (((z @ first + to_first).tanh() @ second + to_second).tanh()) @ out + to_out
-        return z + moved if net.residual else moved
-
-    return mean
-
-
 @dataclass(frozen=True)
 class Search:
     """One session's search: its latents x (trial, time, latent), where they are observed, its readout C x + D, the prior.
@@ -198,10 +174,10 @@ class Search:
         trial, first = where
         back, offset = torch.linalg.inv(maps).mT, self.offset(maps, shift)[:, None]
         module = self.trained.module
-        step_on = formed(module.dynamics(embedding[:, None], module.log_q[:1].expand(len(maps), -1)))
+        transition = module.dynamics(embedding[:, None], module.log_q[:1].expand(len(maps), -1))
         state, path = self.x[trial, first] @ maps.mT + offset, []
         for _ in range(self.steps):
-            state = step_on(state)
+            state = transition.mean(state[:, None])[:, 0]
             path.append(state)
         reached = first + torch.arange(1, self.steps + 1, device=first.device)[:, None]
         both = (self.observed[trial, first] & self.observed[trial, reached]).float()[:, None, :, None]

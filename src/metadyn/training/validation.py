@@ -40,7 +40,7 @@ def look(model: MetaSSM, trials: Resident, config: TrainingConfig, crop_bins: in
     seen, targets = hide(batch, tail_bins=tail, masking=0.0, dropout=HIDDEN, generator=generator)
     model.eval()
     features = model.features(seen)
-    embedding = embedding_of(model, features, seen, pooling).mean.expand(*seen.length.shape, -1)
+    embedding = embedding_of(model, features, seen, pooling).mean
     transition = model.transition(embedding, seen.session)
     z = fill(model.latents(features, embedding, seen.length).mean, targets.forecast, transition)
     model.train()

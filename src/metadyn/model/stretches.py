@@ -1,0 +1,15 @@
+"""Sessions few enough at a time that operations on all their entries stay in a CPU's cache, without most of the padding."""
+
+from __future__ import annotations
+
+import torch
+
+ENTRIES = 1 << 20  # of a stretch on a CPU, where that many floats of a few tensors fit the cache; a GPU takes all at once
+
+
+def stretches(shape: torch.Size, n_units: tuple[int, ...] | None, device: torch.device) -> list[tuple[slice, int]]:
+    """Consecutive sessions and the units of the largest: shape (session, point, unit), units that are real (None: all)."""
+    sessions, points, units = shape
+    n_units = n_units or (units,) * sessions
+    most = max(1, ENTRIES // max(1, points * units)) if device.type == "cpu" else sessions
+    return [(slice(first, first + most), max(n_units[first : first + most])) for first in range(0, sessions, most)]
