@@ -131,7 +131,7 @@ def measure(size: Size) -> dict:
             forecast(trained, counts.select([trial]), samples=size.samples, **asked)
 
     def by_sample() -> None:
-        plain_forecast(reference, contexts, told, size.steps, size.some_samples, trained.noise_scale, generator)
+        plain_forecast(reference, contexts, told, size.steps, size.some_samples, trained.sessions[0].noise_scale, generator)
 
     scale = size.trials / size.some_trials
     ways = {
