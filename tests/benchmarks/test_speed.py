@@ -51,7 +51,7 @@ def test_the_plain_forecast_has_the_mean_and_the_spread_of_ours():
     generator = torch.Generator().manual_seed(5)
     context = counts.counts[:, : QUICK.context]
     plain = plain_forecast(
-        reference_of(trained), context, session_told(trained), QUICK.steps, 300, trained.noise_scale, generator
+        reference_of(trained), context, session_told(trained), QUICK.steps, 300, trained.sessions[0].noise_scale, generator
     )
     assert ours.shape == plain.shape
     ours, plain = np.log(ours), np.log(plain)  # rates of an exponential link have heavy tails
