@@ -115,6 +115,9 @@ def fit(
     config: ConfigFile = None,
     resume: Annotated[bool, typer.Option("--resume", help="go on with the run that the folder holds")] = False,
     device: Device = "auto",
+    deterministic: Annotated[
+        bool, typer.Option("--deterministic", help="the same weights each time on this machine; slower on a GPU")
+    ] = False,
     flags: dict | None = None,
 ) -> None:
     """Train one model on all files.
@@ -127,7 +130,8 @@ def fit(
     settings = load_config(config, **flags)
     note = f"If a step was made, it is kept: the same command with --resume goes on in {output}."
     with kept_on_interrupt(note), training_progress() as report:
-        trained = steps.fit(files, output, settings, resume=resume, device=device, report=report)
+        options = {"resume": resume, "device": device, "deterministic": deterministic}
+        trained = steps.fit(files, output, settings, report=report, **options)
     out().print(f"model of {len(trained.sessions)} sessions: {output}", markup=False, highlight=False)
 
 

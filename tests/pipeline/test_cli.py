@@ -8,11 +8,13 @@ import time
 
 import numpy as np
 import pytest
+import torch
 import xarray as xr
 from pynwb import read_nwb
 
 import metadyn
 from metadyn.display import show_score
+from metadyn.training import loop
 
 COMMANDS = ("inspect", "simulate", "fit", "align", "annotate", "forecast", "score", "demo")
 TINY = "--steps 3 --distil-steps 2 --latent-hidden 4 --readin-hidden 4 --hidden 4 4"
@@ -189,3 +191,22 @@ def test_the_environment_of_threads_is_set_unless_it_was():
         environment |= {} if given is None else {"OMP_WAIT_POLICY": given}
         done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment, check=True)
         assert done.stdout.strip() == expected
+
+
+def test_deterministic_fits_on_two_threads_are_one_model_and_nothing_stays_switched_on(run, world, tmp_path, monkeypatch):
+    seen, step = [], loop.take_step
+
+    def noted(*given):
+        seen.append(torch.are_deterministic_algorithms_enabled())
+        return step(*given)
+
+    monkeypatch.setattr(loop, "take_step", noted)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    for name in ("one", "other"):
+        assert run("fit", *world.files[:2], "-o", tmp_path / name, *TINY.split(), "--deterministic").exit_code == 0
+    torch.set_num_threads(before)
+    one, other = (metadyn.load_model(tmp_path / name).file() for name in ("one", "other"))
+    assert one.digest == other.digest
+    assert seen == [True] * 10
+    assert not torch.are_deterministic_algorithms_enabled()

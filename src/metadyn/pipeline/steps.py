@@ -68,6 +68,7 @@ def fit(
     *,
     resume: bool = False,
     device: str = "auto",
+    deterministic: bool = False,
     report: Callable = lambda _: None,
 ):
     """Train one model on all recordings; returns the `TrainedModel`, kept in the folder `output` if given.
@@ -78,7 +79,7 @@ def fit(
     ConfigError : `output` holds a model already and `resume` is not set.
     WriteError : `output` cannot be written, which is found before anything is read, or the disk is full.
     """
-    from metadyn.training.devices import find_device
+    from metadyn.training.devices import find_device, fixed_order
     from metadyn.training.fit import fit
 
     find_device(device)
@@ -88,7 +89,8 @@ def fit(
     sessions = [read_counts(each, config.data) for each in given]
     check_distinct(given, [counts.session for counts in sessions])
     options = {"data": stored_options(config.data), "folder": folder, "resume": resume, "device": device, "report": report}
-    return fit(sessions, config.model, config.training, **options)
+    with fixed_order(deterministic):
+        return fit(sessions, config.model, config.training, **options)
 
 
 def align(

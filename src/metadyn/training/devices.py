@@ -1,4 +1,8 @@
-"""Where to compute."""
+"""Where to compute, and whether the order of sums is fixed."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -16,3 +20,19 @@ def find_device(name: str = "auto") -> torch.device:
     except (RuntimeError, AssertionError, NotImplementedError) as problem:
         found = f"{name!r}: {str(problem).splitlines()[0]}"
         raise DeviceError("there is no such device", found=found, remedy="--device auto, cpu or cuda") from None
+
+
+@contextmanager
+def fixed_order(asked: bool) -> Iterator[None]:
+    """Inside, if it is asked for, torch adds in one order or refuses: a run repeated on the same machine has the same weights.
+
+    On a CPU runs of one number of threads repeat anyway.
+    """
+    before = torch.are_deterministic_algorithms_enabled()
+    if asked:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA first multiplies
+        torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
