@@ -330,7 +330,10 @@ def upload(
     from metadyn.display_sharing import show_plan
     from metadyn.pipeline import sharing
 
-    show_plan(sharing.upload(folder, instance=instance, dry_run=dry_run))
+    planned = sharing.upload(folder, instance=instance, dry_run=dry_run)
+    show_plan(planned, sent=not dry_run)
+    if planned.obstacles:
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -20,34 +20,37 @@ def show_findings(found: list, folder) -> None:
     console = out()
     for each in found:
         word = "DANDI refuses" if each.blocks else "could be better"
-        console.print(Text(f"{word}: {each.message}", style="red" if each.blocks else "yellow"))
-        console.print(Text(f"  where: {_where(each, folder)}\n  check: {each.check}\n  mend:  {each.remedy}"))
-    blocking = sum(each.blocks for each in found)
-    verdict = f"{blocking} of them stand in the way of an upload" if blocking else "none stands in the way of an upload"
-    console.print(f"dandi validate and nwbinspector: {len(found)} findings, {verdict}", highlight=False)
+        alike = f" (and {len(each.messages) - 1} alike)" if len(each.messages) > 1 else ""
+        console.print(Text(f"{word}: {each.messages[0]}{alike}", style="red" if each.blocks else "yellow"))
+        console.print(Text(f"  {_where(each, folder)}  [{each.check}]\n  to mend: {each.remedy}"))
+    n_blocking = sum(each.blocks for each in found)
+    verdict = f"{n_blocking or 'none'} in the way of an upload"
+    console.print(f"dandi validate and nwbinspector: {len(found)} kinds of findings, {verdict}", highlight=False)
 
 
 def _where(finding, folder) -> str:
     files = [file.relative_to(folder) if file.is_relative_to(folder) else file for file in finding.files]
     names = f"{files[0]} and {len(files) - 1} more" if len(files) > 1 else f"{files[0]}"
-    objects = f" ({', '.join(finding.objects[:3])}{', …' if len(finding.objects) > 3 else ''})" if finding.objects else ""
+    objects = f": {', '.join(finding.objects[:3])}{', …' if len(finding.objects) > 3 else ''}" if finding.objects else ""
     return names + objects
 
 
-def show_plan(planned, folder) -> None:
-    """A `metadyn.sharing.upload.Plan`."""
-    table = Table("file", "bytes", "digest", "derived from", title=f"to dandiset {planned.dandiset} of {planned.instance}")
+def show_plan(planned, sent: bool) -> None:
+    """A `metadyn.sharing.upload.Plan`: what goes where, from what it was derived, and what is in the way."""
     console = out()
-    console.print(rows(table, list(planned.assets), _asset))
+    console.print(f"to the draft of dandiset {planned.dandiset} at {planned.instance}:", markup=False, highlight=False)
+    for asset in planned.assets:
+        console.print(Text(f"  {asset.path}  {asset.size:,} bytes  {_of_values(asset.metadata['digest'])}"))
+        source = asset.derived_from
+        console.print(Text(f"    {source['relation']} {_of_values(source, 'name', 'identifier')}" if source else "    not derived"))
     console.print(Text(f"key: {planned.key}"))
     for obstacle in planned.obstacles:
         console.print(Text(f"in the way: {obstacle}", style="red"))
+    console.print("sent" if sent else "nothing was sent")
 
 
-def _asset(asset) -> tuple:
-    source = asset.derived_from or {}
-    digest = asset.metadata["digest"].get("dandi:dandi-etag", "")
-    return Text(asset.path), f"{asset.size:,}", digest, f"{source.get('name', 'not said')} {source.get('identifier', '')}"
+def _of_values(mapping: dict, *names: str) -> str:
+    return " ".join(str(mapping[name]) for name in names or mapping if name in mapping)
 
 
 def show_model(model, file) -> None:

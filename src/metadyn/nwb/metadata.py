@@ -47,6 +47,7 @@ FIELDS = (
     Field("sex", SUBJECT, '"M", "F", "O" for other or "U" for unknown', "[MFOU]", needed=True),
     Field("age", SUBJECT, 'ISO 8601: "P90D", "P12W", "P2Y", from one to two years "P1Y/P2Y"', AGE, True, alternative="date_of_birth"),
     Field("session_id", "general", 'the session\'s name without slashes, e.g. "20240131"', NO_SLASH, needed=True),
+    Field("weight", SUBJECT, '"2.3 kg", "25 g"', r"\d+(\.\d+)? (kg|g|mg|ug|μg|ng|pg)"),
     Field("experimenter", "general", '["Last, First", …]', r"[^,]+, .+", many=True),
     Field("institution", "general", "where the recording was made"),
     Field("lab", "general", "which lab made it"),
@@ -74,9 +75,10 @@ def _has(values: dict, field: Field) -> bool:
 
 
 def fill(path: Path, values: dict[str, str | list[str]]) -> None:
-    """Write fields into a (private) file."""
+    """Write fields into a (private) file; empty texts, which say nothing and which DANDI refuses in part, are removed."""
     fields = {field.name: field for field in FIELDS}
     with h5py.File(path, "r+") as file:
+        _remove_empty(file)
         for name, value in values.items():
             field = fields[name]
             if field.place == SUBJECT and SUBJECT not in file:
@@ -88,15 +90,21 @@ def fill(path: Path, values: dict[str, str | list[str]]) -> None:
             group.create_dataset(name, data=[value] if many else value, dtype=h5py.string_dtype())
 
 
+def _remove_empty(file: h5py.File) -> None:
+    for group in (file[name] for name in ("general", SUBJECT) if name in file):
+        for name in [name for name in group if _read(group, name) == ""]:
+            del group[name]
+
+
 def _new_subject(file: h5py.File) -> None:
     subject = file.create_group(SUBJECT)
     for key, value in {"namespace": "core", "neurodata_type": "Subject", "object_id": str(uuid.uuid4())}.items():
         subject.attrs[key] = value
 
 
-def _read(file: h5py.File, path: str) -> str | list[str] | None:
-    item = file.get(path)
-    if not isinstance(item, h5py.Dataset):
+def _read(group: h5py.Group, path: str) -> str | list[str] | None:
+    item = group.get(path)
+    if not isinstance(item, h5py.Dataset) or h5py.check_string_dtype(item.dtype) is None:
         return None
     value = item.asstr()[()]
     return value.strip() if isinstance(value, str) else [str(each).strip() for each in value]

@@ -45,7 +45,7 @@ def findings(folder: str | Path):
     return findings(Path(folder))
 
 
-def upload(folder: str | Path, *, instance: str = "dandi", dry_run: bool = True):
+def upload(folder: str | Path, *, instance: str = "dandi", dry_run: bool = False):
     """The plan of an upload to DANDI, which is carried out unless `dry_run`.
 
     Raises ConfigError where something stands in the way of an upload that is no dry run.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from metadyn.errors import MetadynError
@@ -20,6 +20,7 @@ CHECK_OF = {  # checks of nwbinspector that a field of --metadata answers
     "check_subject_sex": "sex",
     "check_subject_age": "age",
     "check_subject_proper_age_range": "age",
+    "check_subject_weight": "weight",
     "check_session_id_no_slashes": "session_id",
     "check_experimenter_exists": "experimenter",
     "check_experimenter_form": "experimenter",
@@ -33,18 +34,18 @@ EXAMPLES = {field.name: field.example for field in FIELDS}
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing found: by which check, in which files and objects, and how to mend it; DANDI refuses files with one that `blocks`."""
+    """What one check found, in which files and objects, and how to mend it; DANDI refuses files with a finding that `blocks`."""
 
     check: str
-    message: str
     blocks: bool
+    messages: tuple[str, ...]
     files: tuple[Path, ...]
     objects: tuple[str, ...]
     remedy: str
 
 
 def findings(folder: Path) -> list[Finding]:
-    """All findings, those that block first; what is alike in several files is one.
+    """All findings, one a check, those that block first.
 
     Raises MetadynError where dandi or nwbinspector is not installed.
     """
@@ -54,30 +55,34 @@ def findings(folder: Path) -> list[Finding]:
         raise MetadynError("checking a dandiset needs packages of DANDI", found=str(error), remedy=NEED_DANDI) from None
     alike: dict[tuple, list[Finding]] = {}
     for each in found:
-        alike.setdefault((each.check, each.message, each.blocks, each.remedy), []).append(each)
-    joined = [Finding(*key[:3], *_places(group), key[3]) for key, group in alike.items()]
-    return sorted(joined, key=lambda each: not each.blocks)
+        alike.setdefault((each.check, each.blocks, each.remedy), []).append(each)
+    return sorted(map(_joined, alike.values()), key=lambda each: not each.blocks)
 
 
-def _places(group: list[Finding]) -> tuple[tuple[Path, ...], tuple[str, ...]]:
-    files = dict.fromkeys(file for each in group for file in each.files)
-    return tuple(files), tuple(dict.fromkeys(name for each in group for name in each.objects))
+def _joined(group: list[Finding]) -> Finding:
+    """Findings of one check as one."""
+    messages, files, objects = (
+        tuple(dict.fromkeys(value for each in group for value in getattr(each, name))) for name in ("messages", "files", "objects")
+    )
+    return replace(group[0], messages=messages, files=files, objects=objects)
 
 
 def _of_dandi(folder: Path) -> Iterator[Finding]:
     """As `dandi validate` and `dandi upload` see the folder; what they take from nwbinspector is left to `_of_inspector`."""
-    from dandi.files import find_dandi_files
+    from dandi.dandiset import Dandiset
     from dandi.pynwb_utils import ignore_benign_pynwb_warnings
     from dandi.validate import Severity
 
     with warnings.catch_warnings():
         ignore_benign_pynwb_warnings()
-        results = [each for file in find_dandi_files(folder, dandiset_path=folder) for each in file.get_validation_errors()]
+        dandiset = Dandiset(folder)
+        files = [dandiset.metadata_file(), *dandiset.assets()]
+        results = [each for file in files for each in file.get_validation_errors()]
     for each in results:
         if not each.id.startswith("NWBI."):
             path = Path(each.path or folder)
             blocks = each.severity is not None and each.severity >= Severity.ERROR
-            yield Finding(each.id, str(each.message), blocks, (path,), (), _remedy(each.id, path, folder))
+            yield Finding(each.id, blocks, (str(each.message),), (path,), (), _remedy(each.id, path, folder))
 
 
 def _of_inspector(folder: Path) -> Iterator[Finding]:
@@ -92,8 +97,9 @@ def _of_inspector(folder: Path) -> Iterator[Finding]:
     for each in messages:
         path = Path(each.file_path)
         blocks = each.importance in (Importance.ERROR, Importance.CRITICAL)
-        objects = (f"{each.location or ''}".strip("/"),) if each.location else ()
-        yield Finding(each.check_function_name, each.message, blocks, (path,), objects, _remedy(each.check_function_name, path, folder))
+        objects = tuple(filter(None, [(each.location or "").strip("/")]))
+        remedy = _remedy(each.check_function_name, path, folder)
+        yield Finding(each.check_function_name, blocks, (each.message,), (path,), objects, remedy)
 
 
 def _remedy(check: str, path: Path, folder: Path) -> str:

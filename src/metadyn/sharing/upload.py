@@ -89,7 +89,7 @@ def _obstacles(folder: Path, number: str):
         yield f"identifier is {number}, no number of a dandiset: {remedy}"
     for each in findings(folder):
         if each.blocks:
-            yield f"{each.check}: {each.message} ({', '.join(str(file) for file in each.files)}): {each.remedy}"
+            yield f"{each.check}: {each.messages[0]} ({', '.join(str(file) for file in each.files)}): {each.remedy}"
 
 
 def _key_variable(instance: str) -> str:
