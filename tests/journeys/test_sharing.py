@@ -3,7 +3,9 @@
 import hashlib
 import json
 import re
+from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from pynwb import read_nwb
@@ -15,15 +17,14 @@ import metadyn
 @pytest.fixture(scope="module")
 def derived(journey, run):
     """The third recording, annotated into a derived file."""
-    written = run.worked("annotate", journey.aligned, journey.files[2], "-o", journey.folder / "derived", "--derive", "--context", 20)
-    return written.strip()
+    options = ("--derive", "--context", 20, "--steps", 10)
+    return run.worked("annotate", journey.aligned, journey.files[2], "-o", journey.folder / "derived", *options).strip()
 
 
 def test_a_derived_file_has_the_results_of_an_annotated_one(journey, derived):
     ours, whole = (read_nwb(path).processing["ecephys"] for path in (derived, journey.annotated))
     for name in ("LatentSeries", "LatentSeriesForecast"):
-        series = [module["LatentDynamics"].latent_series[name].data[:] for module in (ours, whole)]
-        np.testing.assert_array_equal(series[0][: len(series[1])], series[1][: len(series[0])])
+        np.testing.assert_array_equal(*(each["LatentDynamics"].latent_series[name].data[:] for each in (ours, whole)))
     assert "SimulatedLatents" in whole.data_interfaces
     assert "SimulatedLatents" not in ours.data_interfaces
     said = json.loads(ours["LatentDynamics"].parameters)["derived_from"]
@@ -59,10 +60,8 @@ def test_the_model_of_a_file_is_shown_and_exported_byte_for_byte(journey, derive
 
 
 def test_a_model_whose_bytes_were_changed_is_not_shown(derived, run, tmp_path):
-    import h5py
-
     damaged = tmp_path / "damaged.nwb"
-    damaged.write_bytes(open(derived, "rb").read())
+    damaged.write_bytes(Path(derived).read_bytes())
     with h5py.File(damaged, "r+") as file:
         weights = file["processing/ecephys/LatentDynamicsModel/weights"]
         weights[-1] ^= 1
@@ -78,13 +77,12 @@ def test_a_derived_file_does_not_take_its_sources_place(journey, run, untouched)
 
 
 def test_what_is_missing_comes_as_a_template_on_the_standard_output(journey, derived, tmp_path):
-    import h5py
     from typer.testing import CliRunner
 
     from metadyn.cli import app
 
     bare = tmp_path / "bare.nwb"
-    bare.write_bytes(open(derived, "rb").read())
+    bare.write_bytes(Path(derived).read_bytes())
     with h5py.File(bare, "r+") as file:
         del file["general/subject/sex"]
     result = CliRunner().invoke(app, ["package", str(bare), "-o", str(tmp_path / "dandiset")])

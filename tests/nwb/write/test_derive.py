@@ -2,16 +2,17 @@
 
 import hashlib
 import json
+from datetime import UTC, datetime
 
 import h5py
 import numpy as np
 import pytest
 from dandi.pynwb_utils import nwb_has_external_links
 from hdmf.backends.hdf5 import H5DataIO
-from pynwb import NWBHDF5IO, TimeSeries, read_nwb
-from pynwb.base import TimeSeriesReference
+from pynwb import NWBHDF5IO, NWBFile, TimeSeries, read_nwb
 from pynwb.behavior import SpatialSeries
 from pynwb.ecephys import ElectricalSeries
+from pynwb.file import Subject
 
 from metadyn.errors import DataError, WriteError
 from metadyn.nwb.derive import derive, left_out, origin_of
@@ -23,30 +24,26 @@ WAVEFORMS = ("units/waveforms", "units/waveforms_index", "units/waveforms_index_
 PAPER = "https://doi.org/10.48550/arXiv.2410.05454"
 
 
-def recording():
+def recording() -> NWBFile:
     """A file with raw data, electrodes, behaviour and stimulus, whose trials and units refer to all of them."""
-    nwbfile = mock_NWBFile()
-    nwbfile.related_publications = (PAPER,)
+    subject = Subject(subject_id="mock", species="Macaca mulatta", sex="F", age="P5Y", description="No animal.")
+    nwbfile = NWBFile("Made-up spikes.", "day1", datetime(2020, 1, 1, tzinfo=UTC), subject=subject, related_publications=(PAPER,))
     device = nwbfile.create_device("probe", description="a probe")
     group = nwbfile.create_electrode_group("shank", description="one shank", location="M1", device=device)
     for _ in range(3):
         nwbfile.add_electrode(group=group, location="M1")
     electrodes = nwbfile.create_electrode_table_region([0, 1, 2], "all of them")
-    voltage = ElectricalSeries(
-        name="voltage", data=H5DataIO(RAW.reshape(-1, 3), chunks=True), electrodes=electrodes, rate=1000.0, description="raw"
-    )
+    raw = H5DataIO(RAW.reshape(-1, 3), chunks=True)
+    voltage = ElectricalSeries(name="voltage", data=raw, electrodes=electrodes, rate=1000.0, description="raw")
     nwbfile.add_acquisition(voltage)
     nwbfile.add_stimulus(TimeSeries(name="light", data=[0.0, 1.0], rate=1.0, unit="V", description="a lamp"))
     hand = SpatialSeries(name="hand", data=np.ones((5, 2)), rate=1.0, reference_frame="screen", description="the hand")
     nwbfile.create_processing_module("behavior", "the hand").add(hand)
-    n_units, n_trials = len(nwbfile.units), len(nwbfile.trials)
-    each = list(range(1, n_units + 1))
-    nwbfile.units.add_column("electrodes", "where the unit is", data=[0, 1, 2, 0, 1, 2, 0], index=each, table=True)
-    nwbfile.units["electrodes"].target.table = nwbfile.electrodes
-    snippets = np.tile(RAW[:4].astype(float), (n_units, 1))
-    nwbfile.units.add_column("waveforms", "a piece of the voltage", data=snippets, index=[each, each])
-    seen = [TimeSeriesReference(trial, 1, voltage) for trial in range(n_trials)]
-    nwbfile.trials.add_column("timeseries", "the voltage of the trial", data=seen, index=list(range(1, n_trials + 1)))
+    for unit in range(7):
+        nwbfile.add_unit(spike_times=[0.1, 0.2, 0.3 + unit], electrodes=[unit % 3], waveforms=[[RAW[:4].astype(float)]] * 3)
+    nwbfile.add_trial_column("condition", "which way")
+    for start in range(4):
+        nwbfile.add_trial(start_time=float(start), stop_time=start + 0.5, condition="left", timeseries=[voltage])
     return nwbfile
 
 
@@ -139,7 +136,7 @@ def test_the_run_says_from_what_it_was_derived(annotated, derived):
     assert said["derived_from"] == origin_of(derived)
     assert said["bin_width"] == 0.05  # what was there before
     assert origin_of(derived)["digest"] == digest
-    assert origin_of(derived)["identifier"] == "ndx-metadyn-mock"
+    assert origin_of(derived)["identifier"] == "day1"
     assert run.source_uri == "day1.nwb"
 
 
