@@ -264,7 +264,8 @@ def derive(
     file: Annotated[Path, typer.Argument(help="annotated NWB file")],
     output: Annotated[Path, typer.Option("--output", "-o", help="the derived file")],
     recording: Annotated[
-        Path | None, typer.Option(help="the recording that FILE is an annotated copy of: the derived file then names it, not FILE")
+        Path | None,
+        typer.Option(help="the recording that FILE is an annotated copy of, to be named in its stead"),
     ] = None,
     uri: Annotated[
         str | None, typer.Option(help="where others find the recording, e.g. its address on DANDI; default: its file name")
@@ -340,7 +341,8 @@ def upload(
 def model(
     file: Annotated[Path, typer.Argument(help="NWB file that holds a model")],
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="also keep its weights here (.safetensors), and its config beside (.json)")
+        Path | None,
+        typer.Option("--output", "-o", help="also keep its weights here (.safetensors) and its config beside (.json)"),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace files that exist")] = False,
 ) -> None:

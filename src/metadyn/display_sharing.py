@@ -42,7 +42,9 @@ def show_plan(planned, sent: bool) -> None:
     for asset in planned.assets:
         console.print(Text(f"  {asset.path}  {asset.size:,} bytes  {_of_values(asset.metadata['digest'])}"))
         source = asset.derived_from
-        console.print(Text(f"    {source['relation']} {_of_values(source, 'name', 'identifier')}" if source else "    not derived"))
+        console.print(
+            Text(f"    {source['relation']} {_of_values(source, 'name', 'identifier')}" if source else "    not derived")
+        )
     console.print(Text(f"key: {planned.key}"))
     for obstacle in planned.obstacles:
         console.print(Text(f"in the way: {obstacle}", style="red"))

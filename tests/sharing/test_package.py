@@ -49,7 +49,9 @@ def test_what_dandi_refuses_is_found_with_its_remedy(files, tmp_path, dandi_vali
 def test_a_wrong_path_is_found(files, tmp_path):
     package([files.whole], tmp_path)
     (tmp_path / PATH).rename(tmp_path / "day1.nwb")
-    assert {"DANDI.NON_DANDI_FILENAME", "DANDI.NON_DANDI_FOLDERNAME"} <= {each.check for each in findings(tmp_path) if each.blocks}
+    assert {"DANDI.NON_DANDI_FILENAME", "DANDI.NON_DANDI_FOLDERNAME"} <= {
+        each.check for each in findings(tmp_path) if each.blocks
+    }
 
 
 def test_missing_metadata_are_asked_for_by_name_with_a_template_of_just_these(files, tmp_path):

@@ -27,7 +27,9 @@ def planned(folder):
 def test_each_asset_says_from_what_it_is_derived_in_metadata_that_dandi_takes(files, planned):
     (asset,) = planned.assets
     told = BareAsset(**asset.metadata).relatedResource
-    assert [(each.relation.value, each.identifier) for each in told] == [("dcite:IsDerivedFrom", origin_of(files.whole)["digest"])]
+    assert [(each.relation.value, each.identifier) for each in told] == [
+        ("dcite:IsDerivedFrom", origin_of(files.whole)["digest"])
+    ]
     assert asset.derived_from["name"] == "annotated.nwb"
     assert asset.path == "sub-mock/sub-mock_ses-day-1_desc-metadyn_ecephys.nwb"
     assert asset.metadata["wasAttributedTo"][0]["species"]["name"].startswith("Macaca mulatta")

@@ -37,7 +37,12 @@ DERIVED_FROM = "derived_from"  # key of a run's parameters: uri, identifier, obj
 
 
 def derive(
-    source: str | Path, target: str | Path, *, recording: str | Path | None = None, uri: str | None = None, overwrite: bool = False
+    source: str | Path,
+    target: str | Path,
+    *,
+    recording: str | Path | None = None,
+    uri: str | None = None,
+    overwrite: bool = False,
 ) -> Path:
     """Write the derived file of an annotated `source` to `target`; returns its real path. Warns of what is unlinked.
 
@@ -76,7 +81,9 @@ def check_derivable(source: Path) -> None:
 def derived_copy(source: Path, target: Path) -> Iterator[Path]:
     """A private derived copy of `source`, with its runs if it has any, that becomes `target` when the block ends well."""
     if target == source:
-        raise WriteError("a derived file lacks the raw data and may not take its source's place", file=source, remedy="-o elsewhere")
+        raise WriteError(
+            "a derived file lacks the raw data and may not take its source's place", file=source, remedy="-o elsewhere"
+        )
     with new_file(source, target) as work:
         with h5py.File(source, "r") as old, h5py.File(work, "w") as new:
             keep = _Keep(old)
@@ -98,7 +105,9 @@ def describe_origin(source: Path, uri: str | None = None) -> dict[str, str]:
         object_id = _text(file.attrs.get("object_id"))
     with source.open("rb") as stream:
         digest = f"sha256:{hashlib.file_digest(stream, 'sha256').hexdigest()}"
-    return describe_source(Source(uri=uri or public_uri(str(source)), identifier=identifier, object_id=object_id, digest=digest))
+    return describe_source(
+        Source(uri=uri or public_uri(str(source)), identifier=identifier, object_id=object_id, digest=digest)
+    )
 
 
 def _origin(source: Path, recording: Path, uri: str | None) -> dict[str, str]:

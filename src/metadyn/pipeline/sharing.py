@@ -35,7 +35,9 @@ def package(
     """Lay derived files out as a dandiset; see `metadyn.sharing.dandiset.package`. `metadyn.findings` then says what DANDI thinks."""
     from metadyn.sharing.dandiset import package
 
-    return package([Path(each.source) for each in recordings(files)], Path(output), metadata, overwrite=overwrite, report=report)
+    return package(
+        [Path(each.source) for each in recordings(files)], Path(output), metadata, overwrite=overwrite, report=report
+    )
 
 
 def findings(folder: str | Path):

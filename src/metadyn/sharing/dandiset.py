@@ -82,7 +82,9 @@ def _check_derived(file: Path) -> None:
     check_derivable(file)
     if origin_of(file) is None:
         remedy = f"metadyn derive {file} -o derived/{file.name}, and package that"
-        raise DataError("the file is not derived: it may hold raw data, and it shares its source's identity", file=file, remedy=remedy)
+        raise DataError(
+            "the file is not derived: it may hold raw data, and it shares its source's identity", file=file, remedy=remedy
+        )
 
 
 def _check_targets(targets: dict[Path, Path], overwrite: bool) -> None:
@@ -92,7 +94,9 @@ def _check_targets(targets: dict[Path, Path], overwrite: bool) -> None:
             remedy = "one file a session, or other session ids (--metadata)"
             raise ConfigError("several files are of one subject and session", file=target, found=found, remedy=remedy)
         if target.exists() and not overwrite:
-            raise WriteError("the folder holds this file already", file=target, remedy="another folder (-o DIR), or --overwrite")
+            raise WriteError(
+                "the folder holds this file already", file=target, remedy="another folder (-o DIR), or --overwrite"
+            )
 
 
 def _description(files: list[Path]) -> str:

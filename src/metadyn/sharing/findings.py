@@ -62,7 +62,8 @@ def findings(folder: Path) -> list[Finding]:
 def _joined(group: list[Finding]) -> Finding:
     """Findings of one check as one."""
     messages, files, objects = (
-        tuple(dict.fromkeys(value for each in group for value in getattr(each, name))) for name in ("messages", "files", "objects")
+        tuple(dict.fromkeys(value for each in group for value in getattr(each, name)))
+        for name in ("messages", "files", "objects")
     )
     return replace(group[0], messages=messages, files=files, objects=objects)
 

@@ -55,7 +55,9 @@ def plan(folder: Path, instance: str = "dandi") -> Plan:
     except ModuleNotFoundError as error:
         raise MetadynError("an upload needs dandi", found=str(error), remedy=NEED_DANDI) from None
     if not (folder / METADATA_FILE).is_file():
-        raise DataError("the folder is no dandiset", file=folder, found=f"no {METADATA_FILE}", remedy=f"metadyn package FILES -o {folder}")
+        raise DataError(
+            "the folder is no dandiset", file=folder, found=f"no {METADATA_FILE}", remedy=f"metadyn package FILES -o {folder}"
+        )
     dandiset = Dandiset(folder)
     number = str((dandiset.metadata or {}).get("identifier"))
     assets = tuple(_planned(file) for file in dandiset.assets())
@@ -68,7 +70,9 @@ def _planned(file) -> PlannedAsset:
     except Exception as error:  # whatever dandi stumbles over, it would stumble over it when uploading
         remedy = "dandi looks species up on the net unless they are well known: try again where there is one, or mend the file"
         found = f"{type(error).__name__}: {error}"
-        raise DataError("dandi cannot read the metadata of a file", file=file.filepath, found=found[:300], remedy=remedy) from error
+        raise DataError(
+            "dandi cannot read the metadata of a file", file=file.filepath, found=found[:300], remedy=remedy
+        ) from error
     origin = origin_of(file.filepath)
     related = [*metadata.get("relatedResource", []), *([related_resource(origin)] if origin else [])]
     return PlannedAsset(file, file.path, file.size, {**metadata, "relatedResource": related})
@@ -98,7 +102,9 @@ def _key_variable(instance: str) -> str:
 
 def _where_the_key_is(instance: str) -> str:
     name = _key_variable(instance)
-    return f"the environment variable {name}" if os.environ.get(name) else f"dandi's keyring (or the environment variable {name})"
+    return (
+        f"the environment variable {name}" if os.environ.get(name) else f"dandi's keyring (or the environment variable {name})"
+    )
 
 
 def upload(planned: Plan) -> None:
@@ -127,6 +133,8 @@ def _key(instance: str) -> str:
 
     key = os.environ.get(_key_variable(instance)) or keyring_lookup(f"dandi-api-{instance}", "key")[1]
     if not key:
-        remedy = f"export {_key_variable(instance)}=… or `dandi instances` and `dandi upload`, which asks for it once and keeps it"
+        remedy = (
+            f"export {_key_variable(instance)}=… or `dandi instances` and `dandi upload`, which asks for it once and keeps it"
+        )
         raise MetadynError("there is no key of the archive", item=instance, remedy=remedy)
     return key

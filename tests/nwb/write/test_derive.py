@@ -27,7 +27,9 @@ PAPER = "https://doi.org/10.48550/arXiv.2410.05454"
 def recording() -> NWBFile:
     """A file with raw data, electrodes, behaviour and stimulus, whose trials and units refer to all of them."""
     subject = Subject(subject_id="mock", species="Macaca mulatta", sex="F", age="P5Y", description="No animal.")
-    nwbfile = NWBFile("Made-up spikes.", "day1", datetime(2020, 1, 1, tzinfo=UTC), subject=subject, related_publications=(PAPER,))
+    nwbfile = NWBFile(
+        "Made-up spikes.", "day1", datetime(2020, 1, 1, tzinfo=UTC), subject=subject, related_publications=(PAPER,)
+    )
     device = nwbfile.create_device("probe", description="a probe")
     group = nwbfile.create_electrode_group("shank", description="one shank", location="M1", device=device)
     for _ in range(3):
@@ -110,7 +112,6 @@ def test_no_byte_of_the_raw_data_is_in_the_file(annotated, derived):
     assert RAW.tobytes()[:500] in annotated.read_bytes()
     assert RAW.tobytes()[:500] not in derived.read_bytes()
     assert left_out(annotated) == ["acquisition/voltage", "processing/behavior", "stimulus/presentation/light", *WAVEFORMS]
-
 
 
 def test_a_table_names_the_columns_that_it_has(derived):
