@@ -1,4 +1,4 @@
-"""What a person sees of files to be shared: what is left out, what DANDI finds, what would be uploaded, which model is inside."""
+"""What a person sees of files to be shared: what is left out, what DANDI finds, what is uploaded, which model is inside."""
 
 from __future__ import annotations
 

@@ -81,9 +81,8 @@ def check_derivable(source: Path) -> None:
 def derived_copy(source: Path, target: Path) -> Iterator[Path]:
     """A private derived copy of `source`, with its runs if it has any, that becomes `target` when the block ends well."""
     if target == source:
-        raise WriteError(
-            "a derived file lacks the raw data and may not take its source's place", file=source, remedy="-o elsewhere"
-        )
+        problem = "a derived file lacks the raw data and may not take its source's place"
+        raise WriteError(problem, file=source, remedy="another path (-o)")
     with new_file(source, target) as work:
         with h5py.File(source, "r") as old, h5py.File(work, "w") as new:
             keep = _Keep(old)
@@ -105,9 +104,8 @@ def describe_origin(source: Path, uri: str | None = None) -> dict[str, str]:
         object_id = _text(file.attrs.get("object_id"))
     with source.open("rb") as stream:
         digest = f"sha256:{hashlib.file_digest(stream, 'sha256').hexdigest()}"
-    return describe_source(
-        Source(uri=uri or public_uri(str(source)), identifier=identifier, object_id=object_id, digest=digest)
-    )
+    uri = uri or public_uri(str(source))
+    return describe_source(Source(uri=uri, identifier=identifier, object_id=object_id, digest=digest))
 
 
 def _origin(source: Path, recording: Path, uri: str | None) -> dict[str, str]:
@@ -187,7 +185,7 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 
 def _copy(old: h5py.Group, new: h5py.Group, path: str, keep: _Keep) -> None:
-    """What is kept of a group: links as links, datasets byte by byte, references not yet; links to other files as what they mean."""
+    """What is kept of a group: datasets byte by byte, links as links, those to other files as what they mean, references not yet."""
     for key, value in old.attrs.items():
         new.attrs.create(key, value, dtype=None if isinstance(value, h5py.Empty) else old.attrs.get_id(key).dtype)
     for key in old:

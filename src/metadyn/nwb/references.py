@@ -23,9 +23,9 @@ def walk(group: h5py.Group, path: str = "") -> Iterator[tuple[str, h5py.SoftLink
 
 
 def drop_unlinked(file: h5py.File, holds: Callable[[str], bool], dropped: set[str], source: Path) -> dict[str, str]:
-    """Add to `dropped`, by which `holds` goes, what refers to an object that is not held, until nothing does; a column and its index.
+    """Add to `dropped`, by which `holds` goes, what refers to an object that is not held, until nothing does.
 
-    Returns each object that was dropped for what it refers to, with one path that it refers to.
+    An index goes with its column. Returns each object that was dropped for what it refers to, with one path that it refers to.
     """
     targets = {path: list(_targets(file, path, link, source)) for path, link in walk(file) if holds(path)}
     told: dict[str, str] = {}

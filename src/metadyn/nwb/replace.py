@@ -33,7 +33,7 @@ def replacement(source: Path, target: Path) -> Iterator[Path]:
 
 @contextmanager
 def new_file(source: Path, target: Path) -> Iterator[Path]:
-    """As `replacement`, but nothing is copied: the block writes the file at the private path, which gets `source`'s permissions."""
+    """As `replacement`, but nothing is copied: the block writes the file, which gets the permissions of `source`."""
     target = target.resolve()
     work = _private_name(target)
     try:

@@ -32,12 +32,11 @@ def package(
     overwrite: bool = False,
     report: Callable[[Path], None] = lambda _: None,
 ) -> list[Path]:
-    """Lay derived files out as a dandiset; see `metadyn.sharing.dandiset.package`. `metadyn.findings` then says what DANDI thinks."""
+    """Lay derived files out as a dandiset, for `metadyn.findings` to look through; see `metadyn.sharing.dandiset.package`."""
     from metadyn.sharing.dandiset import package
 
-    return package(
-        [Path(each.source) for each in recordings(files)], Path(output), metadata, overwrite=overwrite, report=report
-    )
+    given = [Path(each.source) for each in recordings(files)]
+    return package(given, Path(output), metadata, overwrite=overwrite, report=report)
 
 
 def findings(folder: str | Path):

@@ -82,9 +82,8 @@ def _check_derived(file: Path) -> None:
     check_derivable(file)
     if origin_of(file) is None:
         remedy = f"metadyn derive {file} -o derived/{file.name}, and package that"
-        raise DataError(
-            "the file is not derived: it may hold raw data, and it shares its source's identity", file=file, remedy=remedy
-        )
+        problem = "the file is not derived: it may hold raw data, and it shares its source's identity"
+        raise DataError(problem, file=file, remedy=remedy)
 
 
 def _check_targets(targets: dict[Path, Path], overwrite: bool) -> None:
@@ -94,15 +93,15 @@ def _check_targets(targets: dict[Path, Path], overwrite: bool) -> None:
             remedy = "one file a session, or other session ids (--metadata)"
             raise ConfigError("several files are of one subject and session", file=target, found=found, remedy=remedy)
         if target.exists() and not overwrite:
-            raise WriteError(
-                "the folder holds this file already", file=target, remedy="another folder (-o DIR), or --overwrite"
-            )
+            remedy = "another folder (-o DIR), or --overwrite"
+            raise WriteError("the folder holds this file already", file=target, remedy=remedy)
 
 
 def _description(files: list[Path]) -> str:
     """What the files are, in words that hold for any of them."""
+    many = "recording" if len(files) == 1 else "recordings"
     return (
-        f"Latent dynamics of {len(files)} recording{'s'[: len(files) > 1]}, inferred by ndx-metadyn from the spike times of sorted "
-        "units: latent states, firing rates, dynamical embeddings and, where stored, the model, beside the units and intervals that "
-        "they rest on. Each file names the recording that it was derived from."
+        f"Latent dynamics of {len(files)} {many}, inferred by ndx-metadyn from the spike times of sorted units: latent states, "
+        "firing rates, dynamical embeddings and, where stored, the model, beside the units and intervals that they rest on. "
+        "Each file names the recording that it was derived from."
     )

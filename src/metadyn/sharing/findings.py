@@ -34,7 +34,7 @@ EXAMPLES = {field.name: field.example for field in FIELDS}
 
 @dataclass(frozen=True)
 class Finding:
-    """What one check found, in which files and objects, and how to mend it; DANDI refuses files with a finding that `blocks`."""
+    """What one check found, in which files and objects, and how to mend it; DANDI refuses files if it `blocks`."""
 
     check: str
     blocks: bool
@@ -61,11 +61,11 @@ def findings(folder: Path) -> list[Finding]:
 
 def _joined(group: list[Finding]) -> Finding:
     """Findings of one check as one."""
-    messages, files, objects = (
-        tuple(dict.fromkeys(value for each in group for value in getattr(each, name)))
+    joined = {
+        name: tuple(dict.fromkeys(value for each in group for value in getattr(each, name)))
         for name in ("messages", "files", "objects")
-    )
-    return replace(group[0], messages=messages, files=files, objects=objects)
+    }
+    return replace(group[0], **joined)
 
 
 def _of_dandi(folder: Path) -> Iterator[Finding]:

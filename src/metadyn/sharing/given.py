@@ -78,9 +78,8 @@ def _read_toml(path: str | Path, names: set[str]) -> tuple[dict, dict]:
     try:
         read = tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(
-            "the file of metadata is no TOML", file=path, found=error, remedy="see metadyn package --help"
-        ) from None
+        remedy = "see metadyn package --help"
+        raise ConfigError("the file of metadata is no TOML", file=path, found=error, remedy=remedy) from None
     own = {name: table for name, table in read.items() if isinstance(table, dict)}
     if strangers := set(own) - names:
         remedy = f"one of {', '.join(sorted(names))}"

@@ -55,9 +55,8 @@ def plan(folder: Path, instance: str = "dandi") -> Plan:
     except ModuleNotFoundError as error:
         raise MetadynError("an upload needs dandi", found=str(error), remedy=NEED_DANDI) from None
     if not (folder / METADATA_FILE).is_file():
-        raise DataError(
-            "the folder is no dandiset", file=folder, found=f"no {METADATA_FILE}", remedy=f"metadyn package FILES -o {folder}"
-        )
+        remedy = f"metadyn package FILES -o {folder}"
+        raise DataError("the folder is no dandiset", file=folder, found=f"no {METADATA_FILE}", remedy=remedy)
     dandiset = Dandiset(folder)
     number = str((dandiset.metadata or {}).get("identifier"))
     assets = tuple(_planned(file) for file in dandiset.assets())
@@ -69,10 +68,8 @@ def _planned(file) -> PlannedAsset:
         metadata = file.get_metadata(digest=file.get_digest(), ignore_errors=False).model_dump(mode="json", exclude_none=True)
     except Exception as error:  # whatever dandi stumbles over, it would stumble over it when uploading
         remedy = "dandi looks species up on the net unless they are well known: try again where there is one, or mend the file"
-        found = f"{type(error).__name__}: {error}"
-        raise DataError(
-            "dandi cannot read the metadata of a file", file=file.filepath, found=found[:300], remedy=remedy
-        ) from error
+        problem, found = "dandi cannot read the metadata of a file", f"{type(error).__name__}: {error}"[:300]
+        raise DataError(problem, file=file.filepath, found=found, remedy=remedy) from error
     origin = origin_of(file.filepath)
     related = [*metadata.get("relatedResource", []), *([related_resource(origin)] if origin else [])]
     return PlannedAsset(file, file.path, file.size, {**metadata, "relatedResource": related})
@@ -102,16 +99,16 @@ def _key_variable(instance: str) -> str:
 
 def _where_the_key_is(instance: str) -> str:
     name = _key_variable(instance)
-    return (
-        f"the environment variable {name}" if os.environ.get(name) else f"dandi's keyring (or the environment variable {name})"
-    )
+    if os.environ.get(name):
+        return f"the environment variable {name}"
+    return f"dandi's keyring (or the environment variable {name})"
 
 
 def upload(planned: Plan) -> None:
     """Send what was planned. UNTESTED: no test has an archive to send to; try it with `--instance dandi-sandbox` first.
 
-    It is what `dandi upload` does, with the related resource in each asset's metadata. The key is the one that dandi has, in the
-    environment or its keyring; it is neither asked for, shown nor stored. Raises MetadynError where there is none.
+    It is what `dandi upload` does, with the related resource in each asset's metadata. The key is the one that dandi has, in
+    the environment or its keyring; it is neither asked for, shown nor stored. Raises MetadynError where there is none.
     """
     from dandi.dandiapi import DandiAPIClient
     from dandi.exceptions import NotFoundError
@@ -133,8 +130,6 @@ def _key(instance: str) -> str:
 
     key = os.environ.get(_key_variable(instance)) or keyring_lookup(f"dandi-api-{instance}", "key")[1]
     if not key:
-        remedy = (
-            f"export {_key_variable(instance)}=… or `dandi instances` and `dandi upload`, which asks for it once and keeps it"
-        )
+        remedy = f"export {_key_variable(instance)}=…, or dandi upload, which asks for the key once and keeps it"
         raise MetadynError("there is no key of the archive", item=instance, remedy=remedy)
     return key
