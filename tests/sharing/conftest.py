@@ -1,8 +1,5 @@
 """Derived files of made-up runs: DANDI has nothing against `whole`, `bare` lacks what DANDI needs."""
 
-import os
-import subprocess
-import sys
 from types import SimpleNamespace
 
 import h5py
@@ -11,8 +8,6 @@ from pynwb import NWBHDF5IO
 
 from metadyn.nwb.derive import derive
 from ndx_metadyn.testing.mock import mock_LatentDynamics, mock_NWBFile
-
-DANDI = "from dandi.cli.command import main; main()"
 
 
 @pytest.fixture(scope="session")
@@ -31,17 +26,3 @@ def files(tmp_path_factory):
         file["general/subject/sex"][()] = ""
         file["general/subject/strain"] = ""
     return SimpleNamespace(folder=folder, annotated=folder / "annotated.nwb", whole=whole, bare=bare)
-
-
-@pytest.fixture(scope="session")
-def dandi_validate(tmp_path_factory):
-    """`dandi validate FOLDER`, the command itself → its exit code and what it says."""
-
-    def run(folder):
-        home = str(tmp_path_factory.mktemp("home"))
-        environment = {**os.environ, "HOME": home, "XDG_STATE_HOME": home, "DANDI_NO_ET": "1"}
-        command = [sys.executable, "-c", DANDI, "validate", folder]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-        return done.returncode, done.stdout + done.stderr
-
-    return run

@@ -93,7 +93,9 @@ def derived_copy(source: Path, target: Path) -> Iterator[Path]:
             restore_references(old, new)
             _make_own(new)
         for path, other in unlinked.items():
-            warnings.warn(f"{source.name}: {path} is left out, because it refers to {other}, which is", stacklevel=4)
+            warnings.warn(
+                f"{source.name}: {path} is left out: it refers to {other}, which is not in a derived file", stacklevel=4
+            )
         yield work
 
 
@@ -185,7 +187,7 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 
 def _copy(old: h5py.Group, new: h5py.Group, path: str, keep: _Keep) -> None:
-    """What is kept of a group: datasets byte by byte, links as links, those to other files as what they mean, references not yet."""
+    """What is kept of a group: datasets byte by byte; links, but those to other files as what they mean; no references yet."""
     for key, value in old.attrs.items():
         new.attrs.create(key, value, dtype=None if isinstance(value, h5py.Empty) else old.attrs.get_id(key).dtype)
     for key in old:
@@ -218,8 +220,10 @@ def _make_own(file: h5py.File) -> None:
 
 
 def record_source(path: Path, origin: dict[str, str]) -> None:
-    """Every run says what the file was derived from."""
+    """Every run says what the file was derived from; of each schema the newest version stays."""
     with h5py.File(path, "r+") as file:
+        for name in _superseded(file):
+            del file[name]
         for name in _of_type(file, RUN):
             run = file[name]
             parameters = json.loads(run["parameters"][()]) if "parameters" in run else {}

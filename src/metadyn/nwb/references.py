@@ -31,7 +31,7 @@ def drop_unlinked(file: h5py.File, holds: Callable[[str], bool], dropped: set[st
     told: dict[str, str] = {}
     while lost := {path: to for path, found in targets.items() for to in found if holds(path) and not holds(to)}:
         told |= {path: to for path, to in lost.items() if to not in dropped}  # an index goes with its column without a word
-        dropped |= lost.keys()
+        dropped.update(lost)
     return told
 
 

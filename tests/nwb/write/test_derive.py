@@ -62,7 +62,7 @@ def annotated(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def derived(annotated):
-    with pytest.warns(UserWarning, match=r"intervals/trials/timeseries is left out, because it refers to acquisition/voltage"):
+    with pytest.warns(UserWarning, match=r"intervals/trials/timeseries is left out: it refers to acquisition/voltage"):
         return derive(annotated, annotated.parent / "derived" / "day1.nwb")
 
 
