@@ -85,3 +85,20 @@ def assert_no_new_fault():
         assert not _messages(target) - _messages(source)
 
     return check
+
+
+DANDI = "from dandi.cli.command import main; main()"
+
+
+@pytest.fixture(scope="session")
+def dandi_validate(tmp_path_factory):
+    """`dandi validate FOLDER`, the command itself → its exit code and what it says."""
+
+    def run(folder):
+        home = str(tmp_path_factory.mktemp("home"))
+        environment = {**os.environ, "HOME": home, "XDG_STATE_HOME": home, "DANDI_NO_ET": "1"}
+        command = [sys.executable, "-c", DANDI, "validate", folder]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+        return done.returncode, done.stdout + done.stderr
+
+    return run

@@ -168,6 +168,9 @@ def annotate(
     in_place: Annotated[bool, typer.Option("--in-place", help="replace each file whole by its annotated copy")] = False,
     name: Annotated[str, typer.Option(help="name of the run in the file")] = "LatentDynamics",
     embed_model: Annotated[bool, typer.Option("--embed-model/--no-model", help="store the model in each file")] = True,
+    derive: Annotated[
+        bool, typer.Option("--derive", help="write slim files without the raw data, to be shared (as metadyn derive does)")
+    ] = False,
     context: Annotated[
         int | None, typer.Option(min=1, help="also store forecasts after this many bins, of the windows that have more")
     ] = None,
@@ -191,6 +194,7 @@ def annotate(
             in_place=in_place,
             name=name,
             embed_model=embed_model,
+            derive=derive,
             context=context,
             steps=steps,
             data=given(flags),
@@ -257,6 +261,109 @@ def score(
     for recording in recordings(files):
         asked = {"context": context, "steps": steps, "held_out": held_out, "data": given(flags), "device": device}
         show_score(verbs.score(model, recording, **asked))
+
+
+@app.command()
+def derive(
+    file: Annotated[Path, typer.Argument(help="annotated NWB file")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="the derived file")],
+    recording: Annotated[
+        Path | None,
+        typer.Option(help="the recording that FILE is an annotated copy of, to be named in its stead"),
+    ] = None,
+    uri: Annotated[
+        str | None, typer.Option(help="where others find the recording, e.g. its address on DANDI; default: its file name")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="replace the file if it exists")] = False,
+) -> None:
+    """Write a slim file to be shared: runs, models, units, intervals and metadata, without the raw data.
+
+    It stands alone (no links to other files), has an identifier of its own, and keeps name and sha256 digest of what it was
+    derived from in the parameters of each run.
+
+    Example: [bold]metadyn derive annotated/day1.nwb -o derived/day1.nwb[/bold]
+    """
+    from metadyn.display import out
+    from metadyn.display_sharing import show_left_out
+    from metadyn.pipeline import sharing
+
+    written = sharing.derive(file, output, recording=recording, uri=uri, overwrite=overwrite)
+    out().print(str(written), markup=False, highlight=False)
+    show_left_out(sharing.left_out(file))
+
+
+@app.command()
+def package(
+    files: Files,
+    output: Annotated[Path, typer.Option("--output", "-o", help="folder of the dandiset")],
+    metadata: Annotated[Path | None, typer.Option(help="TOML file with what the files lack")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="replace files that exist in the folder")] = False,
+) -> None:
+    """Lay derived files out as a dandiset, and say what `dandi validate` and nwbinspector find and what mends it.
+
+    What DANDI needs and a file lacks (subject_id, species, sex, age, session_id) is asked for: the message comes with a TOML
+    template on the standard output. A draft of dandiset.yaml is written once, with contributors left to you.
+
+    Example: [bold]metadyn package derived -o dandiset --metadata metadata.toml[/bold]
+    """
+    from metadyn.display import out
+    from metadyn.display_sharing import show_findings
+    from metadyn.pipeline import sharing
+
+    def say(path: Path) -> None:
+        out().print(str(path), markup=False, highlight=False)
+
+    sharing.package(files, output, metadata, overwrite=overwrite, report=say)
+    found = sharing.findings(output)
+    show_findings(found, output)
+    if any(each.blocks for each in found):
+        raise typer.Exit(1)
+
+
+@app.command()
+def upload(
+    folder: Annotated[Path, typer.Argument(help="folder of a dandiset, from metadyn package")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="only show what would be sent")] = False,
+    instance: Annotated[str, typer.Option(help="archive, as dandi names it: dandi, dandi-sandbox, …")] = "dandi",
+) -> None:
+    """Upload a dandiset with dandi, each file with the recording that it is derived from (untested: begin with --dry-run).
+
+    The key of the archive is dandi's: in its keyring, or in an environment variable. It is never shown or stored here.
+
+    Example: [bold]metadyn upload dandiset --dry-run[/bold]
+    """
+    from metadyn.display_sharing import show_plan
+    from metadyn.pipeline import sharing
+
+    planned = sharing.upload(folder, instance=instance, dry_run=dry_run)
+    show_plan(planned, sent=not dry_run)
+    if planned.obstacles:
+        raise typer.Exit(1)
+
+
+@app.command()
+def model(
+    file: Annotated[Path, typer.Argument(help="NWB file that holds a model")],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="also keep its weights here (.safetensors) and its config beside (.json)"),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="replace files that exist")] = False,
+) -> None:
+    """Show the model inside an NWB file, its digest verified, and what it was trained on. Nothing of the file is executed.
+
+    To give it a recording of yours: metadyn align FILE my_session.nwb -o my_model
+
+    Example: [bold]metadyn model annotated/day1.nwb -o model.safetensors[/bold]
+    """
+    from metadyn.display import out
+    from metadyn.display_sharing import show_model
+    from metadyn.pipeline import sharing
+
+    show_model(sharing.stored_model(file), file)
+    if output is not None:
+        for path in sharing.export_model(file, output, overwrite=overwrite):
+            out().print(str(path), markup=False, highlight=False)
 
 
 @app.command()

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from metadyn.errors import MetadynError
+from metadyn.errors import MetadynError, MissingMetadataError
 
 MOST_ROWS = 12  # lines of a table that still fit on a screen; the rest is counted
 
@@ -28,7 +28,10 @@ def err() -> Console:
 
 
 def show_error(error: MetadynError) -> None:
+    """The error in a panel; a template to fill in goes to the standard output, so that it can be kept in a file."""
     Console(stderr=True).print(Panel(Text(str(error)), title=type(error).__name__, title_align="left", border_style="red"))
+    if isinstance(error, MissingMetadataError):
+        out().print(error.template, markup=False, highlight=False)
 
 
 def show_warnings_as_notes() -> None:

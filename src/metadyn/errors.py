@@ -32,6 +32,14 @@ class DataError(MetadynError):
     """The NWB file lacks something, or holds something that cannot be used."""
 
 
+class MissingMetadataError(DataError):
+    """Files lack metadata that an archive needs; `template` is the text to fill in."""
+
+    def __init__(self, problem, *, template, **told):
+        self.template = template
+        super().__init__(problem, **told)
+
+
 class WindowError(MetadynError):
     """The windows asked for are empty, overlap, lie outside the recording or cannot be found.
 

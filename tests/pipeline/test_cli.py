@@ -16,7 +16,10 @@ import metadyn
 from metadyn.display import show_score
 from metadyn.training import loop
 
-COMMANDS = ("inspect", "simulate", "fit", "align", "annotate", "forecast", "score", "demo")
+COMMANDS = (
+    *("inspect", "simulate", "fit", "align", "annotate", "forecast", "score", "demo"),
+    *("derive", "package", "upload", "model"),
+)
 TINY = "--steps 3 --distil-steps 2 --latent-hidden 4 --readin-hidden 4 --hidden 4 4"
 
 

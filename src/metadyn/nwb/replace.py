@@ -26,12 +26,19 @@ def replacement(source: Path, target: Path) -> Iterator[Path]:
     ------
     WriteError : the folder cannot be written, the disk is full, or the block failed; `target` is as it was.
     """
+    with new_file(source, target) as work:
+        shutil.copyfile(source, work)
+        yield work
+
+
+@contextmanager
+def new_file(source: Path, target: Path) -> Iterator[Path]:
+    """As `replacement`, but nothing is copied: the block writes the file, which gets the permissions of `source`."""
     target = target.resolve()
     work = _private_name(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         remove_leftovers(target)
-        shutil.copyfile(source, work)
         yield work
         _settle(work, source, target)
     except MetadynError:

@@ -14,6 +14,7 @@ from hdmf.backends.hdf5 import H5DataIO
 from pynwb import NWBHDF5IO, NWBFile, ProcessingModule
 
 from metadyn.errors import DataError, WriteError
+from metadyn.nwb.derive import derived_copy, describe_origin, record_source
 from metadyn.nwb.embeddings import embeddings_table, interval_table, region
 from metadyn.nwb.provenance import SOFTWARE, public_uri, run_parameters, software_version, to_json
 from metadyn.nwb.replace import replacement
@@ -70,6 +71,7 @@ def write_run(
     provenance: Source | None = None,
     input_key: str | None = None,
     module: str = "ecephys",
+    derived: bool = False,
     overwrite: bool = False,
 ) -> Path:
     """Write a copy of `source` with one run added to `target`; both may be the same file, which is then replaced whole.
@@ -85,6 +87,7 @@ def write_run(
     parameters : settings of preprocessing and inference; `provenance` says what they were applied to. Series say of which
         spikes they speak where `parameters["data"]["spike_lag"]` [s] is not zero.
     input_key : the model's key of this session's read-in and likelihood; default: the posterior's session.
+    derived : leave the raw data out; see `metadyn.nwb.derive`.
 
     Returns
     -------
@@ -114,8 +117,10 @@ def write_run(
         series = [_add_series(run, stretch, nwbfile, posterior.unit.values, times) for stretch in estimates]
         run.embeddings = embeddings_table(nwbfile, posterior, forecast, estimates, series)
 
-    with replacement(source, target) as work:
+    with (derived_copy if derived else replacement)(source, target) as work:
         _append(work, add)
+        if derived:
+            record_source(work, describe_origin(source))
         assert_no_worse(work, source)
     return target
 

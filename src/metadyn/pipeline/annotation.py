@@ -19,6 +19,7 @@ def annotate(
     in_place: bool = False,
     name: str = "LatentDynamics",
     embed_model: bool = True,
+    derive: bool = False,
     context: int | None = None,
     steps: int = 20,
     data: dict | None = None,
@@ -32,6 +33,7 @@ def annotate(
     ----------
     name : name of the run; a file may hold several, each of its own name.
     embed_model : store the model in each file, so that it forecasts and aligns from there.
+    derive : write slim files without the raw data, as `metadyn.derive` does; not `in_place`.
     context : also store forecasts of the `steps` bins after the first `context` bins of each window that has more; WindowError
         where none has, and a warning that counts those shorter than the context.
     data : options for other windows than those trained on, e.g. {"where": None}.
@@ -43,18 +45,22 @@ def annotate(
 
     Raises
     ------
-    ConfigError : neither or both of `output` and `in_place` are given, or two results would be one file.
+    ConfigError : neither or both of `output` and `in_place` are given, a derived file would replace its source, or two results
+        would be one file.
     WriteError, ModelFileError, DataError, WindowError : the file concerned is as it was; those before it are written.
     """
     from metadyn.nwb.write import check_target
 
+    if derive and in_place:
+        problem = "a derived file lacks the raw data and cannot take its source's place"
+        raise ConfigError(problem, found="--derive and --in-place", remedy="--derive -o DIR")
     trained = on_device(load_model(model), device)
     given = recordings(files)
     targets = [_target(each, output, in_place) for each in given]
     _check_targets(given, targets)
     for each, target in zip(given, targets, strict=True):
         check_target(each.source, target, name=name, overwrite=overwrite)
-    settings = {"name": name, "overwrite": overwrite, "model": trained.file() if embed_model else None}
+    settings = {"name": name, "derived": derive, "overwrite": overwrite, "model": trained.file() if embed_model else None}
     written = []
     for each, target in zip(given, targets, strict=True):
         written.append(_annotate_one(trained, each, target, data, context, steps, settings))

@@ -17,21 +17,26 @@ from metadyn.errors import ConfigError, WindowError
 from metadyn.pipeline.annotation import annotate
 from metadyn.pipeline.inputs import check_distinct, read_counts, recordings
 from metadyn.pipeline.models import counts_for, load_model, on_device, stored_options
+from metadyn.pipeline.sharing import derive, findings, package, upload
 from metadyn.records import Session, TrialCounts
 
 __all__ = [
     "align",
     "annotate",
     "bin_spikes",
+    "derive",
+    "findings",
     "fit",
     "forecast",
     "infer",
     "load_config",
     "load_model",
+    "package",
     "read_session",
     "save_model",
     "score",
     "simulate",
+    "upload",
 ]
 
 

@@ -1,0 +1,241 @@
+"""A derived file: the results and what they rest on, without the raw data; slim, and whole by itself.
+
+Kept are /general but for the tables of single cells, /units but for raw waveforms, /intervals, and of /processing the runs
+and models. What is kept is copied as it is, dataset by dataset (docs/decisions/derived-files.md); the file gets an identifier
+and a root object id of its own, its objects keep theirs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import uuid
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import h5py
+
+from metadyn.errors import DataError, WriteError
+from metadyn.nwb.opening import check_is_nwb2
+from metadyn.nwb.provenance import describe_source, public_uri, to_json
+from metadyn.nwb.references import drop_unlinked, restore_references, walk
+from metadyn.nwb.replace import new_file
+from metadyn.nwb.validity import assert_no_worse
+from metadyn.records import Source
+
+RUN, MODEL = "LatentDynamics", "LatentDynamicsModel"
+KEPT = ("general", "intervals", "units", "specifications")
+RAW = (  # below what is kept, and raw all the same
+    "general/intracellular_ephys",  # its tables are of sweeps of the acquisition
+    *(f"units/waveforms{index}" for index in ("", "_index", "_index_index")),  # a piece of the voltage for every spike
+)
+EMPTY = ("acquisition", "analysis", "processing", "stimulus/presentation", "stimulus/templates")  # an NWB file has these
+DERIVED_FROM = "derived_from"  # key of a run's parameters: uri, identifier, object_id and digest of the source
+
+
+def derive(
+    source: str | Path,
+    target: str | Path,
+    *,
+    recording: str | Path | None = None,
+    uri: str | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Write the derived file of an annotated `source` to `target`; returns its real path. Warns of what is unlinked.
+
+    Parameters
+    ----------
+    source : NWB (HDF5) file with a run; never opened for writing.
+    recording : the file whose name and digest are kept as those of the origin, where `source` is an annotated copy of it.
+    uri : where others find the origin; by default its file name.
+
+    Raises
+    ------
+    DataError : `source` is no NWB file, holds no run, links to a file that is not there, or is no copy of `recording`.
+    WriteError : `target` exists (and not `overwrite`), cannot be written or would not be valid; nothing was changed.
+    """
+    source, target = Path(source).resolve(), Path(target).resolve()
+    check_derivable(source)
+    if target.exists() and not overwrite:
+        raise WriteError("the target exists already", file=target, remedy="another path (-o FILE), or --overwrite")
+    origin = _origin(source, Path(recording or source).resolve(), uri)
+    with derived_copy(source, target) as work:
+        record_source(work, origin)
+        assert_no_worse(work, source)
+    return target
+
+
+def check_derivable(source: Path) -> None:
+    """Raise DataError unless the file is NWB and holds a run."""
+    check_is_nwb2(source)
+    with h5py.File(source, "r") as file:
+        if not _of_type(file, RUN):
+            remedy = f"metadyn annotate MODEL {source.name} -o DIR --derive"
+            raise DataError("the file holds no run to derive a file from", file=source, item="processing", remedy=remedy)
+
+
+@contextmanager
+def derived_copy(source: Path, target: Path) -> Iterator[Path]:
+    """A private derived copy of `source`, with its runs if it has any, that becomes `target` when the block ends well."""
+    if target == source:
+        problem = "a derived file lacks the raw data and may not take its source's place"
+        raise WriteError(problem, file=source, remedy="another path (-o)")
+    with new_file(source, target) as work:
+        with h5py.File(source, "r") as old, h5py.File(work, "w") as new:
+            keep = _Keep(old)
+            unlinked = drop_unlinked(old, keep.holds, keep.dropped, source)
+            _copy(old, new, "", keep)
+            for name in EMPTY:
+                new.require_group(name)
+            restore_references(old, new)
+            _make_own(new)
+        for path, other in unlinked.items():
+            warnings.warn(
+                f"{source.name}: {path} is left out: it refers to {other}, which is not in a derived file", stacklevel=4
+            )
+        yield work
+
+
+def describe_origin(source: Path, uri: str | None = None) -> dict[str, str]:
+    """URI, identifier, object id and sha256 digest of a file, as the results derived from it keep them."""
+    with h5py.File(source, "r") as file:
+        identifier = file["identifier"][()].decode()
+        object_id = _text(file.attrs.get("object_id"))
+    with source.open("rb") as stream:
+        digest = f"sha256:{hashlib.file_digest(stream, 'sha256').hexdigest()}"
+    uri = uri or public_uri(str(source))
+    return describe_source(Source(uri=uri, identifier=identifier, object_id=object_id, digest=digest))
+
+
+def _origin(source: Path, recording: Path, uri: str | None) -> dict[str, str]:
+    origin = describe_origin(recording, uri)
+    with h5py.File(source, "r") as file:
+        if file["identifier"][()].decode() != origin["identifier"]:
+            problem, remedy = "the file is no annotated copy of that recording", "the recording that was annotated, or none"
+            raise DataError(problem, file=source, found=f"{recording} has identifier {origin['identifier']!r}", remedy=remedy)
+    return origin
+
+
+def origin_of(path: Path) -> dict[str, str] | None:
+    """What a derived file was derived from, as its first run says; None for a file that was not derived."""
+    with h5py.File(path, "r") as file:
+        runs = [file[name] for name in _of_type(file, RUN)]
+        said = [json.loads(run["parameters"][()]) for run in runs if "parameters" in run]
+    return next((parameters[DERIVED_FROM] for parameters in said if DERIVED_FROM in parameters), None)
+
+
+def left_out(source: str | Path) -> list[str]:
+    """Paths of what the derived file of `source` is without by its place, the topmost ones only."""
+    with h5py.File(source, "r") as file:
+        return _Keep(file).left_out()
+
+
+class _Keep:
+    """What of a file is kept: by its place, and by what is `dropped`."""
+
+    def __init__(self, file: h5py.File):
+        self._file = file
+        self._roots = (*KEPT, *_of_type(file, RUN), *_of_type(file, MODEL))
+        self._old_schemas = _superseded(file)
+        self.dropped = set(RAW)
+
+    def holds(self, path: str) -> bool:
+        """Whether an object is kept, or leads to one that is."""
+        if _is_below(path, (*self.dropped, *self._old_schemas)):
+            return False
+        at_root = "/" not in path and isinstance(self._file.get(path), h5py.Dataset)  # identifier, session_start_time, …
+        return at_root or _is_below(path, self._roots) or any(_is_below(root, (path,)) for root in self._roots)
+
+    def left_out(self) -> list[str]:
+        """The topmost objects that are not kept; empty groups are not worth a word."""
+        found: list[str] = []
+        for path, _ in walk(self._file):
+            item = self._file.get(path)
+            telling = not isinstance(item, h5py.Group) or "neurodata_type" in item.attrs
+            if telling and not self.holds(path) and not _is_below(path, (*found, *self._old_schemas)):
+                found.append(path)
+        return found
+
+
+def _is_below(path: str, roots) -> bool:
+    return any(path == root or path.startswith(f"{root}/") for root in roots)
+
+
+def _of_type(file: h5py.File, neurodata_type: str) -> list[str]:
+    """Paths of the objects of this type in the processing modules."""
+    modules = file.get("processing", {})
+    paths = [f"processing/{module}/{name}" for module in modules for name in modules[module]]
+    items = {path: file.get(path) for path in paths}
+    return [path for path, item in items.items() if item and _text(item.attrs.get("neurodata_type")) == neurodata_type]
+
+
+def _superseded(file: h5py.File) -> list[str]:
+    """Of each cached schema the versions but the newest, which is the one that the file was last written by.
+
+    hdmf reads the last in the order of letters, 2.4.0 after 2.11.0, and stumbles where a file's first writer cached it in part.
+    """
+    schemas = file.get("specifications", {})
+    versions = {name: sorted(schemas[name], key=_numbers) for name in schemas}
+    return [f"specifications/{name}/{version}" for name, known in versions.items() for version in known[:-1]]
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) if part.isdecimal() else -1 for part in version.replace("-", ".").split("."))
+
+
+def _copy(old: h5py.Group, new: h5py.Group, path: str, keep: _Keep) -> None:
+    """What is kept of a group: datasets byte by byte; links, but those to other files as what they mean; no references yet."""
+    for key, value in old.attrs.items():
+        new.attrs.create(key, value, dtype=None if isinstance(value, h5py.Empty) else old.attrs.get_id(key).dtype)
+    for key in old:
+        child = f"{path}/{key}".lstrip("/")
+        link = old.get(key, getlink=True)
+        if not keep.holds(child):
+            continue
+        if isinstance(link, h5py.SoftLink):
+            new[key] = h5py.SoftLink(link.path)
+        elif isinstance(old[key], h5py.Group):
+            _copy(old[key], new.create_group(key), child, keep)
+        else:
+            old.copy(old[key], new, name=key)
+    _keep_columns(new)
+
+
+def _keep_columns(table: h5py.Group) -> None:
+    """A table names only the columns that it has."""
+    if "colnames" in table.attrs:
+        names = [name for name in table.attrs["colnames"] if _text(name) in table]
+        table.attrs.create("colnames", names, dtype=h5py.string_dtype(), shape=(len(names),))
+
+
+def _make_own(file: h5py.File) -> None:
+    """An identity of its own for a new file; those of its objects stay, so that they are known for the same."""
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    _replace_dataset(file, "identifier", str(uuid.uuid4()))
+    _replace_dataset(file, "file_create_date", [now])
+    file.attrs["object_id"] = str(uuid.uuid4())
+
+
+def record_source(path: Path, origin: dict[str, str]) -> None:
+    """Every run says what the file was derived from; of each schema the newest version stays."""
+    with h5py.File(path, "r+") as file:
+        for name in _superseded(file):
+            del file[name]
+        for name in _of_type(file, RUN):
+            run = file[name]
+            parameters = json.loads(run["parameters"][()]) if "parameters" in run else {}
+            _replace_dataset(run, "parameters", to_json({**parameters, DERIVED_FROM: origin}))
+            run.attrs["source_uri"] = origin["uri"]
+
+
+def _replace_dataset(group: h5py.Group, name: str, value) -> None:
+    if name in group:
+        del group[name]
+    group.create_dataset(name, data=value, dtype=h5py.string_dtype())
+
+
+def _text(value) -> str | None:
+    return value.decode() if isinstance(value, bytes) else value
