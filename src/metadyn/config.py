@@ -110,8 +110,8 @@ class TrainingConfig(_Section):
     tail_bins: int | None = Field(
         None,
         ge=0,
-        description="bins at a crop's end hidden from the encoder and forecast; default: a random number each step, "
-        "up to two thirds of the window; with crop_bins a fifth of the shortest crop",
+        description="bins at a crop's end hidden from the encoder and forecast; default: none in half of the steps, "
+        "else a random number up to two thirds of the window; with crop_bins a fifth of the shortest crop",
     )
     masking: float = Field(0.2, ge=0, lt=1, description="share of bins whose latent comes from the dynamics (App. D.1)")
     masked: Literal["mean", "sample"] = Field(

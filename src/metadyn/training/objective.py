@@ -31,7 +31,7 @@ def crop_range(config: TrainingConfig, sessions: list[TrialCounts]) -> tuple[int
 def tail_range(config: TrainingConfig, longest: int) -> tuple[int, int]:
     """Fewest and most bins at the end of a crop that are forecast: as many as were asked for, if they were.
 
-    Else of crops that were asked for a fifth of the shortest, up to 20; by default any number, up to two thirds of the longest.
+    Else of crops that were asked for a fifth of the shortest, up to 20; by default up to two thirds of the longest.
     """
     if config.tail_bins is not None:
         return config.tail_bins, config.tail_bins
@@ -41,10 +41,13 @@ def tail_range(config: TrainingConfig, longest: int) -> tuple[int, int]:
     return 0, min(LONGEST_TAIL, longest - longest // 3)
 
 
-def within(bounds: tuple[int, int], generator: torch.Generator) -> int:
-    """A whole number from one to the other, both included; where they are one, no random number is spent on it."""
+def drawn_tail(bounds: tuple[int, int], generator: torch.Generator) -> int:
+    """How many bins a step hides at the end; where that is free, none in half of the steps (whole windows are what decoding
+    sees), all others equally often. No random number is spent where it is not free."""
     fewest, most = bounds
-    return fewest if fewest == most else int(torch.randint(fewest, most + 1, (), generator=generator, device=generator.device))
+    if fewest == most:
+        return most
+    return max(fewest, int(torch.randint(2 * fewest - most, most + 1, (), generator=generator, device=generator.device)))
 
 
 def make_objective(
@@ -59,7 +62,7 @@ def make_objective(
         distilling = step < training.distil_steps
         seen, targets = hide(
             batch,
-            tail_bins=0 if distilling else within(tails, generator),
+            tail_bins=0 if distilling else drawn_tail(tails, generator),
             masking=0.0 if distilling else training.masking,
             dropout=training.coordinated_dropout,
             generator=generator,
