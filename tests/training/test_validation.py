@@ -11,7 +11,7 @@ from metadyn.model.build import build_model
 from metadyn.model.likelihood import GaussianObservations, PoissonCounts
 from metadyn.training import validation
 from metadyn.training.batch import Resident
-from metadyn.training.validation import bits_per_entry, bits_per_spike, validate
+from metadyn.training.validation import gaussian_gain, poisson_gain, validate
 
 SHAPE = 2, 5, 7, 3  # session, trial, time, unit
 
