@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
@@ -78,15 +77,11 @@ class Alone:
 ALONE = Alone()
 
 
-@dataclass(frozen=True)
 class Ranks(Alone):
     """One of `size` processes; session s is of process s mod size."""
 
-    rank: int
-    size: int
-    n_sessions: int
-    config: ModelConfig
-    device: torch.device
+    def __init__(self, rank: int, size: int, n_sessions: int, config: ModelConfig, device: torch.device):
+        self.rank, self.size, self.n_sessions, self.config, self.device = rank, size, n_sessions, config, device
 
     def here(self, rows: list[int]) -> list[int]:
         return [place for place, row in enumerate(rows) if row % self.size == self.rank]
