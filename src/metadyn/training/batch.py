@@ -95,7 +95,7 @@ class Batch:
     """Cropped trials: counts (session, trial, time, unit) float, observed, length (session, trial) of the crop.
 
     distinct (session, trial): False from where on a session's trials come round again; session (session,): rows of the
-    model; share: of the step's sessions, that is in this process.
+    model; here: which of the step's `among` sessions these are.
     """
 
     counts: Tensor
@@ -106,7 +106,13 @@ class Batch:
     distinct: Tensor
     n_units: tuple[int, ...]
     session: Tensor
-    share: float
+    here: list[int]
+    among: int
+
+    @property
+    def share(self) -> float:
+        """Of the step's sessions, those in this process."""
+        return len(self.here) / self.among
 
 
 def tell(generator: torch.Generator, here: list[int], among: int) -> None:
@@ -151,7 +157,8 @@ def crop(resident: Resident, trial: Tensor, crop_bins: int, generator: torch.Gen
         torch.arange(trial.shape[1], device=trial.device) < resident.n_trials[:, None],
         resident.n_units,
         resident.session,
-        resident.n_sessions / resident.among,
+        resident.here,
+        resident.among,
     )
 
 

@@ -35,7 +35,9 @@ def embedding_spread(
     batch = trials.batch(min(training.trials_per_session, trials.ranks.least(trials.n_trials)), crop_bins, generator)
     seen, _ = hide(batch, tail_bins=0, masking=0.0, dropout=0.0, generator=generator)
     mean = model.embedding(model.features(seen), seen.length).mean
-    centers, within = (trials.ranks.placed(each, generator) for each in (mean.mean(1), mean.var(1, correction=0)))
+    center = mean.mean(1)
+    spread = ((mean - center[:, None]) ** 2).mean(1)
+    centers, within = (trials.ranks.placed(each, batch.here, batch.among) for each in (center, spread))
     return centers.std(0), within.mean(0).sqrt()
 
 

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from metadyn.config import ModelConfig
 from metadyn.errors import ConfigError, TrainingError
-from metadyn.model.numbers import Numbers
 from metadyn.model.rows import is_specific
 
 MOST = 1 << 30  # more than any number of bins
@@ -54,7 +53,7 @@ class Alone:
         """Whether it is so in any process."""
         return flag
 
-    def placed(self, values: Tensor, generator: Numbers) -> Tensor:
+    def placed(self, values: Tensor, here: list[int], among: int) -> Tensor:
         """Values (session, …) of a step's sessions that are here, as those of all of them."""
         return values
 
@@ -106,9 +105,9 @@ class Ranks(Alone):
     def any(self, flag: bool) -> bool:
         return bool(self.total(torch.tensor(float(flag), device=self.device)))
 
-    def placed(self, values: Tensor, generator: Numbers) -> Tensor:
-        full = values.new_zeros(generator.among, *values.shape[1:])
-        full[generator.place] = values
+    def placed(self, values: Tensor, here: list[int], among: int) -> Tensor:
+        full = values.new_zeros(among, *values.shape[1:])
+        full[here] = values
         return self.total(full)
 
     def add_up(self, gradients: list[Tensor]) -> None:
