@@ -117,18 +117,19 @@ def fit(
     device: Device = "auto",
     flags: dict | None = None,
 ) -> None:
-    """Train one model on all files.
+    """Train one model on all files; by several processes where torchrun starts it.
 
     Example: [bold]metadyn fit day1.nwb day2.nwb -o model --bin-width 0.02[/bold]
     """
-    from metadyn.display import out, training_progress
+    from metadyn.display import first_process, out, training_progress
     from metadyn.pipeline import steps
 
     settings = load_config(config, **flags)
     note = f"If a step was made, it is kept: the same command with --resume goes on in {output}."
     with kept_on_interrupt(note), training_progress() as report:
         trained = steps.fit(files, output, settings, resume=resume, device=device, report=report)
-    out().print(f"model of {len(trained.sessions)} sessions: {output}", markup=False, highlight=False)
+    if first_process():
+        out().print(f"model of {len(trained.sessions)} sessions: {output}", markup=False, highlight=False)
 
 
 @app.command()

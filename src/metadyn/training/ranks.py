@@ -150,11 +150,6 @@ class Ranks(Alone):
         return values
 
 
-def first_process() -> bool:
-    """Whether this process speaks and writes for all."""
-    return os.environ.get("RANK", "0") == "0"
-
-
 @contextmanager
 def joined(n_sessions: int, config: ModelConfig, find: Callable[[], torch.device]) -> Iterator[tuple[Alone, torch.device]]:
     """The processes that torchrun started, or ALONE, and where this one computes."""
