@@ -78,7 +78,6 @@ def test_a_run_that_lost_a_process_goes_on_with_one(tmp_path, simulated, small, 
     done = torchrun(tmp_path, {"model": options}, lost=14)
     assert done.returncode != 0
     assert f"Signal {signal.SIGKILL:d}" in done.stderr
-    assert "another process of this run was lost" in done.stderr
     assert pointed(tmp_path / "model", "latest").name == "step-000012"
     again, whole = fit(**options, folder=tmp_path / "model", resume=True), fit(**options)
     for key, value in whole.module.state_dict().items():
