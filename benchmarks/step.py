@@ -48,7 +48,7 @@ from metadyn.model.meta_ssm import MetaSSM
 from metadyn.paper import PAPER
 from metadyn.records import TrialCounts
 from metadyn.training import objective
-from metadyn.training.batch import Resident, crop, draw_trials, hide
+from metadyn.training.batch import Resident, hide
 from metadyn.training.devices import find_device
 from metadyn.training.fit import task_of
 from metadyn.training.loop import Task, take_step
@@ -63,7 +63,7 @@ WARM_UP, REPEATS, QUICK_REPEATS = 3, 15, 3  # steps of each method: the quartile
 SAME = 1e-3  # largest relative difference of the first losses, in single precision: 1e-6 was found
 MASKING = {"masking": 0.2, "masked": "mean", "mask_scope": "session"}  # the authors' code (docs/paper_parity.md)
 PARTS = {  # functions whose seconds are a part's; what they call is theirs
-    "batch": [(objective, "draw_trials"), (objective, "crop"), (objective, "hide")],
+    "batch": [(Resident, "batch"), (objective, "hide")],
     "read-in": [(MetaSSM, "features")],
     "GRUs": [(EmbeddingEncoder, "forward"), (LatentEncoder, "forward")],
     "dynamics": [(MetaSSM, "transition"), (elbo, "fill"), (Transition, "__call__"), (Transition, "weight_change")],
@@ -141,7 +141,7 @@ def reference_loss(work: Workload, reference: Reference, trials: Resident, gener
     """The objective of the package as the presets have it: whole windows, masked bins, no tail, no hidden entries."""
     shortest, longest = crop_range(work.training, work.sessions)
     length = int(torch.randint(shortest, longest + 1, (), generator=generator, device=generator.device))
-    batch = crop(trials, draw_trials(trials, work.training.trials_per_session, generator), length, generator)
+    batch = trials.batch(work.training.trials_per_session, length, generator)
     masks = {"masking": work.training.masking, "mask_scope": work.training.mask_scope}
     _, targets = hide(batch, tail_bins=0, dropout=0.0, generator=generator, **masks)
     counts = [each[..., :units] for each, units in zip(batch.counts, work.n_units, strict=True)]

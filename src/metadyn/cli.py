@@ -120,11 +120,11 @@ def fit(
     ] = False,
     flags: dict | None = None,
 ) -> None:
-    """Train one model on all files.
+    """Train one model on all files; by several processes where torchrun starts it.
 
     Example: [bold]metadyn fit day1.nwb day2.nwb -o model --bin-width 0.02[/bold]
     """
-    from metadyn.display import out, training_progress
+    from metadyn.display import first_process, out, training_progress
     from metadyn.pipeline import steps
 
     settings = load_config(config, **flags)
@@ -132,7 +132,8 @@ def fit(
     with kept_on_interrupt(note), training_progress() as report:
         options = {"resume": resume, "device": device, "deterministic": deterministic}
         trained = steps.fit(files, output, settings, report=report, **options)
-    out().print(f"model of {len(trained.sessions)} sessions: {output}", markup=False, highlight=False)
+    if first_process():
+        out().print(f"model of {len(trained.sessions)} sessions: {output}", markup=False, highlight=False)
 
 
 @app.command()

@@ -104,6 +104,9 @@ class TrainingConfig(_Section):
     weight_decay: float = Field(0.001, ge=0, description="not applied to readout, noise and prior (App. D.3)")
     clip: float = Field(1.0, gt=0, description="bound on the gradient norm")
     trials_per_session: int = Field(8, gt=0, description="trials drawn from each session a step (App. D.3)")
+    sessions_per_step: int | None = Field(
+        None, gt=0, description="sessions drawn at random for a step (App. D.3: 20 of motor recordings); default: all of them"
+    )
     crop_bins: tuple[int, int] | None = Field(
         None, description="range of random crop lengths; default: whole windows up to 150 bins"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,6 +26,11 @@ def out() -> Console:
 
 def err() -> Console:
     return Console(stderr=True, soft_wrap=True)
+
+
+def first_process() -> bool:
+    """Whether this is the process that speaks, of those that torchrun started."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def show_error(error: MetadynError) -> None:
@@ -54,7 +60,7 @@ def training_progress() -> Iterator:
         TextColumn("{task.fields[speed]}"),
     )
     console = err()
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+    with Progress(*columns, console=console, disable=not (console.is_terminal and first_process())) as progress:
         bar = progress.add_task("starting", total=None, speed="")
 
         def report(step) -> None:

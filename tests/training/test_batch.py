@@ -76,7 +76,7 @@ def test_no_trial_is_drawn_twice_while_there_are_enough(sessions):
     resident = Resident.of(sessions, torch.device("cpu"))
     seen = set()
     for seed in range(20):
-        four, two = draw_trials(resident, 4, generator(seed)).tolist()
+        four, two = draw_trials(resident.n_trials, 4, 4, generator(seed)).tolist()
         assert sorted(four) == [0, 1, 2, 3]
         assert sorted(two[:2]) == [0, 1]
         assert two[2:] == two[:2]
@@ -168,7 +168,7 @@ def test_a_mask_of_the_session_is_that_of_all_its_trials_and_takes_its_share(bat
 def test_a_trial_that_comes_round_again_is_not_distinct(sessions):
     """Four and two trials, of which three are drawn."""
     resident = Resident.of(sessions, torch.device("cpu"))
-    batch = crop(resident, draw_trials(resident, 3, generator()), 12, generator())
+    batch = resident.batch(3, 12, generator())
     seen, _ = hide(batch, **OPTIONS, generator=generator())
     assert seen.distinct.tolist() == [[True, True, True], [True, True, False]]
 

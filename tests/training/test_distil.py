@@ -9,7 +9,7 @@ from torch.nn.functional import huber_loss
 from metadyn.model.build import build_model
 from metadyn.model.elbo import draw
 from metadyn.model.meta_ssm import Observations
-from metadyn.training.batch import Resident, crop, draw_trials, hide, uniform_below
+from metadyn.training.batch import Resident, hide, uniform_below
 from metadyn.training.distil import ROLLOUT, STARTS, rollout_loss
 from metadyn.training.objective import make_objective
 
@@ -67,7 +67,7 @@ def test_the_multi_step_loss_is_of_rollouts_of_samples_against_means_that_do_not
 
     generator = torch.Generator().manual_seed(seed)
     length = int(torch.randint(20, 21, (), generator=generator))
-    batch = crop(trials, draw_trials(trials, 4, generator), length, generator)
+    batch = trials.batch(4, length, generator)
     seen, targets = hide(batch, tail_bins=4, masking=0.2, dropout=0.25, generator=generator)
     drawn = draw(model, seen, targets, pooling="mean", generator=generator)
     means = drawn.q_z.mean.detach().clone()

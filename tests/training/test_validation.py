@@ -11,7 +11,7 @@ from metadyn.model.build import build_model
 from metadyn.model.likelihood import GaussianObservations, PoissonCounts
 from metadyn.training import validation
 from metadyn.training.batch import Resident
-from metadyn.training.validation import bits_per_entry, bits_per_spike, validate
+from metadyn.training.validation import gaussian_gain, poisson_gain, validate
 
 SHAPE = 2, 5, 7, 3  # session, trial, time, unit
 
@@ -43,7 +43,9 @@ def test_gaussian_bits_equal_the_most_likely_densities_of_each_unit_and_ignore_r
     y, m, c, w = tensors(values, mean, center, where)
     for log_var in (-4.0, 0.0, 3.0):
         told = GaussianObservations(m, torch.full_like(m, log_var))
-        assert np.isclose(bits_per_entry(y, told, c, w), gain / np.log(2) / where.sum(), rtol=1e-5)
+        bits, number = gaussian_gain(y, told, c, w)
+        assert np.isclose(bits, gain / np.log(2), rtol=1e-5)
+        assert number == where.sum()
 
 
 def test_spike_bits_equal_scipys_log_probabilities_over_the_spikes():
@@ -52,7 +54,9 @@ def test_spike_bits_equal_scipys_log_probabilities_over_the_spikes():
     counts = rng.poisson(rate)
     gain = (poisson.logpmf(counts, rate) - poisson.logpmf(counts, np.broadcast_to(center, SHAPE)))[where].sum()
     y, r, c, w = tensors(counts, np.log(rate), center, where)
-    assert np.isclose(bits_per_spike(y, PoissonCounts(r), c, w), gain / np.log(2) / counts[where].sum(), rtol=1e-4)
+    nats, number = poisson_gain(y, PoissonCounts(r), c, w)
+    assert np.isclose(nats, gain, rtol=1e-4)
+    assert number == counts[where].sum()
 
 
 @pytest.fixture
@@ -68,9 +72,9 @@ def looked_at(simulated, small, short, monkeypatch):
 
         def note(counts, told, mean, where):
             looks.append((told.mean, where))
-            return float(where.sum())
+            return where.sum(), where.sum()
 
-        monkeypatch.setattr(validation, "bits_per_spike", note)
+        monkeypatch.setattr(validation, "poisson_gain", note)
         resident = Resident.of(garbled, torch.device("cpu"))
         validate(model, resident, short(), 24, tails, "mean")
         return looks

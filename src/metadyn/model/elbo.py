@@ -41,12 +41,12 @@ class ElboTerms:
 
     def loss(self, kl_weight: float, penalty: float) -> Tensor:
         """−ELBO per scored entry plus the penalty on the change of the dynamics (section D.1)."""
-        return -self.elbo(kl_weight) / self.entries + penalty * self.weight_change
+        return -self.elbo(kl_weight) / self.entries.clamp(min=1) + penalty * self.weight_change
 
     def per_entry(self) -> dict[str, float]:
         """The terms per scored entry, for people."""
         names = ("log_likelihood", "kl_latent", "kl_initial", "kl_embedding")
-        terms = torch.stack([getattr(self, name).detach() for name in names]) / self.entries
+        terms = torch.stack([getattr(self, name).detach() for name in names]) / self.entries.clamp(min=1)
         *values, change = torch.cat([terms, self.weight_change.detach()[None]]).tolist()  # a GPU is waited for once
         return dict(zip(names, values, strict=True)) | {"weight_change": change}
 
@@ -117,5 +117,5 @@ def elbo(model: MetaSSM, drawn: Draw, seen: Observations, targets: Targets, *, m
         kl_initial=kl_initial.sum(),
         kl_embedding=kl_embedding.sum(),
         weight_change=drawn.transition.weight_change().mean(),
-        entries=targets.weight.sum().clamp(min=1),
+        entries=targets.weight.sum(),
     )

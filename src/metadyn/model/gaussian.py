@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from metadyn.model.numbers import drawn
+
 
 @dataclass(frozen=True)
 class Gaussian:
@@ -21,7 +23,7 @@ class Gaussian:
 
     def noise(self, generator: torch.Generator | None = None) -> Tensor:
         """Standard normal numbers for one sample, (..., dimension)."""
-        return torch.randn(self.mean.shape, generator=generator, dtype=self.mean.dtype, device=self.mean.device)
+        return drawn(torch.randn, self.mean.shape, generator, dtype=self.mean.dtype, device=self.mean.device)
 
     def at(self, noise: Tensor) -> Tensor:
         """The reparametrised sample of standard normal numbers, (..., dimension)."""

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, Normal, Poisson
 from torch.nn.functional import logsigmoid, softplus
 
+from metadyn.model.rows import rows_of
 from metadyn.model.score import Score, Scored
 
 HALF_LOG_TWO_PI = 0.5 * log(2 * pi)
@@ -47,7 +48,7 @@ class Readout(nn.Module):
         n_units: tuple[int, ...] | None = None,
     ) -> Float[Tensor, ""]:
         """Σ weight · log p(counts | z); only the first n_units of each session may have a weight (None: all may)."""
-        parameters = [getattr(self, name)[session] for name in ("weight", "bias", *self.further)]
+        parameters = [rows_of(getattr(self, name), session) for name in ("weight", "bias", *self.further)]
         points = [each.flatten(1, 2) for each in (counts, weight, z)]
         return Score.apply(self.scored, n_units, *points, *parameters)
 

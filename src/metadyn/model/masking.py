@@ -35,6 +35,8 @@ def fill(
 
     All runs of masked bins go ahead together, a bin at a time: the same numbers as a chain over time (model.md).
     """
+    if not len(z):  # a process that has none of a step's sessions
+        return z
     depth, length = mask_depth(masked), run_length(masked)
     if transition.shared:  # then it matters to no run which trial it is in
         whole, (z, depth, length) = z.shape, (each.flatten(1, 2)[:, None] for each in (z, depth, length))

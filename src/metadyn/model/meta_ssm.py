@@ -13,6 +13,7 @@ from metadyn.model.encoders import EmbeddingEncoder, LatentEncoder
 from metadyn.model.gaussian import Gaussian, standard_normal
 from metadyn.model.likelihood import Readout
 from metadyn.model.readin import ReadIn
+from metadyn.model.rows import rows_of
 
 
 @dataclass(frozen=True)
@@ -111,4 +112,6 @@ class MetaSSM(nn.Module):
 
     def transition(self, embedding: Float[Tensor, "session trial embedding"], session: Int[Tensor, " session"]) -> Transition:
         """p(z_t | z_{t-1}, e) with each session's process noise, or the one that they share."""
+        if len(self.log_q) == self.n_sessions:
+            return self.dynamics(embedding, rows_of(self.log_q, session))
         return self.dynamics(embedding, self.log_q.expand(self.n_sessions, -1)[session])

@@ -7,6 +7,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from metadyn.model.numbers import drawn
+from metadyn.model.rows import rows_of
 from metadyn.model.stretches import stretches
 
 
@@ -71,10 +73,10 @@ class ReadIn(nn.Module):
     ) -> Float[Tensor, "session trial time feature"]:
         """`visible` are factors of the inputs (None: 1); only the first n_units of each session are no padding (None: all)."""
         data = [each if each is None else each.flatten(1, 2) for each in (counts, visible)]
-        rows = [each[session] for each in (self.mean, self.sd, self.weight_in, self.bias_in)]
+        rows = [rows_of(each, session) for each in (self.mean, self.sd, self.weight_in, self.bias_in)]
         hidden = FirstLayer.apply(n_units, *data, *rows).relu()
         if self.dropout and generator is not None:
-            draws = torch.rand(hidden.shape, generator=generator, dtype=hidden.dtype, device=hidden.device)
+            draws = drawn(torch.rand, hidden.shape, generator, dtype=hidden.dtype, device=hidden.device)
             hidden = hidden * draws.ge_(self.dropout).div_(1 - self.dropout)
-        features = torch.baddbmm(self.bias_out[session, None], hidden, self.weight_out[session])
+        features = torch.baddbmm(rows_of(self.bias_out, session)[:, None], hidden, rows_of(self.weight_out, session))
         return features.unflatten(1, counts.shape[1:3])

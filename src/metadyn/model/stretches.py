@@ -11,5 +11,5 @@ def stretches(shape: torch.Size, n_units: tuple[int, ...] | None, device: torch.
     """Consecutive sessions and the units of the largest: shape (session, point, unit), units that are real (None: all)."""
     sessions, points, units = shape
     n_units = n_units or (units,) * sessions
-    most = max(1, ENTRIES // max(1, points * units)) if device.type == "cpu" else sessions
+    most = max(1, ENTRIES // max(1, points * units)) if device.type == "cpu" else max(1, sessions)
     return [(slice(first, first + most), max(n_units[first : first + most])) for first in range(0, sessions, most)]

@@ -12,12 +12,13 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from metadyn.config import AlignConfig, ModelConfig, TrainingConfig
+from metadyn.config import AlignConfig, TrainingConfig
 from metadyn.errors import DataError, ModelFileError
 from metadyn.inference.infer import with_embedding
 from metadyn.model.build import build_model
 from metadyn.model.encoders import KnownEmbedding
 from metadyn.model.meta_ssm import MetaSSM
+from metadyn.model.rows import is_specific
 from metadyn.model.trained import TrainedModel
 from metadyn.records import SessionEntry, TrialCounts
 from metadyn.training.batch import Resident
@@ -30,11 +31,6 @@ from metadyn.training.objective import crop_range
 from metadyn.training.transplant import analytic_start, install
 
 FEWEST_TO_VALIDATE = 4  # trials: below, none can be spared to choose the number of steps or the noise of forecasts
-
-
-def is_specific(name: str, config: ModelConfig) -> bool:
-    """Whether each session has a weight of that name for itself."""
-    return name.startswith(("readin.", "likelihood.")) or (name == "log_q" and not config.shared_noise)
 
 
 def solo(trained: TrainedModel, n_units: int, gauge: Gauge | None = None) -> MetaSSM:

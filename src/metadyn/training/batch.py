@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,14 +11,17 @@ from torch import Tensor
 
 from metadyn.model.elbo import Targets
 from metadyn.model.meta_ssm import Observations
+from metadyn.model.numbers import drawn
 from metadyn.records import TrialCounts
+from metadyn.training.ranks import ALONE, Alone
 
 
-def _padded(arrays: list[np.ndarray], dtype) -> Tensor:
+def _padded(arrays: list[np.ndarray], dtype, here: list[int]) -> Tensor:
+    """Those at `here`, padded to the largest of all."""
     shape = np.max([array.shape for array in arrays], axis=0)
-    out = np.zeros((len(arrays), *shape), dtype)
-    for row, array in zip(out, arrays, strict=True):
-        row[tuple(slice(size) for size in array.shape)] = array
+    out = np.zeros((len(here), *shape), dtype)
+    for row, place in zip(out, here, strict=True):
+        row[tuple(slice(size) for size in arrays[place].shape)] = arrays[place]
     return torch.from_numpy(out)
 
 
@@ -25,7 +29,10 @@ def _padded(arrays: list[np.ndarray], dtype) -> Tensor:
 class Resident:
     """All trials of some sessions, padded: counts (session, trial, time, unit), observed (session, trial, time),
     n_bins (session, trial), n_trials (session,), units (session, unit) False in padding, latents of the warm start or None;
-    n_units of each session."""
+    n_units of each session; session (session,): rows of the model.
+
+    Of several processes each has its own sessions, which stand at the places `here` of `among`.
+    """
 
     counts: Tensor
     observed: Tensor
@@ -34,31 +41,61 @@ class Resident:
     units: Tensor
     latents: Tensor | None
     n_units: tuple[int, ...]
+    session: Tensor
+    here: list[int]
+    among: int
+    ranks: Alone = ALONE
 
     @staticmethod
-    def of(sessions: list[TrialCounts], device: torch.device, latents: list[np.ndarray] | None = None) -> Resident:
+    def of(
+        sessions: list[TrialCounts],
+        device: torch.device,
+        latents: list[np.ndarray] | None = None,
+        *,
+        rows: list[int] | None = None,
+        ranks: Alone = ALONE,
+    ) -> Resident:
+        """The sessions of this process, padded as all of them; `rows`: where they stand among those of the run (None: so)."""
+        rows = list(range(len(sessions))) if rows is None else rows
+        here = ranks.here(rows)
         dtype = np.result_type(*[counts.counts.dtype for counts in sessions])
         tensors = [
-            _padded([counts.counts for counts in sessions], dtype if dtype.itemsize == 1 else np.float32),
-            _padded([counts.observed for counts in sessions], bool),
-            _padded([counts.windows.n_bins for counts in sessions], np.int64),
-            torch.tensor([counts.n_trials for counts in sessions]),
-            _padded([np.ones(counts.n_units) for counts in sessions], bool),
-            _padded(latents, np.float32) if latents else None,
+            _padded([counts.counts for counts in sessions], dtype if dtype.itemsize == 1 else np.float32, here),
+            _padded([counts.observed for counts in sessions], bool, here),
+            _padded([counts.windows.n_bins for counts in sessions], np.int64, here),
+            torch.tensor([sessions[place].n_trials for place in here], dtype=torch.long),
+            _padded([np.ones(counts.n_units) for counts in sessions], bool, here),
+            _padded(latents, np.float32, here) if latents else None,
         ]
-        n_units = tuple(counts.n_units for counts in sessions)
-        return Resident(*[tensor if tensor is None else tensor.to(device) for tensor in tensors], n_units)
+        n_units = tuple(sessions[place].n_units for place in here)
+        session = torch.tensor([ranks.local(rows[place]) for place in here], dtype=torch.long, device=device)
+        moved = [tensor if tensor is None else tensor.to(device) for tensor in tensors]
+        return Resident(*moved, n_units, session, here, len(rows), ranks)
 
     @property
     def n_sessions(self) -> int:
         return len(self.n_trials)
+
+    @property
+    def device(self) -> torch.device:
+        return self.counts.device
+
+    def batch(self, trials: int, crop_bins: int, generator: torch.Generator) -> Batch:
+        """Crops of random trials of each session."""
+        tell(generator, self.here, self.among)
+        return crop(self, draw_trials(self.n_trials, self.n_bins.shape[1], trials, generator), crop_bins, generator)
+
+    def parts(self) -> Iterator[Resident]:
+        """All trials, at once."""
+        yield self
 
 
 @dataclass(frozen=True)
 class Batch:
     """Cropped trials: counts (session, trial, time, unit) float, observed, length (session, trial) of the crop.
 
-    distinct (session, trial): False from where on a session's trials come round again.
+    distinct (session, trial): False from where on a session's trials come round again; session (session,): rows of the
+    model; here: which of the step's `among` sessions these are.
     """
 
     counts: Tensor
@@ -68,10 +105,24 @@ class Batch:
     latents: Tensor | None
     distinct: Tensor
     n_units: tuple[int, ...]
+    session: Tensor
+    here: list[int]
+    among: int
+
+    @property
+    def share(self) -> float:
+        """Of the step's sessions, those in this process."""
+        return len(self.here) / self.among
+
+
+def tell(generator: torch.Generator, here: list[int], among: int) -> None:
+    """Let a generator know which of a step's sessions are in this process, if not all are."""
+    if len(here) < among:
+        generator.place, generator.among = torch.tensor(here, dtype=torch.long, device=generator.device), among
 
 
 def uniform(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-    return torch.rand(shape, generator=generator, device=generator.device)
+    return drawn(torch.rand, shape, generator, device=generator.device)
 
 
 def uniform_below(bound: Tensor, generator: torch.Generator) -> Tensor:
@@ -79,13 +130,11 @@ def uniform_below(bound: Tensor, generator: torch.Generator) -> Tensor:
     return torch.minimum((uniform(tuple(bound.shape), generator) * bound).long(), bound - 1)
 
 
-def draw_trials(resident: Resident, trials: int, generator: torch.Generator) -> Tensor:
-    """(session, trial): trials without repetition, round again where a session has fewer."""
-    shape = resident.n_bins.shape
-    keys = uniform(shape, generator).masked_fill(
-        torch.arange(shape[1], device=generator.device) >= resident.n_trials[:, None], 2.0
-    )
-    places = torch.arange(trials, device=generator.device) % resident.n_trials[:, None]
+def draw_trials(n_trials: Tensor, most: int, trials: int, generator: torch.Generator) -> Tensor:
+    """(session, trial): trials without repetition, round again where a session has fewer; `most` that any session has."""
+    keys = uniform((len(n_trials), most), generator)
+    keys = keys.masked_fill(torch.arange(most, device=generator.device) >= n_trials[:, None], 2.0)
+    places = torch.arange(trials, device=generator.device) % n_trials[:, None]
     return keys.argsort(1).gather(1, places)
 
 
@@ -107,6 +156,9 @@ def crop(resident: Resident, trial: Tensor, crop_bins: int, generator: torch.Gen
         resident.latents[index] if resident.latents is not None else None,
         torch.arange(trial.shape[1], device=trial.device) < resident.n_trials[:, None],
         resident.n_units,
+        resident.session,
+        resident.here,
+        resident.among,
     )
 
 
@@ -131,6 +183,5 @@ def hide(
         hidden = uniform(batch.counts.shape, generator) < dropout
         visible = (~hidden).float().div_(1 - dropout)
         scored *= hidden.float().div_(dropout).masked_fill_(ahead[..., None], 1.0)
-    session = torch.arange(len(batch.counts), device=batch.counts.device)
-    seen = Observations(batch.counts, batch.observed, context, session, visible, batch.distinct, batch.n_units)
+    seen = Observations(batch.counts, batch.observed, context, batch.session, visible, batch.distinct, batch.n_units)
     return seen, Targets(scored, masked | ahead)

@@ -4,24 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+
+import numpy as np
+import torch
 
 from metadyn.config import ModelConfig, TrainingConfig
 from metadyn.data.splits import split_trials
 from metadyn.errors import DataError
 from metadyn.inference.infer import infer, with_embedding
+from metadyn.model.build import build_model
 from metadyn.model.meta_ssm import MetaSSM
+from metadyn.model.rows import is_specific
 from metadyn.model.trained import Frame, TrainedModel
 from metadyn.records import SessionEntry, TrialCounts
 from metadyn.training.batch import Resident
-from metadyn.training.calibrate import calibrated
+from metadyn.training.calibrate import calibrated, evenly
 from metadyn.training.devices import find_device
 from metadyn.training.frame import learn_frame
 from metadyn.training.health import warning_reporter
 from metadyn.training.loop import Progress, StepReport, Task, run
 from metadyn.training.objective import crop_range, make_objective, tail_range
 from metadyn.training.optim import make_optimiser
-from metadyn.training.resume import checkpointer, finish, put_best, resumed
+from metadyn.training.pool import Pool
+from metadyn.training.ranks import Alone, joined
+from metadyn.training.resume import checkpointer, collect, finish, put_best, resumed
 from metadyn.training.schedules import cosine
 from metadyn.training.starts import find_starts, started_model
 from metadyn.training.validation import validate
@@ -78,8 +86,8 @@ def fitting(config: ModelConfig, sessions: list[TrialCounts]) -> ModelConfig:
 
 def task_of(
     model: MetaSSM,
-    trials: Resident,
-    validation: Resident,
+    trials: Resident | Pool,
+    validation: Resident | Pool,
     config: ModelConfig,
     training: TrainingConfig,
     crops: tuple[int, int],
@@ -87,10 +95,12 @@ def task_of(
     """Distillation, if any, and ELBO on the parameters that are not frozen."""
     parameters = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     tails = tail_range(training, crops[1])
+    by_rows = partial(is_specific, config=config) if isinstance(trials, Pool) else None
+    kind = training.optimiser
     return Task(
         module=model,
         parameters=parameters,
-        optimiser=make_optimiser(parameters, training.learning_rate, training.weight_decay, training.optimiser),
+        optimiser=make_optimiser(parameters, training.learning_rate, training.weight_decay, kind, by_rows),
         objective=make_objective(model, trials, config, training, crops),
         validate=lambda: validate(model, validation, training, crops[1], tails, config.pooling),
         learning_rate=lambda step: training.learning_rate * cosine(max(0, step - training.distil_steps), training.steps),
@@ -99,6 +109,7 @@ def task_of(
         clip=training.clip,
         every=training.validate_every,
         seed=training.seed,
+        ranks=trials.ranks,
     )
 
 
@@ -116,39 +127,72 @@ def fit(
     """Train a model on binned sessions (sections 3.2 and D.1) and return its best checkpoint.
 
     `folder` keeps checkpoints, `resume` goes on from the last one; `data` are the options the bins were made with, kept with
-    the model. Raises DataError for sessions that do not fit together, TrainingError when the loss stays NaN.
+    the model. Processes that torchrun started share the sessions among them, and all return the same model.
+    Raises DataError for sessions that do not fit together, TrainingError when the loss stays NaN.
     """
+    with joined(len(sessions), config, partial(find_device, device)) as (ranks, where):
+        report = report if ranks.rank == 0 else lambda _: None
+        return fit_here(sessions, config, training, data or {}, folder, resume, where, ranks, report)
+
+
+def trials_of(sessions: list[TrialCounts], latents: list[np.ndarray] | None, training, where, ranks) -> Resident | Pool:
+    """All trials on the device, or on the host where a step takes few sessions."""
+    if training.sessions_per_step is None:
+        return Resident.of(sessions, where, latents, ranks=ranks)
+    return Pool(sessions, where, min(training.sessions_per_step, len(sessions)), latents, ranks)
+
+
+def fit_here(
+    sessions: list[TrialCounts],
+    config: ModelConfig,
+    training: TrainingConfig,
+    data: dict,
+    folder: Path | None,
+    resume: bool,
+    where: torch.device,
+    ranks: Alone,
+    report: Callable[[StepReport], None],
+) -> TrainedModel:
+    """`fit`, where this process is and among those there are."""
     check_sessions(sessions, config.latent_dim if "latent_dim" in config.model_fields_set else 1)
     config = fitting(config, sessions)
-    where = find_device(device)
     train, held_out = split_sessions(sessions, training.validation_fraction, training.seed)
     starts = find_starts(train, config, training)
     crops = crop_range(training, sessions)
-    trials = Resident.of(train, where, [start.latents for start in starts] if training.warm_start else None)
-    validation = Resident.of(held_out, where)
+    trials = trials_of(train, [start.latents for start in starts] if training.warm_start else None, training, where, ranks)
+    validation = trials_of(looked_at(held_out, training), None, training, where, ranks)
 
     def started(seed: int) -> Task:
-        model = started_model(sessions, starts, config, training.model_copy(update={"seed": seed})).to(where)
-        return task_of(model, trials, validation, config, training, crops)
+        model = started_model(sessions, starts, config, training.model_copy(update={"seed": seed}))
+        return task_of(ranks.narrowed(model).to(where), trials, validation, config, training, crops)
 
     going_on = resume and folder is not None
     task, progress = (started(training.seed), None) if going_on else best_distilled(started, training, report)
     model = task.module
     entries = tuple(SessionEntry.of(counts) for counts in train)
     frame = learn_frame(train, [start.latents for start in starts], [start.weight for start in starts])
-    trained = TrainedModel(model, config, sessions[0].bin_width, entries, frame, training, data or {})
+    whole = model if ranks.size == 1 else build_model(config, [counts.n_units for counts in sessions]).to(where)
+    trained = TrainedModel(whole, config, sessions[0].bin_width, entries, frame, training, data)
 
-    settings = {"model": config.model_dump(mode="json"), "training": training.model_dump(mode="json"), "data": data or {}}
+    settings = {"model": config.model_dump(mode="json"), "training": training.model_dump(mode="json"), "data": data}
     progress = progress or resumed(task, trained, folder, settings)
     save = checkpointer(task, trained, folder, settings) if folder else lambda _: None
     run(task, progress, report=warning_reporter(report, model, trials, config, training, crops[1]), save=save)
     put_best(task, progress)
+    collect(task, trained)
     for counts in train:
         trained = with_embedding(trained, counts)
     trained = calibrated(replace(trained, frame=frame_of(trained, train)), held_out)
-    if folder:
+    if folder and ranks.rank == 0:
         finish(trained, folder, settings, progress)
     return trained
+
+
+def looked_at(held_out: list[TrialCounts], training: TrainingConfig) -> list[TrialCounts]:
+    """Validation trials; of each session no more than a step takes, where a step takes few of many sessions."""
+    if training.sessions_per_step is None:
+        return held_out
+    return [counts.select(evenly(counts.n_trials, training.trials_per_session)) for counts in held_out]
 
 
 def best_distilled(

@@ -9,8 +9,10 @@ import torch
 
 from metadyn.config import ModelConfig, TrainingConfig
 from metadyn.model.meta_ssm import MetaSSM
-from metadyn.training.batch import Resident, crop, draw_trials, hide
+from metadyn.model.numbers import Numbers
+from metadyn.training.batch import Resident, hide
 from metadyn.training.loop import StepReport
+from metadyn.training.pool import Pool
 
 FLAT_BITS = 0.005  # bits per spike: below, rates say no more than the unit's mean
 GRACE = 0.25  # share of the ELBO steps before anything is said
@@ -26,27 +28,30 @@ FLAT = (
 
 @torch.no_grad()
 def embedding_spread(
-    model: MetaSSM, trials: Resident, training: TrainingConfig, crop_bins: int
+    model: MetaSSM, trials: Resident | Pool, training: TrainingConfig, crop_bins: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """SD between sessions of the mean of q(e), and within a session over its trials: (embedding,) each."""
-    generator = torch.Generator(trials.counts.device).manual_seed(training.seed)
-    chosen = draw_trials(trials, min(training.trials_per_session, int(trials.n_trials.min())), generator)
-    batch = crop(trials, chosen, crop_bins, generator)
+    generator = Numbers(trials.device).manual_seed(training.seed)
+    batch = trials.batch(min(training.trials_per_session, trials.ranks.least(trials.n_trials)), crop_bins, generator)
     seen, _ = hide(batch, tail_bins=0, masking=0.0, dropout=0.0, generator=generator)
     mean = model.embedding(model.features(seen), seen.length).mean
-    return mean.mean(1).std(0), mean.var(1, correction=0).mean(0).sqrt()
+    center = mean.mean(1)
+    spread = ((mean - center[:, None]) ** 2).mean(1)
+    centers, within = (trials.ranks.placed(each, batch.here, batch.among) for each in (center, spread))
+    return centers.std(0), within.mean(0).sqrt()
 
 
 def warning_reporter(
     report: Callable[[StepReport], None],
     model: MetaSSM,
-    trials: Resident,
+    trials: Resident | Pool,
     config: ModelConfig,
     training: TrainingConfig,
     crop_bins: int,
 ) -> Callable[[StepReport], None]:
     """`report`, with a message where the embedding or the rates have collapsed, once each a run."""
-    left = {COLLAPSED} if model.dynamics.embedded and trials.n_sessions > 1 else set()
+    several = min(trials.among, training.sessions_per_step or trials.among) > 1
+    left = {COLLAPSED} if model.dynamics.embedded and several else set()
     left |= {FLAT} if config.likelihood == "poisson" else set()
 
     def found(scores: dict[str, float]) -> list[str]:

@@ -13,7 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from metadyn.errors import TrainingError
+from metadyn.model.numbers import Numbers
+from metadyn.training.clip import clip_gradients
 from metadyn.training.optim import optimiser_state, restore_optimiser
+from metadyn.training.ranks import ALONE, Alone
 
 REPORT_EVERY, MAX_RECOVERIES = 10, 8
 
@@ -46,7 +49,10 @@ class Progress:
 
 @dataclass(frozen=True)
 class Task:
-    """What a loop trains: named parameters of `module`, objective(step, generator) → (loss, terms), validate() → scores."""
+    """What a loop trains: named parameters of `module`, objective(step, generator) → (loss, terms), validate() → scores.
+
+    Of several processes (`ranks`) each has a part of module and objective; scores are of all.
+    """
 
     module: nn.Module
     parameters: dict[str, nn.Parameter]
@@ -59,15 +65,16 @@ class Task:
     clip: float
     every: int
     seed: int
+    ranks: Alone = ALONE
 
 
 @contextmanager
-def interruptible() -> Iterator[Callable[[], bool]]:
-    """Ctrl-C (and SIGTERM) is taken note of and acted on between two steps; a second Ctrl-C stops at once."""
+def interruptible(patient: bool = False) -> Iterator[Callable[[], bool]]:
+    """Ctrl-C (and SIGTERM) is taken note of and acted on between two steps; a second Ctrl-C stops at once, unless `patient`."""
     noted: list[int] = []
 
     def note(number, frame):
-        if noted:
+        if noted and not patient:
             raise KeyboardInterrupt
         noted.append(number)
 
@@ -99,19 +106,17 @@ def restore(task: Task, weights: dict[str, Tensor], state: dict[str, Tensor]) ->
 def take_step(task: Task, step: int, step_size: float) -> dict[str, float] | None:
     """One step; None where loss or gradient is not finite (then nothing was changed)."""
     device = next(iter(task.parameters.values())).device
-    generator = torch.Generator(device).manual_seed(
-        task.seed * 1_000_003 + step
-    )  # a step's numbers depend on nothing before it
+    generator = Numbers(device).manual_seed(task.seed * 1_000_003 + step)  # a step's numbers depend on nothing before it
     loss, terms = task.objective(step, generator)
     task.optimiser.zero_grad(set_to_none=True)
     loss.backward()
-    norm = nn.utils.clip_grad_norm_(task.parameters.values(), task.clip)
+    norm, loss = clip_gradients(task.parameters, task.clip, task.ranks), task.ranks.total(loss.detach())
     if not (torch.isfinite(loss) and torch.isfinite(norm)):
         return None
     for group in task.optimiser.param_groups:
         group["lr"] = step_size * task.learning_rate(step)
     task.optimiser.step()
-    return terms | {"loss": float(loss.detach())}
+    return task.ranks.totals(terms) | {"loss": float(loss)}
 
 
 def run(
@@ -124,7 +129,8 @@ def run(
     """Train to the end. KeyboardInterrupt comes out after a save; a TrainingError when NaN cannot be recovered from."""
     good, good_step, recoveries = snapshot(task), progress.step, 0
     began, first = time.monotonic(), progress.step
-    with interruptible() as interrupted:
+    patient = task.ranks.size > 1  # torchrun passes a Ctrl-C on, which comes a second time then
+    with interruptible(patient) as interrupted:
         while progress.step < task.steps:
             terms = take_step(task, progress.step, progress.step_size)
             if terms is None:
@@ -159,9 +165,10 @@ def run(
                 report(StepReport(progress.step, task.steps, task.stage(progress.step - 1), terms, scores, rate, left))
             if due:
                 good, good_step = snapshot(task), progress.step
-            if due or interrupted():
+            stop = task.ranks.any(interrupted())
+            if due or stop:
                 save(progress)
-            if interrupted():
+            if stop:
                 raise KeyboardInterrupt
     return progress
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from metadyn.config import ModelConfig, TrainingConfig
 from metadyn.model.elbo import draw, elbo
-from metadyn.model.meta_ssm import MetaSSM
+from metadyn.model.meta_ssm import MetaSSM, Observations
 from metadyn.records import TrialCounts
-from metadyn.training.batch import Resident, crop, draw_trials, hide
-from metadyn.training.distil import distil_loss, rollout_loss, start_process_noise
+from metadyn.training.batch import Batch, Resident, hide
+from metadyn.training.distil import distil_loss, part_of_mean, rollout_loss, start_process_noise
+from metadyn.training.pool import Pool
 from metadyn.training.schedules import ramp
 
 Objective = Callable[[int, torch.Generator], tuple[Tensor, dict[str, float]]]
@@ -51,14 +53,14 @@ def drawn_tail(bounds: tuple[int, int], generator: torch.Generator) -> int:
 
 
 def make_objective(
-    model: MetaSSM, trials: Resident, config: ModelConfig, training: TrainingConfig, crops: tuple[int, int]
+    model: MetaSSM, trials: Resident | Pool, config: ModelConfig, training: TrainingConfig, crops: tuple[int, int]
 ) -> Objective:
-    """objective(step, generator) → (loss, terms): distillation first, then the ELBO."""
-    tails = tail_range(training, crops[1])
+    """objective(step, generator) → (loss, terms), of several processes each one's part: distillation first, then the ELBO."""
+    tails, ranks = tail_range(training, crops[1]), trials.ranks
 
     def objective(step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         length = int(torch.randint(crops[0], crops[1] + 1, (), generator=generator, device=generator.device))
-        batch = crop(trials, draw_trials(trials, training.trials_per_session, generator), length, generator)
+        batch = trials.batch(training.trials_per_session, length, generator)
         distilling = step < training.distil_steps
         seen, targets = hide(
             batch,
@@ -69,16 +71,34 @@ def make_objective(
             mask_scope=training.mask_scope,
         )
         if distilling:
-            return distil_loss(model, seen, batch.latents, config.pooling, generator), {}
+            return distil_loss(model, seen, batch.latents, config.pooling, generator, batch.share, ranks), {}
         if step == training.distil_steps and batch.latents is not None:
-            start_process_noise(model, seen, batch.latents, config.pooling)
+            for part, latents in looks(trials, batch, seen, config, training, crops[1]):
+                start_process_noise(model, part, latents, config.pooling, ranks)
         drawn = draw(model, seen, targets, pooling=config.pooling, masked=training.masked, generator=generator)
         terms = elbo(model, drawn, seen, targets, masked_kl=training.masked_kl)
+        terms = replace(terms, entries=ranks.total(terms.entries), weight_change=part_of_mean(terms.weight_change, batch.share))
         kl_weight = training.kl_weight * ramp(step - training.distil_steps, training.kl_ramp)
         loss, told = terms.loss(kl_weight, training.weight_change_penalty), terms.per_entry()
         if not training.multi_step:
             return loss, told
-        ahead = rollout_loss(drawn.transition, seen, drawn.sample, drawn.q_z.mean.detach(), generator)
+        ahead = rollout_loss(drawn.transition, seen, drawn.sample, drawn.q_z.mean.detach(), generator, ranks)
         return loss + training.multi_step * ahead, told | {"multi_step": float(ahead.detach())}
 
     return objective
+
+
+def looks(
+    trials: Resident | Pool, batch: Batch, seen: Observations, config: ModelConfig, training: TrainingConfig, crop_bins: int
+) -> Iterator[tuple[Observations, Tensor]]:
+    """What process noise is started from: what the step sees of all sessions; where it sees few, crops of each of the others.
+
+    Noise that all share is started from what the step sees.
+    """
+    if isinstance(trials, Resident) or config.shared_noise:
+        yield seen, batch.latents
+        return
+    for each in trials.batches(training.trials_per_session, crop_bins, training.seed):
+        if len(each.session):
+            generator = torch.Generator(trials.device)  # of which no number is taken that counts: nothing is hidden
+            yield hide(each, tail_bins=0, masking=0.0, dropout=0.0, generator=generator)[0], each.latents

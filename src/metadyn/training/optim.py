@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -30,13 +32,48 @@ class Lamb(torch.optim.Optimizer):
         if not state:
             state["step"] = torch.zeros(())
             state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(parameter), torch.zeros_like(parameter)
-        state["step"] += 1
-        powers = [beta ** float(state["step"]) for beta in group["betas"]]
-        state["exp_avg"].lerp_(gradient, 1 - group["betas"][0])
-        state["exp_avg_sq"].lerp_(gradient**2, 1 - group["betas"][1])
-        update = state["exp_avg"] / (1 - powers[0]) / ((state["exp_avg_sq"] / (1 - powers[1])).sqrt() + group["eps"])
-        update = update + group["weight_decay"] * parameter
-        parameter -= group["lr"] * trust_ratio(parameter, update, group["layers"]) * update
+        move(parameter, gradient, state, group)
+
+
+def move(weight: Tensor, gradient: Tensor, state: dict[str, Tensor], group: dict) -> None:
+    """A step of LAMB, in place; state["step"] counts the steps of the weight, or of each of its rows."""
+    state["step"] += 1
+    powers = [beta ** float(state["step"]) for beta in group["betas"]] if state["step"].ndim == 0 else row_powers(state, group)
+    state["exp_avg"].lerp_(gradient, 1 - group["betas"][0])
+    state["exp_avg_sq"].lerp_(gradient**2, 1 - group["betas"][1])
+    update = state["exp_avg"] / (1 - powers[0]) / ((state["exp_avg_sq"] / (1 - powers[1])).sqrt() + group["eps"])
+    update = update + group["weight_decay"] * weight
+    weight -= group["lr"] * trust_ratio(weight, update, group["layers"]) * update
+
+
+def row_powers(state: dict[str, Tensor], group: dict) -> list[Tensor]:
+    """β^steps of each row, to divide the moments by; in double precision until 1 is taken from it."""
+    steps = state["step"].double().view(-1, *[1] * (state["exp_avg"].ndim - 1))
+    return [1 - (1 - beta**steps).to(state["exp_avg"].dtype) for beta in group["betas"]]
+
+
+class ByRows(Lamb):
+    """AdamW or LAMB where a step may have gradients of some rows alone (`model.rows`), of parameters in groups of `by_rows`.
+
+    A row that has no gradient is neither decayed nor moved, and each row's moments are corrected for its own number of steps.
+    """
+
+    def _move(self, parameter: nn.Parameter, group: dict) -> None:
+        if not group["by_rows"]:
+            return super()._move(parameter, group)
+        state = self.state[parameter]
+        if not state:
+            state["step"] = torch.zeros(len(parameter), device=parameter.device)
+            state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(parameter), torch.zeros_like(parameter)
+        if not parameter.grad.is_sparse:
+            return move(parameter, parameter.grad, state, group)
+        gradient = parameter.grad.coalesce()
+        rows = gradient.indices()[0]
+        weight, part = parameter[rows], {key: value[rows] for key, value in state.items()}
+        move(weight, gradient.values(), part, group)
+        parameter[rows] = weight
+        for key, value in part.items():
+            state[key][rows] = value
 
 
 def trust_ratio(weight: Tensor, update: Tensor, layers: str) -> Tensor | float:
@@ -55,19 +92,29 @@ def layers_of(name: str) -> str:
 
 
 def make_optimiser(
-    parameters: dict[str, nn.Parameter], learning_rate: float, weight_decay: float, kind: str = "adam"
+    parameters: dict[str, nn.Parameter],
+    learning_rate: float,
+    weight_decay: float,
+    kind: str = "adam",
+    by_rows: Callable[[str], bool] | None = None,
 ) -> torch.optim.Optimizer:
-    """AdamW or LAMB over named parameters; what is spared from decay also keeps Adam's step, as in LAMB's own experiments."""
-    groups = [
-        {
-            "params": [parameter for name, parameter in parameters.items() if layers_of(name) == layers],
-            "weight_decay": 0.0 if layers == "none" else weight_decay,
-            "layers": layers,
-        }
-        for layers in ("none", "one", "stacked")
-    ]
-    optimiser = Lamb if kind == "lamb" else torch.optim.AdamW
-    return optimiser([group for group in groups if group["params"]], lr=learning_rate)
+    """AdamW or LAMB over named parameters; what is spared from decay also keeps Adam's step, as in LAMB's own experiments.
+
+    `by_rows` names those of which a step moves some rows alone (None: there are none).
+    """
+
+    def group(layers: str, rows: bool) -> dict:
+        chosen = [name for name in parameters if layers_of(name) == layers and bool(by_rows and by_rows(name)) == rows]
+        decay = 0.0 if layers == "none" else weight_decay
+        return {"params": [parameters[name] for name in chosen], "weight_decay": decay, "layers": layers, "by_rows": rows}
+
+    groups = [group(layers, rows) for layers in ("none", "one", "stacked") for rows in (False, True)]
+    groups = [each for each in groups if each["params"]]
+    if by_rows is None:
+        return (Lamb if kind == "lamb" else torch.optim.AdamW)(groups, lr=learning_rate)
+    if kind == "lamb":
+        return ByRows(groups, lr=learning_rate)
+    return ByRows([{**each, "layers": "none"} for each in groups], lr=learning_rate, eps=1e-8)  # LAMB without its ratio
 
 
 def optimiser_state(optimiser: torch.optim.Optimizer, parameters: dict[str, nn.Parameter]) -> dict[str, Tensor]:

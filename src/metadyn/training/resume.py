@@ -30,14 +30,20 @@ def metrics_of(progress: Progress, settings: dict) -> dict:
 def checkpointer(task: Task, trained: TrainedModel, folder: Path, settings: dict) -> Callable[[Progress], None]:
     """save(progress) → a checkpoint of the weights, the optimiser and the best weights, which `latest` then names.
 
-    A step's random numbers follow from seed and step, so these two are the random state.
+    A step's random numbers follow from seed and step, so these two are the random state. Of several processes the first
+    writes for all what one process would.
     """
+    ranks = task.ranks
 
     def save(progress: Progress) -> None:
         name = f"step-{progress.step:06d}"
-        state = optimiser_state(task.optimiser, task.parameters)
+        state = ranks.whole(optimiser_state(task.optimiser, task.parameters))
+        best = ranks.whole(progress.best)
+        collect(task, trained)
+        if ranks.rank:
+            return
         tensors = {f"optimiser/{key}": value for key, value in state.items()}
-        tensors |= {f"best/{key}": value for key, value in progress.best.items()}
+        tensors |= {f"best/{key}": value for key, value in best.items()}
         tensors["step"], tensors["seed"] = torch.tensor(progress.step), torch.tensor(task.seed)
         name = write_checkpoint(folder, name, trained.file().weights, tensors, settings, metrics_of(progress, settings))
         point(folder, "latest", name)
@@ -45,6 +51,12 @@ def checkpointer(task: Task, trained: TrainedModel, folder: Path, settings: dict
             point(folder, "best", name)
 
     return save
+
+
+def collect(task: Task, trained: TrainedModel) -> None:
+    """Give the trained model the weights of the sessions of all processes."""
+    if task.module is not trained.module:
+        trained.module.load_state_dict(task.ranks.whole(task.module.state_dict()))
 
 
 def units_of(sessions: tuple[SessionEntry, ...]) -> list[tuple]:
@@ -66,14 +78,15 @@ def resumed(task: Task, trained: TrainedModel, folder: Path, settings: dict) -> 
     parts = {
         prefix: {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)} for prefix in ("optimiser/", "best/")
     }
-    restore(task, {name: weights[name] for name in task.parameters}, parts["optimiser/"])
+    ranks = task.ranks
+    restore(task, ranks.part({name: weights[name] for name in task.parameters}), ranks.part(parts["optimiser/"]))
     score = metrics["best_score"]
     return Progress(
         metrics["step"],
         metrics["step_size"],
         float("-inf") if score is None else score,
         metrics["best_step"],
-        parts["best/"],
+        ranks.part(parts["best/"]),
         metrics["history"],
     )
 

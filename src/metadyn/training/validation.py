@@ -7,6 +7,7 @@ from math import log
 import torch
 from torch import Tensor
 from torch.distributions import Distribution
+from torch.nn.functional import pad
 
 from metadyn.config import TrainingConfig
 from metadyn.inference.scores import HIDDEN
@@ -14,14 +15,16 @@ from metadyn.model.elbo import embedding_of
 from metadyn.model.likelihood import PoissonCounts
 from metadyn.model.masking import fill
 from metadyn.model.meta_ssm import MetaSSM
-from metadyn.training.batch import Resident, crop, hide
+from metadyn.model.numbers import Numbers
+from metadyn.training.batch import Resident, crop, hide, tell
+from metadyn.training.pool import Pool
 
 TINY = 1e-12
 
 
 @torch.no_grad()
 def validate(
-    model: MetaSSM, trials: Resident, config: TrainingConfig, crop_bins: int, tails: tuple[int, int], pooling: str
+    model: MetaSSM, trials: Resident | Pool, config: TrainingConfig, crop_bins: int, tails: tuple[int, int], pooling: str
 ) -> dict[str, float]:
     """Log-likelihood above the mean rate, in bits per spike (Poisson) or per entry (Gaussian).
 
@@ -31,9 +34,23 @@ def validate(
     return {"hidden_entries": looks[tails[0]]["hidden_entries"], "forecast": looks[tails[1]]["forecast"]}
 
 
-def look(model: MetaSSM, trials: Resident, config: TrainingConfig, crop_bins: int, tail: int, pooling: str) -> dict[str, float]:
+def look(
+    model: MetaSSM, trials: Resident | Pool, config: TrainingConfig, crop_bins: int, tail: int, pooling: str
+) -> dict[str, float]:
     """Both scores where the last `tail` bins are not seen; every look has the same crops and hidden entries."""
-    generator = torch.Generator(trials.counts.device).manual_seed(config.seed)
+    gains = torch.zeros(2, 2, device=trials.device)
+    for number, part in enumerate(trials.parts()):
+        generator = Numbers(trials.device).manual_seed(config.seed + number)
+        tell(generator, part.here, part.among)
+        if part.n_sessions:
+            gains = gains + gains_of(model, part, crop_bins, tail, pooling, generator)
+    nats = 1.0 if hasattr(model.likelihood, "log_var") else log(2)
+    scores = [float(gain / number.clamp(min=1) / nats) for gain, number in trials.ranks.total(gains)]
+    return dict(zip(("hidden_entries", "forecast"), scores, strict=True))
+
+
+def gains_of(model: MetaSSM, trials: Resident, crop_bins: int, tail: int, pooling: str, generator: torch.Generator) -> Tensor:
+    """Gain and what it is divided by, of hidden entries and of forecasts, (2, 2)."""
     count = trials.n_bins.shape[1]
     trial = torch.arange(count, device=trials.counts.device) % trials.n_trials[:, None]
     batch = crop(trials, trial, crop_bins, generator)
@@ -46,26 +63,27 @@ def look(model: MetaSSM, trials: Resident, config: TrainingConfig, crop_bins: in
     model.train()
     once = (torch.arange(count, device=trial.device) < trials.n_trials[:, None])[..., None, None]
     ahead, weight = targets.forecast[..., None], (targets.weight > 0) & once
-    score = bits_per_entry if hasattr(model.likelihood, "log_var") else bits_per_spike
-    mean = model.readin.mean[:, None, None]
-    return {
-        name: score(batch.counts, model.likelihood(z, seen.session), mean, weight & where)
-        for name, where in (("hidden_entries", ~ahead), ("forecast", ahead))
-    }
+    gain = gaussian_gain if hasattr(model.likelihood, "log_var") else poisson_gain
+    mean = model.readin.mean[seen.session][:, None, None]
+    told = model.likelihood(z, seen.session)
+    missing = mean.shape[-1] - batch.counts.shape[-1]  # units of sessions that are not here
+    counts, weight = (pad(each, (0, missing)) for each in (batch.counts, weight))
+    return torch.stack([torch.stack(gain(counts, told, mean, weight & where)) for where in (~ahead, ahead)])
 
 
-def bits_per_spike(counts: Tensor, told: Distribution, mean: Tensor, where: Tensor) -> float:
-    """Poisson log-likelihood above each unit's mean rate on the training trials, of the entries `where`."""
+def poisson_gain(counts: Tensor, told: Distribution, mean: Tensor, where: Tensor) -> tuple[Tensor, Tensor]:
+    """Poisson log-likelihood [nats] above each unit's mean rate in training, of the entries `where`; and their spikes."""
     gain = told.log_prob(counts) - PoissonCounts(mean.clamp(min=1e-6).log()).log_prob(counts)
-    return float((gain * where).sum() / (counts * where).sum().clamp(min=1) / log(2))
+    return (gain * where).sum(), (counts * where).sum()
 
 
-def bits_per_entry(counts: Tensor, told: Distribution, mean: Tensor, where: Tensor) -> float:
-    """Gaussian log-likelihood above each unit's mean, each with its most likely variance, which takes R out of the score.
+def gaussian_gain(counts: Tensor, told: Distribution, mean: Tensor, where: Tensor) -> tuple[Tensor, Tensor]:
+    """Gaussian log-likelihood [bits] above each unit's mean, each with its most likely variance, which takes R out of the
+    score; and the number of entries.
 
     R is the noise round known latents. Of forecasts it punishes what process noise has done, the more the better R is.
     """
     number = where.sum((1, 2)).float()
     residual, total = (((counts - each) ** 2 * where).sum((1, 2)) for each in (told.mean, mean))
     bits = 0.5 * (total.clamp(min=TINY) / residual.clamp(min=TINY)).log2()
-    return float((number * bits).sum() / number.sum().clamp(min=1))
+    return (number * bits).sum(), number.sum()
