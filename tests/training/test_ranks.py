@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from metadyn.errors import ConfigError
+from metadyn.training import loop
 from metadyn.training.checkpoint import load_model, pointed
 from metadyn.training.devices import find_device
 from metadyn.training.fit import fit
@@ -25,24 +26,25 @@ SCRIPT = textwrap.dedent("""
 
     torch.set_num_threads(1)
     arguments, lost = pickle.loads(Path(sys.argv[1]).read_bytes())
-    inner = loop.take_step
+    inner, losses = loop.take_step, []
 
-    def dying(task, step, step_size):
+    def noted(task, step, step_size):
         if step == lost and os.environ["RANK"] == "1":
             os.kill(os.getpid(), signal.SIGKILL)
-        return inner(task, step, step_size)
+        terms = inner(task, step, step_size)
+        losses.append(terms["loss"])
+        return terms
 
-    loop.take_step = dying
+    loop.take_step = noted
     for name, options in arguments.items():
-        losses = []
-        fit.fit(**options, report=lambda step: losses.append(step.terms["loss"]), folder=Path(sys.argv[1]).parent / name)
-        if losses:
-            Path(sys.argv[1]).with_name(f"{name}.json").write_text(json.dumps(losses))
+        fit.fit(**options, folder=Path(sys.argv[1]).parent / name)
+    if os.environ["RANK"] == "0":
+        Path(sys.argv[1]).with_name("losses.json").write_text(json.dumps(losses))
 """)
 
 
 def torchrun(folder, arguments, lost=None) -> subprocess.CompletedProcess:
-    """fit(**options) for each of the arguments by two processes; losses in NAME.json, the model in the folder NAME."""
+    """fit(**options) for each of the arguments by two processes; losses of all steps in losses.json, models in folders NAME."""
     (folder / "run.py").write_text(SCRIPT)
     (folder / "arguments").write_bytes(pickle.dumps((arguments, lost)))
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
@@ -52,9 +54,10 @@ def torchrun(folder, arguments, lost=None) -> subprocess.CompletedProcess:
     )
 
 
-def test_two_processes_have_the_losses_of_one_over_50_steps_and_save_one_model(tmp_path, simulated, small, short):
+def test_two_processes_have_the_losses_of_one_over_50_steps_and_save_one_model(tmp_path, simulated, small, short, monkeypatch):
     """All of three sessions a step; and one, so that one of the processes has none."""
-    training = {"distil_steps": 20, "steps": 30, "validate_every": 1}
+    training, losses, inner = {"distil_steps": 20, "steps": 30, "validate_every": 25}, [], loop.take_step
+    monkeypatch.setattr(loop, "take_step", lambda *given: losses.append(inner(*given)) or losses[-1])
     arguments = {
         "all": {"sessions": simulated(), "config": small(), "training": short(**training)},
         "few": {"sessions": simulated(), "config": small(), "training": short(**training, sessions_per_step=1)},
@@ -62,15 +65,13 @@ def test_two_processes_have_the_losses_of_one_over_50_steps_and_save_one_model(t
     done = torchrun(tmp_path, arguments)
     assert done.returncode == 0, done.stderr[-3000:]
     for name, options in arguments.items():
-        losses = []
-        alone = fit(**options, report=lambda step, losses=losses: losses.append(step.terms["loss"]))
-        assert len(losses) == 50
-        assert json.loads((tmp_path / f"{name}.json").read_text()) == pytest.approx(losses, abs=1e-4)
-        together = load_model(tmp_path / name)
+        alone, together = fit(**options), load_model(tmp_path / name)
         for key, value in alone.module.state_dict().items():
             torch.testing.assert_close(together.module.state_dict()[key], value, atol=1e-3, rtol=1e-3)
         assert [each.key for each in together.sessions] == [each.key for each in alone.sessions]
         assert together.sessions[2].embedding_mean == pytest.approx(alone.sessions[2].embedding_mean, abs=1e-3)
+    assert len(losses) == 100
+    assert json.loads((tmp_path / "losses.json").read_text()) == pytest.approx([terms["loss"] for terms in losses], abs=1e-4)
 
 
 def test_a_run_that_lost_a_process_goes_on_with_one(tmp_path, simulated, small, short):
