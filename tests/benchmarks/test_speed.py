@@ -26,7 +26,12 @@ def last_line(module: str) -> dict:
 
 @pytest.mark.parametrize(
     ("module", "parts"),
-    [("align", {"1", "4", "ceiling"}), ("forecast", {"ours_s", "reference_ratio", "peak_mib"}), ("io", {"annotate", "read"})],
+    [
+        ("align", {"1", "4", "ceiling"}),
+        ("forecast", {"ours_s", "reference_ratio", "peak_mib"}),
+        ("io", {"annotate", "read"}),
+        ("scale", {"memory", "sessions"}),
+    ],
 )
 def test_each_benchmark_ends_with_its_figures_and_keeps_none_when_quick(module, parts):
     before = sorted((each.name, each.stat().st_mtime_ns) for each in (ROOT / "benchmarks/results").iterdir())

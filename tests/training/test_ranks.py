@@ -88,5 +88,5 @@ def test_a_run_that_lost_a_process_goes_on_with_one(tmp_path, simulated, small, 
 def test_more_processes_than_sessions_are_refused(monkeypatch, small):
     monkeypatch.setenv("WORLD_SIZE", "3")
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "run")
-    with pytest.raises(ConfigError, match=r"3 processes, 2 sessions(?s:.*)nproc-per-node 2"), joined(2, small(), find_device):
-        pass
+    with pytest.raises(ConfigError, match=r"3 processes, 2 sessions(?s:.*)nproc-per-node 2"):
+        joined(2, small(), find_device)

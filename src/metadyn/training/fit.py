@@ -130,9 +130,9 @@ def fit(
     the model. Processes that torchrun started share the sessions among them, and all return the same model.
     Raises DataError for sessions that do not fit together, TrainingError when the loss stays NaN.
     """
-    with joined(len(sessions), config, partial(find_device, device)) as (ranks, where):
-        report = report if ranks.rank == 0 else lambda _: None
-        return fit_here(sessions, config, training, data or {}, folder, resume, where, ranks, report)
+    ranks, where = joined(len(sessions), config, partial(find_device, device))
+    report = report if ranks.rank == 0 else lambda _: None
+    return fit_here(sessions, config, training, data or {}, folder, resume, where, ranks, report)
 
 
 def trials_of(sessions: list[TrialCounts], latents: list[np.ndarray] | None, training, where, ranks) -> Resident | Pool:

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import atexit
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import torch
 import torch.distributed as dist
@@ -151,13 +150,11 @@ class Ranks(Alone):
         return values
 
 
-@contextmanager
-def joined(n_sessions: int, config: ModelConfig, find: Callable[[], torch.device]) -> Iterator[tuple[Alone, torch.device]]:
-    """The processes that torchrun started, or ALONE, and where this one computes."""
+def joined(n_sessions: int, config: ModelConfig, find: Callable[[], torch.device]) -> tuple[Alone, torch.device]:
+    """The processes that torchrun started, or ALONE, and where this one computes; they stay joined until they end."""
     size = int(os.environ.get("WORLD_SIZE", "1")) if dist.is_torchelastic_launched() else 1
     if size == 1:
-        yield ALONE, find()
-        return
+        return ALONE, find()
     if size > n_sessions:
         raise ConfigError(
             "there are more processes than sessions",
@@ -167,7 +164,7 @@ def joined(n_sessions: int, config: ModelConfig, find: Callable[[], torch.device
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
     device = find()
-    if not dist.is_initialized():  # once a process: a second group would meet the first one's addresses in torchrun's store
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    if not dist.is_initialized():
+        dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
         atexit.register(dist.destroy_process_group)
-    yield Ranks(dist.get_rank(), size, n_sessions, config, device), device
+    return Ranks(dist.get_rank(), size, n_sessions, config, device), device
