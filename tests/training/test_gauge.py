@@ -134,6 +134,23 @@ def test_rollout_errors_are_those_of_a_plain_loop(trained):
             np.testing.assert_allclose(fast[:, c], total, rtol=2e-3, atol=1e-4)
 
 
+def test_a_candidate_that_is_no_map_is_told_and_changes_nothing_for_the_others(trained):
+    _, _, counts = recorded(trained, 0.3, 2)
+    search = Search.of(trained, find_starts([counts], CONFIG, trained.training)[0], counts)
+    where = search.rollouts(20, torch.Generator().manual_seed(0))
+    maps, shift, embedding = torch.eye(2).repeat(3, 1, 1), torch.zeros(3, 2), torch.tensor([[0.1], [0.2], [0.3]])
+    maps[1] = 0.0
+    parts = [part.clone().requires_grad_() for part in (maps, shift, embedding)]
+    loss = search.loss(*parts, where)
+    alone = search.loss(maps[::2], shift[::2], embedding[::2], where)
+    torch.testing.assert_close(loss[::2], alone)
+    assert loss[1].isnan()
+    gradient = torch.autograd.grad(loss.sum(), parts)
+    of_alone = torch.autograd.grad(search.loss(*parts, where)[::2].sum(), parts)
+    for both, own in zip(gradient, of_alone, strict=True):
+        torch.testing.assert_close(both[::2], own[::2])
+
+
 def test_readout_shape_knows_no_rotation_among_units_and_gives_back_its_factor():
     rng = np.random.default_rng(0)
     weight = rng.normal(0, 1, (30, 3))

@@ -18,7 +18,8 @@ from metadyn.model.trained import TrainedModel
 from metadyn.records import SessionEntry, TrialCounts
 
 OCTAVES = np.arange(-4, 2.25, 0.5)  # factors of the SD of process noise, as powers of two
-WINDOWS, STEPS, SAMPLES = 16, 30, 128  # of a session, at most
+MOST, FEWEST, ALL = 16, 4, 512  # windows of a session, and about as many of all
+STEPS, SAMPLES = 30, 128  # of a window, at most
 
 
 def evenly(size: int, most: int) -> np.ndarray:
@@ -40,17 +41,17 @@ def surprise(trained: TrainedModel, counts: TrialCounts, drawn: Draws, context: 
     return -float(density[..., : counts.n_units][seen].mean())
 
 
-def forecastable(counts: TrialCounts) -> tuple[TrialCounts, int, int]:
-    """Up to WINDOWS trials with at least two bins after a context of a third of the median window; context and steps."""
+def forecastable(counts: TrialCounts, most: int) -> tuple[TrialCounts, int, int]:
+    """Up to `most` trials with at least two bins after a context of a third of the median window; context and steps."""
     context = default_context(counts)
     long = np.flatnonzero(counts.windows.n_bins >= context + 2)
     steps = min(STEPS, counts.counts.shape[1] - context)
-    return counts.select(long[evenly(len(long), WINDOWS)]), context, steps
+    return counts.select(long[evenly(len(long), most)]), context, steps
 
 
-def found_scale(trained: TrainedModel, counts: TrialCounts) -> float | None:
-    """The factor under which these trials of a session are least surprising; None where none goes on after its context."""
-    counts, context, steps = forecastable(counts)
+def found_scale(trained: TrainedModel, counts: TrialCounts, most: int) -> float | None:
+    """The factor under which trials of a session are least surprising; None where none goes on after its context."""
+    counts, context, steps = forecastable(counts, most)
     if not counts.n_trials:
         return None
     drawn = draw(trained, counts, context, SAMPLES, seed=0)
@@ -64,7 +65,8 @@ def typical_scale(sessions: tuple[SessionEntry, ...]) -> float:
 
 def calibrated(trained: TrainedModel, given: list[TrialCounts]) -> TrainedModel:
     """The model with the factor of each session that trials are given of; others keep theirs."""
-    found = {counts.session: found_scale(trained, counts) for counts in given}
+    most = max(FEWEST, min(MOST, ALL // len(given)))
+    found = {counts.session: found_scale(trained, counts, most) for counts in given}
     scales = [found.get(entry.key) or entry.noise_scale for entry in trained.sessions]
     entries = (replace(entry, noise_scale=scale) for entry, scale in zip(trained.sessions, scales, strict=True))
     return replace(trained, sessions=tuple(entries))

@@ -59,11 +59,16 @@ class Prior:
     baseline_var: float
 
 
+def sound(factor: Tensor, failed: Tensor) -> Tensor:
+    """A factorisation (candidate, …), NaN where it failed: a candidate that is no map any more does not end the search."""
+    return factor.masked_fill(failed[..., None, None] > 0, torch.nan)
+
+
 def readout_shape(weight: Tensor) -> Tensor:
     """Scale and shape of readouts (…, unit, latent), whichever way they are turned among units: log diagonal and scaled
     lower entries of the Cholesky factor of CᵀC per unit, (…, latent (latent + 1) / 2)."""
     gram = weight.mT @ weight / weight.shape[-2]
-    factor = torch.linalg.cholesky(gram + SINGULAR * torch.eye(gram.shape[-1], device=gram.device))
+    factor = sound(*torch.linalg.cholesky_ex(gram + SINGULAR * torch.eye(gram.shape[-1], device=gram.device)))
     diagonal = factor.diagonal(dim1=-2, dim2=-1)
     row, column = torch.tril_indices(weight.shape[-1], weight.shape[-1], -1)
     return torch.cat([diagonal.log(), factor[..., row, column] / diagonal[..., column]], -1)
@@ -172,7 +177,7 @@ class Search:
     def errors(self, maps: Tensor, shift: Tensor, embedding: Tensor, where: tuple[Tensor, Tensor]) -> Tensor:
         """Mean Huber distance of rollouts after each number of steps, in x: (step, candidate, latent)."""
         trial, first = where
-        back, offset = torch.linalg.inv(maps).mT, self.offset(maps, shift)[:, None]
+        back, offset = sound(*torch.linalg.inv_ex(maps)).mT, self.offset(maps, shift)[:, None]
         module = self.trained.module
         transition = module.dynamics(embedding[:, None], module.log_q[:1].expand(len(maps), -1))
         state, path = self.x[trial, first] @ maps.mT + offset, []
@@ -190,7 +195,7 @@ class Search:
         prior of embedding, readout, mean latent and baseline."""
         independent = self.observed.sum() * self.x.shape[-1] / self.steps
         misfit = 0.5 * independent * (self.errors(maps, shift, embedding, where).mean((0, -1)) + 1e-8).log()
-        readout = self.weight @ torch.linalg.inv(maps)
+        readout = self.weight @ sound(*torch.linalg.inv_ex(maps))
         offset = self.offset(maps, shift)
         features = torch.cat([embedding[:, : self.prior.embedding_dim], readout_shape(readout), offset], -1)
         deviation = features - features.new_tensor(self.prior.mean)
