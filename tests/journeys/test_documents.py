@@ -121,6 +121,9 @@ def test_links_between_the_documents_lead_somewhere():
             assert link.startswith("https://") or (document.parent / link).exists(), f"{document.name}: {link}"
 
 
+OF_OTHERS = {"--seeds", "--nproc-per-node"}  # of benchmarks, and of torchrun
+
+
 def test_commands_and_options_named_in_the_words_exist(run):
     """Every `--option` in the text is one of some command's, every `metadyn NAME` a command."""
     help_of = {name: run.worked(name, "--help") for name in re.findall(r"^│ (\w+) ", run.worked("--help"), re.MULTILINE)}
@@ -128,7 +131,7 @@ def test_commands_and_options_named_in_the_words_exist(run):
     for document in DOCUMENTS:
         text = document.read_text(encoding="utf-8")
         assert set(re.findall(r"`metadyn (\w+)", text)) <= set(help_of), document.name
-        assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text)) - {"--seeds"} <= options, document.name
+        assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text)) - OF_OTHERS <= options, document.name
 
 
 def test_every_choice_of_the_configuration_is_in_the_words():
