@@ -13,18 +13,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
-import sys
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
 from statistics import median
 
 import numpy as np
 import torch
 
 from benchmarks.binning import cpu_seconds
-from benchmarks.record import save_result
+from benchmarks.record import in_a_process, resident_mib, save_result
 from benchmarks.reference import Reference, from_model
 from metadyn.config import ModelConfig, TrainingConfig
 from metadyn.data.synthetic import as_counts, simulate
@@ -97,11 +93,6 @@ def result_bytes(size: Size, trained: TrainedModel) -> int:
     return 4 * size.samples * size.trials * size.steps * columns
 
 
-def resident_mib() -> float:
-    unit = 2**20 if sys.platform == "darwin" else 2**10  # macOS counts bytes, Linux KiB
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
-
-
 def growth(size: Size) -> float:
     """MiB by which this process grew at most while it forecast, after a small forecast."""
     trained, counts = made(size)
@@ -112,14 +103,8 @@ def growth(size: Size) -> float:
     return resident_mib() - before
 
 
-def peak_mib(size: Size) -> float:
-    """The growth of a process of its own."""
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(growth, size).result()
-
-
 def measure(size: Size) -> dict:
-    peak = peak_mib(size)  # first: a process starts at its parent's peak
+    peak = in_a_process(growth, size)  # first: a process starts at its parent's peak
     trained, counts = made(size)
     asked = {"context": size.context, "steps": size.steps}
     some, reference, told = list(range(size.some_trials)), reference_of(trained), session_told(trained)

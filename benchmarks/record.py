@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 import os
 import platform
+import resource
 import subprocess
 import sys
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from datetime import date
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +23,18 @@ RESULTS = Path(__file__).parent / "results"
 def say(line: str) -> None:
     """Progress, on stderr: stdout is for the figures."""
     print(line, file=sys.stderr, flush=True)
+
+
+def resident_mib() -> float:
+    """Largest resident memory of this process so far [MiB]; it begins at its parent's."""
+    unit = 2**20 if sys.platform == "darwin" else 2**10  # macOS counts bytes, Linux KiB
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+
+
+def in_a_process(measure: Callable, *arguments):
+    """measure(*arguments) in a new process, whose memory is its own."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(measure, *arguments).result()
 
 
 def git(*arguments: str) -> str:

@@ -12,17 +12,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
-import sys
 import time
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
-from multiprocessing import get_context
 
 import numpy as np
 import torch
 
-from benchmarks.record import save_result, say
+from benchmarks.record import in_a_process, resident_mib, save_result, say
 from metadyn.config import ModelConfig, TrainingConfig
 from metadyn.model.build import build_model
 from metadyn.records import Source, TrialCounts, Windows
@@ -104,18 +100,11 @@ def fit_peak(size: Size, steps: int) -> dict[str, float]:
     )
     began = time.process_time()
     fit(sessions, ModelConfig(), training)
-    unit = 2**20 if sys.platform == "darwin" else 2**10  # macOS counts bytes, Linux KiB
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
-    return {"peak_mib": round(peak), "cpu_s": round(time.process_time() - began, 1), "counts_mib": round(mib(sessions))}
-
-
-def mib(sessions: list[TrialCounts]) -> float:
-    return sum(counts.counts.nbytes for counts in sessions) / 2**20
-
-
-def memory(size: Size, steps: int) -> dict:
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return {**asdict(size), **pool.submit(fit_peak, size, steps).result()}
+    return {
+        "peak_mib": round(resident_mib()),
+        "cpu_s": round(time.process_time() - began, 1),
+        "counts_mib": round(sum(counts.counts.nbytes for counts in sessions) / 2**20),
+    }
 
 
 def main() -> None:
@@ -124,7 +113,8 @@ def main() -> None:
     quick = parser.parse_args().quick
     torch.set_num_threads(1)
     whole = Size(sessions=6, per_step=2, batch=2, units=12, trials=8, bins=20) if quick else WHOLE
-    figures = {"memory": memory(whole, 2 if quick else 10)}  # first: a process starts at its parent's peak
+    memory = in_a_process(fit_peak, whole, 2 if quick else 10)  # first: a process starts at its parent's peak
+    figures = {"memory": {**asdict(whole), **memory}}
     say(f"memory: {figures['memory']}")
     for axis, values in (QUICK if quick else AXES).items():
         base = replace(Size(), units=12, trials=8, batch=2, sessions=6, per_step=2, bins=20) if quick else Size()

@@ -17,16 +17,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import wraps
-from multiprocessing import get_context
 from unittest import mock
 
 import numpy as np
@@ -35,7 +31,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks.paper.sets import PLANS, simulated
-from benchmarks.record import save_result
+from benchmarks.record import in_a_process, resident_mib, save_result
 from benchmarks.reference import Reference, from_model
 from metadyn.config import ModelConfig, TrainingConfig
 from metadyn.data.synthetic import as_counts, simulate
@@ -242,18 +238,12 @@ def peak_of_process(name: str, method: str, quick: bool) -> float:
     steps, _ = steps_of(workload(name, quick), torch.device("cpu"), (method,))
     for number in range(2):
         steps[method](number)
-    unit = 2**20 if sys.platform == "darwin" else 2**10  # macOS counts bytes, Linux KiB
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+    return resident_mib()
 
 
 def cpu_peaks(names: list[str], quick: bool) -> dict[str, dict[str, float]]:
     """MiB of each setting and method, in a process of its own; to be taken first, as a process starts at its parent's peak."""
-    peaks = {name: {} for name in names}
-    for name in names:
-        for method in METHODS:
-            with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-                peaks[name][method] = pool.submit(peak_of_process, name, method, quick).result()
-    return peaks
+    return {name: {method: in_a_process(peak_of_process, name, method, quick) for method in METHODS} for name in names}
 
 
 def gpu_peaks(steps: dict[str, Step], number: int, device: torch.device) -> dict[str, float]:
