@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from os import PathLike
 from pathlib import Path
 
 import h5py
 from pynwb import NWBHDF5IO, NWBFile
 
-from metadyn.errors import DataError
+from metadyn.errors import DataError, MetadynError
+from ndx_metadyn.values import check_claim
 
 
 @contextmanager
@@ -23,26 +24,39 @@ def open_nwb(source: str | PathLike | NWBFile) -> Iterator[NWBFile]:
     if isinstance(source, NWBFile):
         yield source
         return
-    check_is_nwb2(Path(source))
-    io, nwbfile = _read(Path(source))
-    try:
-        yield nwbfile
-    finally:
-        io.close()
-
-
-def _read(path: Path):
-    io = None
-    try:
+    path = Path(source)
+    check_is_nwb2(path)
+    with damage_told(path), ExitStack() as stack:
         with warnings.catch_warnings():  # pynwb warns of what a file's writers did; a reader cannot mend it
             warnings.simplefilter("ignore")
-            io = NWBHDF5IO(str(path), mode="r", load_namespaces=True)
-            return io, io.read()
-    except Exception as error:  # whatever pynwb stumbles over, the file is what the user must look at
-        if io is not None:
-            io.close()
+            io = stack.enter_context(NWBHDF5IO(str(path), mode="r", load_namespaces=True))
+            nwbfile = io.read()
+        yield nwbfile
+
+
+@contextmanager
+def open_hdf5(path: Path) -> Iterator[h5py.File]:
+    """The file opened for reading by h5py. Raises DataError where it is damaged, at once or while it is read."""
+    try:
+        file = h5py.File(path, "r")
+    except OSError as error:
+        remedy = "give an NWB 2 file in HDF5; if it is one, download or copy it again"
+        raise DataError("not a readable HDF5 file", file=path, found=str(error)[:200], remedy=remedy) from error
+    with damage_told(path), file:
+        yield file
+
+
+@contextmanager
+def damage_told(path: Path) -> Iterator[None]:
+    """Whatever h5py, pynwb or numpy stumble over inside as a DataError: the file is what the user must look at."""
+    try:
+        yield
+    except MetadynError:
+        raise
+    except Exception as error:
         found = f"{type(error).__name__}: {str(error)[:300]}"
-        raise DataError("pynwb cannot read the file", file=path, found=found, remedy=f"pynwb-validate {path}") from error
+        remedy = f"pynwb-validate {path} says more; download or copy it again if it is damaged"
+        raise DataError("the file cannot be read", file=path, found=found, remedy=remedy) from error
 
 
 def check_is_nwb2(path: Path) -> None:
@@ -58,13 +72,22 @@ def check_is_nwb2(path: Path) -> None:
         raise DataError("not an NWB 2 file", file=path, found=found, remedy="give an NWB 2 file, or convert it (NeuroConv)")
 
 
+def _check_claims(file: h5py.File) -> None:
+    """What pynwb reads whole on opening, texts and regions of tables, takes no more memory than the file bears out."""
+
+    def check(_, item) -> None:
+        if isinstance(item, h5py.Dataset):
+            text, region = h5py.check_string_dtype(item.dtype), item.attrs.get("neurodata_type") == "DynamicTableRegion"
+            if text or region or "/" not in item.name[1:]:
+                check_claim(item)
+
+    file.visititems(check)
+
+
 def _nwb_version(path: Path) -> str | None:
-    try:
-        with h5py.File(path, "r") as file:
-            version = file.attrs.get("nwb_version")
-            if version is None and "nwb_version" in file:  # NWB 1 kept it in a dataset
-                version = file["nwb_version"][()]
-    except OSError as error:
-        remedy = "give an NWB 2 file in HDF5; if it is one, download or copy it again"
-        raise DataError("not a readable HDF5 file", file=path, found=str(error)[:200], remedy=remedy) from error
+    with open_hdf5(path) as file:
+        version = file.attrs.get("nwb_version")
+        if version is None and "nwb_version" in file:  # NWB 1 kept it in a dataset
+            version = file["nwb_version"][()]
+        _check_claims(file)
     return version.decode() if isinstance(version, bytes) else None if version is None else str(version)

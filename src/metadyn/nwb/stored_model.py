@@ -6,12 +6,14 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
-from pynwb import NWBHDF5IO, NWBFile, ProcessingModule
+from pynwb import NWBFile, ProcessingModule
 
-from metadyn.errors import ModelFileError
+from metadyn.errors import DataError, ModelFileError
+from metadyn.nwb.opening import open_nwb
 from metadyn.nwb.provenance import SOFTWARE, describe_source, public_uri, software_version
 from metadyn.records import ModelFile, SessionEntry
 from ndx_metadyn import LatentDynamicsModel, TrainingAssetsTable
+from ndx_metadyn.weights import build
 
 SESSIONS = "sessions"  # key of the config's JSON under which the sessions that the model knows are kept
 
@@ -34,12 +36,12 @@ def read_model(path: str | Path, name: str | None = None) -> ModelFile:
     ModelFileError : there is no model (of that name), more than one and no name, or it is damaged or hostile.
     """
     try:
-        with NWBHDF5IO(str(path), "r") as io:
-            return _to_model_file(_choose(list(models_in(io.read())), name, path), path)
-    except (OSError, ValueError) as error:
+        with open_nwb(path) as nwbfile:
+            return _to_model_file(_choose(list(models_in(nwbfile)), name, path), path)
+    except DataError as error:
         raise ModelFileError(
-            "no model can be read from the file", file=path, found=error, remedy="metadyn inspect FILE"
-        ) from None
+            "no model can be read from the file", file=path, found=error.found, remedy="metadyn inspect FILE"
+        ) from error
 
 
 def models_in(nwbfile: NWBFile) -> Iterator[LatentDynamicsModel]:
@@ -61,8 +63,8 @@ def _choose(models: list[LatentDynamicsModel], name: str | None, path: str | Pat
 
 def _to_model_file(stored: LatentDynamicsModel, path: str | Path) -> ModelFile:
     stored.verify()
-    stored.tensors()
     config = stored.settings()
+    build(stored.architecture, config, stored.tensors())  # in numpy: settings and tensors fit each other
     sessions = tuple(_entry(values, path) for values in config.get(SESSIONS, []))
     return ModelFile(stored.architecture, config, stored.weights_bytes(), stored.digest, sessions)
 

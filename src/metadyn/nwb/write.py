@@ -7,17 +7,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import h5py
 import numpy as np
 import xarray as xr
 from hdmf.backends.hdf5 import H5DataIO
 from pynwb import NWBHDF5IO, NWBFile, ProcessingModule
 
-from metadyn.errors import DataError, WriteError
+from metadyn.errors import WriteError
 from metadyn.nwb.derive import derived_copy, describe_origin, record_source
 from metadyn.nwb.embeddings import embeddings_table, interval_table, region
+from metadyn.nwb.opening import open_hdf5
 from metadyn.nwb.provenance import SOFTWARE, public_uri, run_parameters, software_version, to_json
-from metadyn.nwb.replace import replacement
+from metadyn.nwb.replace import real_path, replacement
 from metadyn.nwb.stored_model import add_model
 from metadyn.nwb.stretch import Stretch, beside, in_order, lay_out, n_without
 from metadyn.nwb.validity import assert_no_worse
@@ -36,16 +36,13 @@ def check_target(
     Raises
     ------
     WriteError : `target` is another file that exists already, or `source` holds an object `name` in that module.
-    DataError : `source` is no HDF5 file.
+    DataError : `source` is no HDF5 file, or a damaged one.
     """
-    source, target = Path(source).resolve(), Path(target).resolve()
+    source, target = real_path(source), real_path(target)
     if target != source and target.exists() and not overwrite:
         raise WriteError("the target exists already", file=target, remedy="another folder (-o DIR), or --overwrite")
-    try:
-        with h5py.File(source, "r") as file:
-            taken = list(file.get(f"processing/{module}", ()))
-    except OSError as error:
-        raise DataError("the file cannot be opened as HDF5", file=source, found=error, remedy="metadyn inspect FILE") from None
+    with open_hdf5(source) as file:
+        taken = list(file.get(f"processing/{module}", ()))
     if name in taken:
         raise WriteError(
             f"the file holds an object of the name {name!r} already",

@@ -86,7 +86,9 @@ def _target(recording: Recording, output: str | Path | None, in_place: bool) -> 
 
 def _check_targets(given: list[Recording], targets: list[Path]) -> None:
     """Raise ConfigError where two results would be one file."""
-    real = [target.resolve() for target in targets]
+    from metadyn.nwb.replace import real_path
+
+    real = [real_path(target) for target in targets]
     repeated = [target for target, times in Counter(real).items() if times > 1]
     if repeated:
         files = [str(each) for each, target in zip(given, real, strict=True) if target == repeated[0]]
