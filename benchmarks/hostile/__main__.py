@@ -26,7 +26,7 @@ def main() -> None:
         world = World.make(Path(folder))
         for name, kind in world.kinds.items():
             if asked.kind is None or asked.kind in name:
-                ends, faults = try_kind(kind, world, asked.cases, asked.seed)
+                ends, faults = try_kind(kind, world, asked.cases, kind.verbs, asked.seed)
                 figures[name] = {"tried": sum(ends.values()), **ends}
                 say("\n".join([*faults, f"{name}: {figures[name]}"]))
     if asked.kind is None:

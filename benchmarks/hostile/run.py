@@ -29,7 +29,7 @@ class World:
         return World(folder, good, kinds(good))
 
 
-def try_kind(kind: Kind, world: World, cases: int, number: int = 0) -> tuple[Counter, list[str]]:
+def try_kind(kind: Kind, world: World, cases: int, verbs: tuple[str, ...], number: int = 0) -> tuple[Counter, list[str]]:
     """How `cases` cases ended, by verdict, and of each fault what was done, to what, and what was said."""
     ends, faults = Counter(), []
     with Ward(VERBS) as ward:
@@ -42,7 +42,7 @@ def try_kind(kind: Kind, world: World, cases: int, number: int = 0) -> tuple[Cou
             phases=[Phase.generate],
             suppress_health_check=list(HealthCheck),
         )
-        @given(spoil=kind.spoil, verb=st.sampled_from(kind.verbs))
+        @given(spoil=kind.spoil, verb=st.sampled_from(verbs))
         def one(spoil, verb):
             case = world.folder / "case"
             shutil.rmtree(case, ignore_errors=True)
