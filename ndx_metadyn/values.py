@@ -6,9 +6,7 @@ import h5py
 import numpy as np
 from hdmf.data_utils import DataIO
 
-UNPROVEN = (
-    2**28
-)  # bytes read without proof: constant columns and evenly spaced times, which are packed to nothing, are no longer
+UNPROVEN = 2**28  # bytes read without proof: constant columns and evenly spaced times, packed to nothing, are no longer
 PACKING = 100  # times that compression makes recorded values smaller at most, by far
 
 
