@@ -1,11 +1,8 @@
-"""The good files of the tests of hostile ones, and the count of what was tried, at the end of the tests' output."""
+"""The good files that tests of hostile ones begin with."""
 
 import sys
-from collections import Counter
 
 import pytest
-
-TRIED: dict[str, Counter] = {}
 
 
 @pytest.fixture(scope="session")
@@ -19,14 +16,10 @@ def world(tmp_path_factory):
 
 
 @pytest.fixture
-def tried():
-    """tried(name, counts) → told in the summary."""
-    return lambda name, counts: TRIED.setdefault(name, Counter()).update(counts)
+def tried(record_property):
+    """tried(what, counts) → told at the end of the tests' output."""
 
+    def tell(what: str, counts: dict[str, int]) -> None:
+        record_property("tried", f"{what}: {', '.join(f'{many} {end}' for end, many in counts.items())}")
 
-def pytest_terminal_summary(terminalreporter):
-    if TRIED:
-        terminalreporter.section("hostile files and kills")
-    for name, counts in TRIED.items():
-        ends = ", ".join(f"{number} {word}" for word, number in counts.items())
-        terminalreporter.write_line(f"{name}: {ends}")
+    return tell
