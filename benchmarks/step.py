@@ -47,9 +47,9 @@ from metadyn.training import objective
 from metadyn.training.batch import Resident, hide
 from metadyn.training.devices import find_device
 from metadyn.training.fit import task_of
-from metadyn.training.loop import Task, take_step
 from metadyn.training.objective import crop_range
 from metadyn.training.optim import Lamb, make_optimiser
+from metadyn.training.step import Task, take_step
 
 SETS = {"synthetic-2": "limit-cycles-2", "synthetic-20": "limit-cycles-20", "synthetic-31": "duffing-hopf"}
 SETTINGS = (*SETS, "motor-20", "motor-44")
@@ -111,7 +111,7 @@ def package_task(work: Workload, model: MetaSSM, trials: Resident) -> Task:
 
 
 def package_step(task: Task) -> Step:
-    return lambda step: take_step(task, step, 1.0)["loss"]
+    return lambda step: float(take_step(task, step, 1.0)["loss"])
 
 
 def reference_step(work: Workload, reference: Reference, trials: Resident, learning_rate: Callable[[int], float]) -> Step:

@@ -32,7 +32,7 @@ SCRIPT = textwrap.dedent("""
         if step == lost and os.environ["RANK"] == "1":
             os.kill(os.getpid(), signal.SIGKILL)
         terms = inner(task, step, step_size)
-        losses.append(terms["loss"])
+        losses.append(float(terms["loss"]))
         return terms
 
     loop.take_step = noted
@@ -71,7 +71,9 @@ def test_two_processes_have_the_losses_of_one_over_50_steps_and_save_one_model(t
         assert [each.key for each in together.sessions] == [each.key for each in alone.sessions]
         assert together.sessions[2].embedding_mean == pytest.approx(alone.sessions[2].embedding_mean, abs=1e-3)
     assert len(losses) == 100
-    assert json.loads((tmp_path / "losses.json").read_text()) == pytest.approx([terms["loss"] for terms in losses], abs=1e-4)
+    assert json.loads((tmp_path / "losses.json").read_text()) == pytest.approx(
+        [float(terms["loss"]) for terms in losses], abs=1e-4
+    )
 
 
 def test_a_run_that_lost_a_process_goes_on_with_one(tmp_path, simulated, small, short):
