@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from metadyn.errors import TrainingError
+from metadyn.training.capture import stepper
 from metadyn.training.optim import optimiser_state, restore_optimiser
-from metadyn.training.step import Task, take_step
+from metadyn.training.step import Task
 
 REPORT_EVERY, MAX_RECOVERIES = 10, 8
 
@@ -97,12 +98,12 @@ def run(
 ) -> Progress:
     """Train to the end. KeyboardInterrupt comes out after a save; a TrainingError when NaN cannot be recovered from."""
     good, recoveries = (progress.step, *snapshot(task)), 0
-    told: list[dict[str, Tensor]] = []  # by steps that nobody has looked at
+    take, told = stepper(task), []  # told by steps that nobody has looked at
     began, first = time.monotonic(), progress.step
     patient = task.ranks.size > 1  # torchrun passes a Ctrl-C on, which comes a second time then
     with interruptible(patient) as interrupted:
         while progress.step < task.steps:
-            told.append(take_step(task, progress.step, progress.step_size))
+            told.append(take(progress.step, progress.step_size))
             progress.step += 1
             due = progress.step % task.every == 0 or progress.step == task.steps
             if task.static and not due and progress.step % REPORT_EVERY:
@@ -113,6 +114,7 @@ def run(
             if bad is not None:
                 recoveries += 1
                 go_back(task, progress, good, bad, recoveries > MAX_RECOVERIES, report)
+                take = stepper(task)
                 continue
             scores = judge(task, progress, terms) if due else None
             if due or progress.step % REPORT_EVERY == 0:
