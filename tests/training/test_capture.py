@@ -37,8 +37,13 @@ def made(simulated, small, short):
     return make
 
 
-def weights(task) -> torch.Tensor:
-    return torch.cat([parameter.detach().flatten() for parameter in task.parameters.values()]).cpu()
+def weights(parameters) -> torch.Tensor:
+    return torch.cat([parameter.detach().flatten().cpu() for parameter in parameters])
+
+
+def same(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Within 1 % of their norm, as sums on a GPU are in no fixed order; a step of other random numbers moves them further."""
+    return bool((one - other).norm() < 0.01 * other.norm())
 
 
 @pytest.mark.parametrize("optimiser", ["adam", "lamb"])
@@ -52,7 +57,7 @@ def test_captured_steps_are_the_steps(made, optimiser):
     assert all(graph is not None for graph in take.graphs.values())
     assert set(take.graphs) == {"distil", "elbo"}
     np.testing.assert_allclose(*np.transpose(losses), rtol=5e-3)
-    torch.testing.assert_close(weights(captured), weights(plain), rtol=0, atol=5e-3)
+    assert same(weights(captured.parameters.values()), weights(plain.parameters.values()))
     assert len({loss for _, loss in losses}) == len(losses)
 
 
@@ -84,7 +89,7 @@ def test_a_run_goes_back_where_its_weights_are_no_numbers_and_ends_well(made):
     assert len(messages) == 1
     assert "step 30: back to step 20" in messages[0]
     assert (progress.step, progress.step_size) == (40, 0.5)
-    assert torch.isfinite(weights(task)).all()
+    assert torch.isfinite(weights(task.parameters.values())).all()
 
 
 def test_a_run_in_two_halves_is_one_run(simulated, small, short, tmp_path):
@@ -98,8 +103,7 @@ def test_a_run_in_two_halves_is_one_run(simulated, small, short, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         fit(**options, folder=tmp_path, report=stop)
     again = fit(**options, folder=tmp_path, resume=True)
-    for name, value in whole.module.state_dict().items():
-        torch.testing.assert_close(again.module.state_dict()[name], value, rtol=0, atol=5e-3)
+    assert same(weights(again.module.parameters()), weights(whole.module.parameters()))
 
 
 def test_a_step_that_cannot_be_captured_says_why_and_is_taken(made):
@@ -121,7 +125,7 @@ def test_a_step_that_cannot_be_captured_says_why_and_is_taken(made):
         warnings.simplefilter("error")
         for step in range(WARM_UP + 1, WARM_UP + 4):
             take(step, 1.0), plain(step, 1.0)
-    torch.testing.assert_close(weights(task), weights(whole), rtol=0, atol=5e-3)
+    assert same(weights(task.parameters.values()), weights(whole.parameters.values()))
 
 
 def test_gradients_on_the_gpu_are_those_of_the_cpu_within_the_rounding_of_tf32(simulated, small):
