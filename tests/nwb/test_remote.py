@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from dataclasses import replace
 
 import h5py
 import numpy as np
@@ -11,7 +12,8 @@ from pynwb import TimeSeries
 from metadyn.data.binning import bin_spikes
 from metadyn.errors import DataError, RemoteError
 from metadyn.nwb import remote
-from metadyn.nwb.addresses import Asset, assets, dandi_address, is_address, located
+from metadyn.nwb.addresses import assets, dandi_address, is_address, located
+from metadyn.nwb.derive import describe_origin
 from metadyn.nwb.describe import describe
 from metadyn.nwb.read import read_session
 from metadyn.nwb.remote import BLOCK, RemoteFile, download
@@ -160,10 +162,20 @@ def test_a_download_is_held_against_the_digest_of_the_archive(noise, serve, tmp_
     server = serve(noise.parent)
     (plain,) = assets(f"{server.url}/noise.bin")
     right = f"sha256:{hashlib.sha256(noise.read_bytes()).hexdigest()}"
-    assert download(Asset(plain.url, plain.uri, plain.path, right), tmp_path / "right").exists()
+    assert download(replace(plain, digest=right), tmp_path / "right").exists()
     with pytest.raises(RemoteError, match="digest"):
-        download(Asset(plain.url, plain.uri, plain.path, f"sha256:{'0' * 64}"), tmp_path / "wrong" / "noise.bin")
+        download(replace(plain, digest=f"sha256:{'0' * 64}"), tmp_path / "wrong" / "noise.bin")
     assert os.listdir(tmp_path / "wrong") == []
+
+
+def test_the_origin_of_a_derived_file_may_be_on_the_net(new_nwb, save, serve):
+    """Its digest is what the archive says: to take it, all of it would have to be fetched."""
+    path = save(new_nwb())
+    (asset,) = assets(f"{serve(path.parent).url}/small.nwb?token=secret")
+    here = describe_origin(path)
+    there = describe_origin(replace(asset, digest=here["digest"]))
+    assert there == {**here, "uri": asset.uri}
+    assert "digest" not in describe_origin(asset)
 
 
 def test_a_name_and_password_are_sent_and_not_told(noise, serve):

@@ -10,7 +10,7 @@ import logging
 import os
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
@@ -95,6 +95,8 @@ class RemoteFile(io.RawIOBase):
             if response.status != 206 or not total.isdecimal():
                 remedy = "download the file whole, e.g. curl -O URL, and give its path"
                 raise self._failed("the server does not send parts of a file", f"HTTP {response.status}", remedy)
+            with suppress(urllib3.exceptions.HTTPError):
+                response.read()  # to its end, so that the connection serves again
             return int(total), _version(response)
 
     def _get(self, start: int, stop: int, **options):
