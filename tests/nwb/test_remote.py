@@ -3,6 +3,7 @@
 import hashlib
 import os
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import h5py
 import numpy as np
@@ -12,7 +13,7 @@ from pynwb import TimeSeries
 from metadyn.data.binning import bin_spikes
 from metadyn.errors import DataError, RemoteError
 from metadyn.nwb import remote
-from metadyn.nwb.addresses import assets, dandi_address, is_address, located
+from metadyn.nwb.addresses import _asset_of, assets, dandi_address, is_address, located
 from metadyn.nwb.derive import describe_origin
 from metadyn.nwb.describe import describe
 from metadyn.nwb.read import read_session
@@ -187,6 +188,42 @@ def test_a_name_and_password_are_sent_and_not_told(noise, serve):
     assert asset.uri == f"{server.url}/noise.bin?versionId=7"
     assert "secret" not in repr(asset)
     assert not [path for path in noise.parent.rglob("*") if path.is_file() and b"secret" in path.read_bytes()]
+
+
+@pytest.fixture
+def listed(monkeypatch):
+    """listed(server, path, file) → an asset as dandi's client has it, whose bytes are a file on the server."""
+    pytest.importorskip("dandi")
+    monkeypatch.setenv("DANDI_NO_ET", "1")
+    from dandi.consts import DandiInstance
+    from dandi.dandiapi import BaseRemoteAsset, DandiAPIClient
+
+    def make(server, path, file):
+        client = DandiAPIClient(dandi_instance=DandiInstance("here", None, f"{server.url}/api"))
+        now = datetime.now(UTC)
+        data = {"asset_id": "12ab", "path": path, "size": file.stat().st_size, "created": now, "modified": now, "blob": "34cd"}
+        urls = [f"{server.url}/api/assets/12ab/download/", f"{server.url}/{file.name}"]
+        digest = {"dandi:dandi-etag": "0-1", "dandi:sha2-256": hashlib.sha256(file.read_bytes()).hexdigest()}
+        return BaseRemoteAsset.from_base_data(client, data, {"contentUrl": urls, "digest": digest})
+
+    return make
+
+
+def test_an_asset_of_dandi_is_read_and_keeps_its_address_and_digest(new_nwb, save, serve, listed):
+    path = save(new_nwb())
+    server = serve(path.parent)
+    asset = _asset_of(listed(server, "sub-A/sub-A_ecephys.nwb", path))
+    session = read_session(asset)
+    np.testing.assert_array_equal(session.spike_times, read_session(path).spike_times)
+    assert session.source.uri == f"{server.url}/api/assets/12ab/download/"
+    assert session.source.digest == f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
+    assert str(asset.path) == "sub-A/sub-A_ecephys.nwb"
+
+
+@pytest.mark.parametrize("path", ["../sub-A.nwb", "/etc/sub-A.nwb", "sub-A/../../sub-A.nwb"])
+def test_a_path_that_leads_out_of_the_dandiset_is_refused(noise, serve, listed, path):
+    with pytest.raises(RemoteError, match="leads out"):
+        _asset_of(listed(serve(noise.parent), path, noise))
 
 
 @pytest.mark.parametrize(

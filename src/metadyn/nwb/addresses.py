@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from dataclasses import dataclass, field
 from os import PathLike
@@ -83,11 +84,12 @@ def dandi_address(text: str) -> str:
 
 
 def _in_archive(address: str) -> list[Asset]:
-    """The NWB files that DANDI lists. UNTESTED: no test has an archive to ask; embargoed dandisets are not thought of."""
+    """The NWB files that DANDI lists. UNTESTED: no test has an archive to ask. Embargoed dandisets are not thought of."""
     try:
         from dandi.dandiarchive import parse_dandi_url
     except ModuleNotFoundError as error:
         raise RemoteError("dandi:// needs dandi's client", file=address, found=str(error), remedy=NEED_DANDI) from None
+    logging.getLogger("dandi").setLevel(logging.CRITICAL)  # it shows tracebacks of what is said here in a line
     try:
         with parse_dandi_url(address).navigate() as (_, _, listed):
             return [_asset_of(each) for each in listed if each.path.endswith(".nwb")]
@@ -102,5 +104,5 @@ def _asset_of(listed) -> Asset:
     if path.is_absolute() or ".." in path.parts:
         raise RemoteError("the archive gives a path that leads out of its dandiset", file=listed.path)
     digest = listed.get_raw_metadata().get("digest", {}).get("dandi:sha2-256")
-    url = listed.get_content_url(regex=r"amazonaws\.com")
+    url = listed.get_content_url(regex=r"(?<!/download/)$")  # the other one leads here, with every request anew
     return Asset(url, listed.base_download_url, path, f"sha256:{digest}" if digest else None)

@@ -20,6 +20,7 @@ import urllib3
 from metadyn.errors import RemoteError
 from metadyn.nwb.addresses import Asset
 from metadyn.nwb.provenance import file_digest
+from metadyn.nwb.replace import private_name, remove_leftovers
 
 BLOCK = 2**18  # bytes: HDF5 wants kilobytes from many places, and a request takes as long as a quarter of a megabyte
 AT_ONCE = 32  # blocks of one request, 8 MiB: what a connection that breaks can lose
@@ -201,7 +202,9 @@ def on_disk(source: Path | Asset, folder: Path, progress: Callable[[str, int, in
     if not isinstance(source, Asset):
         yield source
         return
-    copy = download(source, folder / f".{source.path.name}.{os.getpid()}.source", progress)
+    whole = folder / f"{source.path.name}.source"
+    remove_leftovers(whole)
+    copy = download(source, private_name(whole), progress)
     try:
         yield copy
     finally:
