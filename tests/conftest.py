@@ -108,7 +108,10 @@ def dandi_validate(tmp_path_factory):
 
 
 class Ranges(BaseHTTPRequestHandler):
-    """Files of a folder, in ranges as object stores send them. `server.trouble` says how to fail the next requests."""
+    """Files of a folder, in ranges as object stores send them, and below /moved where they are.
+
+    `server.trouble` says how to fail the next requests.
+    """
 
     protocol_version = "HTTP/1.1"
 
@@ -116,7 +119,11 @@ class Ranges(BaseHTTPRequestHandler):
         file = self.server.folder / urlsplit(self.path).path.lstrip("/")
         trouble = self.server.trouble.pop(0) if self.server.trouble else self.server.always
         self.server.requests.append(self.headers)
-        if isinstance(trouble, int):
+        if self.path.startswith("/moved/"):
+            self.answer(302, {"Location": self.path.removeprefix("/moved"), "Content-Length": "0"})
+        elif trouble == "silent":
+            self.close_connection = not threading.Event().wait(1)
+        elif isinstance(trouble, int):
             self.answer(trouble, {"Content-Length": "0"})
         elif not file.is_file():
             self.answer(404, {"Content-Length": "0"})
@@ -149,8 +156,10 @@ class Ranges(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def serve(tmp_path, monkeypatch):
-    """serve(folder) → a server on this machine: `url`, `sent` bytes, `requests` (their headers), and `trouble`, what befalls
-    the next requests: a status, or "cut" in the middle; `always`, what befalls all. The cache is the test's, waits are short.
+    """serve(folder) → a server on this machine: `url`, `sent` bytes, `requests` (their headers), and `trouble`.
+
+    `trouble` is a list of what befalls the next requests: a status, "cut" in the middle or "silent" for a second; `always` is
+    what befalls all others. The cache is the test's own, and waits between tries are short.
     """
     from metadyn.nwb import remote
 

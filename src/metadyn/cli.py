@@ -111,8 +111,8 @@ def fetch(
     from metadyn.pipeline import sharing
 
     if stream:
-        for session in sharing.stream(what):
-            show_session(session)
+        for asset, session in sharing.stream(what):
+            show_session(asset, session)
         return
 
     def say(path: Path) -> None:

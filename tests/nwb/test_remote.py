@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import sys
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -89,6 +90,14 @@ def test_connections_that_break_are_survived(noise, serve, trouble):
     assert server.trouble == []
 
 
+def test_a_server_that_falls_silent_is_asked_again(noise, serve, monkeypatch):
+    monkeypatch.setattr(remote, "TIMEOUT", 0.5)
+    server = serve(noise.parent)
+    with RemoteFile(located(f"{server.url}/noise.bin")) as file:
+        server.trouble = ["silent"]
+        assert file.read() == noise.read_bytes()
+
+
 def test_any_stretch_of_a_file_is_what_it_is_on_disk(noise, serve):
     """Of bytes at random, across the borders of blocks and behind the end; each block is sent once."""
     server = serve(noise.parent)
@@ -115,6 +124,13 @@ def test_a_connection_that_stays_broken_is_said_with_the_address_and_a_remedy(re
     assert len(server.requests) < 2 + 2 * (remote.TRIES + 1)  # a failure is not tried for every object of the file
     server.always = None
     assert read_session(f"{server.url}/raw.nwb").n_units == 40
+
+
+def test_an_address_may_lead_to_another(noise, serve):
+    """As those of DANDI's archive lead to its storage."""
+    server = serve(noise.parent)
+    with RemoteFile(located(f"{server.url}/moved/noise.bin")) as file:
+        assert file.read() == noise.read_bytes()
 
 
 def test_a_server_that_is_gone_is_said(serve, tmp_path):
@@ -218,6 +234,18 @@ def test_an_asset_of_dandi_is_read_and_keeps_its_address_and_digest(new_nwb, sav
     assert session.source.uri == f"{server.url}/api/assets/12ab/download/"
     assert session.source.digest == f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
     assert str(asset.path) == "sub-A/sub-A_ecephys.nwb"
+
+
+def test_an_address_that_dandi_does_not_know_is_said():
+    pytest.importorskip("dandi")
+    with pytest.raises(RemoteError, match="Unknown instance"):
+        located("dandi://nowhere/000140/sub-A/sub-A.nwb")
+
+
+def test_without_dandi_its_addresses_are_refused_with_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "dandi.dandiarchive", None)
+    with pytest.raises(RemoteError, match=r"ndx-metadyn\[dandi\]"):
+        located("dandi://DANDI:000140/sub-A/sub-A.nwb")
 
 
 @pytest.mark.parametrize("path", ["../sub-A.nwb", "/etc/sub-A.nwb", "sub-A/../../sub-A.nwb"])

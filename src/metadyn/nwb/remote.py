@@ -49,7 +49,7 @@ class RemoteFile(io.RawIOBase):
         self.asset, self.failure, self._at = asset, None, 0
         self._http, self._headers = urllib3.PoolManager(), _credentials(asset.url)
         self.size, self._version = self._look()
-        self.key = sha256(f"{asset.uri} {self.size} {asset.digest or self._version or uuid.uuid4()}".encode()).hexdigest()
+        self.key = sha256(f"{asset.url} {self.size} {asset.digest or self._version or uuid.uuid4()}".encode()).hexdigest()
         self._folder = cache_folder() / self.key[:2] / self.key
         self._block = lru_cache(IN_MEMORY)(self._stored)
 
@@ -202,7 +202,7 @@ def on_disk(source: Path | Asset, folder: Path, progress: Callable[[str, int, in
     if not isinstance(source, Asset):
         yield source
         return
-    whole = folder / f"{source.path.name}.source"
+    whole = folder / f"source-{source.path.name}"
     remove_leftovers(whole)
     copy = download(source, private_name(whole), progress)
     try:

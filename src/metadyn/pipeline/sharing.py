@@ -38,12 +38,12 @@ def fetch(
     return paths
 
 
-def stream(what: str) -> Iterator[Session]:
-    """The sessions of what `fetch` would download, read from where they are; what they need is in the cache afterwards."""
+def stream(what: str) -> Iterator[tuple[Asset, Session]]:
+    """What `fetch` would download, read from where it is; what the sessions need is in the cache afterwards."""
     from metadyn.nwb.read import read_session
 
     for asset in _assets(what):
-        yield read_session(asset)
+        yield asset, read_session(asset)
 
 
 def _assets(what: str) -> list[Asset]:
