@@ -9,6 +9,8 @@ import pytest
 from pynwb import NWBHDF5IO
 
 import metadyn
+from metadyn.config import DataConfig
+from metadyn.pipeline import inputs
 
 
 @pytest.fixture
@@ -117,3 +119,10 @@ def test_an_annotated_file_on_the_net_is_derived(journey, net, run, tmp_path):
 
 def test_what_is_packaged_is_on_disk(journey, net, run, tmp_path):
     assert "metadyn fetch" in run.refused("package", net.address(journey.annotated), "-o", tmp_path / "dandiset", code=2)
+
+
+def test_the_units_of_a_large_file_are_read_without_reading_all_of_it_for_its_digest(journey, monkeypatch):
+    recording = inputs.Recording(journey.files[0])
+    assert inputs.read_counts(recording, DataConfig()).source.digest == sha256(journey.files[0])
+    monkeypatch.setattr(inputs, "HASHED", journey.files[0].stat().st_size - 1)
+    assert inputs.read_counts(recording, DataConfig()).source.digest is None

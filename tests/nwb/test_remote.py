@@ -73,6 +73,16 @@ def test_a_file_that_was_changed_is_fetched_anew(new_nwb, save, serve):
     assert read_session(f"{server.url}/small.nwb").n_units == 5
 
 
+def test_a_file_that_changes_while_it_is_read_is_not_a_mixture_of_two(noise, serve):
+    server = serve(noise.parent)
+    with RemoteFile(located(f"{server.url}/noise.bin")) as file:
+        file.read(10)
+        noise.write_bytes(bytes(noise.stat().st_size))
+        os.utime(noise, ns=(0, 0))
+        with pytest.raises(RemoteError, match="changed while it was read"):
+            file.read()
+
+
 @pytest.fixture
 def noise(tmp_path):
     """A file of a few blocks and a bit."""

@@ -84,7 +84,7 @@ def dandi_address(text: str) -> str:
 
 
 def _in_archive(address: str) -> list[Asset]:
-    """The NWB files that DANDI lists. UNTESTED: no test has an archive to ask. Embargoed dandisets are not thought of."""
+    """The NWB files that DANDI lists. UNTESTED: no test has an archive to ask. Embargoed dandisets are not supported."""
     try:
         from dandi.dandiarchive import parse_dandi_url
     except ModuleNotFoundError as error:
