@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import sys
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -119,7 +120,7 @@ def test_any_stretch_of_a_file_is_what_it_is_on_disk(noise, serve):
     assert server.sent == len(whole) + 1
 
 
-@pytest.mark.parametrize(("trouble", "words"), [(503, "503"), ("cut", "IncompleteRead")])
+@pytest.mark.parametrize(("trouble", "words"), [(503, "503"), ("cut", "IncompleteRead|closed connection|reset")])
 def test_a_connection_that_stays_broken_is_said_with_the_address_and_a_remedy(recording, serve, trouble, words, caplog):
     """And the same command goes on from there when the server is well again; nothing false is in the cache."""
     server = serve(recording.parent)
@@ -128,7 +129,7 @@ def test_a_connection_that_stays_broken_is_said_with_the_address_and_a_remedy(re
     with pytest.raises(RemoteError, match="did not come back") as caught:
         read_session(f"{server.url}/raw.nwb?token=secret")
     assert str(caught.value.file) == f"{server.url}/raw.nwb"
-    assert words in str(caught.value)
+    assert re.search(words, str(caught.value))
     assert "what was fetched is kept" in str(caught.value)
     assert "secret" not in str(caught.value) + caplog.text
     assert len(server.requests) < 2 + 2 * (remote.TRIES + 1)  # a failure is not tried for every object of the file
