@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint docs clean
 
 demo: $(INSTALLED)
 	rm -rf demo
@@ -12,6 +12,10 @@ demo: $(INSTALLED)
 
 test: lint
 	$(BIN)/pytest
+
+# The site in docs/_build/html, its tutorials run; a warning fails. It takes a minute or two.
+docs: $(INSTALLED)
+	$(BIN)/sphinx-build -W --keep-going docs docs/_build/html
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
@@ -25,4 +29,4 @@ $(INSTALLED): pyproject.toml constraints.txt
 	touch $(INSTALLED)
 
 clean:
-	rm -rf $(VENV) demo
+	rm -rf $(VENV) demo docs/_build

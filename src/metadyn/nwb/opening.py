@@ -12,6 +12,7 @@ import h5py
 from pynwb import NWBHDF5IO, NWBFile
 
 from metadyn.errors import DataError
+from metadyn.nwb.zarr import is_zarr, refuse_to_read
 
 
 @contextmanager
@@ -47,8 +48,10 @@ def _read(path: Path):
 
 def check_is_nwb2(path: Path) -> None:
     """Raise DataError unless the path is an HDF5 file that says it is NWB 2."""
+    if is_zarr(path):
+        raise refuse_to_read(path)
     if path.is_dir():
-        found = "a folder; name the .nwb files in it (Zarr stores are not read)"
+        found = "a folder; name the .nwb files in it"
         raise DataError("not an NWB file", file=path, found=found, remedy=f"{path}/*.nwb")
     if not path.exists():
         raise DataError("no such file", file=path, remedy="check the path; relative paths start at the working directory")

@@ -36,12 +36,14 @@ def recordings(given: object | Iterable[object]) -> list[Recording]:
 
 
 def _expand(item: object) -> list[Recording]:
+    from metadyn.nwb.zarr import is_zarr
+
     if not isinstance(item, str | os.PathLike):
         return [item if isinstance(item, Recording) else Recording(item)]
     name, path = _split_name(os.fspath(item))
     if not path.exists():
         raise DataError("there is no such file", file=path, remedy="a path of an NWB file, a folder of them, or NAME=FILE")
-    if not path.is_dir():
+    if not path.is_dir() or is_zarr(path):  # which reading refuses, and says why
         return [Recording(path, name)]
     files = sorted(path.rglob("*.nwb"))
     if not files:
