@@ -4,14 +4,19 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test lint docs clean
+.PHONY: demo test environments docs lint clean
 
 demo: $(INSTALLED)
 	rm -rf demo
 	$(BIN)/metadyn demo -o demo
 
+# Each core runs files of its own; four processes of torch are enough for the memory of a laptop.
 test: lint
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+
+# What users have who have not this environment: a few minutes and gigabytes, which are removed again.
+environments: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/pytest tests/environments -rP --durations 0
 
 # The site in docs/_build/html, its tutorials run; a warning fails. It takes a minute or two.
 docs: $(INSTALLED)
