@@ -1,8 +1,10 @@
 """The documentation: `make docs` builds it with Sphinx, runs the tutorials and stops at the first warning."""
 
 import os
+import sys
 from functools import partialmethod
 from importlib import metadata
+from pathlib import Path
 
 from nbclient import NotebookClient
 
@@ -29,7 +31,9 @@ napoleon_numpy_docstring = False  # it takes what our sections say behind the co
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # shapes and units are in the words
 
-# What a kernel's commands inherit: output as for a file, without colours and bars; and lines as wide as the page.
+# What a kernel's commands inherit: this environment's `metadyn`; output as for a file, without colours and bars, and with
+# lines as wide as the page.
+os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
 os.environ.update(TTY_COMPATIBLE="0", NO_COLOR="1", COLUMNS="88")
 # %%bash hands its output over in pieces of 100 bytes, which are one text again with this
 NotebookClient.__init__ = partialmethod(NotebookClient.__init__, coalesce_streams=True)
