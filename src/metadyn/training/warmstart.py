@@ -11,6 +11,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter1d
 from scipy.special import expit
 
+from metadyn.data.disk import Keep, in_memory
 from metadyn.data.smoothing import smooth
 from metadyn.records import TrialCounts
 
@@ -51,6 +52,10 @@ class Start:
     def scaled(self, factor: float) -> Start:
         """The same start in latents factor * z."""
         return self.mapped(factor * np.eye(len(self.offset)), np.zeros(len(self.offset)))
+
+    def kept(self, keep: Keep) -> Start:
+        """The same start, its latents where `keep` has them."""
+        return replace(self, latents=keep(self.latents))
 
 
 def smoothed(counts: TrialCounts, sd_bins: float) -> np.ndarray:
@@ -166,20 +171,21 @@ def canonical_rotation(latents: np.ndarray, observed: np.ndarray) -> np.ndarray:
     return left @ right
 
 
-def of_unit_variance(starts: list[Start], sessions: list[TrialCounts]) -> list[Start]:
+def of_unit_variance(starts: list[Start], sessions: list[TrialCounts], keep: Keep = in_memory) -> list[Start]:
     """The starts on one scale, on which the mean variance of all their latents is one."""
     variance = [start.latents[counts.observed].var(0).mean() for start, counts in zip(starts, sessions, strict=True)]
-    return [start.scaled(float(max(np.mean(variance), 1e-12)) ** -0.5) for start in starts]
+    return [start.scaled(float(max(np.mean(variance), 1e-12)) ** -0.5).kept(keep) for start in starts]
 
 
-def session_starts(sessions: list[TrialCounts], likelihood: str, latent_dim: int, sd_bins: float) -> list[Start]:
+def session_starts(
+    sessions: list[TrialCounts], likelihood: str, latent_dim: int, sd_bins: float, keep: Keep = in_memory
+) -> list[Start]:
     """A start for each session, turned into a common frame as far as the latents alone tell."""
     make = poisson_start if likelihood == "poisson" else gaussian_start
-    starts = [make(counts, latent_dim, sd_bins) for counts in sessions]
+    starts = [make(counts, latent_dim, sd_bins).kept(keep) for counts in sessions]
     if likelihood == "gaussian":
-        starts = of_unit_variance(starts, sessions)
+        starts = of_unit_variance(starts, sessions, keep)
     if len(sessions) == 1 or latent_dim == 1:
         return starts
-    return [
-        start.turned(canonical_rotation(start.latents, counts.observed)) for start, counts in zip(starts, sessions, strict=True)
-    ]
+    rotations = [canonical_rotation(start.latents, counts.observed) for start, counts in zip(starts, sessions, strict=True)]
+    return [start.turned(rotation).kept(keep) for start, rotation in zip(starts, rotations, strict=True)]

@@ -1,0 +1,148 @@
+"""Reading and binning of many recordings: in parallel processes where that pays, and on disk what memory shall not hold."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import warnings
+from collections.abc import Callable, Iterator
+from concurrent.futures import as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from metadyn.config import DataConfig
+from metadyn.data.disk import filling, is_on_disk, on_disk
+from metadyn.errors import DataError
+from metadyn.nwb.replace import private_name, remove_leftovers
+from metadyn.pipeline.inputs import Recording, read_counts
+from metadyn.records import TrialCounts
+
+OPENING = 16 * 2**20  # bytes of spikes that are read in the time that it takes to open a file (0.05 s)
+ENOUGH = 2**30  # bytes that take 3 s to read and bin, twice as long as processes take to start
+GIB, SHARE = 2**30, 4  # of the memory that is free one part in four: training holds the trials a second time, and much else
+
+
+def read_all(
+    given: list[Recording],
+    data: DataConfig,
+    folder: Path,
+    memory: float | None = None,
+    report: Callable[[int], None] = lambda _: None,
+) -> list[TrialCounts]:
+    """The counts of all recordings, in the order given; report(n) when n of them are read.
+
+    Up to `memory` GiB of counts (by default a quarter of what is free) are held in memory, all others in files of `folder`
+    without a name, mapped; counts that were given stay what they are. Raises what `read_counts` raises, DataError where the
+    system killed a process that reads, WriteError where the folder has no room.
+    """
+    read: dict[int, TrialCounts] = {}
+    left = free_memory() // SHARE // processes() if memory is None else memory * GIB
+
+    def take(place: int, counts: TrialCounts) -> None:
+        nonlocal left
+        if not isinstance(given[place].source, TrialCounts):
+            left -= counts.counts.nbytes
+            counts = replace(counts, counts=held(counts.counts, left >= 0, folder))
+        read[place] = counts
+        report(len(read))
+
+    workers = workers_for(given)
+    if workers > 1:
+        read_in_processes(given, data, folder, workers, take)
+    else:
+        for place, each in enumerate(given):
+            take(place, read_counts(each, data))
+    return [read[place] for place in range(len(given))]
+
+
+def held(values: np.ndarray, in_memory: bool, folder: Path) -> np.ndarray:
+    """The array in memory, or on disk."""
+    if is_on_disk(values) != in_memory:
+        return values
+    return np.array(values) if in_memory else on_disk(values, folder)
+
+
+def processes() -> int:
+    """How many processes on this machine do the same, as torchrun says."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
+def free_memory() -> int:
+    """Bytes of memory that can be had, as Linux tells it; elsewhere all that there is."""
+    try:
+        words = Path("/proc/meminfo").read_text().split()
+        return 1024 * int(words[words.index("MemAvailable:") + 1])
+    except OSError:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def workers_for(given: list[Recording]) -> int:
+    """How many processes read: one where there is little to read, or where not all are files."""
+    from loky import cpu_count
+
+    files = [each.source for each in given if isinstance(each.source, Path)]
+    if len(files) < len(given) or sum(OPENING + file.stat().st_size for file in files) < ENOUGH:
+        return 1
+    return min(len(files), cpu_count() // processes())
+
+
+def read_in_processes(
+    given: list[Recording], data: DataConfig, folder: Path, workers: int, take: Callable[[int, TrialCounts], None]
+) -> None:
+    """take(place, counts) of each recording as it is read, in this process; counts lie on disk. Ctrl-C ends all at once."""
+    from loky import ProcessPoolExecutor
+
+    # a terminal's Ctrl-C goes to all processes; this one alone answers, and ends the others
+    pool = ProcessPoolExecutor(workers, initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN))
+    with passage(folder) as way:
+        try:
+            places = {pool.submit(send, each, data, way / f"{place}.npy"): place for place, each in enumerate(given)}
+            for future in as_completed(places):
+                take(places[future], received(*future.result(), way / f"{places[future]}.npy"))
+        except BrokenProcessPool as lost:
+            raise DataError(
+                "a process that read recordings was ended from outside, as the system does when memory runs out",
+                found=str(lost).strip().splitlines()[-1],
+                remedy="fewer at a time: LOKY_MAX_CPU_COUNT=1 metadyn fit …",
+            ) from lost
+        finally:
+            pool.shutdown(kill_workers=True)
+
+
+@contextmanager
+def passage(folder: Path) -> Iterator[Path]:
+    """A folder through which counts pass from process to process; it vanishes, and with it those that killed runs left."""
+    remove_leftovers(folder / "reading")
+    way = private_name(folder / "reading")
+    with filling(folder):
+        way.mkdir()
+    try:
+        yield way
+    finally:
+        shutil.rmtree(way, ignore_errors=True)
+
+
+def send(recording: Recording, data: DataConfig, path: Path) -> tuple[TrialCounts, list[tuple]]:
+    """Read and bin a recording; its counts go into a file, all else and what was warned of is returned."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        counts = read_counts(recording, data)
+    with filling(path.parent.parent):
+        np.save(path, counts.counts)
+    return replace(counts, counts=np.empty(0)), [
+        (str(each.message), each.category, each.filename, each.lineno) for each in caught
+    ]
+
+
+def received(counts: TrialCounts, caught: list[tuple], path: Path) -> TrialCounts:
+    """The counts that another process sent, mapped from a file that has no name any more; warns of what it warned of."""
+    for each in caught:
+        warnings.warn_explicit(*each)
+    values = np.load(path, mmap_mode="r")
+    path.unlink()
+    return replace(counts, counts=values)
