@@ -242,15 +242,12 @@ def infer(trained: TrainedModel, counts: TrialCounts) -> xr.Dataset:
     row = check_counts(trained, counts)
     q_e, used, q_z = posterior(trained, counts)
     rate_mean, rate_sd = rates(trained, row, q_z, counts.n_units)
-    hertz = {"units": "Hz"}
+    latent_mean, latent_sd = (values[0].numpy(force=True) for values in (q_z.mean, q_z.sd))
+    hertz, arbitrary = {"units": "Hz"}, {"units": "a.u."}
     return xr.Dataset(
         {
-            "latent_mean": (
-                ("trial", "time", "latent"),
-                within_windows(counts, q_z.mean[0].numpy(force=True)),
-                {"units": "a.u."},
-            ),
-            "latent_sd": (("trial", "time", "latent"), within_windows(counts, q_z.sd[0].numpy(force=True)), {"units": "a.u."}),
+            "latent_mean": (("trial", "time", "latent"), within_windows(counts, latent_mean), arbitrary),
+            "latent_sd": (("trial", "time", "latent"), within_windows(counts, latent_sd), arbitrary),
             "rate_mean": (("trial", "time", "unit"), within_windows(counts, rate_mean), hertz),
             "rate_sd": (("trial", "time", "unit"), within_windows(counts, rate_sd), hertz),
             **embedding_variables(q_e, used, session_embedding(trained, row, q_e)),

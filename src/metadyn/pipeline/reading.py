@@ -134,14 +134,13 @@ def send(recording: Recording, data: DataConfig, path: Path) -> tuple[TrialCount
         counts = read_counts(recording, data)
     with filling(path.parent.parent):
         np.save(path, counts.counts)
-    return replace(counts, counts=np.empty(0)), [
-        (str(each.message), each.category, each.filename, each.lineno) for each in caught
-    ]
+    warned = [(str(each.message), each.category, each.filename, each.lineno) for each in caught]
+    return replace(counts, counts=np.empty(0)), warned
 
 
-def received(counts: TrialCounts, caught: list[tuple], path: Path) -> TrialCounts:
+def received(counts: TrialCounts, warned: list[tuple], path: Path) -> TrialCounts:
     """The counts that another process sent, mapped from a file that has no name any more; warns of what it warned of."""
-    for each in caught:
+    for each in warned:
         warnings.warn_explicit(*each)
     values = np.load(path, mmap_mode="r")
     path.unlink()
