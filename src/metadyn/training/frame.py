@@ -10,6 +10,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
 from metadyn.data.disk import Keep, in_memory
+from metadyn.data.smoothing import blocks
 from metadyn.model.trained import Frame
 from metadyn.records import TrialCounts
 from metadyn.training.warmstart import Start, smoothed, start_from_readout
@@ -18,7 +19,8 @@ from metadyn.training.warmstart import Start, smoothed, start_from_readout
 def condition_totals(counts: TrialCounts, labels: list[str], n_bins: int) -> tuple[np.ndarray, np.ndarray]:
     """Spikes (condition, time, unit) and observed trials (condition, time) of each condition."""
     member = (np.asarray(labels)[:, None] == counts.condition[None]).astype(float)
-    total = np.einsum("cn,ntu->ctu", member, counts.counts[:, :n_bins].astype(float))
+    parts = blocks(counts.counts)
+    total = sum(np.tensordot(member[:, trials], counts.counts[trials, :n_bins].astype(float), 1) for trials in parts)
     return total, member @ counts.observed[:, :n_bins].astype(float)
 
 
