@@ -54,9 +54,9 @@ def observations(
 
     def padded(values: np.ndarray) -> Tensor:
         values = values[:, bins]
-        out = torch.zeros(1, *values.shape[:2], module.readin.mean.shape[1], device=device)
-        out[0, :, :, : counts.n_units] = torch.as_tensor(values.astype(np.float32))
-        return out
+        out = np.zeros((1, *values.shape[:2], module.readin.mean.shape[1]), np.float32)
+        out[0, :, :, : counts.n_units] = values
+        return torch.from_numpy(out).to(device)
 
     length = torch.as_tensor(counts.windows.n_bins[trials].astype(np.int64), device=device)[None]
     return Observations(
