@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryFile, gettempdir
+from typing import IO
 
 import numpy as np
 
@@ -23,9 +24,14 @@ def on_disk(values: np.ndarray, folder: Path) -> np.ndarray:
     """The array, to be read only, in a file of the folder that has no name: it is gone when nobody holds it any more, or the
     process is killed. Raises WriteError where the system refuses."""
     with filling(folder), TemporaryFile(dir=folder) as file:
-        file.write(np.ascontiguousarray(values).data)
-        file.flush()
+        write(values, file)
         return np.memmap(file, values.dtype, "r", shape=values.shape)
+
+
+def write(values: np.ndarray, file: IO[bytes]) -> None:
+    """The bytes of an array; OSError where there is no room, of which `np.save` says nothing when the array is small."""
+    file.write(np.ascontiguousarray(values).data)
+    file.flush()
 
 
 def is_on_disk(values: np.ndarray) -> bool:

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from metadyn.config import DataConfig
-from metadyn.data.disk import filling, is_on_disk, on_disk
+from metadyn.data.disk import filling, is_on_disk, on_disk, write
 from metadyn.errors import DataError
 from metadyn.nwb.replace import private_name, remove_leftovers
 from metadyn.pipeline.inputs import Recording, read_counts
@@ -101,13 +101,14 @@ def read_in_processes(
     pool = ProcessPoolExecutor(workers, initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN))
     with passage(folder) as way:
         try:
-            places = {pool.submit(send, each, data, way / f"{place}.npy"): place for place, each in enumerate(given)}
+            places = {pool.submit(send, each, data, way / str(place)): place for place, each in enumerate(given)}
             for future in as_completed(places):
-                take(places[future], received(*future.result(), way / f"{places[future]}.npy"))
+                take(places[future], received(*future.result(), way / str(places[future])))
         except BrokenProcessPool as lost:
+            told = str(lost).splitlines()
             raise DataError(
                 "a process that read recordings was ended from outside, as the system does when memory runs out",
-                found=str(lost).strip().splitlines()[-1],
+                found=next((line for line in told if "exit code" in line), told[0]),
                 remedy="fewer at a time: LOKY_MAX_CPU_COUNT=1 metadyn fit …",
             ) from lost
         finally:
@@ -127,21 +128,22 @@ def passage(folder: Path) -> Iterator[Path]:
         shutil.rmtree(way, ignore_errors=True)
 
 
-def send(recording: Recording, data: DataConfig, path: Path) -> tuple[TrialCounts, list[tuple]]:
-    """Read and bin a recording; its counts go into a file, all else and what was warned of is returned."""
+def send(recording: Recording, data: DataConfig, path: Path) -> tuple[TrialCounts, dict, list[tuple]]:
+    """Read and bin a recording; its counts go into a file. Returns all else, their layout, and what was warned of."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         counts = read_counts(recording, data)
-    with filling(path.parent.parent):
-        np.save(path, counts.counts)
+    with filling(path.parent.parent), path.open("wb") as file:
+        write(counts.counts, file)
+    layout = {"dtype": counts.counts.dtype, "shape": counts.counts.shape}
     warned = [(str(each.message), each.category, each.filename, each.lineno) for each in caught]
-    return replace(counts, counts=np.empty(0)), warned
+    return replace(counts, counts=np.empty(0)), layout, warned
 
 
-def received(counts: TrialCounts, warned: list[tuple], path: Path) -> TrialCounts:
+def received(counts: TrialCounts, layout: dict, warned: list[tuple], path: Path) -> TrialCounts:
     """The counts that another process sent, mapped from a file that has no name any more; warns of what it warned of."""
     for each in warned:
         warnings.warn_explicit(*each)
-    values = np.load(path, mmap_mode="r")
+    values = np.memmap(path, mode="r", **layout)
     path.unlink()
     return replace(counts, counts=values)
