@@ -6,7 +6,7 @@
 copy, add, close, bring to the disk, rename; without validation, whose seconds are told beside. `h5py`: a plain copy of the
 source, and the same arrays, chunked and compressed alike, in a new file. `read_back`: latents, rates and their SDs, through
 pynwb, and by h5py alone. `read`: `read_session`, and `count_spikes` after it, of 1e7 spikes of 300 units; h5py's reading of the
-spike times alone. `many`: 16 recordings as `annotate` has, read and binned by this process, and by as many processes as there
+spike times alone. `many`: 64 recordings as `annotate` has, read and binned by this process, and by as many processes as there
 are cores, their start with it.
 
 CPU seconds of this one thread, as other work on the machine hardly changes them, medians of repetitions in turns; ratios
@@ -64,7 +64,7 @@ class Size:
     bins: int = 100
     units: int = 200
     spikes: int = 10_000_000
-    files: int = 16
+    files: int = 64
     repetitions: int = 7
 
 

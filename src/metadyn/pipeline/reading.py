@@ -22,8 +22,8 @@ from metadyn.nwb.replace import private_name, remove_leftovers
 from metadyn.pipeline.inputs import Recording, read_counts
 from metadyn.records import TrialCounts
 
-OPENING = 16 * 2**20  # bytes of spikes that are read in the time that it takes to open a file (0.05 s)
-ENOUGH = 2**30  # bytes that take 3 s to read and bin, twice as long as processes take to start
+OPENING = 64 * 2**20  # bytes that are read and binned in the time that it takes to open a file (0.05 s)
+ENOUGH = 6 * 2**30  # bytes that take 5 s to read and bin, twice as long as processes take to start (2.5 s)
 GIB, SHARE = 2**30, 4  # of the memory that is free one part in four: training holds the trials a second time, and much else
 
 

@@ -30,6 +30,7 @@ def poisson_regression(x: np.ndarray, total: np.ndarray, exposure: np.ndarray, v
     x (sample, latent), total (sample, unit), exposure (sample,), variance (latent,).
     """
     design = np.concatenate([x, np.ones((len(x), 1))], 1)
+    products = (design[:, :, None] * design[:, None]).reshape(len(design), -1)
     precision = np.diag(np.append(1 / variance, 1e-3))
     rate = (total.sum(0) + 0.5) / exposure.sum()
     coefficients = np.zeros((total.shape[1], design.shape[1]))
@@ -37,7 +38,7 @@ def poisson_regression(x: np.ndarray, total: np.ndarray, exposure: np.ndarray, v
     for _ in range(iterations):
         mean = exposure[:, None] * np.exp(np.clip(design @ coefficients.T, -15, 5))
         gradient = (total - mean).T @ design - coefficients @ precision
-        curvature = np.einsum("ni,nu,nj->uij", design, mean, design, optimize=True) + precision
+        curvature = (mean.T @ products).reshape(-1, *precision.shape) + precision
         step = np.linalg.solve(curvature, gradient[..., None])[..., 0]
         coefficients = coefficients + np.clip(step, -1, 1)
     return coefficients[:, :-1], coefficients[:, -1]
