@@ -65,7 +65,7 @@ def remove_leftovers(target: Path) -> list[Path]:
 
 
 def private_name(target: Path) -> Path:
-    """A name beside `target` that tells which process of which machine made it."""
+    """A file or folder of this process beside `target`, which `remove_leftovers` removes when the process was killed."""
     return target.with_name(f".{target.name}.{socket.gethostname()}.{os.getpid()}{SUFFIX}")
 
 

@@ -5,18 +5,20 @@ Everything is computed before the file is touched; the file is replaced whole, v
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
-import h5py
 import numpy as np
 import xarray as xr
 from hdmf.backends.hdf5 import H5DataIO
 from pynwb import NWBHDF5IO, NWBFile, ProcessingModule
 
 from metadyn.errors import DataError, WriteError
+from metadyn.nwb.addresses import Asset
 from metadyn.nwb.derive import derived_copy, describe_origin, record_source
 from metadyn.nwb.embeddings import embeddings_table, interval_table, region
-from metadyn.nwb.provenance import SOFTWARE, public_uri, run_parameters, software_version, to_json
+from metadyn.nwb.opening import open_hdf5
+from metadyn.nwb.provenance import SOFTWARE, file_digest, public_uri, run_parameters, software_version, to_json
 from metadyn.nwb.replace import replacement
 from metadyn.nwb.stored_model import add_model
 from metadyn.nwb.stretch import Stretch, beside, in_order, lay_out, n_without
@@ -29,20 +31,19 @@ MODULE_DESCRIPTION = "Results of processing the extracellular recordings."
 
 
 def check_target(
-    source: str | Path, target: str | Path, *, name: str = "LatentDynamics", module: str = "ecephys", overwrite: bool = False
-) -> tuple[Path, Path]:
-    """The real paths behind `source` and `target`; cheap, so that nothing is computed in vain.
+    source: Path | Asset, target: Path, *, name: str = "LatentDynamics", module: str = "ecephys", overwrite: bool = False
+) -> None:
+    """Whether a run can be written from `source` to `target`, real paths; cheap, so that nothing is computed in vain.
 
     Raises
     ------
     WriteError : `target` is another file that exists already, or `source` holds an object `name` in that module.
     DataError : `source` is no HDF5 file.
     """
-    source, target = Path(source).resolve(), Path(target).resolve()
     if target != source and target.exists() and not overwrite:
         raise WriteError("the target exists already", file=target, remedy="another folder (-o DIR), or --overwrite")
     try:
-        with h5py.File(source, "r") as file:
+        with open_hdf5(source) as file:
             taken = list(file.get(f"processing/{module}", ()))
     except OSError as error:
         raise DataError("the file cannot be opened as HDF5", file=source, found=error, remedy="metadyn inspect FILE") from None
@@ -54,7 +55,6 @@ def check_target(
             found=", ".join(taken),
             remedy=f"another name, e.g. --name {name}2",
         )
-    return source, target
 
 
 def write_run(
@@ -84,7 +84,8 @@ def write_run(
     unit_rows : rows of the Units table that were the input, in input order; by default the posterior's `unit`.
     forecast : as `metadyn.forecast` returns it, for the same windows or some of them.
     model : embedded, unless the file holds a model of the same digest already, which is then shared.
-    parameters : settings of preprocessing and inference; `provenance` says what they were applied to. Series say of which
+    parameters : settings of preprocessing and inference; `provenance` says what they were applied to, of which the sha256 is
+        taken here where it is not known. Series say of which
         spikes they speak where `parameters["data"]["spike_lag"]` [s] is not zero.
     input_key : the model's key of this session's read-in and likelihood; default: the posterior's session.
     derived : leave the raw data out; see `metadyn.nwb.derive`.
@@ -97,20 +98,23 @@ def write_run(
     ------
     WriteError, WindowError, DataError : nothing was written, `target` is as it was.
     """
-    source, target = check_target(source, target, name=name, module=module, overwrite=overwrite)
+    source, target = Path(source).resolve(), Path(target).resolve()
+    check_target(source, target, name=name, module=module, overwrite=overwrite)
     posterior = in_order(posterior)
     estimates = [lay_out(posterior)]
     if forecast is not None:
         forecast = beside(in_order(forecast), posterior)
         estimates.append(lay_out(forecast))
         description += _too_short(forecast)
+    origin = provenance or Source()
+    origin = replace(origin, digest=origin.digest or file_digest(source))
     rows = posterior.unit.values if unit_rows is None else np.asarray(unit_rows)
     times = times_of((parameters or {}).get("data", {}).get("spike_lag", 0.0))
 
     def add(nwbfile: NWBFile) -> None:
         _check_tables(nwbfile, rows, posterior, source)
         home = _module(nwbfile, module)
-        run = _new_run(nwbfile, posterior, name, description, parameters or {}, provenance or Source(), input_key)
+        run = _new_run(nwbfile, posterior, name, description, parameters or {}, origin, input_key)
         run.model = None if model is None else add_model(nwbfile, home, model)
         home.add(run)
         run.units = region(nwbfile.units, "units", rows, "Units that were the input of the model, in input order.")
@@ -120,7 +124,7 @@ def write_run(
     with (derived_copy if derived else replacement)(source, target) as work:
         _append(work, add)
         if derived:
-            record_source(work, describe_origin(source))
+            record_source(work, describe_origin(source, origin.uri, origin.digest))
         assert_no_worse(work, source)
     return target
 
