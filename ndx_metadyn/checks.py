@@ -9,7 +9,8 @@ import numpy as np
 from nwbinspector import Importance, InspectorMessage, register_check
 
 from ndx_metadyn.containers import SCOPES, DynamicalEmbeddingsTable, EstimateSeries, LatentDynamicsModel
-from ndx_metadyn.views import NO_WINDOW, times_of, values_of, window_of_bin
+from ndx_metadyn.values import values_of
+from ndx_metadyn.views import NO_WINDOW, times_of, window_of_bin
 from ndx_metadyn.weights import WeightsError
 
 

@@ -6,17 +6,12 @@ Times are in seconds on the session clock. xarray and pynapple are imported when
 from __future__ import annotations
 
 import numpy as np
-from hdmf.data_utils import DataIO
+
+from ndx_metadyn.values import values_of
 
 SECONDS = {"units": "s", "long_name": "time on the session clock"}
 NO_WINDOW = -1
 PYNAPPLE_GAP = 1e-6  # pynapple keeps no touching intervals: it takes this much off the first, with a warning
-
-
-def values_of(dataset) -> np.ndarray:
-    """A dataset, wrapped or not, read into memory."""
-    dataset = dataset.data if isinstance(dataset, DataIO) else dataset
-    return np.asarray(dataset[:])
 
 
 def times_of(series) -> np.ndarray:
@@ -42,20 +37,32 @@ def sd_of(series) -> np.ndarray:
 
 
 def unit_labels(series) -> np.ndarray:
-    """Ids of the Units rows that the columns of a FiringRateSeries describe; column numbers where the file does not say."""
+    """Ids of the Units rows that the columns of a FiringRateSeries describe; column numbers where the file does not say.
+
+    Raises ValueError where it says rows that the Units table has not.
+    """
     if series.units is None or series.units.table is None:
         return np.arange(np.shape(series.data)[1])
-    return np.asarray(series.units.table.id[:])[values_of(series.units.data)]
+    ids, rows = values_of(series.units.table.id.data), values_of(series.units.data)
+    if np.any((rows < 0) | (rows >= len(ids))):
+        raise ValueError(f"'{series.name}' is of units {rows.min()} to {rows.max()}; the table has {len(ids)} rows")
+    return ids[rows]
 
 
 def window_of_bin(table, series) -> np.ndarray:
-    """Row of the table whose window each bin of `series` belongs to, (time,); -1 where the table does not refer to it."""
+    """Row of the table whose window each bin of `series` belongs to, (time,); -1 where the table does not refer to it.
+
+    Raises ValueError where the index of the table's references is damaged.
+    """
     rows = np.full(len(times_of(series)), NO_WINDOW)
     if "timeseries" not in table.colnames:
         return rows
     index = table["timeseries"]
-    row_of_reference = np.repeat(np.arange(len(table)), np.diff(values_of(index.data).astype(np.int64), prepend=0))
-    for row, (start, count, referred) in zip(row_of_reference, index.target.data[:], strict=True):
+    references, ends = index.target.data[:], values_of(index.data).astype(np.int64)
+    counts = np.diff(ends, prepend=0)
+    if len(ends) != len(table) or np.any(counts < 0) or ends[-1:].sum() != len(references):
+        raise ValueError(f"the index of timeseries in '{table.name}' is damaged")
+    for row, (start, count, referred) in zip(np.repeat(np.arange(len(table)), counts), references, strict=True):
         if referred is series and start >= 0:
             rows[start : start + count] = row
     return rows

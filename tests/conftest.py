@@ -42,6 +42,15 @@ print(json.dumps({
 """
 
 
+def pytest_terminal_summary(terminalreporter):
+    """What tests say that they tried, by `record_property("tried", ...)`."""
+    reports = [report for kind in ("passed", "failed") for report in terminalreporter.stats.get(kind, [])]
+    told = [text for report in reports for name, text in report.user_properties if name == "tried"]
+    if told:
+        terminalreporter.section("hostile files and kills")
+        terminalreporter.write("\n".join([*sorted(told), ""]))
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """The folder of real recordings; skips where it is absent."""

@@ -37,7 +37,7 @@ class Commands(TyperGroup):
             display.show_error(refused_by_the_system(error))
             raise typer.Exit(1) from None
         except KeyboardInterrupt as stop:
-            display.err().print(f"stopped. {stop or 'Nothing was left half written.'}", markup=False)
+            display.err().print(f"stopped. {stop or 'Nothing was left half written.'}")
             raise typer.Exit(INTERRUPTED) from None
 
 
@@ -139,7 +139,7 @@ def simulate(
     from metadyn.pipeline import steps
 
     for path in steps.simulate(family, output, n_sessions=sessions, n_trials=trials, n_bins=bins, seed=seed):
-        out().print(str(path), markup=False, highlight=False)
+        out().print(str(path), highlight=False)
 
 
 @app.command()
@@ -172,7 +172,7 @@ def fit(
         options = {"resume": resume, "device": device, "deterministic": deterministic, "memory": memory}
         trained = steps.fit(files, output, settings, report=report, **options)
     if first_process():
-        out().print(f"model of {len(trained.sessions)} sessions: {output}", markup=False, highlight=False)
+        out().print(f"model of {len(trained.sessions)} sessions: {output}", highlight=False)
 
 
 @app.command()
@@ -196,7 +196,7 @@ def align(
     settings = load_config(config, align=flags["align"])
     with training_progress() as report:
         aligned = steps.align(model, file, output, settings, data=given(flags), trials=trials, device=device, report=report)
-    out().print(f"model of {len(aligned.sessions)} sessions: {output}", markup=False, highlight=False)
+    out().print(f"model of {len(aligned.sessions)} sessions: {output}", highlight=False)
 
 
 @app.command()
@@ -241,7 +241,7 @@ def annotate(
             data=given(flags),
             overwrite=overwrite,
             device=device,
-            report=lambda path: out().print(str(path), markup=False, highlight=False),
+            report=lambda path: out().print(str(path), highlight=False),
             progress=progress,
         )
 
@@ -274,7 +274,7 @@ def forecast(
         show_forecast(ahead)
     else:
         ahead.to_netcdf(output, engine="scipy")
-        out().print(str(output), markup=False, highlight=False)
+        out().print(str(output), highlight=False)
 
 
 @app.command()
@@ -331,7 +331,7 @@ def derive(
 
     with download_progress() as progress:
         written = sharing.derive(file, output, recording=recording, uri=uri, overwrite=overwrite, progress=progress)
-    out().print(str(written), markup=False, highlight=False)
+    out().print(str(written), highlight=False)
     show_left_out(sharing.left_out(file))
 
 
@@ -354,7 +354,7 @@ def package(
     from metadyn.pipeline import sharing
 
     def say(path: Path) -> None:
-        out().print(str(path), markup=False, highlight=False)
+        out().print(str(path), highlight=False)
 
     sharing.package(files, output, metadata, overwrite=overwrite, report=say)
     found = sharing.findings(output)
@@ -406,7 +406,7 @@ def model(
     show_model(sharing.stored_model(file), file)
     if output is not None:
         for path in sharing.export_model(file, output, overwrite=overwrite):
-            out().print(str(path), markup=False, highlight=False)
+            out().print(str(path), highlight=False)
 
 
 @app.command()
@@ -423,7 +423,7 @@ def demo(
     from metadyn.pipeline.demo import demo
 
     def say(what: str) -> None:
-        err().print(what, markup=False, highlight=False)
+        err().print(what, highlight=False)
 
     with kept_on_interrupt(f"Finished models and files are in {output}."), training_progress() as report:
         found = demo(output, seed=seed, device=device, report=report, say=say)

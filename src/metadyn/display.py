@@ -6,6 +6,7 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from unicodedata import category
 
 import numpy as np
 import xarray as xr
@@ -28,12 +29,31 @@ from metadyn.errors import MetadynError, MissingMetadataError
 MOST_ROWS = 12  # lines of a table that still fit on a screen; the rest is counted
 
 
+UNSEEN = ("Cc", "Cf", "Cs")  # Unicode's categories of control and format characters and half surrogates
+
+
+class PlainConsole(Console):
+    """Shows what a file says letter by letter: no markup, and what would steer a terminal or cannot be encoded as an escape."""
+
+    def __init__(self, **options):
+        super().__init__(markup=False, emoji=False, soft_wrap=True, **options)
+
+    def render(self, renderable, options=None):
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else segment._replace(text=visible(segment.text))
+
+
+def visible(text: str) -> str:
+    """The text with control, format and half characters, all but line breaks and tabs, as escapes."""
+    return "".join(ascii(each)[1:-1] if category(each) in UNSEEN and each not in "\n\t" else each for each in text)
+
+
 def out() -> Console:
-    return Console(soft_wrap=True)
+    return PlainConsole()
 
 
 def err() -> Console:
-    return Console(stderr=True, soft_wrap=True)
+    return PlainConsole(stderr=True)
 
 
 def first_process() -> bool:
@@ -43,9 +63,9 @@ def first_process() -> bool:
 
 def show_error(error: MetadynError) -> None:
     """The error in a panel; a template to fill in goes to the standard output, so that it can be kept in a file."""
-    Console(stderr=True).print(Panel(Text(str(error)), title=type(error).__name__, title_align="left", border_style="red"))
+    err().print(Panel(Text(str(error)), title=type(error).__name__, title_align="left", border_style="red"))
     if isinstance(error, MissingMetadataError):
-        out().print(error.template, markup=False, highlight=False)
+        out().print(error.template, highlight=False)
 
 
 def show_warnings_as_notes() -> None:

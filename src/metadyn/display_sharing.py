@@ -19,7 +19,7 @@ def show_left_out(paths: list[str]) -> None:
     """What a derived file is without."""
     if paths:
         more = f" and {len(paths) - MOST_ROWS} more" if len(paths) > MOST_ROWS else ""
-        out().print(f"left out: {', '.join(paths[:MOST_ROWS])}{more}", markup=False, highlight=False)
+        out().print(f"left out: {', '.join(paths[:MOST_ROWS])}{more}", highlight=False)
 
 
 def show_findings(found: list, folder) -> None:
@@ -45,7 +45,7 @@ def _where(finding, folder) -> str:
 def show_plan(planned, sent: bool) -> None:
     """A `metadyn.sharing.upload.Plan`: what goes where, from what it was derived, and what is in the way."""
     console = out()
-    console.print(f"to the draft of dandiset {planned.dandiset} at {planned.instance}:", markup=False, highlight=False)
+    console.print(f"to the draft of dandiset {planned.dandiset} at {planned.instance}:", highlight=False)
     for asset in planned.assets:
         console.print(Text(f"  {asset.path}  {asset.size:,} bytes  {_of_values(asset.metadata['digest'])}"))
         source = asset.derived_from
@@ -67,7 +67,7 @@ def show_model(model, file) -> None:
     settings = model.config["model"]
     console = out()
     console.print(Text(f"{file}: {model.architecture}", style="bold"))
-    console.print(f"digest: {model.digest} (verified, {len(model.weights):,} bytes)", markup=False, highlight=False)
+    console.print(f"digest: {model.digest} (verified, {len(model.weights):,} bytes)", highlight=False)
     sizes = f"{settings['latent_dim']} latents, embedding of {settings['embedding_dim']}, {settings['conditioning']} dynamics"
     console.print(f"{sizes}, {settings['likelihood']} observations, bins of {model.config['bin_width']} s", highlight=False)
     table = Table("session", "units", "file", "digest of the file", title="trained on", title_justify="left")

@@ -309,7 +309,7 @@ def test_behaviour_that_is_not_named_is_not_read(with_behavior):
         chunked.attrs.update(attributes)
         chunked.id.write_direct_chunk((0, 0), b"not gzip at all")
     assert "cursor_vel" in read_session(with_behavior).behavior_names
-    with pytest.raises(OSError, match="filter"):
+    with pytest.raises(DataError, match="filter"):
         read_session(with_behavior, behavior=("cursor_vel",))
 
 

@@ -93,6 +93,8 @@ class TrainedModel:
         try:
             config = ModelConfig(**file.config["model"])
             tensors = {name: tensor.float() for name, tensor in load(file.weights).items()}
+            if not all(tensor.isfinite().all() for tensor in tensors.values()):
+                raise ValueError("weights that are NaN or infinite")
             parts = {name: tensors.pop(f"frame.{name}").numpy() for name in FRAME_TENSORS if f"frame.{name}" in tensors}
             parts.setdefault("centers", np.zeros((0, config.latent_dim), np.float32))
             parts.setdefault("trial_spread", np.diag(parts["latent_sd"] ** 2))

@@ -22,7 +22,7 @@ from metadyn.nwb.addresses import Asset, located
 from metadyn.nwb.opening import check_is_nwb2, open_hdf5
 from metadyn.nwb.provenance import describe_source, file_digest, to_json
 from metadyn.nwb.references import drop_unlinked, restore_references, walk
-from metadyn.nwb.replace import new_file
+from metadyn.nwb.replace import new_file, real_path
 from metadyn.nwb.validity import assert_no_worse
 from metadyn.nwb.zarr import is_zarr, refuse_to_write
 from metadyn.records import Source
@@ -59,14 +59,14 @@ def derive(
     DataError : `source` is no NWB file, holds no run, links to a file that is not there, or is no copy of `recording`.
     WriteError : `target` exists (and not `overwrite`), cannot be written or would not be valid; nothing was changed.
     """
-    source, target = Path(source).resolve(), Path(target).resolve()
+    source, target = real_path(source), real_path(target)
     check_derivable(source)
     if is_zarr(target):
         raise refuse_to_write(target)
     if target.exists() and not overwrite:
         raise WriteError("the target exists already", file=target, remedy="another path (-o FILE), or --overwrite")
     recording = recording or source
-    origin = _origin(source, recording if isinstance(recording, Asset) else Path(recording).resolve(), uri)
+    origin = _origin(source, recording if isinstance(recording, Asset) else real_path(recording), uri)
     with derived_copy(source, target) as work:
         record_source(work, origin)
         assert_no_worse(work, source)
@@ -76,7 +76,7 @@ def derive(
 def check_derivable(source: Path) -> None:
     """Raise DataError unless the file is NWB and holds a run."""
     check_is_nwb2(source)
-    with h5py.File(source, "r") as file:
+    with open_hdf5(source) as file:
         if not _of_type(file, RUN):
             remedy = f"metadyn annotate MODEL {source.name} -o DIR --derive"
             raise DataError("the file holds no run to derive a file from", file=source, item="processing", remedy=remedy)
@@ -118,7 +118,7 @@ def describe_origin(source: Path | Asset, uri: str | None = None, digest: str | 
 
 def _origin(source: Path, recording: Path | Asset, uri: str | None) -> dict[str, str]:
     origin = describe_origin(recording, uri)
-    with h5py.File(source, "r") as file:
+    with open_hdf5(source) as file:
         if file["identifier"][()].decode() != origin["identifier"]:
             problem, remedy = "the file is no annotated copy of that recording", "the recording that was annotated, or none"
             raise DataError(problem, file=source, found=f"{recording} has identifier {origin['identifier']!r}", remedy=remedy)
@@ -127,7 +127,7 @@ def _origin(source: Path, recording: Path | Asset, uri: str | None) -> dict[str,
 
 def origin_of(path: Path) -> dict[str, str] | None:
     """What a derived file was derived from, as its first run says; None for a file that was not derived."""
-    with h5py.File(path, "r") as file:
+    with open_hdf5(path) as file:
         runs = [file[name] for name in _of_type(file, RUN)]
         said = [json.loads(run["parameters"][()]) for run in runs if "parameters" in run]
     return next((parameters[DERIVED_FROM] for parameters in said if DERIVED_FROM in parameters), None)

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import h5py
 
+from metadyn.nwb.opening import open_hdf5
+
 DURATION = r"P(?!$)(\d+(\.\d+)?[YMWD])*(T(\d+(\.\d+)?[HMS])+)?"
 AGE = rf"({DURATION})(/({DURATION})?)?"
 SPECIES = r"[A-Z][a-z]* [a-z]+|http://purl\.obolibrary\.org/obo/NCBITaxon_\d+"
@@ -66,7 +68,7 @@ FIELDS = (
 
 def read_metadata(path: Path) -> dict[str, str | list[str]]:
     """The fields that a file has, in whatever form."""
-    with h5py.File(path, "r") as file:
+    with open_hdf5(path) as file:
         values = {field.name: _read(file, field.path) for field in FIELDS}
         others = {field.alternative: _read(file, f"{field.place}/{field.alternative}") for field in FIELDS if field.alternative}
     return {name: value for name, value in {**values, **others}.items() if value not in (None, "", [])}

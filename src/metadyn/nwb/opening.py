@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from os import PathLike
 from pathlib import Path
 
 import h5py
 from pynwb import NWBHDF5IO, NWBFile
 
-from metadyn.errors import DataError
+from metadyn.errors import DataError, MetadynError
 from metadyn.nwb.addresses import Asset, located
 from metadyn.nwb.remote import RemoteFile
 from metadyn.nwb.zarr import is_zarr, refuse_to_read
+from ndx_metadyn.values import check_claim
 
 
 @contextmanager
@@ -28,24 +29,27 @@ def open_nwb(source: str | PathLike | Asset | NWBFile) -> Iterator[NWBFile]:
         return
     source = located(source)
     check_is_nwb2(source)
-    with open_hdf5(source) as file:
-        io, nwbfile = _read(file, source)
-        try:
-            yield nwbfile
-        finally:
-            io.close()
+    with open_hdf5(source) as file, ExitStack() as stack:
+        with warnings.catch_warnings():  # pynwb warns of what a file's writers did; a reader cannot mend it
+            warnings.simplefilter("ignore")
+            io = stack.enter_context(NWBHDF5IO(file=file, mode="r", load_namespaces=True))
+            nwbfile = io.read()
+        yield nwbfile
 
 
 @contextmanager
 def open_hdf5(source: Path | Asset) -> Iterator[h5py.File]:
-    """The HDF5 file at a path or an address, for reading; what went wrong on the net is said, whatever is made of it."""
+    """The HDF5 file at a path or an address, opened for reading.
+
+    Raises DataError where it is damaged, at once or while it is read; RemoteError where the net fails, whatever is made of it.
+    """
     if isinstance(source, Path):
-        with h5py.File(source, "r") as file:
+        with _hdf5(source, source) as file:
             yield file
         return
     with RemoteFile(source) as remote:
         try:
-            with h5py.File(remote, "r") as file:
+            with _hdf5(remote, source) as file:
                 yield file
         except Exception:
             if remote.failure:
@@ -53,15 +57,28 @@ def open_hdf5(source: Path | Asset) -> Iterator[h5py.File]:
             raise
 
 
-def _read(file: h5py.File, source: Path | Asset) -> tuple[NWBHDF5IO, NWBFile]:
+@contextmanager
+def _hdf5(opened: Path | RemoteFile, source: Path | Asset) -> Iterator[h5py.File]:
     try:
-        with warnings.catch_warnings():  # pynwb warns of what a file's writers did; a reader cannot mend it
-            warnings.simplefilter("ignore")
-            io = NWBHDF5IO(file=file, mode="r", load_namespaces=True)
-            return io, io.read()
-    except Exception as error:  # whatever pynwb stumbles over, the file is what the user must look at
+        file = h5py.File(opened, "r")
+    except OSError as error:
+        remedy = "give an NWB 2 file in HDF5; if it is one, download or copy it again"
+        raise DataError("not a readable HDF5 file", file=source, found=str(error)[:200], remedy=remedy) from error
+    with damage_told(source), file:
+        yield file
+
+
+@contextmanager
+def damage_told(source: Path | Asset) -> Iterator[None]:
+    """Whatever h5py, pynwb or numpy stumble over inside as a DataError: the file is what the user must look at."""
+    try:
+        yield
+    except MetadynError:
+        raise
+    except Exception as error:
         found = f"{type(error).__name__}: {str(error)[:300]}"
-        raise DataError("pynwb cannot read the file", file=source, found=found, remedy=f"pynwb-validate {source}") from error
+        remedy = f"pynwb-validate {source} says more; download or copy it again if it is damaged"
+        raise DataError("the file cannot be read", file=source, found=found, remedy=remedy) from error
 
 
 def check_is_nwb2(source: Path | Asset) -> None:
@@ -84,13 +101,22 @@ def _check_is_file(path: Path) -> None:
         raise DataError("no such file", file=path, remedy="check the path; relative paths start at the working directory")
 
 
+def _check_claims(file: h5py.File) -> None:
+    """What pynwb reads whole on opening, texts and regions of tables, takes no more memory than the file bears out."""
+
+    def check(_, item) -> None:
+        if isinstance(item, h5py.Dataset):
+            text, region = h5py.check_string_dtype(item.dtype), item.attrs.get("neurodata_type") == "DynamicTableRegion"
+            if text or region or "/" not in item.name[1:]:
+                check_claim(item)
+
+    file.visititems(check)
+
+
 def _nwb_version(source: Path | Asset) -> str | None:
-    try:
-        with open_hdf5(source) as file:
-            version = file.attrs.get("nwb_version")
-            if version is None and "nwb_version" in file:  # NWB 1 kept it in a dataset
-                version = file["nwb_version"][()]
-    except OSError as error:
-        remedy = "give an NWB 2 file in HDF5; if it is one, download or copy it again"
-        raise DataError("not a readable HDF5 file", file=source, found=str(error)[:200], remedy=remedy) from error
+    with open_hdf5(source) as file:
+        version = file.attrs.get("nwb_version")
+        if version is None and "nwb_version" in file:  # NWB 1 kept it in a dataset
+            version = file["nwb_version"][()]
+        _check_claims(file)
     return version.decode() if isinstance(version, bytes) else None if version is None else str(version)

@@ -18,6 +18,7 @@ from metadyn.nwb.opening import open_nwb
 from metadyn.nwb.series import behavior_series, read_behavior, short_names
 from metadyn.nwb.tables import columns_of, interval_tables, scalar_frame
 from metadyn.records import Session, Source
+from ndx_metadyn.values import values_of
 
 NO_UNITS = "give a file with sorted units (spike_times in its Units table)"
 
@@ -70,8 +71,8 @@ def read_spikes(nwbfile: NWBFile, file: str):
         raise DataError(
             "the Units table holds no spike times", file=file, item="/units/spike_times", found=found, remedy=NO_UNITS
         )
-    times = np.asarray(index.target.data[:], dtype=np.float64).ravel()
-    bounds = np.concatenate([[0], np.asarray(index.data[:], dtype=np.int64)])
+    times = values_of(index.target.data).astype(np.float64, copy=False).ravel()
+    bounds = np.concatenate([[0], values_of(index.data).astype(np.int64)])
     _check_index(bounds, len(times), file)
     return _clean(times, bounds, file)
 
@@ -123,7 +124,7 @@ def read_observed(units: DynamicTable, file: str):
     column = columns_of(units).get("obs_intervals")
     if column is None:
         return None
-    intervals = np.asarray(column.data[:], dtype=np.float64).reshape(-1, 2)
+    intervals = values_of(column.data).astype(np.float64).reshape(-1, 2)
     usable = (
         np.isfinite(intervals).all(axis=1) & (intervals[:, 1] > intervals[:, 0]) & (np.abs(intervals) <= LATEST).all(axis=1)
     )

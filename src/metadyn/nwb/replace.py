@@ -15,6 +15,11 @@ from pathlib import Path
 
 from metadyn.errors import MetadynError, WriteError
 
+try:
+    import fcntl
+except ModuleNotFoundError:  # Windows
+    fcntl = None
+
 SUFFIX = ".metadyn-tmp"
 
 
@@ -24,7 +29,8 @@ def replacement(source: Path, target: Path) -> Iterator[Path]:
 
     Raises
     ------
-    WriteError : the folder cannot be written, the disk is full, or the block failed; `target` is as it was.
+    WriteError : the folder cannot be written, the disk is full, or the block failed; `target` is as it was. Another process
+        wrote `target` meanwhile, which stays as that process wrote it.
     """
     with new_file(source, target) as work:
         shutil.copyfile(source, work)
@@ -34,19 +40,28 @@ def replacement(source: Path, target: Path) -> Iterator[Path]:
 @contextmanager
 def new_file(source: Path, target: Path) -> Iterator[Path]:
     """As `replacement`, but nothing is copied: the block writes the file, which gets the permissions of `source`."""
-    target = target.resolve()
+    target = real_path(target)
     work = private_name(target)
     try:
+        before = _state(target)
         target.parent.mkdir(parents=True, exist_ok=True)
         remove_leftovers(target)
         yield work
-        _settle(work, source, target)
+        _settle(work, source, target, before)
     except MetadynError:
         raise
     except Exception as error:
         raise _nothing_changed(error, target) from error
     finally:
         work.unlink(missing_ok=True)
+
+
+def real_path(path: str | Path) -> Path:
+    """The path behind links. Raises WriteError where they lead in a circle."""
+    real = Path(os.path.realpath(path))
+    if any(each.is_symlink() for each in (real, *real.parents)):
+        raise WriteError("links lead in a circle", file=path, remedy="another path")
+    return real
 
 
 def _nothing_changed(error: Exception, target: Path) -> WriteError:
@@ -89,8 +104,8 @@ def _owner_lives(path: Path) -> bool:
     return True
 
 
-def _settle(work: Path, source: Path, target: Path) -> None:
-    """Bring the copy to the disk, give it the source's permissions and put it in the target's place.
+def _settle(work: Path, source: Path, target: Path, before: tuple | None) -> None:
+    """Bring the copy to the disk, give it the source's permissions and put it in the target's place, if that is as `before`.
 
     A file that is replaced keeps its owner and group, as far as this user may set them.
     """
@@ -98,8 +113,38 @@ def _settle(work: Path, source: Path, target: Path) -> None:
     if target.exists():
         _keep_owner(target, work)
     shutil.copymode(source, work)  # after the owner: a change of owner clears some bits of the mode
-    os.replace(work, target)
+    with _alone_in(target.parent):
+        if _state(target) != before:
+            problem, remedy = (
+                "another process wrote the file meanwhile; it is left as that one wrote it",
+                "the same command again",
+            )
+            raise WriteError(problem, file=target, remedy=remedy)
+        os.replace(work, target)
     _sync(target.parent)
+
+
+def _state(path: Path) -> tuple | None:
+    """What tells a file from one that took its place; None where there is none."""
+    try:
+        there = path.stat()
+    except FileNotFoundError:
+        return None
+    return there.st_ino, there.st_mtime_ns, there.st_size
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """No other process puts a file in place here meanwhile, on systems that have such locks."""
+    if fcntl is None:
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _keep_owner(target: Path, work: Path) -> None:

@@ -13,6 +13,7 @@ from pynwb.image import ImageSeries
 
 from metadyn.errors import DataError
 from metadyn.records import BehaviorSeries
+from ndx_metadyn.values import values_of
 
 OWN_RESULTS = ("LatentSeries", "FiringRateSeries")  # what metadyn wrote is no behaviour
 
@@ -76,13 +77,13 @@ def _find(series: dict[str, TimeSeries], name: str, file) -> TimeSeries:
 
 
 def _values(series: TimeSeries) -> np.ndarray:
-    raw = np.asarray(series.data[:], dtype=np.float64)
+    raw = values_of(series.data).astype(np.float64)
     return raw.reshape(len(raw), -1) * series.conversion + (series.offset or 0.0)
 
 
 def _times(series: TimeSeries, n_samples: int, file) -> np.ndarray:
     if series.timestamps is not None:
-        times = np.asarray(series.timestamps[:], dtype=np.float64)
+        times = values_of(series.timestamps).astype(np.float64)
         if len(times) == n_samples:
             return times
         found = f"{len(times)} timestamps, {n_samples} samples"

@@ -14,6 +14,7 @@ from metadyn.nwb.opening import open_nwb
 from metadyn.nwb.provenance import SOFTWARE, describe_source, public_uri, software_version
 from metadyn.records import ModelFile, SessionEntry
 from ndx_metadyn import LatentDynamicsModel, TrainingAssetsTable
+from ndx_metadyn.weights import build
 
 SESSIONS = "sessions"  # key of the config's JSON under which the sessions that the model knows are kept
 
@@ -39,10 +40,10 @@ def read_model(path: str | Path | Asset, name: str | None = None) -> ModelFile:
     try:
         with open_nwb(path) as nwbfile:
             return _to_model_file(_choose(list(models_in(nwbfile)), name, path), path)
-    except (DataError, OSError, ValueError) as error:
+    except DataError as error:
         raise ModelFileError(
-            "no model can be read from the file", file=path, found=error, remedy="metadyn inspect FILE"
-        ) from None
+            "no model can be read from the file", file=path, found=error.found, remedy="metadyn inspect FILE"
+        ) from error
 
 
 def models_in(nwbfile: NWBFile) -> Iterator[LatentDynamicsModel]:
@@ -64,8 +65,8 @@ def _choose(models: list[LatentDynamicsModel], name: str | None, path: str | Pat
 
 def _to_model_file(stored: LatentDynamicsModel, path: str | Path) -> ModelFile:
     stored.verify()
-    stored.tensors()
     config = stored.settings()
+    build(stored.architecture, config, stored.tensors())  # in numpy: settings and tensors fit each other
     sessions = tuple(_entry(values, path) for values in config.get(SESSIONS, []))
     return ModelFile(stored.architecture, config, stored.weights_bytes(), stored.digest, sessions)
 

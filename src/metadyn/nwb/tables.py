@@ -10,6 +10,8 @@ from hdmf.common import DynamicTable, DynamicTableRegion, VectorData, VectorInde
 from hdmf.utils import get_data_shape
 from pynwb import NWBFile
 
+from ndx_metadyn.values import values_of
+
 
 def columns_of(table: DynamicTable) -> dict[str, VectorData]:
     """Every column of the table by name, index columns included."""
@@ -35,7 +37,7 @@ def _is_scalar(column: VectorData) -> bool:
 
 
 def _values(column: VectorData) -> np.ndarray:
-    values = np.asarray(column.data[:])
+    values = values_of(column.data)
     if values.dtype.kind in "OS":
         return np.array([value.decode() if isinstance(value, bytes) else value for value in values], dtype=object)
     return values

@@ -13,13 +13,13 @@ import xarray as xr
 from hdmf.backends.hdf5 import H5DataIO
 from pynwb import NWBHDF5IO, NWBFile, ProcessingModule
 
-from metadyn.errors import DataError, WriteError
+from metadyn.errors import WriteError
 from metadyn.nwb.addresses import Asset
 from metadyn.nwb.derive import derived_copy, describe_origin, record_source
 from metadyn.nwb.embeddings import embeddings_table, interval_table, region
 from metadyn.nwb.opening import open_hdf5
 from metadyn.nwb.provenance import SOFTWARE, file_digest, public_uri, run_parameters, software_version, to_json
-from metadyn.nwb.replace import replacement
+from metadyn.nwb.replace import real_path, replacement
 from metadyn.nwb.stored_model import add_model
 from metadyn.nwb.stretch import Stretch, beside, in_order, lay_out, n_without
 from metadyn.nwb.validity import assert_no_worse
@@ -31,22 +31,25 @@ MODULE_DESCRIPTION = "Results of processing the extracellular recordings."
 
 
 def check_target(
-    source: Path | Asset, target: Path, *, name: str = "LatentDynamics", module: str = "ecephys", overwrite: bool = False
-) -> None:
-    """Whether a run can be written from `source` to `target`, real paths; cheap, so that nothing is computed in vain.
+    source: str | Path | Asset,
+    target: str | Path,
+    *,
+    name: str = "LatentDynamics",
+    module: str = "ecephys",
+    overwrite: bool = False,
+) -> tuple[Path | Asset, Path]:
+    """The real paths behind `source` and `target`; cheap, so that nothing is computed in vain.
 
     Raises
     ------
     WriteError : `target` is another file that exists already, or `source` holds an object `name` in that module.
-    DataError : `source` is no HDF5 file.
+    DataError : `source` is no HDF5 file, or a damaged one.
     """
+    source, target = source if isinstance(source, Asset) else real_path(source), real_path(target)
     if target != source and target.exists() and not overwrite:
         raise WriteError("the target exists already", file=target, remedy="another folder (-o DIR), or --overwrite")
-    try:
-        with open_hdf5(source) as file:
-            taken = list(file.get(f"processing/{module}", ()))
-    except OSError as error:
-        raise DataError("the file cannot be opened as HDF5", file=source, found=error, remedy="metadyn inspect FILE") from None
+    with open_hdf5(source) as file:
+        taken = list(file.get(f"processing/{module}", ()))
     if name in taken:
         raise WriteError(
             f"the file holds an object of the name {name!r} already",
@@ -55,6 +58,7 @@ def check_target(
             found=", ".join(taken),
             remedy=f"another name, e.g. --name {name}2",
         )
+    return source, target
 
 
 def write_run(
@@ -98,8 +102,7 @@ def write_run(
     ------
     WriteError, WindowError, DataError : nothing was written, `target` is as it was.
     """
-    source, target = Path(source).resolve(), Path(target).resolve()
-    check_target(source, target, name=name, module=module, overwrite=overwrite)
+    source, target = check_target(source, target, name=name, module=module, overwrite=overwrite)
     posterior = in_order(posterior)
     estimates = [lay_out(posterior)]
     if forecast is not None:

@@ -63,7 +63,7 @@ def annotate(
     targets = [_target(each, output, in_place) for each in given]
     _check_targets(given, targets)
     for each, target in zip(given, targets, strict=True):
-        check_target(_real(each.source), _real(target), name=name, overwrite=overwrite)
+        check_target(each.source, target, name=name, overwrite=overwrite)
     settings = {"name": name, "derived": derive, "overwrite": overwrite, "model": trained.file() if embed_model else None}
     written = []
     for each, target in zip(given, targets, strict=True):
@@ -89,13 +89,11 @@ def _target(recording: Recording, output: str | Path | None, in_place: bool) -> 
     return Path(output) / (folder if folder.startswith("sub-") else "") / path.name
 
 
-def _real(source: Path | Asset) -> Path | Asset:
-    return source.resolve() if isinstance(source, Path) else source
-
-
 def _check_targets(given: list[Recording], targets: list[Path]) -> None:
     """Raise ConfigError where two results would be one file."""
-    real = [target.resolve() for target in targets]
+    from metadyn.nwb.replace import real_path
+
+    real = [real_path(target) for target in targets]
     repeated = [target for target, times in Counter(real).items() if times > 1]
     if repeated:
         files = [str(each) for each, target in zip(given, real, strict=True) if target == repeated[0]]

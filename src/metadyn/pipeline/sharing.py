@@ -137,12 +137,15 @@ def stored_model(file: str | Path):
 
 def export_model(file: str | Path, output: str | Path, *, overwrite: bool = False) -> tuple[Path, Path]:
     """The model in an NWB file as safetensors, byte for byte, and its config beside it as JSON; returns both paths."""
+    from metadyn.nwb.replace import new_file
+
     model, weights = stored_model(file), Path(output)
-    config = weights.with_suffix(".json")
-    for path in (weights, config):
+    config = json.dumps({**model.config, "architecture": model.architecture}, indent=1)
+    contents = {weights: model.weights, weights.with_suffix(".json"): config.encode()}
+    for path in contents:
         if path.exists() and not overwrite:
             raise WriteError("the target exists already", file=path, remedy="another path (-o FILE), or --overwrite")
-    weights.parent.mkdir(parents=True, exist_ok=True)
-    weights.write_bytes(model.weights)
-    config.write_text(json.dumps({**model.config, "architecture": model.architecture}, indent=1), encoding="utf-8")
-    return weights, config
+    for path, content in contents.items():
+        with new_file(Path(file), path) as work:
+            work.write_bytes(content)
+    return weights, weights.with_suffix(".json")

@@ -11,7 +11,7 @@ from pathlib import Path
 from metadyn.errors import ConfigError, DataError, WriteError
 from metadyn.nwb.derive import check_derivable, origin_of
 from metadyn.nwb.metadata import fill, read_metadata
-from metadyn.nwb.replace import replacement
+from metadyn.nwb.replace import new_file, replacement
 from metadyn.nwb.validity import assert_no_worse
 from metadyn.sharing.given import to_fill
 
@@ -63,7 +63,9 @@ def package(
         report(target)
     draft = folder / METADATA_FILE
     if not draft.exists():
-        draft.write_text(DRAFT.format(placeholder=PLACEHOLDER, description=json.dumps(_description(files))), encoding="utf-8")
+        with new_file(files[0], draft) as work:
+            text = DRAFT.format(placeholder=PLACEHOLDER, description=json.dumps(_description(files)))
+            work.write_text(text, encoding="utf-8")
     return list(targets.values())
 
 

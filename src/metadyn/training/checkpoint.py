@@ -14,6 +14,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from re import fullmatch
 from tempfile import TemporaryFile
 
 import tomli_w
@@ -113,16 +114,20 @@ def point(folder: Path, pointer: str, name: str) -> None:
 def pointed(folder: Path, pointer: str) -> Path:
     """The checkpoint that a pointer names; a ModelFileError where there is none."""
     try:
-        return folder / (folder / pointer).read_text().strip()
-    except OSError as problem:
+        name = (folder / pointer).read_text().strip()
+        if not fullmatch(r"step-[\w-]+", name):
+            raise ValueError(f"{pointer} names no checkpoint: {name[:100]!r}")
+        return folder / name
+    except (OSError, ValueError) as problem:
         raise ModelFileError(
             "this folder holds no model", file=folder, found=str(problem), remedy=f"metadyn fit FILES -o {folder}"
         ) from problem
 
 
 def read_state(checkpoint: Path) -> tuple[dict[str, Tensor], dict]:
-    """Tensors and metrics that a resumed run starts from."""
-    return load((checkpoint / "state.safetensors").read_bytes()), json.loads((checkpoint / "metrics.json").read_text())
+    """Tensors and metrics that a resumed run starts from. Raises ModelFileError where they are damaged."""
+    with damage_told(checkpoint):
+        return load((checkpoint / "state.safetensors").read_bytes()), json.loads((checkpoint / "metrics.json").read_text())
 
 
 def save_model(trained: TrainedModel, folder: str | Path) -> Path:
@@ -143,12 +148,18 @@ def load_model(folder: str | Path) -> TrainedModel:
 
 
 def read_model_file(path: Path) -> ModelFile:
-    """A model.safetensors file with the configuration in its header."""
-    try:
+    """A model.safetensors file with the configuration in its header. Raises ModelFileError where it is damaged."""
+    with damage_told(path):
         with safe_open(path, "np") as tensors:
             config = json.loads((tensors.metadata() or {})["metadyn"])
         return ModelFile(config.get("architecture", ARCHITECTURE), config, path.read_bytes(), "", session_entries(config))
-    except (OSError, SafetensorError, KeyError, ValueError, TypeError) as problem:
-        raise ModelFileError(
-            "the model file is damaged", file=path, found=str(problem), remedy="train or copy it anew"
-        ) from problem
+
+
+@contextmanager
+def damage_told(path: Path) -> Iterator[None]:
+    """What is wrong with the bytes or settings read inside as a ModelFileError about `path`."""
+    try:
+        yield
+    except (OSError, SafetensorError, LookupError, ValueError, TypeError, AttributeError, RecursionError) as problem:
+        found = f"{type(problem).__name__}: {str(problem)[:300]}"
+        raise ModelFileError("the model file is damaged", file=path, found=found, remedy="train or copy it anew") from problem

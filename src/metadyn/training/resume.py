@@ -11,7 +11,7 @@ from safetensors.torch import load
 from metadyn.errors import TrainingError
 from metadyn.model.trained import TrainedModel
 from metadyn.records import SessionEntry
-from metadyn.training.checkpoint import point, pointed, read_model_file, read_state, write_checkpoint
+from metadyn.training.checkpoint import damage_told, point, pointed, read_model_file, read_state, write_checkpoint
 from metadyn.training.loop import Progress, restore
 from metadyn.training.optim import optimiser_state
 from metadyn.training.step import Task
@@ -75,7 +75,11 @@ def resumed(task: Task, trained: TrainedModel, folder: Path, settings: dict) -> 
             file=folder,
             remedy="the settings of its config.toml, or another output folder",
         )
-    weights = load(before.weights)
+    with damage_told(checkpoint):
+        return _put_back(task, load(before.weights), tensors, metrics)
+
+
+def _put_back(task: Task, weights: dict, tensors: dict, metrics: dict) -> Progress:
     parts = {
         prefix: {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)} for prefix in ("optimiser/", "best/")
     }

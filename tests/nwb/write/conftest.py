@@ -12,6 +12,7 @@ import xarray as xr
 from metadyn.data.synthetic import simulate
 from metadyn.nwb.simulate import write_simulated
 from metadyn.records import ModelFile, SessionEntry, Source
+from ndx_metadyn.testing.mock import mock_settings, mock_tensors
 
 
 def posterior(start, n_bins, unit_rows, *, bin_width=0.02, rows=None, table="trials", latents=2, embeddings=1, seed=0):
@@ -54,15 +55,16 @@ def forecast_of(smoothed: xr.Dataset, context: int, steps: int) -> xr.Dataset:
 
 
 def model_file(seed: int = 0, keys=("one", "two")) -> ModelFile:
-    """Bytes and settings of a model nobody can run, which writing need not know."""
-    weights = safetensors.numpy.save({"a": np.full(10, seed, dtype=np.float32)})
+    """Random weights of the generative part alone, and settings that fit them."""
+    settings = mock_settings(n_units=(3,) * len(keys))
+    weights = safetensors.numpy.save(mock_tensors(settings, seed))
     entries = tuple(SessionEntry(key, 3, (0, 1, 2), Source(uri=f"{key}.nwb", identifier=f"id of {key}")) for key in keys)
     empty = {"trained_starts": [], "trained_stops": [], "embedding_mean": [], "embedding_sd": []}
     known = [{**asdict(entry), "unit_rows": [0, 1, 2], **empty} for entry in entries]
     for each in known:
         each["source"] = {name: value for name, value in each["source"].items() if value is not None}
     digest = "sha256:" + hashlib.sha256(weights).hexdigest()
-    return ModelFile("MetaSSM", {"bin_width": 0.02, "sessions": known}, weights, digest, entries)
+    return ModelFile("MetaSSM", {**settings, "sessions": known}, weights, digest, entries)
 
 
 @pytest.fixture(scope="session")

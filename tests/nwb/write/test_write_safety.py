@@ -16,6 +16,7 @@ from pynwb import read_nwb
 
 from metadyn.errors import WriteError
 from metadyn.nwb import write
+from metadyn.nwb.replace import replacement
 from metadyn.nwb.write import write_run
 
 
@@ -197,3 +198,26 @@ def test_ctrl_c_in_another_process_removes_the_private_copy(source, pickled):
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=20)
     assert (digest(source), files_in(source.parent)) == (before, [source.name])
+
+
+def test_a_file_that_another_process_wrote_meanwhile_stays_as_that_one_wrote_it(source):
+    theirs = source.with_name("theirs")
+    theirs.write_bytes(b"theirs")
+    with pytest.raises(WriteError, match="another process"), replacement(source, source):
+        os.replace(theirs, source)
+    assert source.read_bytes() == b"theirs"
+    assert files_in(source.parent) == [source.name]
+
+
+def test_a_target_that_came_meanwhile_is_kept(source, tmp_path):
+    with pytest.raises(WriteError, match="another process"), replacement(source, tmp_path / "new.nwb"):
+        (tmp_path / "new.nwb").write_bytes(b"theirs")
+    assert (tmp_path / "new.nwb").read_bytes() == b"theirs"
+
+
+def test_links_in_a_circle_are_named(source, tmp_path, result):
+    circle = tmp_path / "circle.nwb"
+    circle.symlink_to(circle)
+    with pytest.raises(WriteError, match=r"in a circle[^$]*circle\.nwb"):
+        write_run(source, circle, result)
+    assert circle.is_symlink()
