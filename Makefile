@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test lint clean
+.PHONY: demo test environments docs lint clean
 
 demo: $(INSTALLED)
 	rm -rf demo
@@ -13,6 +13,14 @@ demo: $(INSTALLED)
 # Each core runs files of its own; four processes of torch are enough for the memory of a laptop.
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+
+# What users have who have not this environment: a few minutes and gigabytes, which are removed again.
+environments: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/pytest tests/environments -rP --durations 0
+
+# The site in docs/_build/html, its tutorials run; a warning fails. It takes a minute or two.
+docs: $(INSTALLED)
+	$(BIN)/sphinx-build -W --keep-going docs docs/_build/html
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
@@ -26,4 +34,4 @@ $(INSTALLED): pyproject.toml constraints.txt
 	touch $(INSTALLED)
 
 clean:
-	rm -rf $(VENV) demo
+	rm -rf $(VENV) demo docs/_build

@@ -12,42 +12,64 @@ import h5py
 from pynwb import NWBHDF5IO, NWBFile
 
 from metadyn.errors import DataError, MetadynError
+from metadyn.nwb.addresses import Asset, located
+from metadyn.nwb.remote import RemoteFile
+from metadyn.nwb.zarr import is_zarr, refuse_to_read
 from ndx_metadyn.values import check_claim
 
 
 @contextmanager
-def open_nwb(source: str | PathLike | NWBFile) -> Iterator[NWBFile]:
-    """The NWB file at a path, closed at the end; an open NWBFile is handed on and stays open.
+def open_nwb(source: str | PathLike | Asset | NWBFile) -> Iterator[NWBFile]:
+    """The NWB file at a path or an address, closed at the end; an open NWBFile is handed on and stays open.
 
-    Raises DataError when the path is no readable NWB 2 file in HDF5.
+    Raises DataError when it is no readable NWB 2 file in HDF5, RemoteError when it cannot be fetched.
     """
     if isinstance(source, NWBFile):
         yield source
         return
-    path = Path(source)
-    check_is_nwb2(path)
-    with damage_told(path), ExitStack() as stack:
+    source = located(source)
+    check_is_nwb2(source)
+    with open_hdf5(source) as file, ExitStack() as stack:
         with warnings.catch_warnings():  # pynwb warns of what a file's writers did; a reader cannot mend it
             warnings.simplefilter("ignore")
-            io = stack.enter_context(NWBHDF5IO(str(path), mode="r", load_namespaces=True))
+            io = stack.enter_context(NWBHDF5IO(file=file, mode="r", load_namespaces=True))
             nwbfile = io.read()
         yield nwbfile
 
 
 @contextmanager
-def open_hdf5(path: Path) -> Iterator[h5py.File]:
-    """The file opened for reading by h5py. Raises DataError where it is damaged, at once or while it is read."""
+def open_hdf5(source: Path | Asset) -> Iterator[h5py.File]:
+    """The HDF5 file at a path or an address, opened for reading.
+
+    Raises DataError where it is damaged, at once or while it is read; RemoteError where the net fails, whatever is made of it.
+    """
+    if isinstance(source, Path):
+        with _hdf5(source, source) as file:
+            yield file
+        return
+    with RemoteFile(source) as remote:
+        try:
+            with _hdf5(remote, source) as file:
+                yield file
+        except Exception:
+            if remote.failure:
+                raise remote.failure from None
+            raise
+
+
+@contextmanager
+def _hdf5(opened: Path | RemoteFile, source: Path | Asset) -> Iterator[h5py.File]:
     try:
-        file = h5py.File(path, "r")
+        file = h5py.File(opened, "r")
     except OSError as error:
         remedy = "give an NWB 2 file in HDF5; if it is one, download or copy it again"
-        raise DataError("not a readable HDF5 file", file=path, found=str(error)[:200], remedy=remedy) from error
-    with damage_told(path), file:
+        raise DataError("not a readable HDF5 file", file=source, found=str(error)[:200], remedy=remedy) from error
+    with damage_told(source), file:
         yield file
 
 
 @contextmanager
-def damage_told(path: Path) -> Iterator[None]:
+def damage_told(source: Path | Asset) -> Iterator[None]:
     """Whatever h5py, pynwb or numpy stumble over inside as a DataError: the file is what the user must look at."""
     try:
         yield
@@ -55,21 +77,28 @@ def damage_told(path: Path) -> Iterator[None]:
         raise
     except Exception as error:
         found = f"{type(error).__name__}: {str(error)[:300]}"
-        remedy = f"pynwb-validate {path} says more; download or copy it again if it is damaged"
-        raise DataError("the file cannot be read", file=path, found=found, remedy=remedy) from error
+        remedy = f"pynwb-validate {source} says more; download or copy it again if it is damaged"
+        raise DataError("the file cannot be read", file=source, found=found, remedy=remedy) from error
 
 
-def check_is_nwb2(path: Path) -> None:
-    """Raise DataError unless the path is an HDF5 file that says it is NWB 2."""
+def check_is_nwb2(source: Path | Asset) -> None:
+    """Raise DataError unless this is an HDF5 file that says it is NWB 2."""
+    if isinstance(source, Path):
+        _check_is_file(source)
+    version = _nwb_version(source)
+    if version is None or not version.startswith("2"):
+        found = "HDF5 without an nwb_version" if version is None else f"nwb_version {version}"
+        raise DataError("not an NWB 2 file", file=source, found=found, remedy="give an NWB 2 file, or convert it (NeuroConv)")
+
+
+def _check_is_file(path: Path) -> None:
+    if is_zarr(path):
+        raise refuse_to_read(path)
     if path.is_dir():
-        found = "a folder; name the .nwb files in it (Zarr stores are not read)"
+        found = "a folder; name the .nwb files in it"
         raise DataError("not an NWB file", file=path, found=found, remedy=f"{path}/*.nwb")
     if not path.exists():
         raise DataError("no such file", file=path, remedy="check the path; relative paths start at the working directory")
-    version = _nwb_version(path)
-    if version is None or not version.startswith("2"):
-        found = "HDF5 without an nwb_version" if version is None else f"nwb_version {version}"
-        raise DataError("not an NWB 2 file", file=path, found=found, remedy="give an NWB 2 file, or convert it (NeuroConv)")
 
 
 def _check_claims(file: h5py.File) -> None:
@@ -84,8 +113,8 @@ def _check_claims(file: h5py.File) -> None:
     file.visititems(check)
 
 
-def _nwb_version(path: Path) -> str | None:
-    with open_hdf5(path) as file:
+def _nwb_version(source: Path | Asset) -> str | None:
+    with open_hdf5(source) as file:
         version = file.attrs.get("nwb_version")
         if version is None and "nwb_version" in file:  # NWB 1 kept it in a dataset
             version = file["nwb_version"][()]

@@ -9,6 +9,7 @@ from pathlib import Path
 from pynwb import NWBFile, ProcessingModule
 
 from metadyn.errors import DataError, ModelFileError
+from metadyn.nwb.addresses import Asset
 from metadyn.nwb.opening import open_nwb
 from metadyn.nwb.provenance import SOFTWARE, describe_source, public_uri, software_version
 from metadyn.records import ModelFile, SessionEntry
@@ -28,12 +29,13 @@ def add_model(nwbfile: NWBFile, module: ProcessingModule, model: ModelFile) -> L
     return container
 
 
-def read_model(path: str | Path, name: str | None = None) -> ModelFile:
-    """The model embedded in an NWB file; its digest, header and config are checked, no code of the file is run.
+def read_model(path: str | Path | Asset, name: str | None = None) -> ModelFile:
+    """The model embedded in an NWB file, by path or address; its digest, header and config are checked, no code of it is run.
 
     Raises
     ------
     ModelFileError : there is no model (of that name), more than one and no name, or it is damaged or hostile.
+    RemoteError : the file cannot be fetched.
     """
     try:
         with open_nwb(path) as nwbfile:

@@ -5,6 +5,7 @@ Everything is computed before the file is touched; the file is replaced whole, v
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +14,11 @@ from hdmf.backends.hdf5 import H5DataIO
 from pynwb import NWBHDF5IO, NWBFile, ProcessingModule
 
 from metadyn.errors import WriteError
+from metadyn.nwb.addresses import Asset
 from metadyn.nwb.derive import derived_copy, describe_origin, record_source
 from metadyn.nwb.embeddings import embeddings_table, interval_table, region
 from metadyn.nwb.opening import open_hdf5
-from metadyn.nwb.provenance import SOFTWARE, public_uri, run_parameters, software_version, to_json
+from metadyn.nwb.provenance import SOFTWARE, file_digest, public_uri, run_parameters, software_version, to_json
 from metadyn.nwb.replace import real_path, replacement
 from metadyn.nwb.stored_model import add_model
 from metadyn.nwb.stretch import Stretch, beside, in_order, lay_out, n_without
@@ -29,8 +31,13 @@ MODULE_DESCRIPTION = "Results of processing the extracellular recordings."
 
 
 def check_target(
-    source: str | Path, target: str | Path, *, name: str = "LatentDynamics", module: str = "ecephys", overwrite: bool = False
-) -> tuple[Path, Path]:
+    source: str | Path | Asset,
+    target: str | Path,
+    *,
+    name: str = "LatentDynamics",
+    module: str = "ecephys",
+    overwrite: bool = False,
+) -> tuple[Path | Asset, Path]:
     """The real paths behind `source` and `target`; cheap, so that nothing is computed in vain.
 
     Raises
@@ -38,7 +45,7 @@ def check_target(
     WriteError : `target` is another file that exists already, or `source` holds an object `name` in that module.
     DataError : `source` is no HDF5 file, or a damaged one.
     """
-    source, target = real_path(source), real_path(target)
+    source, target = source if isinstance(source, Asset) else real_path(source), real_path(target)
     if target != source and target.exists() and not overwrite:
         raise WriteError("the target exists already", file=target, remedy="another folder (-o DIR), or --overwrite")
     with open_hdf5(source) as file:
@@ -81,7 +88,8 @@ def write_run(
     unit_rows : rows of the Units table that were the input, in input order; by default the posterior's `unit`.
     forecast : as `metadyn.forecast` returns it, for the same windows or some of them.
     model : embedded, unless the file holds a model of the same digest already, which is then shared.
-    parameters : settings of preprocessing and inference; `provenance` says what they were applied to. Series say of which
+    parameters : settings of preprocessing and inference; `provenance` says what they were applied to, of which the sha256 is
+        taken here where it is not known. Series say of which
         spikes they speak where `parameters["data"]["spike_lag"]` [s] is not zero.
     input_key : the model's key of this session's read-in and likelihood; default: the posterior's session.
     derived : leave the raw data out; see `metadyn.nwb.derive`.
@@ -101,13 +109,15 @@ def write_run(
         forecast = beside(in_order(forecast), posterior)
         estimates.append(lay_out(forecast))
         description += _too_short(forecast)
+    origin = provenance or Source()
+    origin = replace(origin, digest=origin.digest or file_digest(source))
     rows = posterior.unit.values if unit_rows is None else np.asarray(unit_rows)
     times = times_of((parameters or {}).get("data", {}).get("spike_lag", 0.0))
 
     def add(nwbfile: NWBFile) -> None:
         _check_tables(nwbfile, rows, posterior, source)
         home = _module(nwbfile, module)
-        run = _new_run(nwbfile, posterior, name, description, parameters or {}, provenance or Source(), input_key)
+        run = _new_run(nwbfile, posterior, name, description, parameters or {}, origin, input_key)
         run.model = None if model is None else add_model(nwbfile, home, model)
         home.add(run)
         run.units = region(nwbfile.units, "units", rows, "Units that were the input of the model, in input order.")
@@ -117,7 +127,7 @@ def write_run(
     with (derived_copy if derived else replacement)(source, target) as work:
         _append(work, add)
         if derived:
-            record_source(work, describe_origin(source))
+            record_source(work, describe_origin(source, origin.uri, origin.digest))
         assert_no_worse(work, source)
     return target
 
