@@ -19,8 +19,8 @@ def values_of(dataset) -> np.ndarray:
 
 def check_claim(dataset) -> None:
     """Raise ValueError for an HDF5 dataset whose values would take far more memory than the file has of them."""
-    if not isinstance(dataset, h5py.Dataset):
+    if not isinstance(dataset, h5py.Dataset) or not dataset.shape:
         return
-    claimed, stored = dataset.size * dataset.dtype.itemsize if dataset.shape else 0, dataset.id.get_storage_size()
-    if claimed > max(UNPROVEN, PACKING * stored):
+    claimed = dataset.size * dataset.dtype.itemsize
+    if claimed > UNPROVEN and claimed > PACKING * (stored := dataset.id.get_storage_size()):
         raise ValueError(f"{dataset.name} claims {claimed:,} bytes, shape {dataset.shape}, of which the file stores {stored:,}")

@@ -255,10 +255,11 @@ def shapes(layout: Layout) -> st.SearchStrategy:
 def _reshape(changes: list, folder: Path) -> None:
     with h5py.File(folder / FILE, "r+") as file:
         for path, how in changes:
-            values = file[path][()] if file[path].shape else None  # of a scalar: a row of numbers
-            new = np.array([1.0, 2.0]) if values is None else RESHAPED[how](values)
-            kind = h5py.string_dtype() if how == "text" else None
-            _put(file, path, new, file[path].dtype if values is not None and how in OF_ONE_TYPE else kind)
+            if not file[path].shape:  # of a scalar: a row of numbers
+                _put(file, path, np.array([1.0, 2.0]))
+                continue
+            kind = file[path].dtype if how in OF_ONE_TYPE else h5py.string_dtype() if how == "text" else None
+            _put(file, path, RESHAPED[how](file[path][()]), kind)
 
 
 OF_ONE_TYPE = ("shorter", "longer", "empty", "scalar", "more axes")
