@@ -509,7 +509,7 @@ def _write_attribute(file: h5py.File, place: tuple[str, str], text: str) -> None
 
 def _move(file: h5py.File, path: str, text: str) -> None:
     name = text.replace("/", "|").replace("\x00", "0").strip(".") or "x"
-    if path in file:
+    if path in file and name not in file[path].parent:
         parent = file[path].parent
         parent.move(path.rpartition("/")[2], name)
         if "colnames" in parent.attrs:
