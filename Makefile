@@ -10,8 +10,9 @@ demo: $(INSTALLED)
 	rm -rf demo
 	$(BIN)/metadyn demo -o demo
 
+# Each core runs files of its own; four processes of torch are enough for the memory of a laptop.
 test: lint
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
