@@ -97,9 +97,15 @@ def _check_targets(given: list[Recording], targets: list[Path]) -> None:
 def _annotate_one(
     trained, recording: Recording, target: Path, data: dict | None, context: int | None, steps: int, settings: dict
 ):
+    from metadyn.nwb.write import write_run
+
+    return write_run(recording.source, target, **results(trained, recording, data, context, steps), **settings)
+
+
+def results(trained, recording: Recording, data: dict | None, context: int | None, steps: int) -> dict:
+    """What `metadyn.nwb.write.prepare_run` takes of one recording: posterior, forecast, parameters and provenance."""
     from metadyn.inference.forecast import forecast
     from metadyn.inference.infer import infer
-    from metadyn.nwb.write import write_run
 
     counts = counts_for(trained, recording, data)
     ahead = None if context is None else forecast(trained, counts, context=context, steps=steps)
@@ -107,6 +113,4 @@ def _annotate_one(
     if ahead is not None:
         asked["forecast"] = {"context_bins": context, "steps": steps}
     posterior = infer(trained, counts)
-    return write_run(
-        recording.source, target, posterior, forecast=ahead, parameters=asked, provenance=counts.source, **settings
-    )
+    return {"posterior": posterior, "forecast": ahead, "parameters": asked, "provenance": counts.source}
