@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test lint clean
+.PHONY: demo test environments lint clean
 
 demo: $(INSTALLED)
 	rm -rf demo
@@ -13,6 +13,10 @@ demo: $(INSTALLED)
 # Each core runs files of its own; four processes of torch are enough for the memory of a laptop.
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+
+# What users have who have not this environment: a few minutes and gigabytes, which are removed again.
+environments: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/pytest tests/environments -rP --durations 0
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
