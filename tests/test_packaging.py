@@ -10,6 +10,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parents[1]
 SPEC = ("ndx-metadyn.namespace.yaml", "ndx-metadyn.extensions.yaml")
@@ -60,6 +61,14 @@ def test_every_requirement_of_the_project_is_pinned():
     names = {re.match(r"[A-Za-z0-9_.-]+", each).group().lower().replace("_", "-") for each in wanted} - {"ndx-metadyn"}
     pinned = {line.partition("==")[0].lower().replace("_", "-") for line in (ROOT / "constraints.txt").read_text().splitlines()}
     assert names <= pinned
+
+
+@pytest.mark.parametrize("record", ["CITATION.cff", "ndx-meta.yaml"])
+def test_records_for_others_say_what_the_project_says(record):
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    told = yaml.safe_load((ROOT / record).read_text(encoding="utf-8"))
+    expected = [project["name"], str(project["version"]), project["license"]]
+    assert [told.get("title", told.get("name")), told["version"], told["license"]] == expected
 
 
 def imported_when_loaded(package: Path) -> set[str]:
