@@ -14,6 +14,8 @@ OURS = {"ndx_metadyn", "metadyn", "torch", "safetensors", "xarray"}
 
 def named_by_us(file) -> dict[str, np.ndarray]:
     """The same by our own views, in the environment of the tests."""
+    import ndx_metadyn  # noqa: F401  the views are its classes'
+
     run = read_nwb(file).processing["ecephys"]["LatentDynamics"]
     named = run.to_xarray()
     latents, rates, table = named["LatentSeries"], named["FiringRateSeries"], named["embeddings"]
