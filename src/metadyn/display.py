@@ -193,7 +193,7 @@ def show_demo(found, figure) -> None:
 
     headings = [f"{which}k={horizon}" for which in ("", "shared ") for horizon in HORIZONS]
     title = "r² of forecast rates against true ones, k bins ahead, on trials not trained on"
-    table = Table("session", "speed", "embedding", *headings, title=title)
+    table = Table("session", "speed", "embedding", *headings, title=title, box=None, padding=(0, 1, 0, 0))
     for row in range(len(found.sessions)):
         scores = [*found.low_rank[row], *found.shared[row]]
         shown = [f"{value:.2f}" if value == value else "-" for value in scores]
