@@ -5,7 +5,8 @@
     class MyConverter(NWBConverter):
         data_interface_classes = {"Sorting": PhySortingInterface, "LatentDynamics": LatentDynamicsInterface}
 
-Needs NeuroConv (extra `neuroconv`); nothing else in this package imports it. Tested with NeuroConv's HDF5 backend, not with Zarr.
+Needs NeuroConv (extra `neuroconv`); nothing else in this package imports it.
+Tested with NeuroConv's HDF5 backend, not with Zarr.
 """
 
 from neuroconv import BaseDataInterface
