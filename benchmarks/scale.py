@@ -23,8 +23,8 @@ from metadyn.config import ModelConfig, TrainingConfig
 from metadyn.model.build import build_model
 from metadyn.records import Source, TrialCounts, Windows
 from metadyn.training.fit import fit, task_of
-from metadyn.training.loop import Task, take_step
 from metadyn.training.pool import Pool
+from metadyn.training.step import Task, take_step
 
 SEED, WARM_UP = 0, 2
 

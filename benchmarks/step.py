@@ -8,7 +8,9 @@ process and begin with the same weights, trials, masks and noise, so that their 
 * synthetic: the paper's simulated sets, Gaussian, 30-100 units, 8 trials of 300 bins (preset paper-synthetic);
 * motor: the paper's model of motor recordings, Poisson, 30-350 units, 64 trials of 36 bins (preset paper-motor).
 
-Both mask a fifth of the bins, as the authors' code does. One thread, unless OMP_NUM_THREADS says otherwise. Results:
+Both mask a fifth of the bins, as the authors' code does. `floor` is the least that the step could take at the speeds that this
+device reaches in the same run (benchmarks/floor.py). On a GPU steps are CUDA graphs, and `uncaptured` are steps that are none.
+One thread, unless OMP_NUM_THREADS says otherwise. Results:
 benchmarks/results/step.json, on a GPU step-cuda.json; with --quick, of small sizes, none. Operations are those that torch
 dispatches: what the compiled GRU does is none. Shares are of steps of their own, whose parts wait for the device.
 """
@@ -22,7 +24,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from functools import wraps
+from functools import partial, wraps
 from unittest import mock
 
 import numpy as np
@@ -30,6 +32,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from benchmarks.floor import Peak, Size, floor, measured_peak
 from benchmarks.paper.sets import PLANS, simulated
 from benchmarks.record import in_a_process, resident_mib, save_result
 from benchmarks.reference import Reference, from_model
@@ -45,17 +48,19 @@ from metadyn.paper import PAPER
 from metadyn.records import TrialCounts
 from metadyn.training import objective
 from metadyn.training.batch import Resident, hide
+from metadyn.training.capture import stepper
 from metadyn.training.devices import find_device
 from metadyn.training.fit import task_of
-from metadyn.training.loop import Task, take_step
 from metadyn.training.objective import crop_range
 from metadyn.training.optim import Lamb, make_optimiser
+from metadyn.training.step import Task, take_step
 
 SETS = {"synthetic-2": "limit-cycles-2", "synthetic-20": "limit-cycles-20", "synthetic-31": "duffing-hopf"}
 SETTINGS = (*SETS, "motor-20", "motor-44")
-METHODS = ("ours", "reference")
+METHODS = {"cpu": ("ours", "reference"), "cuda": ("ours", "uncaptured", "reference")}
 SEED = 0
-WARM_UP, REPEATS, QUICK_REPEATS = 3, 15, 3  # steps of each method: the quartiles of 15 are its 4th and its 12th
+REPEATS, QUICK_REPEATS = 15, 3  # steps of each method: the quartiles of 15 are its 4th and its 12th
+WARM_UP = 5  # on a GPU the fourth step is captured
 SAME = 1e-3  # largest relative difference of the first losses, in single precision: 1e-6 was found
 MASKING = {"masking": 0.2, "masked": "mean", "mask_scope": "session"}  # the authors' code (docs/paper_parity.md)
 PARTS = {  # functions whose seconds are a part's; what they call is theirs
@@ -111,7 +116,14 @@ def package_task(work: Workload, model: MetaSSM, trials: Resident) -> Task:
 
 
 def package_step(task: Task) -> Step:
-    return lambda step: take_step(task, step, 1.0)["loss"]
+    """As the loop takes it."""
+    take = stepper(task)
+    return lambda step: float(take(step, 1.0)["loss"])
+
+
+def uncaptured_step(task: Task) -> Step:
+    """One operation after the other."""
+    return lambda step: float(take_step(task, step, 1.0)["loss"])
 
 
 def reference_step(work: Workload, reference: Reference, trials: Resident, learning_rate: Callable[[int], float]) -> Step:
@@ -152,6 +164,7 @@ def steps_of(work: Workload, device: torch.device, methods: tuple[str, ...]) -> 
     task = package_task(work, model, trials)
     makers = {
         "ours": lambda: package_step(task),
+        "uncaptured": lambda: uncaptured_step(package_task(work, work.model(device), trials)),
         "reference": lambda: reference_step(work, from_model(model, work.config, work.n_units), trials, task.learning_rate),
     }
     return {method: makers[method]() for method in methods}, task
@@ -243,7 +256,7 @@ def peak_of_process(name: str, method: str, quick: bool) -> float:
 
 def cpu_peaks(names: list[str], quick: bool) -> dict[str, dict[str, float]]:
     """MiB of each setting and method, in a process of its own; to be taken first, as a process starts at its parent's peak."""
-    return {name: {method: in_a_process(peak_of_process, name, method, quick) for method in METHODS} for name in names}
+    return {name: {method: in_a_process(peak_of_process, name, method, quick) for method in METHODS["cpu"]} for name in names}
 
 
 def gpu_peaks(steps: dict[str, Step], number: int, device: torch.device) -> dict[str, float]:
@@ -256,23 +269,28 @@ def gpu_peaks(steps: dict[str, Step], number: int, device: torch.device) -> dict
     return peaks
 
 
-def measure(name: str, device: torch.device, quick: bool, peaks: dict[str, float] | None) -> dict:
-    """All figures of one setting; `peaks` are those of processes, None where the GPU's are to be taken."""
+def measure(name: str, device: torch.device, quick: bool, peaks: dict[str, float] | None, peak: Peak) -> dict:
+    """All figures of one setting; `peaks` are of processes' memory, None where the GPU's is to be taken; `peak`: its speeds."""
     work, repeats = workload(name, quick), QUICK_REPEATS if quick else REPEATS
-    steps, _ = steps_of(work, device, METHODS)
+    steps, task = steps_of(work, device, METHODS[device.type])
     quartiles = {method: np.quantile(each, [0.25, 0.5, 0.75]) for method, each in in_turns(steps, repeats, device).items()}
     after = WARM_UP + repeats
-    counted = {method: operations(take, after) for method, take in steps.items()}
-    parts = shares(steps["ours"], range(after + 1, after + 1 + repeats), device)
     peaks = peaks or gpu_peaks(steps, after, device)
+    dispatched = {"ours": steps.get("uncaptured", steps["ours"]), "reference": steps["reference"]}
+    counted = {method: operations(take, after) for method, take in dispatched.items()}
+    parts = shares(dispatched["ours"], range(after + 1, after + 1 + repeats), device)
+    bins = max(int(counts.windows.n_bins.max()) for counts in work.sessions)
+    size = Size(work.n_units, work.training.trials_per_session, bins, work.training.masking)
     return {
         "ours_s": round(quartiles["ours"][1], 6),
         "reference_s": round(quartiles["reference"][1], 6),
         "ratio": round(quartiles["reference"][1] / quartiles["ours"][1], 2),
         "peak_mib": round(peaks["ours"]),
         "reference_peak_mib": round(peaks["reference"]),
+        **({"uncaptured_s": round(quartiles["uncaptured"][1], 6)} if "uncaptured" in steps else {}),
         "quartiles_s": {method: each[[0, 2]].round(6).tolist() for method, each in quartiles.items()},
         "operations": counted,
+        "floor": floor(size, task.module, peak, quartiles["ours"][1]),
         "shares": parts,
         "units": [min(work.n_units), max(work.n_units)],
     }
@@ -287,9 +305,9 @@ def main() -> None:
     device = find_device(given.device)
     on_gpu = device.type == "cuda"
     peaks = {} if on_gpu else cpu_peaks(given.settings, given.quick)
-    figures = {}
+    figures, peak = {}, measured_peak(device, partial(synchronise, device))
     for name in given.settings:
-        figures[name] = measure(name, device, given.quick, peaks.get(name))
+        figures[name] = measure(name, device, given.quick, peaks.get(name), peak)
         print(f"{name}: {json.dumps(figures[name])}", flush=True)
     if given.quick:
         print(json.dumps(figures))

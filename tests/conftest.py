@@ -4,8 +4,11 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from collections import Counter
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -102,3 +105,78 @@ def dandi_validate(tmp_path_factory):
         return done.returncode, done.stdout + done.stderr
 
     return run
+
+
+class Ranges(BaseHTTPRequestHandler):
+    """Files of a folder, in ranges as object stores send them, and below /moved where they are.
+
+    `server.trouble` says how to fail the next requests.
+    """
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        file = self.server.folder / urlsplit(self.path).path.lstrip("/")
+        trouble = self.server.trouble.pop(0) if self.server.trouble else self.server.always
+        self.server.requests.append(self.headers)
+        if self.path.startswith("/moved/"):
+            self.answer(302, {"Location": self.path.removeprefix("/moved"), "Content-Length": "0"})
+        elif trouble == "silent":
+            self.close_connection = not threading.Event().wait(1)
+        elif isinstance(trouble, int):
+            self.answer(trouble, {"Content-Length": "0"})
+        elif not file.is_file():
+            self.answer(404, {"Content-Length": "0"})
+        else:
+            self.send_part(file, cut=trouble == "cut")
+
+    def send_part(self, file, cut):
+        first, last = map(int, self.headers["Range"].removeprefix("bytes=").split("-"))
+        there = file.stat()
+        last = min(last, there.st_size - 1)
+        told = {"Content-Length": last - first + 1, "Content-Range": f"bytes {first}-{last}/{there.st_size}"}
+        self.answer(206, {**told, "ETag": f'"{there.st_mtime_ns:x}-{there.st_size:x}"'})
+        with file.open("rb") as stream:
+            stream.seek(first)
+            body = stream.read(last - first + 1)
+        body = body[: len(body) // 2] if cut else body
+        self.server.sent += len(body)
+        self.wfile.write(body)
+        self.close_connection = self.close_connection or cut
+
+    def answer(self, status, headers):
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, str(value))
+        self.end_headers()
+
+    def log_message(self, *_):
+        """Nothing."""
+
+
+@pytest.fixture
+def serve(tmp_path, monkeypatch):
+    """serve(folder) → a server on this machine: `url`, `sent` bytes, `requests` (their headers), and `trouble`.
+
+    `trouble` is a list of what befalls the next requests: a status, "cut" in the middle or "silent" for a second; `always` is
+    what befalls all others. The cache is the test's own, and waits between tries are short.
+    """
+    from metadyn.nwb import remote
+
+    monkeypatch.setenv("METADYN_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(remote, "BACK_OFF", 0.001)
+    servers = []
+
+    def start(folder):
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Ranges)
+        server.folder, server.sent, server.requests, server.trouble, server.always = Path(folder), 0, [], [], None
+        server.url = f"http://127.0.0.1:{server.server_port}"
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        servers.append(server)
+        return server
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()

@@ -13,7 +13,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 VERBS = (
     *("read_session", "bin_spikes", "simulate", "fit", "align", "infer", "forecast", "score", "annotate"),
-    *("derive", "package", "findings", "upload"),
+    *("fetch", "derive", "package", "findings", "upload"),
     *("load_model", "save_model", "load_config"),
 )
 __all__ = ["VERBS", "__version__", *VERBS]

@@ -57,9 +57,12 @@ app = typer.Typer(
     help="Shared latent dynamics from many recordings: NWB units in, latents, embeddings and the model back into NWB.",
 )
 
-Files = Annotated[list[str], typer.Argument(help="NWB files, folders of them, or NAME=FILE", metavar="FILES...")]
-File = Annotated[str, typer.Argument(help="NWB file, or NAME=FILE", metavar="FILE")]
-Model = Annotated[Path, typer.Argument(help="model folder, or an NWB file that holds a model")]
+Files = Annotated[
+    list[str],
+    typer.Argument(help="NWB files, folders of them, addresses (https://, dandi://), or NAME=FILE", metavar="FILES..."),
+]
+File = Annotated[str, typer.Argument(help="NWB file, its address (https://, dandi://), or NAME=FILE", metavar="FILE")]
+Model = Annotated[str, typer.Argument(help="model folder, or an NWB file that holds a model, or its address")]
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", "-c", help=r"TOML file with \[data], \[model], \[training], \[align]")
 ]
@@ -76,7 +79,7 @@ def kept_on_interrupt(what: str) -> Iterator[None]:
 
 
 @app.command()
-def inspect(file: Annotated[Path, typer.Argument(help="NWB file")]) -> None:
+def inspect(file: Annotated[str, typer.Argument(help="NWB file, or its address")]) -> None:
     """Show what a file holds for a model, what stands in the way, and what to run next.
 
     Example: [bold]metadyn inspect session.nwb[/bold]
@@ -85,6 +88,38 @@ def inspect(file: Annotated[Path, typer.Argument(help="NWB file")]) -> None:
     from metadyn.nwb.describe import describe
 
     show_description(describe(file))
+
+
+@app.command()
+def fetch(
+    what: Annotated[str, typer.Argument(help="dandiset, folder or file in it, or address", metavar="DANDISET[/PATH]")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="folder for the files")] = Path("."),
+    stream: Annotated[
+        bool, typer.Option("--stream", help="download no file, only the units and intervals, for the commands that follow")
+    ] = False,
+) -> None:
+    """Download NWB files of a dandiset, or (--stream) only what the other commands need of them.
+
+    DANDISET/PATH is 000123, 000123@draft/sub-A, dandi://… or https://…; every other command takes dandi://… and https://… too,
+    in place of an NWB file, and reads there what it needs. That is kept in ~/.cache/ndx-metadyn, or where METADYN_CACHE says.
+    A download that was broken off goes on from where it was. (The listing of a dandiset is untested.)
+
+    Example: [bold]metadyn fetch 000140/sub-Jenkins -o recordings[/bold]
+    """
+    from metadyn.display import download_progress, out
+    from metadyn.display_sharing import show_session
+    from metadyn.pipeline import sharing
+
+    if stream:
+        for asset, session in sharing.stream(what):
+            show_session(asset, session)
+        return
+
+    def say(path: Path) -> None:
+        out().print(str(path), markup=False, highlight=False)
+
+    with kept_on_interrupt("What was fetched is kept: the same command goes on."), download_progress() as progress:
+        sharing.fetch(what, output, report=say, progress=progress)
 
 
 @app.command(epilog="\n\n".join(f"{name}: {family.about}" for name, family in FAMILIES.items()))
@@ -184,10 +219,11 @@ def annotate(
 
     Example: [bold]metadyn annotate model day1.nwb day2.nwb -o annotated[/bold]
     """
-    from metadyn.display import out
+    from metadyn.display import download_progress, out
     from metadyn.pipeline.annotation import annotate
 
-    with kept_on_interrupt("Files named above are written; the others are as they were."):
+    kept = kept_on_interrupt("Files named above are written; the others are as they were.")
+    with kept, download_progress() as progress:
         annotate(
             model,
             files,
@@ -202,6 +238,7 @@ def annotate(
             overwrite=overwrite,
             device=device,
             report=lambda path: out().print(str(path), markup=False, highlight=False),
+            progress=progress,
         )
 
 
@@ -266,11 +303,11 @@ def score(
 
 @app.command()
 def derive(
-    file: Annotated[Path, typer.Argument(help="annotated NWB file")],
+    file: Annotated[str, typer.Argument(help="annotated NWB file, or its address")],
     output: Annotated[Path, typer.Option("--output", "-o", help="the derived file")],
     recording: Annotated[
-        Path | None,
-        typer.Option(help="the recording that FILE is an annotated copy of, to be named in its stead"),
+        str | None,
+        typer.Option(help="the recording (or its address) that FILE is an annotated copy of, to be named in its stead"),
     ] = None,
     uri: Annotated[
         str | None, typer.Option(help="where others find the recording, e.g. its address on DANDI; default: its file name")
@@ -284,11 +321,12 @@ def derive(
 
     Example: [bold]metadyn derive annotated/day1.nwb -o derived/day1.nwb[/bold]
     """
-    from metadyn.display import out
+    from metadyn.display import download_progress, out
     from metadyn.display_sharing import show_left_out
     from metadyn.pipeline import sharing
 
-    written = sharing.derive(file, output, recording=recording, uri=uri, overwrite=overwrite)
+    with download_progress() as progress:
+        written = sharing.derive(file, output, recording=recording, uri=uri, overwrite=overwrite, progress=progress)
     out().print(str(written), markup=False, highlight=False)
     show_left_out(sharing.left_out(file))
 
@@ -344,7 +382,7 @@ def upload(
 
 @app.command()
 def model(
-    file: Annotated[Path, typer.Argument(help="NWB file that holds a model")],
+    file: Annotated[str, typer.Argument(help="NWB file that holds a model, or its address")],
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="also keep its weights here (.safetensors) and its config beside (.json)"),

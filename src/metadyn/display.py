@@ -11,7 +11,15 @@ import numpy as np
 import xarray as xr
 from rich.console import Console
 from rich.panel import Panel
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 from rich.table import Table
 from rich.text import Text
 
@@ -71,6 +79,22 @@ def training_progress() -> Iterator:
             progress.update(bar, description=step.stage, completed=step.step, total=step.steps, speed=_speed(step))
 
         yield report
+
+
+@contextmanager
+def download_progress() -> Iterator:
+    """A bar with bytes, speed and time left; gives the `progress` for downloads."""
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    console = err()
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bars:
+        of_file: dict[str, int] = {}
+
+        def progress(name: str, done: int, total: int) -> None:
+            if name not in of_file:
+                of_file[name] = bars.add_task(name, total=total)
+            bars.update(of_file[name], completed=done, visible=done < total)
+
+        yield progress
 
 
 def _terms(step) -> str:

@@ -8,6 +8,13 @@ from rich.text import Text
 from metadyn.display import MOST_ROWS, out, rows
 
 
+def show_session(asset, session) -> None:
+    """A `metadyn.records.Session` in one line, with its file and the address that other commands take."""
+    tables = ", ".join(f"{name} ({len(table)})" for name, table in session.intervals.items()) or "no interval table"
+    found = f"{asset.path}  {asset}  {session.n_units} units, {len(session.spike_times)} spikes; {tables}"
+    out().print(found, markup=False, highlight=False)
+
+
 def show_left_out(paths: list[str]) -> None:
     """What a derived file is without."""
     if paths:

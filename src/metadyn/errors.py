@@ -32,6 +32,10 @@ class DataError(MetadynError):
     """The NWB file lacks something, or holds something that cannot be used."""
 
 
+class RemoteError(MetadynError):
+    """A file on the net cannot be found or fetched."""
+
+
 class MissingMetadataError(DataError):
     """Files lack metadata that an archive needs; `template` is the text to fill in."""
 

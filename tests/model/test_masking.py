@@ -39,6 +39,17 @@ def test_fill_is_a_chain_over_bins(model, share, tail, seed, embeddings):
 
 
 @pytest.mark.parametrize("embeddings", [1, 3])
+@pytest.mark.parametrize(("share", "tail"), [(0.0, 0), (0.3, 4), (1.0, 0)])
+@pytest.mark.parametrize("more", [0, 2, 100])
+def test_fill_with_room_for_the_longest_run_is_a_chain_too(model, embeddings, share, tail, more):
+    masked, noise = random_mask(share, 0, tail), torch.randn(2, 3, 12, 2).double()
+    longest = int(mask_depth(masked).max()) + more
+    transition = model().dynamics(torch.randn(2, embeddings, 3).double(), torch.zeros(2, 2).double())
+    z = torch.randn(2, 3, 12, 2).double()
+    torch.testing.assert_close(fill(z, masked, transition, noise, longest), chain(z, masked, transition, noise))
+
+
+@pytest.mark.parametrize("embeddings", [1, 3])
 def test_fill_with_noise_is_a_chain_of_samples(model, embeddings):
     masked, log_q = random_mask(0.5, 0, 3), torch.tensor([[-1.0, 0.3], [0.5, -2.0]]).double()
     transition = model().dynamics(torch.randn(2, embeddings, 3).double(), log_q)

@@ -14,7 +14,7 @@ from pynwb import read_nwb
 
 import metadyn
 from metadyn.display import show_score
-from metadyn.training import loop
+from metadyn.training import capture
 
 COMMANDS = (
     *("inspect", "simulate", "fit", "align", "annotate", "forecast", "score", "demo"),
@@ -197,13 +197,13 @@ def test_the_environment_of_threads_is_set_unless_it_was():
 
 
 def test_deterministic_fits_on_two_threads_are_one_model_and_nothing_stays_switched_on(run, world, tmp_path, monkeypatch):
-    seen, step = [], loop.take_step
+    seen, step = [], capture.take_step
 
     def noted(*given):
         seen.append(torch.are_deterministic_algorithms_enabled())
         return step(*given)
 
-    monkeypatch.setattr(loop, "take_step", noted)
+    monkeypatch.setattr(capture, "take_step", noted)
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     for name in ("one", "other"):

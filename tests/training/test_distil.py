@@ -62,7 +62,7 @@ def test_the_multi_step_loss_is_of_rollouts_of_samples_against_means_that_do_not
 
     def objective(weight):
         training = short(distil_steps=0, multi_step=weight, tail_bins=4)
-        loss, _ = make_objective(model, trials, config, training, crops)(0, torch.Generator().manual_seed(seed))
+        loss, _ = make_objective(model, trials, config, training, crops, False)(0, torch.Generator().manual_seed(seed), 1.0)
         return loss, torch.autograd.grad(loss, model.parameters(), allow_unused=True, materialize_grads=True)
 
     generator = torch.Generator().manual_seed(seed)

@@ -11,21 +11,22 @@ from torch import nn
 
 from metadyn.errors import TrainingError
 from metadyn.model.build import build_model
-from metadyn.training.loop import MAX_RECOVERIES, Progress, Task, run, snapshot
+from metadyn.training.loop import MAX_RECOVERIES, Progress, run, snapshot
 from metadyn.training.optim import make_optimiser, optimiser_state, restore_optimiser
 from metadyn.training.schedules import cosine, ramp
+from metadyn.training.step import Task
 
 
-def bowl(steps=40, every=5, broken=lambda step, visit: False):
+def bowl(steps=40, every=5, broken=lambda step, visit: False, static=False):
     """A task with its minimum at 3, whose loss is NaN where `broken(step, visits so far)` says so."""
     module = nn.Linear(1, 1, bias=False)
     nn.init.zeros_(module.weight)
     visits = {}
 
-    def objective(step, generator):
+    def objective(step, generator, kl_weight):
         visits[step] = visits.get(step, 0) + 1
         loss = ((module.weight - 3) ** 2).sum() + 0.01 * torch.randn((), generator=generator)
-        return (loss * float("nan") if broken(step, visits[step]) else loss), {"term": float(step)}
+        return (loss * float("nan") if broken(step, visits[step]) else loss), {"term": torch.tensor(float(step))}
 
     parameters = dict(module.named_parameters())
     return Task(
@@ -35,11 +36,13 @@ def bowl(steps=40, every=5, broken=lambda step, visit: False):
         objective=objective,
         validate=lambda: {"score": -float((module.weight.detach() - 3) ** 2)},
         learning_rate=lambda step: 0.1,
+        kl_weight=lambda step: 1.0,
         stage=lambda step: "distil" if step < 10 else "elbo",
         steps=steps,
         clip=1e9,
         every=every,
         seed=0,
+        static=static,
     )
 
 
@@ -63,8 +66,10 @@ def test_the_best_weights_are_kept_and_none_of_the_first_stage():
     assert torch.equal(progress.best["weight"], seen[3])
 
 
-def test_one_nan_restores_the_last_good_state_with_half_the_step():
-    task, reports = bowl(broken=lambda step, visit: step == 22 and visit == 1), []
+@pytest.mark.parametrize(("static", "every"), [(False, 5), (True, 5), (True, 20)])
+def test_one_nan_restores_the_last_good_state_with_half_the_step(static, every):
+    """Also where it is seen some steps later."""
+    task, reports = bowl(every=every, broken=lambda step, visit: step == 22 and visit == 1, static=static), []
     good = {}
     inner = task.validate
     task = replace(task, validate=lambda: good.setdefault(len(good), snapshot(task)) and inner())
@@ -81,29 +86,32 @@ def test_one_nan_restores_the_last_good_state_with_half_the_step():
     assert "step 22" in messages[0]
     assert "step 20" in messages[0]
     assert "0.5" in messages[0]
-    assert torch.equal(weights[0], good[3][0]["weight"])
+    assert torch.equal(weights[0], good[20 // every - 1][0]["weight"])
     assert (progress.step_size, progress.step) == (0.5, 40)
     assert abs(float(task.module.weight.detach()) - 3) < 1
 
 
-def test_an_infinite_gradient_changes_no_weight():
-    task = bowl(steps=3)
+@pytest.mark.parametrize("static", [False, True])
+def test_an_infinite_gradient_changes_no_weight(static):
+    task = bowl(steps=3, static=static)
     inner = task.objective
-    task = replace(task, objective=lambda step, generator: (inner(step, generator)[0] + task.module.weight.sum() ** 0.5, {}))
+    task = replace(task, objective=lambda *given: (inner(*given)[0] + task.module.weight.sum() ** 0.5, {}))
     with pytest.raises(TrainingError):  # the root's slope at zero is infinite
         run(task, Progress(), report=lambda _: None, save=lambda _: None)
     assert float(task.module.weight.detach()) == 0
 
 
-def test_nan_that_does_not_go_away_ends_in_an_error_that_says_what_to_try():
-    task, reports = bowl(broken=lambda step, visit: step == 12), []
+@pytest.mark.parametrize("static", [False, True])
+def test_nan_that_does_not_go_away_ends_in_an_error_that_says_what_to_try(static):
+    task, reports = bowl(broken=lambda step, visit: step == 12, static=static), []
     with pytest.raises(TrainingError, match=r"step 12(?s:.*)training.learning_rate"):
         run(task, Progress(), report=reports.append, save=lambda _: None)
     assert len([each for each in reports if each.message]) == MAX_RECOVERIES
 
 
-def test_ctrl_c_saves_and_then_comes_out():
-    task, saved = bowl(every=20), []
+@pytest.mark.parametrize("static", [False, True])
+def test_ctrl_c_saves_and_then_comes_out(static):
+    task, saved = bowl(every=20, static=static), []
 
     def report(step_report):
         if step_report.step == 10:
@@ -114,6 +122,17 @@ def test_ctrl_c_saves_and_then_comes_out():
         run(task, Progress(), report=report, save=lambda progress: saved.append(progress.step))
     assert saved == [10]
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_what_steps_told_is_looked_at_when_it_is_reported_and_the_same():
+    """A run whose steps nobody looks at in between ends where the other does, and reports the same losses."""
+    ends = []
+    for static in (False, True):
+        task, reports = bowl(every=20, static=static), []
+        progress = run(task, Progress(), report=reports.append, save=lambda _: None)
+        ends.append((task.module.weight.item(), progress.history, [(each.step, each.terms) for each in reports]))
+    assert ends[0] == ends[1]
+    assert [step for step, _ in ends[0][2]] == [10, 20, 30, 40]
 
 
 def test_numbers_of_a_step_follow_from_seed_and_step_alone():

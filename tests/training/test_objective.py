@@ -25,14 +25,14 @@ def shown(simulated, small, monkeypatch):
     monkeypatch.setattr(objective, "draw", instead)
     monkeypatch.setattr(objective, "distil_loss", instead)
 
-    def show(training: TrainingConfig, first: int) -> list:
+    def show(training: TrainingConfig, first: int, static: bool = False) -> list:
         trials = Resident.of(sessions, torch.device("cpu"))
         model = build_model(small(), [counts.n_units for counts in sessions])
-        take = make_objective(model, trials, small(), training, crop_range(training, sessions))
+        take = make_objective(model, trials, small(), training, crop_range(training, sessions), static)
         noted = []
         for step in range(first, first + 300):
             with pytest.raises(Seen) as raised:
-                take(step, torch.Generator().manual_seed(step))
+                take(step, torch.Generator().manual_seed(step), 1.0)
             noted.append(raised.value.args[0])
         return noted
 
@@ -43,8 +43,9 @@ def lengths(shown: list) -> set[int]:
     return {length for seen in shown for length in seen.length.flatten().tolist()}
 
 
-def test_contexts_of_short_windows_range_from_a_third_to_all_and_start_at_the_first_bin(shown, simulated):
-    seen = shown(TrainingConfig(distil_steps=0), first=0)
+@pytest.mark.parametrize("static", [False, True])
+def test_contexts_of_short_windows_range_from_a_third_to_all_and_start_at_the_first_bin(shown, simulated, static):
+    seen = shown(TrainingConfig(distil_steps=0), 0, static)
     assert lengths(seen) == set(range(8, 25))
     counts = simulated()[0]
     starts = {tuple(bin.tolist()) for each in seen for bin in each.counts[0, :, 0, : counts.n_units]}

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from metadyn.errors import ConfigError
-from metadyn.training import loop
+from metadyn.training import capture
 from metadyn.training.checkpoint import load_model, pointed
 from metadyn.training.devices import find_device
 from metadyn.training.fit import fit
@@ -22,20 +22,20 @@ SCRIPT = textwrap.dedent("""
     import json, os, pickle, signal, sys
     from pathlib import Path
     import torch
-    from metadyn.training import fit, loop
+    from metadyn.training import capture, fit
 
     torch.set_num_threads(1)
     arguments, lost = pickle.loads(Path(sys.argv[1]).read_bytes())
-    inner, losses = loop.take_step, []
+    inner, losses = capture.take_step, []
 
     def noted(task, step, step_size):
         if step == lost and os.environ["RANK"] == "1":
             os.kill(os.getpid(), signal.SIGKILL)
         terms = inner(task, step, step_size)
-        losses.append(terms["loss"])
+        losses.append(float(terms["loss"]))
         return terms
 
-    loop.take_step = noted
+    capture.take_step = noted
     for name, options in arguments.items():
         fit.fit(**options, folder=Path(sys.argv[1]).parent / name)
     if os.environ["RANK"] == "0":
@@ -56,8 +56,8 @@ def torchrun(folder, arguments, lost=None) -> subprocess.CompletedProcess:
 
 def test_two_processes_have_the_losses_of_one_over_50_steps_and_save_one_model(tmp_path, simulated, small, short, monkeypatch):
     """All of three sessions a step; and one, so that one of the processes has none."""
-    training, losses, inner = {"distil_steps": 20, "steps": 30, "validate_every": 25}, [], loop.take_step
-    monkeypatch.setattr(loop, "take_step", lambda *given: losses.append(inner(*given)) or losses[-1])
+    training, losses, inner = {"distil_steps": 20, "steps": 30, "validate_every": 25}, [], capture.take_step
+    monkeypatch.setattr(capture, "take_step", lambda *given: losses.append(inner(*given)) or losses[-1])
     arguments = {
         "all": {"sessions": simulated(), "config": small(), "training": short(**training)},
         "few": {"sessions": simulated(), "config": small(), "training": short(**training, sessions_per_step=1)},
@@ -71,7 +71,9 @@ def test_two_processes_have_the_losses_of_one_over_50_steps_and_save_one_model(t
         assert [each.key for each in together.sessions] == [each.key for each in alone.sessions]
         assert together.sessions[2].embedding_mean == pytest.approx(alone.sessions[2].embedding_mean, abs=1e-3)
     assert len(losses) == 100
-    assert json.loads((tmp_path / "losses.json").read_text()) == pytest.approx([terms["loss"] for terms in losses], abs=1e-4)
+    assert json.loads((tmp_path / "losses.json").read_text()) == pytest.approx(
+        [float(terms["loss"]) for terms in losses], abs=1e-4
+    )
 
 
 def test_a_run_that_lost_a_process_goes_on_with_one(tmp_path, simulated, small, short):

@@ -54,8 +54,8 @@ def test_spike_bits_equal_scipys_log_probabilities_over_the_spikes():
     counts = rng.poisson(rate)
     gain = (poisson.logpmf(counts, rate) - poisson.logpmf(counts, np.broadcast_to(center, SHAPE)))[where].sum()
     y, r, c, w = tensors(counts, np.log(rate), center, where)
-    nats, number = poisson_gain(y, PoissonCounts(r), c, w)
-    assert np.isclose(nats, gain, rtol=1e-4)
+    bits, number = poisson_gain(y, PoissonCounts(r), c, w)
+    assert np.isclose(bits, gain / np.log(2), rtol=1e-4)
     assert number == counts[where].sum()
 
 

@@ -18,11 +18,13 @@ from metadyn.model.meta_ssm import MetaSSM, Observations
 class Targets:
     """What is scored: weight (session, trial, time, unit) of each entry's log-likelihood, 0 where there is nothing.
 
-    forecast (session, trial, time): bins whose latent must come from the dynamics.
+    forecast (session, trial, time): bins whose latent must come from the dynamics; `longest`: the most of them in a row, where
+    that is known beforehand.
     """
 
     weight: Float[Tensor, "session trial time unit"]
     forecast: Bool[Tensor, "session trial time"]
+    longest: int | None = None
 
 
 @dataclass(frozen=True)
@@ -36,19 +38,18 @@ class ElboTerms:
     weight_change: Tensor
     entries: Tensor
 
-    def elbo(self, kl_weight: float = 1.0) -> Tensor:
+    def elbo(self, kl_weight: float | Tensor = 1.0) -> Tensor:
         return self.log_likelihood - kl_weight * (self.kl_latent + self.kl_initial + self.kl_embedding)
 
-    def loss(self, kl_weight: float, penalty: float) -> Tensor:
+    def loss(self, kl_weight: float | Tensor, penalty: float) -> Tensor:
         """−ELBO per scored entry plus the penalty on the change of the dynamics (section D.1)."""
         return -self.elbo(kl_weight) / self.entries.clamp(min=1) + penalty * self.weight_change
 
-    def per_entry(self) -> dict[str, float]:
+    def per_entry(self) -> dict[str, Tensor]:
         """The terms per scored entry, for people."""
         names = ("log_likelihood", "kl_latent", "kl_initial", "kl_embedding")
-        terms = torch.stack([getattr(self, name).detach() for name in names]) / self.entries.clamp(min=1)
-        *values, change = torch.cat([terms, self.weight_change.detach()[None]]).tolist()  # a GPU is waited for once
-        return dict(zip(names, values, strict=True)) | {"weight_change": change}
+        terms = {name: getattr(self, name).detach() / self.entries.clamp(min=1) for name in names}
+        return terms | {"weight_change": self.weight_change.detach()}
 
 
 def pool(q: Gaussian, pooling: str, distinct: Bool[Tensor, "session trial"] | None = None) -> Gaussian:
@@ -99,7 +100,7 @@ def draw(
     transition = model.transition(embedding, seen.session)
     noise = q_z.noise(generator)
     sample = q_z.at(noise)
-    z = fill(sample, targets.forecast, transition, noise if masked == "sample" else None)
+    z = fill(sample, targets.forecast, transition, noise if masked == "sample" else None, targets.longest)
     return Draw(q_e, q_z, sample, z, transition)
 
 

@@ -28,10 +28,11 @@ def fill(
     masked: Bool[Tensor, "session trial time"],
     transition: Transition,
     noise: Float[Tensor, "session trial time latent"] | None = None,
+    longest: int | None = None,
 ) -> Float[Tensor, "session trial time latent"]:
     """Replace masked bins by the mean of the dynamics from the bin before, or by the sample of some standard normal noise.
 
-    Bin 0 must be kept.
+    Bin 0 must be kept. Where no run of masked bins is longer than `longest`, the mask is not looked at to know how much to do.
 
     All runs of masked bins go ahead together, a bin at a time: the same numbers as a chain over time (model.md).
     """
@@ -41,15 +42,27 @@ def fill(
     if transition.shared:  # then it matters to no run which trial it is in
         whole, (z, depth, length) = z.shape, (each.flatten(1, 2)[:, None] for each in (z, depth, length))
         noise = None if noise is None else noise.flatten(1, 2)[:, None]
-        return _fill(z, depth, length, transition, noise).view(whole)
-    return _fill(z, depth, length, transition, noise)
+        return _fill(z, depth, length, transition, noise, longest).view(whole)
+    return _fill(z, depth, length, transition, noise, longest)
 
 
-def _fill(z: Tensor, depth: Tensor, length: Tensor, transition: Transition, noise: Tensor | None) -> Tensor:
+def runs_going_on(depth: Int[Tensor, "session row bin"], longest: int | None) -> tuple[Tensor, list[int]]:
+    """Runs of a row that reach depth 1, 2, …, at most, as a tensor and as numbers above zero: as they are, or as many as a row
+    has room for, each behind a kept bin."""
+    bins = depth.shape[-1]
+    if longest is None:
+        many = depth.new_zeros(*depth.shape[:2], bins + 1).scatter_add(-1, depth, torch.ones_like(depth)).amax((0, 1))[1:]
+        return many, [each for each in many.tolist() if each]
+    room = range(2, min(longest, bins - 1) + 2)
+    return bins // torch.arange(room.start, room.stop, device=depth.device), [bins // each for each in room]
+
+
+def _fill(
+    z: Tensor, depth: Tensor, length: Tensor, transition: Transition, noise: Tensor | None, longest: int | None
+) -> Tensor:
     """`fill` where z is (session, row, bin, latent) and no run goes on from row to row."""
     bins = depth.shape[-1]
-    going_on = depth.new_zeros(*depth.shape[:2], bins + 1).scatter_add(-1, depth, torch.ones_like(depth)).amax((0, 1))[1:]
-    slots = [many for many in going_on.tolist() if many]  # runs of a row that reach this depth, at most
+    going_on, slots = runs_going_on(depth, longest)
     if not slots:
         return z
     start = length.topk(slots[0], dim=-1).indices  # the longest runs first

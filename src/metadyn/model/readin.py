@@ -10,6 +10,7 @@ from torch.autograd.function import once_differentiable
 from metadyn.model.numbers import drawn
 from metadyn.model.rows import rows_of
 from metadyn.model.stretches import stretches
+from metadyn.model.tf32 import tf32
 
 
 class FirstLayer(torch.autograd.Function):
@@ -35,7 +36,8 @@ class FirstLayer(torch.autograd.Function):
         d_weight = torch.zeros_like(weight)
         for rows, units in stretches(counts.shape, ctx.n_units, counts.device):
             deviations = _deviations(counts, visible, mean, sd, rows, units)
-            d_weight[rows, :units] = deviations.mT @ d_hidden[rows]
+            with tf32(counts.is_cuda):
+                d_weight[rows, :units] = deviations.mT @ d_hidden[rows]
         return None, None, None, None, None, d_weight, d_hidden.sum(1)
 
 
@@ -74,7 +76,8 @@ class ReadIn(nn.Module):
         """`visible` are factors of the inputs (None: 1); only the first n_units of each session are no padding (None: all)."""
         data = [each if each is None else each.flatten(1, 2) for each in (counts, visible)]
         rows = [rows_of(each, session) for each in (self.mean, self.sd, self.weight_in, self.bias_in)]
-        hidden = FirstLayer.apply(n_units, *data, *rows).relu()
+        with tf32(counts.is_cuda and torch.is_grad_enabled()):  # in training
+            hidden = FirstLayer.apply(n_units, *data, *rows).relu()
         if self.dropout and generator is not None:
             draws = drawn(torch.rand, hidden.shape, generator, dtype=hidden.dtype, device=hidden.device)
             hidden = hidden * draws.ge_(self.dropout).div_(1 - self.dropout)

@@ -7,7 +7,6 @@ and a root object id of its own, its objects keep theirs.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import uuid
 import warnings
@@ -19,8 +18,9 @@ from pathlib import Path
 import h5py
 
 from metadyn.errors import DataError, WriteError
-from metadyn.nwb.opening import check_is_nwb2
-from metadyn.nwb.provenance import describe_source, public_uri, to_json
+from metadyn.nwb.addresses import Asset, located
+from metadyn.nwb.opening import check_is_nwb2, open_hdf5
+from metadyn.nwb.provenance import describe_source, file_digest, to_json
 from metadyn.nwb.references import drop_unlinked, restore_references, walk
 from metadyn.nwb.replace import new_file
 from metadyn.nwb.validity import assert_no_worse
@@ -40,7 +40,7 @@ def derive(
     source: str | Path,
     target: str | Path,
     *,
-    recording: str | Path | None = None,
+    recording: str | Path | Asset | None = None,
     uri: str | None = None,
     overwrite: bool = False,
 ) -> Path:
@@ -49,7 +49,8 @@ def derive(
     Parameters
     ----------
     source : NWB (HDF5) file with a run; never opened for writing.
-    recording : the file whose name and digest are kept as those of the origin, where `source` is an annotated copy of it.
+    recording : the file, which may be on the net, whose name and digest are kept as those of the origin, where `source` is an
+        annotated copy of it.
     uri : where others find the origin; by default its file name.
 
     Raises
@@ -61,7 +62,8 @@ def derive(
     check_derivable(source)
     if target.exists() and not overwrite:
         raise WriteError("the target exists already", file=target, remedy="another path (-o FILE), or --overwrite")
-    origin = _origin(source, Path(recording or source).resolve(), uri)
+    recording = recording or source
+    origin = _origin(source, recording if isinstance(recording, Asset) else Path(recording).resolve(), uri)
     with derived_copy(source, target) as work:
         record_source(work, origin)
         assert_no_worse(work, source)
@@ -99,18 +101,19 @@ def derived_copy(source: Path, target: Path) -> Iterator[Path]:
         yield work
 
 
-def describe_origin(source: Path, uri: str | None = None) -> dict[str, str]:
-    """URI, identifier, object id and sha256 digest of a file, as the results derived from it keep them."""
-    with h5py.File(source, "r") as file:
+def describe_origin(source: Path | Asset, uri: str | None = None, digest: str | None = None) -> dict[str, str]:
+    """URI, identifier, object id and sha256 digest of a file, as the results derived from it keep them.
+
+    The digest is taken of a file on disk; of one on the net it is what the archive says, if anything.
+    """
+    with open_hdf5(source) as file:
         identifier = file["identifier"][()].decode()
         object_id = _text(file.attrs.get("object_id"))
-    with source.open("rb") as stream:
-        digest = f"sha256:{hashlib.file_digest(stream, 'sha256').hexdigest()}"
-    uri = uri or public_uri(str(source))
-    return describe_source(Source(uri=uri, identifier=identifier, object_id=object_id, digest=digest))
+    digest = digest or (source.digest if isinstance(source, Asset) else file_digest(source))
+    return describe_source(Source(uri=uri or str(source), identifier=identifier, object_id=object_id, digest=digest))
 
 
-def _origin(source: Path, recording: Path, uri: str | None) -> dict[str, str]:
+def _origin(source: Path, recording: Path | Asset, uri: str | None) -> dict[str, str]:
     origin = describe_origin(recording, uri)
     with h5py.File(source, "r") as file:
         if file["identifier"][()].decode() != origin["identifier"]:
@@ -129,7 +132,7 @@ def origin_of(path: Path) -> dict[str, str] | None:
 
 def left_out(source: str | Path) -> list[str]:
     """Paths of what the derived file of `source` is without by its place, the topmost ones only."""
-    with h5py.File(source, "r") as file:
+    with open_hdf5(located(source)) as file:
         return _Keep(file).left_out()
 
 

@@ -6,7 +6,6 @@ import shlex
 import warnings
 from dataclasses import dataclass
 from os import PathLike
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -79,7 +78,7 @@ class Description:
 
 
 def describe(path: str | PathLike) -> Description:
-    """Look through an NWB 2 file without loading raw data. Raises DataError when it is no such file.
+    """Look through an NWB 2 file, by path or address, without loading raw data. Raises DataError when it is no such file.
 
     A file that lacks units or spikes is described as well; its `problems` say so.
     """
@@ -96,7 +95,7 @@ def describe(path: str | PathLike) -> Description:
             runs=tuple(item.name for item in nwbfile.objects.values() if getattr(item, "neurodata_type", None) in RUN_TYPES),
             problems=(*problems, *more),
             notes=tuple(dict.fromkeys(str(warning.message) for warning in caught)),
-            next_commands=next_commands(Path(path), options),
+            next_commands=next_commands(str(path), options),
         )
 
 
@@ -172,11 +171,11 @@ def candidates(session: Session) -> list[dict]:
     return [{}, *round_start, *tables, {"intervals": "recording"}]
 
 
-def next_commands(path: Path, options: dict | None) -> tuple[str, ...]:
+def next_commands(path: str, options: dict | None) -> tuple[str, ...]:
     """Command lines that fit a model on the file and write its results, with these options; none without options."""
     if options is None:
         return ()
     flags = as_flags(options)
-    file = shlex.quote(str(path))
+    file = shlex.quote(path)
     fit = f"metadyn fit {file} {flags} -o model" if flags else f"metadyn fit {file} -o model"
     return (fit, f"metadyn annotate model {file} -o annotated")

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlparse
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from metadyn.records import Source
 
+NO_SECRET = ("versionId", "persistentId", "fileId", "id", "path", "location")  # parameters of a URL; of others who knows
 SOFTWARE = "ndx-metadyn"
 TRACED = ("ndx-metadyn", "torch", "numpy", "pynwb", "hdmf")
 
@@ -36,10 +38,20 @@ def describe_source(source: Source) -> dict[str, str]:
 
 
 def public_uri(uri: str | None) -> str | None:
-    """A URI as it is; of a path on this machine, the file name only."""
-    if uri is None or urlparse(str(uri)).scheme not in ("", "file"):
-        return uri
-    return Path(urlparse(str(uri)).path).name
+    """A URI without user, password, signature and token; of a path on this machine, the file name only."""
+    if uri is None:
+        return None
+    parts = urlsplit(str(uri))
+    if parts.scheme in ("", "file"):
+        return Path(parts.path).name
+    query = urlencode([(name, value) for name, value in parse_qsl(parts.query) if name in NO_SECRET])
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query=query, fragment="").geturl()
+
+
+def file_digest(path: str | Path) -> str:
+    """`sha256:` and the digest of a file's bytes, read in blocks."""
+    with Path(path).open("rb") as stream:
+        return f"sha256:{hashlib.file_digest(stream, 'sha256').hexdigest()}"
 
 
 def software_versions() -> dict[str, str]:

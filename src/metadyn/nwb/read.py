@@ -13,6 +13,7 @@ from pynwb import NWBFile
 from metadyn.data.behavior import series_name
 from metadyn.data.ticks import LATEST
 from metadyn.errors import DataError
+from metadyn.nwb.addresses import Asset, located
 from metadyn.nwb.opening import open_nwb
 from metadyn.nwb.series import behavior_series, read_behavior, short_names
 from metadyn.nwb.tables import columns_of, interval_tables, scalar_frame
@@ -21,27 +22,28 @@ from metadyn.records import Session, Source
 NO_UNITS = "give a file with sorted units (spike_times in its Units table)"
 
 
-def read_session(source: str | PathLike | NWBFile, *, key: str | None = None, behavior=()) -> Session:
-    """Read one recording from a path or an open NWBFile; behaviour series only those named, raw acquisition never.
+def read_session(source: str | PathLike | Asset | NWBFile, *, key: str | None = None, behavior=()) -> Session:
+    """Read one recording from a path, an address or an open NWBFile; behaviour series only those named, raw acquisition never.
 
     Parameters
     ----------
-    source : NWB 2 file (HDF5) with a Units table, or an open NWBFile, which stays open.
+    source : NWB 2 file (HDF5) with a Units table, its address (`https://…`, `dandi://…`), or an open NWBFile, which stays open.
     key : what to call the session; default its identifier.
     behavior : names or paths of behaviour series to read (`Session.behavior_names` lists them).
 
     Raises
     ------
-    DataError : no readable NWB 2 file, no units, no spikes, or no such behaviour series.
+    DataError : no readable NWB 2 file, no units, no spikes, or no such behaviour series. RemoteError : it cannot be fetched.
     """
     asked = (behavior,) if isinstance(behavior, str) else tuple(behavior)
+    source = located(source)
     with open_nwb(source) as nwbfile:
         uri = nwbfile.container_source if isinstance(source, NWBFile) else str(source)
         file = uri or nwbfile.identifier  # a file in memory is known by its identifier
         spike_times, spike_index = read_spikes(nwbfile, file)
         return Session(
             key=key or nwbfile.identifier,
-            source=_source(nwbfile, uri),
+            source=_source(nwbfile, uri, source.digest if isinstance(source, Asset) else None),
             spike_times=spike_times,
             spike_index=spike_index,
             units=scalar_frame(nwbfile.units),
@@ -52,8 +54,8 @@ def read_session(source: str | PathLike | NWBFile, *, key: str | None = None, be
         )
 
 
-def _source(nwbfile: NWBFile, uri: str | None) -> Source:
-    return Source(uri=uri, identifier=nwbfile.identifier, object_id=nwbfile.object_id, units_object_id=nwbfile.units.object_id)
+def _source(nwbfile: NWBFile, uri: str | None, digest: str | None) -> Source:
+    return Source(uri, nwbfile.identifier, nwbfile.object_id, nwbfile.units.object_id, digest)
 
 
 def read_spikes(nwbfile: NWBFile, file: str):

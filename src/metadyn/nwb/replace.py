@@ -35,7 +35,7 @@ def replacement(source: Path, target: Path) -> Iterator[Path]:
 def new_file(source: Path, target: Path) -> Iterator[Path]:
     """As `replacement`, but nothing is copied: the block writes the file, which gets the permissions of `source`."""
     target = target.resolve()
-    work = _private_name(target)
+    work = private_name(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         remove_leftovers(target)
@@ -64,7 +64,8 @@ def remove_leftovers(target: Path) -> list[Path]:
     return left
 
 
-def _private_name(target: Path) -> Path:
+def private_name(target: Path) -> Path:
+    """A file of this process beside `target`, which `remove_leftovers` removes when the process was killed."""
     return target.with_name(f".{target.name}.{socket.gethostname()}.{os.getpid()}{SUFFIX}")
 
 

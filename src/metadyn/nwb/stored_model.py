@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
-from pynwb import NWBHDF5IO, NWBFile, ProcessingModule
+from pynwb import NWBFile, ProcessingModule
 
-from metadyn.errors import ModelFileError
+from metadyn.errors import DataError, ModelFileError
+from metadyn.nwb.addresses import Asset
+from metadyn.nwb.opening import open_nwb
 from metadyn.nwb.provenance import SOFTWARE, describe_source, public_uri, software_version
 from metadyn.records import ModelFile, SessionEntry
 from ndx_metadyn import LatentDynamicsModel, TrainingAssetsTable
@@ -26,17 +28,18 @@ def add_model(nwbfile: NWBFile, module: ProcessingModule, model: ModelFile) -> L
     return container
 
 
-def read_model(path: str | Path, name: str | None = None) -> ModelFile:
-    """The model embedded in an NWB file; its digest, header and config are checked, no code of the file is run.
+def read_model(path: str | Path | Asset, name: str | None = None) -> ModelFile:
+    """The model embedded in an NWB file, by path or address; its digest, header and config are checked, no code of it is run.
 
     Raises
     ------
     ModelFileError : there is no model (of that name), more than one and no name, or it is damaged or hostile.
+    RemoteError : the file cannot be fetched.
     """
     try:
-        with NWBHDF5IO(str(path), "r") as io:
-            return _to_model_file(_choose(list(models_in(io.read())), name, path), path)
-    except (OSError, ValueError) as error:
+        with open_nwb(path) as nwbfile:
+            return _to_model_file(_choose(list(models_in(nwbfile)), name, path), path)
+    except (DataError, OSError, ValueError) as error:
         raise ModelFileError(
             "no model can be read from the file", file=path, found=error, remedy="metadyn inspect FILE"
         ) from None

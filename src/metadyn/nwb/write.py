@@ -6,18 +6,20 @@ Everything is computed before the file is touched; the file is replaced whole, v
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
-import h5py
 import numpy as np
 import xarray as xr
 from hdmf.backends.hdf5 import H5DataIO
 from pynwb import NWBHDF5IO, NWBFile, ProcessingModule
 
 from metadyn.errors import DataError, WriteError
+from metadyn.nwb.addresses import Asset
 from metadyn.nwb.derive import derived_copy, describe_origin, record_source
 from metadyn.nwb.embeddings import embeddings_table, interval_table, region
-from metadyn.nwb.provenance import SOFTWARE, public_uri, run_parameters, software_version, to_json
+from metadyn.nwb.opening import open_hdf5
+from metadyn.nwb.provenance import SOFTWARE, file_digest, public_uri, run_parameters, software_version, to_json
 from metadyn.nwb.replace import replacement
 from metadyn.nwb.stored_model import add_model
 from metadyn.nwb.stretch import Stretch, beside, in_order, lay_out, n_without
@@ -31,20 +33,19 @@ MODULE_DESCRIPTION = "Results of processing the extracellular recordings."
 
 
 def check_target(
-    source: str | Path, target: str | Path, *, name: str = "LatentDynamics", module: str = "ecephys", overwrite: bool = False
-) -> tuple[Path, Path]:
-    """The real paths behind `source` and `target`; cheap, so that nothing is computed in vain.
+    source: Path | Asset, target: Path, *, name: str = "LatentDynamics", module: str = "ecephys", overwrite: bool = False
+) -> None:
+    """Whether a run can be written from `source` to `target`, real paths; cheap, so that nothing is computed in vain.
 
     Raises
     ------
     WriteError : `target` is another file that exists already, or `source` holds an object `name` in that module.
     DataError : `source` is no HDF5 file.
     """
-    source, target = Path(source).resolve(), Path(target).resolve()
     if target != source and target.exists() and not overwrite:
         raise WriteError("the target exists already", file=target, remedy="another folder (-o DIR), or --overwrite")
     try:
-        with h5py.File(source, "r") as file:
+        with open_hdf5(source) as file:
             taken = list(file.get(f"processing/{module}", ()))
     except OSError as error:
         raise DataError("the file cannot be opened as HDF5", file=source, found=error, remedy="metadyn inspect FILE") from None
@@ -56,7 +57,6 @@ def check_target(
             found=", ".join(taken),
             remedy=f"another name, e.g. --name {name}2",
         )
-    return source, target
 
 
 def write_run(
@@ -66,6 +66,7 @@ def write_run(
     *,
     name: str = "LatentDynamics",
     module: str = "ecephys",
+    provenance: Source | None = None,
     derived: bool = False,
     overwrite: bool = False,
     **run,
@@ -75,7 +76,7 @@ def write_run(
     Parameters
     ----------
     source, target : NWB (HDF5) files; links are followed. `source` is never opened for writing.
-    posterior, name, module, run : as of `prepare_run`.
+    posterior, name, module, run : as of `prepare_run`; the sha256 of `provenance` is taken here where it is not known.
     derived : leave the raw data out; see `metadyn.nwb.derive`.
 
     Returns
@@ -86,12 +87,15 @@ def write_run(
     ------
     WriteError, WindowError, DataError : nothing was written, `target` is as it was.
     """
-    source, target = check_target(source, target, name=name, module=module, overwrite=overwrite)
-    add = prepare_run(posterior, name=name, module=module, **run)
+    source, target = Path(source).resolve(), Path(target).resolve()
+    check_target(source, target, name=name, module=module, overwrite=overwrite)
+    origin = provenance or Source()
+    origin = replace(origin, digest=origin.digest or file_digest(source))
+    add = prepare_run(posterior, name=name, module=module, provenance=origin, **run)
     with (derived_copy if derived else replacement)(source, target) as work:
         _append(work, add)
         if derived:
-            record_source(work, describe_origin(source))
+            record_source(work, describe_origin(source, origin.uri, origin.digest))
         assert_no_worse(work, source)
     return target
 

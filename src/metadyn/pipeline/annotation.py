@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from metadyn.errors import ConfigError
+from metadyn.nwb.addresses import Asset
 from metadyn.pipeline.inputs import Recording, recordings
 from metadyn.pipeline.models import counts_for, data_options, load_model, on_device
 
@@ -26,8 +27,11 @@ def annotate(
     overwrite: bool = False,
     device: str = "auto",
     report: Callable[[Path], None] = lambda _: None,
+    progress: Callable[[str, int, int], None] = lambda *_: None,
 ) -> list[Path]:
     """Write what the model infers of each recording into a copy below `output`, or, `in_place`, into the file itself.
+
+    A recording at an address is downloaded to be copied, beside its result and for as long as that takes.
 
     Parameters
     ----------
@@ -37,7 +41,7 @@ def annotate(
     context : also store forecasts of the `steps` bins after the first `context` bins of each window that has more; WindowError
         where none has, and a warning that counts those shorter than the context.
     data : options for other windows than those trained on, e.g. {"where": None}.
-    report : called with each path when it is written.
+    report : called with each path when it is written; `progress` during a download, see `metadyn.nwb.remote.download`.
 
     Returns
     -------
@@ -59,11 +63,11 @@ def annotate(
     targets = [_target(each, output, in_place) for each in given]
     _check_targets(given, targets)
     for each, target in zip(given, targets, strict=True):
-        check_target(each.source, target, name=name, overwrite=overwrite)
+        check_target(_real(each.source), _real(target), name=name, overwrite=overwrite)
     settings = {"name": name, "derived": derive, "overwrite": overwrite, "model": trained.file() if embed_model else None}
     written = []
     for each, target in zip(given, targets, strict=True):
-        written.append(_annotate_one(trained, each, target, data, context, steps, settings))
+        written.append(_annotate_one(trained, each, target, data, context, steps, settings, progress))
         report(written[-1])
     return written
 
@@ -73,15 +77,20 @@ def _target(recording: Recording, output: str | Path | None, in_place: bool) -> 
     if (output is None) != in_place:
         problem = "say where the results go: to copies in a folder, or into the files themselves"
         raise ConfigError(problem, found="both" if in_place else "neither", remedy="-o DIR, or --in-place")
-    if not isinstance(recording.source, Path):
-        raise ConfigError(
-            "only files can be annotated", found=type(recording.source).__name__, remedy="the path of the NWB file"
-        )
     source = recording.source
+    if not isinstance(source, Path | Asset):
+        raise ConfigError("only files can be annotated", found=type(source).__name__, remedy="the path of the NWB file")
+    if in_place and isinstance(source, Asset):
+        raise ConfigError("a file on the net is only read", file=source, found="--in-place", remedy="-o DIR")
     if in_place:
         return source
-    folder = source.absolute().parent.name
-    return Path(output) / (folder if folder.startswith("sub-") else "") / source.name
+    path = source.path if isinstance(source, Asset) else source.absolute()
+    folder = path.parent.name
+    return Path(output) / (folder if folder.startswith("sub-") else "") / path.name
+
+
+def _real(source: Path | Asset) -> Path | Asset:
+    return source.resolve() if isinstance(source, Path) else source
 
 
 def _check_targets(given: list[Recording], targets: list[Path]) -> None:
@@ -95,11 +104,14 @@ def _check_targets(given: list[Recording], targets: list[Path]) -> None:
 
 
 def _annotate_one(
-    trained, recording: Recording, target: Path, data: dict | None, context: int | None, steps: int, settings: dict
+    trained, recording: Recording, target: Path, data: dict | None, context: int | None, steps: int, settings: dict, progress
 ):
+    from metadyn.nwb.remote import on_disk
     from metadyn.nwb.write import write_run
 
-    return write_run(recording.source, target, **results(trained, recording, data, context, steps), **settings)
+    found = results(trained, recording, data, context, steps)
+    with on_disk(recording.source, target.parent, progress) as source:
+        return write_run(source, target, **found, **settings)
 
 
 def results(trained, recording: Recording, data: dict | None, context: int | None, steps: int) -> dict:

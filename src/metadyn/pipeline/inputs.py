@@ -1,4 +1,4 @@
-"""What a person hands over, as counts: files, folders, NAME=FILE, an open NWBFile, a Session or ready TrialCounts."""
+"""What a person hands over, as counts: files, folders, addresses, NAME=FILE, open NWBFiles, Sessions or ready TrialCounts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,11 @@ from pathlib import Path
 
 from metadyn.config import DataConfig
 from metadyn.errors import DataError
+from metadyn.nwb.addresses import assets, is_address
+from metadyn.nwb.provenance import file_digest, public_uri
 from metadyn.records import Session, TrialCounts
+
+HASHED = 2**30  # bytes: about a second (docs/decisions/files-on-the-net.md)
 
 
 @dataclass(frozen=True)
@@ -26,11 +30,11 @@ class Recording:
 
 
 def recordings(given: object | Iterable[object]) -> list[Recording]:
-    """The recordings meant by paths, folders (all NWB files below), `NAME=FILE` or objects, in the order given.
+    """The recordings meant by paths, folders (all NWB files below), addresses, `NAME=FILE` or objects, in the order given.
 
     Raises
     ------
-    DataError : a path does not exist, or a folder holds no NWB file.
+    DataError : a path does not exist, or a folder holds no NWB file. RemoteError : DANDI has no NWB file at an address.
     """
     items = given if isinstance(given, list | tuple) else [given]
     return [recording for item in items for recording in _expand(item)]
@@ -39,7 +43,10 @@ def recordings(given: object | Iterable[object]) -> list[Recording]:
 def _expand(item: object) -> list[Recording]:
     if not isinstance(item, str | os.PathLike):
         return [item if isinstance(item, Recording) else Recording(item)]
-    name, path = _split_name(os.fspath(item))
+    name, text = _split_name(os.fspath(item))
+    if is_address(text):
+        return [Recording(asset, name) for asset in assets(text)]
+    path = Path(text)
     if not path.exists():
         raise DataError("there is no such file", file=path, remedy="a path of an NWB file, a folder of them, or NAME=FILE")
     if not path.is_dir():
@@ -50,25 +57,31 @@ def _expand(item: object) -> list[Recording]:
     return [Recording(file) for file in files]
 
 
-def _split_name(text: str) -> tuple[str | None, Path]:
-    """`NAME=FILE`, unless a file of that whole name exists."""
+def _split_name(text: str) -> tuple[str | None, str]:
+    """`NAME=FILE`, unless a file of that whole name exists; an address may have a = of its own."""
     name, equals, path = text.partition("=")
-    if not equals or not name or Path(text).exists():
-        return None, Path(text)
-    return name, Path(path)
+    if not equals or not name or is_address(text) or Path(text).exists():
+        return None, text
+    return name, path
 
 
 def read_counts(recording: Recording, data: DataConfig) -> TrialCounts:
-    """Read and bin one recording; a session's source names the file without the folders of this machine."""
+    """Read and bin one recording; a session's source names the file without the folders of this machine, and its digest."""
     from metadyn.data.binning import bin_spikes
-    from metadyn.nwb.provenance import public_uri
 
     source = recording.source
     if isinstance(source, TrialCounts):
         return replace(source, session=recording.name or source.session)
     session, options = _session_and_options(recording, data)
     counts = bin_spikes(session, **options)
-    return replace(counts, source=replace(counts.source, uri=public_uri(counts.source.uri)))
+    digest = counts.source.digest or _digest(source)
+    return replace(counts, source=replace(counts.source, uri=public_uri(counts.source.uri), digest=digest))
+
+
+def _digest(source: object) -> str | None:
+    """The sha256 of a file on disk that is not too large for a reader to wait for; None of anything else."""
+    small = isinstance(source, Path) and source.stat().st_size <= HASHED
+    return file_digest(source) if small else None
 
 
 def _session_and_options(recording: Recording, data: DataConfig) -> tuple[Session, dict]:

@@ -1,4 +1,4 @@
-"""Models as a person names them: a folder of checkpoints, an NWB file that holds one, or the model itself."""
+"""Models as a person names them: a folder of checkpoints, an NWB file or address that holds one, or the model itself."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 from metadyn.config import DataConfig, check_config
 from metadyn.errors import ConfigError, DataError, ModelFileError
+from metadyn.nwb.addresses import is_address
 from metadyn.pipeline.inputs import Recording, read_counts
 from metadyn.records import Source, TrialCounts
 
@@ -15,7 +16,7 @@ OF_A_SESSION = {"units": None, "min_rate": 0.0}  # the model says which units: t
 
 
 def load_model(model):
-    """The `TrainedModel` in a folder that `fit` or `align` wrote, or in an NWB file that `annotate` wrote.
+    """The `TrainedModel` in a folder that `fit` or `align` wrote, or in an NWB file that `annotate` wrote, or at its address.
 
     A model is returned as it is.
 
@@ -28,10 +29,10 @@ def load_model(model):
     if isinstance(model, TrainedModel):
         return model
     path = Path(os.fspath(model))
-    if path.is_file():
+    if is_address(model) or path.is_file():
         from metadyn.nwb.stored_model import read_model
 
-        return TrainedModel.from_file(read_model(path))
+        return TrainedModel.from_file(read_model(model))
     if not path.is_dir():
         raise ModelFileError("there is no such model", file=path, remedy="metadyn fit FILES… -o MODEL")
     from metadyn.training import checkpoint

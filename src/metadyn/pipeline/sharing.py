@@ -1,20 +1,79 @@
-"""From annotated files to a dandiset that strangers can use: derive, package, upload; and the model out of a file."""
+"""From a dandiset and back to one that strangers can use: fetch, derive, package, upload; and the model out of a file."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from metadyn.errors import ConfigError, WriteError
+from metadyn.nwb.addresses import Asset, assets, dandi_address, is_address, located
 from metadyn.pipeline.inputs import recordings
+from metadyn.records import Session
 
 
-def derive(file: str | Path, output: str | Path, **options) -> Path:
-    """Write the derived file of an annotated one; options `recording`, `uri`, `overwrite` as of `metadyn.nwb.derive.derive`."""
+def fetch(
+    what: str,
+    folder: str | Path,
+    *,
+    report: Callable[[Path], None] = lambda _: None,
+    progress: Callable[[str, int, int], None] = lambda *_: None,
+) -> list[Path]:
+    """Download the NWB files of a dandiset (`000123`), of a folder in it (`000123/sub-A`) or at an address.
+
+    Returns their paths. A file that is there already stays as it is; what was broken off goes on from where it was.
+    `report` is called with each path when it is there, `progress` during a download, see `metadyn.nwb.remote.download`.
+
+    Raises
+    ------
+    ConfigError : `what` is neither. RemoteError : nothing is found, or the bytes cannot be had.
+    """
+    from metadyn.nwb.remote import download
+
+    paths = []
+    for asset in _assets(what):
+        path = Path(folder) / asset.path
+        paths.append(path if path.exists() else download(asset, path, progress))
+        report(paths[-1])
+    return paths
+
+
+def stream(what: str) -> Iterator[tuple[Asset, Session]]:
+    """What `fetch` would download, read from where it is; what the sessions need is in the cache afterwards."""
+    from metadyn.nwb.read import read_session
+
+    for asset in _assets(what):
+        yield asset, read_session(asset)
+
+
+def _assets(what: str) -> list[Asset]:
+    address = dandi_address(what)
+    if not is_address(address):
+        remedy = "000123, 000123/sub-A, dandi://DANDI:000123@draft/sub-A/sub-A_ecephys.nwb or https://…"
+        raise ConfigError("neither a dandiset nor an address", found=what, remedy=remedy)
+    return assets(address)
+
+
+def derive(
+    file: str | Path,
+    output: str | Path,
+    *,
+    recording: str | Path | None = None,
+    uri: str | None = None,
+    overwrite: bool = False,
+    progress: Callable[[str, int, int], None] = lambda *_: None,
+) -> Path:
+    """Write the derived file of an annotated one, see `metadyn.nwb.derive.derive`; file and recording may be addresses.
+
+    `progress` is called during the download of a file at an address, which is deleted afterwards.
+    """
     from metadyn.nwb.derive import derive
+    from metadyn.nwb.remote import on_disk
 
-    return derive(file, output, **options)
+    source, recording = located(file), located(recording)
+    uri = uri or (str(source) if isinstance(source, Asset) and recording is None else None)
+    with on_disk(source, Path(output).parent, progress) as path:
+        return derive(path, output, recording=recording, uri=uri, overwrite=overwrite)
 
 
 def left_out(file: str | Path) -> list[str]:
@@ -35,8 +94,15 @@ def package(
     """Lay derived files out as a dandiset, for `metadyn.findings` to look through; see `metadyn.sharing.dandiset.package`."""
     from metadyn.sharing.dandiset import package
 
-    given = [Path(each.source) for each in recordings(files)]
+    given = [_local(each.source) for each in recordings(files)]
     return package(given, Path(output), metadata, overwrite=overwrite, report=report)
+
+
+def _local(source: object) -> Path:
+    if isinstance(source, Asset):
+        remedy = f"metadyn fetch {source} -o FOLDER, and package that"
+        raise ConfigError("only files on disk can be packaged", file=source, remedy=remedy)
+    return Path(source)
 
 
 def findings(folder: str | Path):
@@ -63,7 +129,7 @@ def upload(folder: str | Path, *, instance: str = "dandi", dry_run: bool = False
 
 
 def stored_model(file: str | Path):
-    """The model in an NWB file, its digest verified, as a `metadyn.records.ModelFile`; needs no torch."""
+    """The model in an NWB file, by path or address, its digest verified, as a `metadyn.records.ModelFile`; needs no torch."""
     from metadyn.nwb.stored_model import read_model
 
     return read_model(file)

@@ -1,7 +1,8 @@
 """The public verbs: read, call, save. One function per step; each takes files, folders, sessions or counts.
 
-A recording is a path, `NAME=FILE`, an open NWBFile, a `Session` or `TrialCounts`; a model is a folder that `fit` or `align`
-wrote, an NWB file that `annotate` wrote, or a `TrainedModel`. torch and pynwb are imported when a step needs them.
+A recording is a path, an address (`https://…`, `dandi://…`), `NAME=FILE`, an open NWBFile, a `Session` or `TrialCounts`;
+a model is a folder that `fit` or `align` wrote, an NWB file that `annotate` wrote or its address, or a `TrainedModel`.
+torch and pynwb are imported when a step needs them.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from metadyn.errors import ConfigError, WindowError
 from metadyn.pipeline.annotation import annotate
 from metadyn.pipeline.inputs import check_distinct, read_counts, recordings
 from metadyn.pipeline.models import counts_for, load_model, on_device, stored_options
-from metadyn.pipeline.sharing import derive, findings, package, upload
+from metadyn.pipeline.sharing import derive, fetch, findings, package, upload
 from metadyn.records import Session, TrialCounts
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "annotate",
     "bin_spikes",
     "derive",
+    "fetch",
     "findings",
     "fit",
     "forecast",

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from metadyn.errors import MetadynError
+from metadyn.nwb.addresses import NEED_DANDI
 from metadyn.nwb.metadata import FIELDS
 
-NEED_DANDI = "pip install 'ndx-metadyn[dandi]'"
 CHECK_OF = {  # checks of nwbinspector that a field of --metadata answers
     "check_subject_exists": "subject_id",
     "check_subject_id_exists": "subject_id",

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from metadyn.errors import DataError, MetadynError
+from metadyn.nwb.addresses import NEED_DANDI
 from metadyn.nwb.derive import origin_of
 from metadyn.sharing.dandiset import METADATA_FILE
-from metadyn.sharing.findings import NEED_DANDI, findings
+from metadyn.sharing.findings import findings
 
 DANDISET = re.compile(r"(DANDI:)?\d{6}")
 RELATION = "dcite:IsDerivedFrom"

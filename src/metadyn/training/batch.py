@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import ceil, log
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from metadyn.model.elbo import Targets
+from metadyn.model.masking import mask_depth
 from metadyn.model.meta_ssm import Observations
 from metadyn.model.numbers import drawn
 from metadyn.records import TrialCounts
 from metadyn.training.ranks import ALONE, Alone
+
+RARE = 1e-9  # probability that a run of masked bins, from some bin on, is cut short: not once in 1000 steps of 10⁵ bins
 
 
 def _padded(arrays: list[np.ndarray], dtype, here: list[int]) -> Tensor:
@@ -80,10 +84,16 @@ class Resident:
     def device(self) -> torch.device:
         return self.counts.device
 
-    def batch(self, trials: int, crop_bins: int, generator: torch.Generator) -> Batch:
-        """Crops of random trials of each session."""
+    @property
+    def static(self) -> bool:
+        """Whether a step needs nothing of the host: all trials are on a device that works on its own, and no process waits for
+        another."""
+        return self.device.type != "cpu" and self.ranks.size == 1
+
+    def batch(self, trials: int, width: int, generator: torch.Generator, crop_bins: Tensor | None = None) -> Batch:
+        """Crops of random trials of each session, as `crop`."""
         tell(generator, self.here, self.among)
-        return crop(self, draw_trials(self.n_trials, self.n_bins.shape[1], trials, generator), crop_bins, generator)
+        return crop(self, draw_trials(self.n_trials, self.n_bins.shape[1], trials, generator), width, generator, crop_bins)
 
     def parts(self) -> Iterator[Resident]:
         """All trials, at once."""
@@ -121,32 +131,32 @@ def tell(generator: torch.Generator, here: list[int], among: int) -> None:
         generator.place, generator.among = torch.tensor(here, dtype=torch.long, device=generator.device), among
 
 
-def uniform(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-    return drawn(torch.rand, shape, generator, device=generator.device)
+def uniform(shape: tuple[int, ...], generator: torch.Generator, device: torch.device) -> Tensor:
+    return drawn(torch.rand, shape, generator, device=device)
 
 
 def uniform_below(bound: Tensor, generator: torch.Generator) -> Tensor:
     """Random integers in [0, bound), of the shape of `bound`; a product of floats alone can round up to `bound`."""
-    return torch.minimum((uniform(tuple(bound.shape), generator) * bound).long(), bound - 1)
+    return torch.minimum((uniform(tuple(bound.shape), generator, bound.device) * bound).long(), bound - 1)
 
 
 def draw_trials(n_trials: Tensor, most: int, trials: int, generator: torch.Generator) -> Tensor:
     """(session, trial): trials without repetition, round again where a session has fewer; `most` that any session has."""
-    keys = uniform((len(n_trials), most), generator)
-    keys = keys.masked_fill(torch.arange(most, device=generator.device) >= n_trials[:, None], 2.0)
-    places = torch.arange(trials, device=generator.device) % n_trials[:, None]
+    keys = uniform((len(n_trials), most), generator, n_trials.device)
+    keys = keys.masked_fill(torch.arange(most, device=n_trials.device) >= n_trials[:, None], 2.0)
+    places = torch.arange(trials, device=n_trials.device) % n_trials[:, None]
     return keys.argsort(1).gather(1, places)
 
 
-def crop(resident: Resident, trial: Tensor, crop_bins: int, generator: torch.Generator) -> Batch:
-    """A random stretch of at most `crop_bins` bins of each trial (session, trial)."""
-    crop_bins = min(crop_bins, resident.counts.shape[2])
+def crop(resident: Resident, trial: Tensor, width: int, generator: torch.Generator, crop_bins: Tensor | None = None) -> Batch:
+    """A random stretch of at most `width` bins of each trial (session, trial), or of at most `crop_bins` () of them."""
+    width = min(width, resident.counts.shape[2])
     session = torch.arange(resident.n_sessions, device=trial.device)[:, None]
     n_bins = resident.n_bins[session, trial]
-    length = n_bins.clamp(max=crop_bins)
+    length = n_bins.clamp(max=width if crop_bins is None else crop_bins)
     start = uniform_below(n_bins - length + 1, generator)
-    time = start[..., None] + torch.arange(crop_bins, device=trial.device)
-    inside = torch.arange(crop_bins, device=trial.device) < length[..., None]
+    time = start[..., None] + torch.arange(width, device=trial.device)
+    inside = torch.arange(width, device=trial.device) < length[..., None]
     index = (session[..., None], trial[..., None], time.clamp(max=resident.counts.shape[2] - 1))
     return Batch(
         resident.counts[index].float(),
@@ -162,26 +172,42 @@ def crop(resident: Resident, trial: Tensor, crop_bins: int, generator: torch.Gen
     )
 
 
+def longest_masked(share: float) -> int:
+    """Bins in a row that random masking of a share of them leaves to chance: more are too rare to be missed."""
+    return ceil(log(RARE) / log(share)) if share else 0
+
+
 def hide(
-    batch: Batch, *, tail_bins: int, masking: float, dropout: float, generator: torch.Generator, mask_scope: str = "trial"
+    batch: Batch,
+    *,
+    tail_bins: int | Tensor,
+    masking: float,
+    dropout: float,
+    generator: torch.Generator,
+    mask_scope: str = "trial",
+    longest_tail: int | None = None,
 ) -> tuple[Observations, Targets]:
     """What the encoders may see of a batch, and what is scored.
 
     The last `tail_bins`, at most two thirds, are not seen and come from the dynamics; `masking` of the others come from the
     dynamics too, the same bins in all trials of a session where that is the `mask_scope`;
     `dropout` of the entries are hidden from the encoder and stand for all in the likelihood (coordinated dropout).
+    Where the tail is known to have at most `longest_tail` bins, so is the longest run of bins from the dynamics.
     """
     time = torch.arange(batch.counts.shape[2], device=batch.counts.device)
     context = torch.maximum(batch.length - tail_bins, (batch.length // 3).clamp(min=1))
     ahead = (time >= context[..., None]) & (time < batch.length[..., None])
     sessions, trials, bins = batch.observed.shape
     masks = (sessions, 1 if mask_scope == "session" else trials, bins)
-    masked = (uniform(masks, generator) < masking) & (time > 0) & (time < context[..., None])
+    masked = (uniform(masks, generator, time.device) < masking) & (time > 0) & (time < context[..., None])
+    longest = None
+    if longest_tail is not None:
+        masked, longest = masked & (mask_depth(masked) <= longest_masked(masking)), longest_masked(masking) + longest_tail
     scored = batch.observed[..., None].float() * batch.units[:, None, None].float()
     visible = None
     if dropout:
-        hidden = uniform(batch.counts.shape, generator) < dropout
+        hidden = uniform(batch.counts.shape, generator, time.device) < dropout
         visible = (~hidden).float().div_(1 - dropout)
         scored *= hidden.float().div_(dropout).masked_fill_(ahead[..., None], 1.0)
     seen = Observations(batch.counts, batch.observed, context, batch.session, visible, batch.distinct, batch.n_units)
-    return seen, Targets(scored, masked | ahead)
+    return seen, Targets(scored, masked | ahead, longest)

@@ -63,7 +63,7 @@ def rollout_loss(
 
     They start from `states` at random bins; states and targets (session, trial, time, latent), where there are any.
     """
-    steps = min(ROLLOUT, ranks.least(seen.length) - 1)
+    steps = (ranks.least(seen.length) - 1).clamp(max=ROLLOUT)  # as all trials have; the errors of further ones do not count
     start = uniform_below((seen.length[..., None] - steps).expand(-1, -1, STARTS), generator)
 
     def at(values: Tensor, time: Tensor) -> Tensor:
@@ -71,13 +71,15 @@ def rollout_loss(
 
     state, total = at(states, start), states.new_zeros(())
     first = seen.observed.gather(2, start)
-    known = [(first & seen.observed.gather(2, start + step))[..., None] for step in range(1, steps + 1)]
+    last = states.shape[2] - 1
+    times = [(start + step).clamp(max=last) for step in range(1, min(ROLLOUT, last) + 1)]
+    known = [(first & seen.observed.gather(2, time) & (steps >= step))[..., None] for step, time in enumerate(times, start=1)]
     numbers = ranks.total(torch.stack([each.sum() for each in known])) if known else ()
-    for step, (both, number) in enumerate(zip(known, numbers, strict=True), start=1):
+    for time, both, number in zip(times, known, numbers, strict=True):
         state = transition.mean(state)
-        error = huber_loss(state, at(targets, start + step), reduction="none") * both
+        error = huber_loss(state, at(targets, time), reduction="none") * both
         total = total + error.sum() / number.clamp(min=1) / states.shape[-1]
-    return total / max(steps, 1)
+    return total / steps.clamp(min=1)
 
 
 @torch.no_grad()

@@ -24,14 +24,15 @@ from metadyn.training.calibrate import calibrated, evenly
 from metadyn.training.devices import find_device
 from metadyn.training.frame import learn_frame
 from metadyn.training.health import warning_reporter
-from metadyn.training.loop import Progress, StepReport, Task, run
+from metadyn.training.loop import Progress, StepReport, run
 from metadyn.training.objective import crop_range, make_objective, tail_range
 from metadyn.training.optim import make_optimiser
 from metadyn.training.pool import Pool
 from metadyn.training.ranks import Alone, joined
 from metadyn.training.resume import checkpointer, collect, finish, put_best, resumed
-from metadyn.training.schedules import cosine
+from metadyn.training.schedules import cosine, ramp
 from metadyn.training.starts import find_starts, started_model
+from metadyn.training.step import Task
 from metadyn.training.validation import validate
 
 FAR_SEED = 1_000_000  # between the seeds of initial networks of one run
@@ -101,15 +102,17 @@ def task_of(
         module=model,
         parameters=parameters,
         optimiser=make_optimiser(parameters, training.learning_rate, training.weight_decay, kind, by_rows),
-        objective=make_objective(model, trials, config, training, crops),
+        objective=make_objective(model, trials, config, training, crops, trials.static),
         validate=lambda: validate(model, validation, training, crops[1], tails, config.pooling),
         learning_rate=lambda step: training.learning_rate * cosine(max(0, step - training.distil_steps), training.steps),
+        kl_weight=lambda step: training.kl_weight * ramp(step - training.distil_steps, training.kl_ramp),
         stage=lambda step: "distil" if step < training.distil_steps else "elbo",
         steps=training.distil_steps + training.steps,
         clip=training.clip,
         every=training.validate_every,
         seed=training.seed,
         ranks=trials.ranks,
+        static=trials.static,
     )
 
 

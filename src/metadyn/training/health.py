@@ -32,7 +32,7 @@ def embedding_spread(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """SD between sessions of the mean of q(e), and within a session over its trials: (embedding,) each."""
     generator = Numbers(trials.device).manual_seed(training.seed)
-    batch = trials.batch(min(training.trials_per_session, trials.ranks.least(trials.n_trials)), crop_bins, generator)
+    batch = trials.batch(min(training.trials_per_session, int(trials.ranks.least(trials.n_trials))), crop_bins, generator)
     seen, _ = hide(batch, tail_bins=0, masking=0.0, dropout=0.0, generator=generator)
     mean = model.embedding(model.features(seen), seen.length).mean
     center = mean.mean(1)

@@ -10,13 +10,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from metadyn.errors import TrainingError
-from metadyn.model.numbers import Numbers
-from metadyn.training.clip import clip_gradients
+from metadyn.training.capture import stepper
 from metadyn.training.optim import optimiser_state, restore_optimiser
-from metadyn.training.ranks import ALONE, Alone
+from metadyn.training.step import Task
 
 REPORT_EVERY, MAX_RECOVERIES = 10, 8
 
@@ -45,27 +44,6 @@ class Progress:
     best_step: int = 0
     best: dict[str, Tensor] = field(default_factory=dict)
     history: list[dict] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class Task:
-    """What a loop trains: named parameters of `module`, objective(step, generator) → (loss, terms), validate() → scores.
-
-    Of several processes (`ranks`) each has a part of module and objective; scores are of all.
-    """
-
-    module: nn.Module
-    parameters: dict[str, nn.Parameter]
-    optimiser: torch.optim.Optimizer
-    objective: Callable[[int, torch.Generator], tuple[Tensor, dict[str, float]]]
-    validate: Callable[[], dict[str, float]]
-    learning_rate: Callable[[int], float]
-    stage: Callable[[int], str]
-    steps: int
-    clip: float
-    every: int
-    seed: int
-    ranks: Alone = ALONE
 
 
 @contextmanager
@@ -103,20 +81,12 @@ def restore(task: Task, weights: dict[str, Tensor], state: dict[str, Tensor]) ->
     restore_optimiser(task.optimiser, task.parameters, state)
 
 
-def take_step(task: Task, step: int, step_size: float) -> dict[str, float] | None:
-    """One step; None where loss or gradient is not finite (then nothing was changed)."""
-    device = next(iter(task.parameters.values())).device
-    generator = Numbers(device).manual_seed(task.seed * 1_000_003 + step)  # a step's numbers depend on nothing before it
-    loss, terms = task.objective(step, generator)
-    task.optimiser.zero_grad(set_to_none=True)
-    loss.backward()
-    norm, loss = clip_gradients(task.parameters, task.clip, task.ranks), task.ranks.total(loss.detach())
-    if not (torch.isfinite(loss) and torch.isfinite(norm)):
-        return None
-    for group in task.optimiser.param_groups:
-        group["lr"] = step_size * task.learning_rate(step)
-    task.optimiser.step()
-    return task.ranks.totals(terms) | {"loss": float(loss)}
+def look(told: list[dict[str, Tensor]]) -> tuple[dict[str, float], int | None]:
+    """What the last of some steps told, and which of them, if any, was the first that was not finite."""
+    finite = torch.stack([each["finite"] for each in told]).tolist()
+    names = [name for name in told[-1] if name != "finite"]
+    values = torch.stack([told[-1][name] for name in names]).tolist()
+    return dict(zip(names, values, strict=True)), None if all(finite) else finite.index(False)
 
 
 def run(
@@ -127,50 +97,55 @@ def run(
     save: Callable[[Progress], None],
 ) -> Progress:
     """Train to the end. KeyboardInterrupt comes out after a save; a TrainingError when NaN cannot be recovered from."""
-    good, good_step, recoveries = snapshot(task), progress.step, 0
+    good, recoveries = (progress.step, *snapshot(task)), 0
+    take, told = stepper(task), []  # told by steps that nobody has looked at
     began, first = time.monotonic(), progress.step
     patient = task.ranks.size > 1  # torchrun passes a Ctrl-C on, which comes a second time then
     with interruptible(patient) as interrupted:
         while progress.step < task.steps:
-            terms = take_step(task, progress.step, progress.step_size)
-            if terms is None:
-                recoveries += 1
-                if recoveries > MAX_RECOVERIES:
-                    raise TrainingError(
-                        "the loss is not finite, also after smaller steps",
-                        found=f"step {progress.step}, step size * {progress.step_size:g}",
-                        remedy="lower training.learning_rate, or look for units or bins of absurd counts",
-                    )
-                restore(task, *good)
-                progress.step_size /= 2
-                report(
-                    StepReport(
-                        progress.step,
-                        task.steps,
-                        task.stage(progress.step),
-                        message=(
-                            f"the loss was not finite at step {progress.step}: back to step {good_step}, "
-                            f"step size * {progress.step_size:g}"
-                        ),
-                    )
-                )
-                progress.step = good_step
-                continue
+            told.append(take(progress.step, progress.step_size))
             progress.step += 1
             due = progress.step % task.every == 0 or progress.step == task.steps
+            if task.static and not due and progress.step % REPORT_EVERY:
+                continue
+            terms, bad = look(told)
+            bad = None if bad is None else progress.step - len(told) + bad
+            told.clear()
+            if bad is not None:
+                recoveries += 1
+                go_back(task, progress, good, bad, recoveries > MAX_RECOVERIES, report)
+                take = stepper(task)
+                continue
             scores = judge(task, progress, terms) if due else None
             if due or progress.step % REPORT_EVERY == 0:
                 rate = (progress.step - first) / (time.monotonic() - began)
                 left = (task.steps - progress.step) / max(rate, 1e-9)
                 report(StepReport(progress.step, task.steps, task.stage(progress.step - 1), terms, scores, rate, left))
             if due:
-                good, good_step = snapshot(task), progress.step
+                good = (progress.step, *snapshot(task))
             stop = task.ranks.any(interrupted())
             if due or stop:
                 save(progress)
             if stop:
                 raise KeyboardInterrupt
     return progress
+
+
+def go_back(
+    task: Task, progress: Progress, good: tuple, bad: int, too_often: bool, report: Callable[[StepReport], None]
+) -> None:
+    """To the last good step, its weights and its optimiser, with half the step size; a TrainingError where that was in vain."""
+    step, *state = good
+    restore(task, *state)
+    if too_often:
+        raise TrainingError(
+            "the loss is not finite, also after smaller steps",
+            found=f"step {bad}, step size * {progress.step_size:g}",
+            remedy="lower training.learning_rate, or look for units or bins of absurd counts",
+        )
+    progress.step, progress.step_size = step, progress.step_size / 2
+    said = f"the loss was not finite at step {bad}: back to step {step}, step size * {progress.step_size:g}"
+    report(StepReport(bad, task.steps, task.stage(bad), message=said))
 
 
 def judge(task: Task, progress: Progress, terms: dict[str, float]) -> dict[str, float]:

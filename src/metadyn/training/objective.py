@@ -15,9 +15,8 @@ from metadyn.records import TrialCounts
 from metadyn.training.batch import Batch, Resident, hide
 from metadyn.training.distil import distil_loss, part_of_mean, rollout_loss, start_process_noise
 from metadyn.training.pool import Pool
-from metadyn.training.schedules import ramp
 
-Objective = Callable[[int, torch.Generator], tuple[Tensor, dict[str, float]]]
+Objective = Callable[[int, torch.Generator, float | Tensor], tuple[Tensor, dict[str, Tensor]]]
 LONGEST_CROP = 150  # bins: longer windows are seen in random stretches (recipe.md: nothing visible is lost)
 LONGEST_TAIL = 50  # bins: a third of the longest crop
 
@@ -43,32 +42,43 @@ def tail_range(config: TrainingConfig, longest: int) -> tuple[int, int]:
     return 0, min(LONGEST_TAIL, longest - longest // 3)
 
 
-def drawn_tail(bounds: tuple[int, int], generator: torch.Generator) -> int:
+def drawn_tail(bounds: tuple[int, int], generator: torch.Generator, device: torch.device) -> int | Tensor:
     """How many bins a step hides at the end; where that is free, none in half of the steps (whole windows are what decoding
     sees), all others equally often. No random number is spent where it is not free."""
     fewest, most = bounds
     if fewest == most:
         return most
-    return max(fewest, int(torch.randint(2 * fewest - most, most + 1, (), generator=generator, device=generator.device)))
+    return torch.randint(2 * fewest - most, most + 1, (), generator=generator, device=device).clamp(min=fewest)
 
 
 def make_objective(
-    model: MetaSSM, trials: Resident | Pool, config: ModelConfig, training: TrainingConfig, crops: tuple[int, int]
+    model: MetaSSM,
+    trials: Resident | Pool,
+    config: ModelConfig,
+    training: TrainingConfig,
+    crops: tuple[int, int],
+    static: bool,
 ) -> Objective:
-    """objective(step, generator) → (loss, terms), of several processes each one's part: distillation first, then the ELBO."""
+    """objective(step, generator, KL weight) → (loss, terms), of several processes each one's part: distillation, then the ELBO.
+
+    Where the objective is `static`, all steps of a stage do the same to tensors of the same shapes, those of the longest crop,
+    and no value is looked at (docs/decisions/whole-step-graphs.md).
+    """
     tails, ranks = tail_range(training, crops[1]), trials.ranks
 
-    def objective(step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
-        length = int(torch.randint(crops[0], crops[1] + 1, (), generator=generator, device=generator.device))
-        batch = trials.batch(training.trials_per_session, length, generator)
+    def objective(step: int, generator: torch.Generator, kl_weight: float | Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        length = torch.randint(crops[0], crops[1] + 1, (), generator=generator, device=trials.device)
+        cropped = (crops[1], generator, length) if static else (int(length), generator)
+        batch = trials.batch(training.trials_per_session, *cropped)
         distilling = step < training.distil_steps
         seen, targets = hide(
             batch,
-            tail_bins=0 if distilling else drawn_tail(tails, generator),
+            tail_bins=0 if distilling else drawn_tail(tails, generator, trials.device),
             masking=0.0 if distilling else training.masking,
             dropout=training.coordinated_dropout,
             generator=generator,
             mask_scope=training.mask_scope,
+            longest_tail=tails[1] if static else None,
         )
         if distilling:
             return distil_loss(model, seen, batch.latents, config.pooling, generator, batch.share, ranks), {}
@@ -78,12 +88,11 @@ def make_objective(
         drawn = draw(model, seen, targets, pooling=config.pooling, masked=training.masked, generator=generator)
         terms = elbo(model, drawn, seen, targets, masked_kl=training.masked_kl)
         terms = replace(terms, entries=ranks.total(terms.entries), weight_change=part_of_mean(terms.weight_change, batch.share))
-        kl_weight = training.kl_weight * ramp(step - training.distil_steps, training.kl_ramp)
         loss, told = terms.loss(kl_weight, training.weight_change_penalty), terms.per_entry()
         if not training.multi_step:
             return loss, told
         ahead = rollout_loss(drawn.transition, seen, drawn.sample, drawn.q_z.mean.detach(), generator, ranks)
-        return loss + training.multi_step * ahead, told | {"multi_step": float(ahead.detach())}
+        return loss + training.multi_step * ahead, told | {"multi_step": ahead.detach()}
 
     return objective
 

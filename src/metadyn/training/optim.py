@@ -28,28 +28,33 @@ class Lamb(torch.optim.Optimizer):
                     self._move(parameter, group)
 
     def _move(self, parameter: nn.Parameter, group: dict) -> None:
-        state, gradient = self.state[parameter], parameter.grad
+        move(parameter, parameter.grad, self._state(parameter), group)
+
+    def _state(self, parameter: nn.Parameter, counted: tuple[int, ...] = ()) -> dict[str, Tensor]:
+        """Moments, and the numbers of steps `counted`: one, or one a row."""
+        state = self.state[parameter]
         if not state:
-            state["step"] = torch.zeros(())
+            state["step"] = torch.zeros(counted, device=parameter.device)
             state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(parameter), torch.zeros_like(parameter)
-        move(parameter, gradient, state, group)
+        return state
 
 
 def move(weight: Tensor, gradient: Tensor, state: dict[str, Tensor], group: dict) -> None:
     """A step of LAMB, in place; state["step"] counts the steps of the weight, or of each of its rows."""
     state["step"] += 1
-    powers = [beta ** float(state["step"]) for beta in group["betas"]] if state["step"].ndim == 0 else row_powers(state, group)
+    first, second = corrections(state, group)
     state["exp_avg"].lerp_(gradient, 1 - group["betas"][0])
     state["exp_avg_sq"].lerp_(gradient**2, 1 - group["betas"][1])
-    update = state["exp_avg"] / (1 - powers[0]) / ((state["exp_avg_sq"] / (1 - powers[1])).sqrt() + group["eps"])
+    update = state["exp_avg"] / first / ((state["exp_avg_sq"] / second).sqrt() + group["eps"])
     update = update + group["weight_decay"] * weight
     weight -= group["lr"] * trust_ratio(weight, update, group["layers"]) * update
 
 
-def row_powers(state: dict[str, Tensor], group: dict) -> list[Tensor]:
-    """β^steps of each row, to divide the moments by; in double precision until 1 is taken from it."""
-    steps = state["step"].double().view(-1, *[1] * (state["exp_avg"].ndim - 1))
-    return [1 - (1 - beta**steps).to(state["exp_avg"].dtype) for beta in group["betas"]]
+def corrections(state: dict[str, Tensor], group: dict) -> list[Tensor]:
+    """1 − β^steps of the weight, or of each of its rows, which the moments are divided by; computed in double precision."""
+    steps = state["step"].double()
+    steps = steps.view(*steps.shape, *[1] * (state["exp_avg"].ndim - steps.ndim))
+    return [(1 - beta**steps).to(state["exp_avg"].dtype) for beta in group["betas"]]
 
 
 class ByRows(Lamb):
@@ -61,10 +66,7 @@ class ByRows(Lamb):
     def _move(self, parameter: nn.Parameter, group: dict) -> None:
         if not group["by_rows"]:
             return super()._move(parameter, group)
-        state = self.state[parameter]
-        if not state:
-            state["step"] = torch.zeros(len(parameter), device=parameter.device)
-            state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(parameter), torch.zeros_like(parameter)
+        state = self._state(parameter, (len(parameter),))
         if not parameter.grad.is_sparse:
             return move(parameter, parameter.grad, state, group)
         gradient = parameter.grad.coalesce()
@@ -110,8 +112,10 @@ def make_optimiser(
 
     groups = [group(layers, rows) for layers in ("none", "one", "stacked") for rows in (False, True)]
     groups = [each for each in groups if each["params"]]
+    if by_rows is None and kind == "adam":  # on a GPU with all of its state there, which a CUDA graph needs
+        return torch.optim.AdamW(groups, lr=learning_rate, capturable=groups[0]["params"][0].is_cuda)
     if by_rows is None:
-        return (Lamb if kind == "lamb" else torch.optim.AdamW)(groups, lr=learning_rate)
+        return Lamb(groups, lr=learning_rate)
     if kind == "lamb":
         return ByRows(groups, lr=learning_rate)
     return ByRows([{**each, "layers": "none"} for each in groups], lr=learning_rate, eps=1e-8)  # LAMB without its ratio
@@ -129,6 +133,10 @@ def optimiser_state(optimiser: torch.optim.Optimizer, parameters: dict[str, nn.P
 def restore_optimiser(optimiser: torch.optim.Optimizer, parameters: dict[str, nn.Parameter], state: dict[str, Tensor]) -> None:
     """The inverse of `optimiser_state`."""
     for name, parameter in parameters.items():
-        own = {key.split("|")[1]: value.clone() for key, value in state.items() if key.startswith(f"{name}|")}
+        own = {
+            key.split("|")[1]: value.to(parameter.device, copy=True)
+            for key, value in state.items()
+            if key.startswith(f"{name}|")
+        }
         if own:
-            optimiser.state[parameter] = own
+            optimiser.state[parameter] = {key: value.to(parameter.device, copy=True) for key, value in own.items()}

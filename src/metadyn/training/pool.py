@@ -27,6 +27,7 @@ class Pool:
     per_step: int
     latents: list[np.ndarray] | None = None
     ranks: Alone = ALONE
+    static = False  # the host takes part in every step
 
     @property
     def among(self) -> int:

@@ -41,11 +41,11 @@ class Alone:
         """The sum over processes."""
         return values
 
-    def least(self, values: Tensor) -> int:
+    def least(self, values: Tensor) -> Tensor:
         """The smallest of all processes' whole numbers."""
-        return int(values.min())
+        return values.min()
 
-    def totals(self, terms: dict[str, float]) -> dict[str, float]:
+    def totals(self, terms: dict[str, Tensor]) -> dict[str, Tensor]:
         """Terms of which each process has a part, summed."""
         return terms
 
@@ -94,13 +94,12 @@ class Ranks(Alone):
     def total(self, values: Tensor) -> Tensor:
         return self._reduced(values.detach().clone(), dist.ReduceOp.SUM)
 
-    def least(self, values: Tensor) -> int:
-        smallest = int(values.min()) if values.numel() else MOST
-        return int(self._reduced(torch.tensor(smallest, device=self.device), dist.ReduceOp.MIN))
+    def least(self, values: Tensor) -> Tensor:
+        smallest = values.min() if values.numel() else values.new_tensor(MOST)
+        return self._reduced(smallest, dist.ReduceOp.MIN)
 
-    def totals(self, terms: dict[str, float]) -> dict[str, float]:
-        values = torch.tensor(list(terms.values()), dtype=torch.float64, device=self.device)
-        return dict(zip(terms, self.total(values).tolist(), strict=True))
+    def totals(self, terms: dict[str, Tensor]) -> dict[str, Tensor]:
+        return dict(zip(terms, self.total(torch.stack([*terms.values()])), strict=True)) if terms else {}
 
     def any(self, flag: bool) -> bool:
         return bool(self.total(torch.tensor(float(flag), device=self.device)))

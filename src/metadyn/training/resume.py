@@ -12,8 +12,9 @@ from metadyn.errors import TrainingError
 from metadyn.model.trained import TrainedModel
 from metadyn.records import SessionEntry
 from metadyn.training.checkpoint import point, pointed, read_model_file, read_state, write_checkpoint
-from metadyn.training.loop import Progress, Task, restore
+from metadyn.training.loop import Progress, restore
 from metadyn.training.optim import optimiser_state
+from metadyn.training.step import Task
 
 
 def metrics_of(progress: Progress, settings: dict) -> dict:

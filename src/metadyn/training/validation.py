@@ -44,8 +44,7 @@ def look(
         tell(generator, part.here, part.among)
         if part.n_sessions:
             gains = gains + gains_of(model, part, crop_bins, tail, pooling, generator)
-    nats = 1.0 if hasattr(model.likelihood, "log_var") else log(2)
-    scores = [float(gain / number.clamp(min=1) / nats) for gain, number in trials.ranks.total(gains)]
+    scores = [float(gain / number.clamp(min=1)) for gain, number in trials.ranks.total(gains)]
     return dict(zip(("hidden_entries", "forecast"), scores, strict=True))
 
 
@@ -72,9 +71,9 @@ def gains_of(model: MetaSSM, trials: Resident, crop_bins: int, tail: int, poolin
 
 
 def poisson_gain(counts: Tensor, told: Distribution, mean: Tensor, where: Tensor) -> tuple[Tensor, Tensor]:
-    """Poisson log-likelihood [nats] above each unit's mean rate in training, of the entries `where`; and their spikes."""
+    """Poisson log-likelihood [bits] above each unit's mean rate in training, of the entries `where`; and their spikes."""
     gain = told.log_prob(counts) - PoissonCounts(mean.clamp(min=1e-6).log()).log_prob(counts)
-    return (gain * where).sum(), (counts * where).sum()
+    return (gain * where).sum() / log(2), (counts * where).sum()
 
 
 def gaussian_gain(counts: Tensor, told: Distribution, mean: Tensor, where: Tensor) -> tuple[Tensor, Tensor]:
