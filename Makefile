@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test environments lint clean
+.PHONY: demo test environments docs lint clean
 
 demo: $(INSTALLED)
 	rm -rf demo
@@ -18,6 +18,10 @@ test: lint
 environments: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/pytest tests/environments -rP --durations 0
 
+# The site in docs/_build/html, its tutorials run; a warning fails. It takes a minute or two.
+docs: $(INSTALLED)
+	$(BIN)/sphinx-build -W --keep-going docs docs/_build/html
+
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -30,4 +34,4 @@ $(INSTALLED): pyproject.toml constraints.txt
 	touch $(INSTALLED)
 
 clean:
-	rm -rf $(VENV) demo
+	rm -rf $(VENV) demo docs/_build

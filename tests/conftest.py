@@ -1,5 +1,6 @@
 """Shared fixtures. Real recordings are found by METADYN_DATA (default ../shared/data beside the checkout)."""
 
+import gc
 import json
 import os
 import subprocess
@@ -176,7 +177,9 @@ def serve(tmp_path, monkeypatch):
         servers.append(server)
         return server
 
+    gc.disable()  # collecting h5py's objects, the server's thread would wait for the lock that its reader holds
     yield start
+    gc.enable()
     for server in servers:
         server.shutdown()
         server.server_close()

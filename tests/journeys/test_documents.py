@@ -1,5 +1,6 @@
 """What README and docs show is run: bash lines through the commands, Python blocks in a fresh process each.
 
+The cells of tutorials are run here with fewer steps; `make docs` runs them as they are, and keeps what they show.
 A block is run unless the line above it is a comment `<!-- not run: reason -->`; `<!-- without torch … -->` runs it where these
 modules cannot be imported. Blocks of one document share a folder, with recordings day1.nwb to day3.nwb, a run.toml, and
 found.nwb, annotated by `metadyn`. What docs/readers.md reads in several ways must be the same each way.
@@ -27,7 +28,10 @@ import metadyn
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-BLOCK = re.compile(r"(?:^<!-- (?P<mark>[^\n]*) -->\n)?^```(?P<language>\w+)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(
+    r"(?:^<!-- (?P<mark>[^\n]*) -->\n)?^```(?P<language>\w+|{code-cell})\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
+)
+CELL = re.compile(r"(?::tags:[^\n]*\n)?\s*(?P<magic>%%bash\n)?(?P<text>.*)", re.DOTALL)
 SMALL = {"latent_dim": 2, "embedding_dim": 1, "latent_hidden": 4, "embedding_hidden": 4, "readin_hidden": 8, "hidden": (4, 4)}
 BRIEF = {"steps": 4, "distil_steps": 3, "validate_every": 4}
 BLOCKER = "import sys\nfor name in {names!r}:\n    sys.modules[name] = None\n"
@@ -55,8 +59,18 @@ class Block:
 
 
 def blocks(document: Path) -> list[Block]:
-    found = [Block(m["language"], m["text"], m["mark"] or "") for m in BLOCK.finditer(document.read_text(encoding="utf-8"))]
+    found = [
+        Block(*told(m["language"], m["text"]), m["mark"] or "") for m in BLOCK.finditer(document.read_text(encoding="utf-8"))
+    ]
     return [block for block in found if not block.mark.startswith("not run: ")]
+
+
+def told(language: str, text: str) -> tuple[str, str]:
+    """Language and text of a block; a cell of a tutorial is bash where it begins with %%bash, else a `cell` of Python."""
+    if language != "{code-cell}":
+        return language, text
+    cell = CELL.fullmatch(text)
+    return "bash" if cell["magic"] else "cell", cell["text"]
 
 
 def haste(arguments: list[str]) -> list[str]:
@@ -128,11 +142,14 @@ def test_what_a_document_shows_runs(document, recordings, journey, run, tmp_path
         shutil.copy(path, tmp_path)
     shutil.copy(journey.annotated, tmp_path / "found.nwb")
     monkeypatch.chdir(tmp_path)
+    names = {}  # of a tutorial's cells, which share them
     for number, block in enumerate(blocks(document)):
         if block.language == "bash":
             run_bash(block.text, run)
         elif block.language == "python":
             run_python(block, tmp_path / f"{number}.npz" if document == READERS else None)
+        elif block.language == "cell":
+            exec(block.text, names)
         elif block.language == "toml":
             check_toml(block.text, tmp_path)
     if document == READERS:

@@ -40,6 +40,13 @@ def test_the_commands_derive_package_and_plan(journey, run, tmp_path):
     assert "none in the way of an upload" in said
 
 
+def test_a_zarr_store_is_not_written_and_the_reason_told(journey, run, tmp_path):
+    said = run.refused("derive", journey.annotated, "-o", tmp_path / "derived.nwb.zarr")
+    assert "pickles" in said
+    assert "pip install hdmf-zarr" in said
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_recording_is_aligned_to_the_model_of_a_derived_file_and_forecast(derived, run, tmp_path):
     (mine,) = metadyn.simulate("limit-cycle", tmp_path, parameters=[1.0], n_trials=6, n_bins=40, units=(5, 5), seed=9)
     said = run.worked("align", derived, f"mine={mine}", "-o", tmp_path / "model", "--steps", 1)

@@ -9,6 +9,7 @@ import warnings
 import h5py
 import numpy as np
 import pytest
+import zarr
 from pynwb import NWBHDF5IO, TimeSeries
 from pynwb.behavior import BehavioralTimeSeries, CompassDirection, Position, SpatialSeries
 from pynwb.epoch import TimeIntervals
@@ -16,6 +17,7 @@ from pynwb.epoch import TimeIntervals
 from metadyn.data.binning import bin_spikes
 from metadyn.errors import DataError
 from metadyn.nwb.read import read_session, union
+from metadyn.pipeline.inputs import recordings
 
 RATS = ["alme_17724_fambegin1", "alme_17769_novel4begin2", "alme_17894_fambegin1"]
 ALL_REAL = ["maze", "head_direction", "human_mtl", "alm_photostim", "alm_nan_stop_times", *RATS]
@@ -222,6 +224,14 @@ def test_what_is_no_nwb_file_is_refused_by_name(tmp_path, make):
         read_session(path)
     assert str(path) in str(error.value)
     assert error.value.remedy
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_a_zarr_store_is_refused_with_the_reason_and_what_to_install(tmp_path, zarr_format):
+    zarr.open_group(tmp_path / "session.nwb", mode="w", zarr_format=zarr_format)
+    with pytest.raises(DataError, match="pickles") as error:
+        read_session(*(each.source for each in recordings(tmp_path / "session.nwb")))
+    assert "pip install hdmf-zarr" in error.value.remedy
 
 
 def test_a_truncated_file_is_refused(new_nwb, save):

@@ -1,4 +1,7 @@
-"""A NeuroConv conversion that ends with latent dynamics writes what `metadyn annotate` writes."""
+"""A NeuroConv conversion that ends with latent dynamics writes what `metadyn annotate` writes.
+
+NeuroConv 0.10 needs zarr 2, and the environment of the tests has 3: these are run in one of their own by `make environments`.
+"""
 
 import numpy as np
 import pytest
@@ -8,7 +11,7 @@ from pynwb import NWBHDF5IO, read_nwb
 import metadyn
 from metadyn.errors import ModelFileError
 
-neuroconv = pytest.importorskip("neuroconv", reason="pip install 'ndx-metadyn[neuroconv]'")
+neuroconv = pytest.importorskip("neuroconv", reason="NeuroConv has an environment of its own: make environments")
 OPTIONS = {"context": 20, "steps": 10}
 
 

@@ -24,6 +24,7 @@ from metadyn.nwb.provenance import describe_source, file_digest, to_json
 from metadyn.nwb.references import drop_unlinked, restore_references, walk
 from metadyn.nwb.replace import new_file
 from metadyn.nwb.validity import assert_no_worse
+from metadyn.nwb.zarr import is_zarr, refuse_to_write
 from metadyn.records import Source
 
 RUN, MODEL = "LatentDynamics", "LatentDynamicsModel"
@@ -60,6 +61,8 @@ def derive(
     """
     source, target = Path(source).resolve(), Path(target).resolve()
     check_derivable(source)
+    if is_zarr(target):
+        raise refuse_to_write(target)
     if target.exists() and not overwrite:
         raise WriteError("the target exists already", file=target, remedy="another path (-o FILE), or --overwrite")
     recording = recording or source

@@ -14,6 +14,7 @@ from pynwb import NWBHDF5IO, NWBFile
 from metadyn.errors import DataError
 from metadyn.nwb.addresses import Asset, located
 from metadyn.nwb.remote import RemoteFile
+from metadyn.nwb.zarr import is_zarr, refuse_to_read
 
 
 @contextmanager
@@ -74,8 +75,10 @@ def check_is_nwb2(source: Path | Asset) -> None:
 
 
 def _check_is_file(path: Path) -> None:
+    if is_zarr(path):
+        raise refuse_to_read(path)
     if path.is_dir():
-        found = "a folder; name the .nwb files in it (Zarr stores are not read)"
+        found = "a folder; name the .nwb files in it"
         raise DataError("not an NWB file", file=path, found=found, remedy=f"{path}/*.nwb")
     if not path.exists():
         raise DataError("no such file", file=path, remedy="check the path; relative paths start at the working directory")

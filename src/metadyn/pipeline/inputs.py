@@ -12,6 +12,7 @@ from metadyn.config import DataConfig
 from metadyn.errors import DataError
 from metadyn.nwb.addresses import assets, is_address
 from metadyn.nwb.provenance import file_digest, public_uri
+from metadyn.nwb.zarr import is_zarr
 from metadyn.records import Session, TrialCounts
 
 HASHED = 2**30  # bytes: about a second (docs/decisions/files-on-the-net.md)
@@ -49,7 +50,7 @@ def _expand(item: object) -> list[Recording]:
     path = Path(text)
     if not path.exists():
         raise DataError("there is no such file", file=path, remedy="a path of an NWB file, a folder of them, or NAME=FILE")
-    if not path.is_dir():
+    if not path.is_dir() or is_zarr(path):  # which reading refuses, and says why
         return [Recording(path, name)]
     files = sorted(path.rglob("*.nwb"))
     if not files:

@@ -82,7 +82,8 @@ def fit(
 
     Raises
     ------
-    DataError : a recording cannot be used, or two share one identifier. DeviceError : there is no such device.
+    DataError : a recording cannot be used, or two share one identifier.
+    DeviceError : there is no such device.
     ConfigError : `output` holds a model already and `resume` is not set.
     WriteError : `output` cannot be written, which is found before anything is read, or the disk is full.
     """
