@@ -6,19 +6,22 @@
 copy, add, close, bring to the disk, rename; without validation, whose seconds are told beside. `h5py`: a plain copy of the
 source, and the same arrays, chunked and compressed alike, in a new file. `read_back`: latents, rates and their SDs, through
 pynwb, and by h5py alone. `read`: `read_session`, and `count_spikes` after it, of 1e7 spikes of 300 units; h5py's reading of the
-spike times alone.
+spike times alone. `many`: 64 recordings as `annotate` has, read and binned by this process, and by as many processes as there
+are cores, their start with it.
 
 CPU seconds of this one thread, as other work on the machine hardly changes them, medians of repetitions in turns; ratios
-within a repetition. Peaks are what Python and numpy hold at most (tracemalloc), of `read` over the bytes of the spikes, or of
-spikes and counts. Results: benchmarks/results/io.json.
+within a repetition. Of `many` seconds on the clock, which other work prolongs. Peaks are what Python and numpy hold at most
+(tracemalloc), of `read` over the bytes of the spikes, or of spikes and counts. Results: benchmarks/results/io.json.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -30,12 +33,13 @@ import h5py
 import numpy as np
 import xarray as xr
 from hdmf.common import VectorData, VectorIndex
+from loky import cpu_count
 from pynwb import NWBHDF5IO, NWBFile, read_nwb
 from pynwb.misc import Units
 
 from benchmarks.binning import cpu_seconds, peak_bytes, recording
 from benchmarks.record import save_result
-from metadyn.config import ModelConfig, TrainingConfig
+from metadyn.config import DataConfig, ModelConfig, TrainingConfig
 from metadyn.data.binning import bin_spikes, count_spikes
 from metadyn.data.synthetic import simulate
 from metadyn.inference.infer import infer
@@ -43,6 +47,8 @@ from metadyn.nwb import write
 from metadyn.nwb.read import read_session
 from metadyn.nwb.simulate import write_simulated
 from metadyn.nwb.validity import new_errors
+from metadyn.pipeline.inputs import Recording, read_counts
+from metadyn.pipeline.reading import read_in_processes
 from metadyn.records import ModelFile, Session, Windows
 from metadyn.training.fit import fit
 
@@ -58,10 +64,11 @@ class Size:
     bins: int = 100
     units: int = 200
     spikes: int = 10_000_000
+    files: int = 64
     repetitions: int = 7
 
 
-QUICK = Size(trials=20, bins=30, units=10, spikes=100_000, repetitions=2)
+QUICK = Size(trials=20, bins=30, units=10, spikes=100_000, files=3, repetitions=2)
 
 
 def inferred(size: Size, folder: Path) -> tuple[Path, xr.Dataset, ModelFile]:
@@ -182,13 +189,48 @@ def read_figures(size: Size, folder: Path) -> dict:
     }
 
 
+def seconds(way: Callable[[], dict]) -> tuple[float, dict]:
+    """Seconds on the clock, and what was read."""
+    began = time.monotonic()
+    read = way()
+    return time.monotonic() - began, read
+
+
+def many_figures(size: Size, folder: Path) -> dict:
+    """Seconds to read and bin many files by this process and by several; their counts are then in memory."""
+    truth = simulate("limit-cycle", n_sessions=1, units=(size.units,) * 2, n_trials=size.trials, n_bins=size.bins)[0]
+    source, workers = write_simulated(truth, folder / "many"), min(size.files, cpu_count())
+    given = [Recording(source.with_name(f"{number}.nwb")) for number in range(size.files)]
+    for each in given:
+        os.link(source, each.source)
+
+    def by_one() -> dict:
+        return {place: read_counts(each, DataConfig()).counts for place, each in enumerate(given)}
+
+    def by_several() -> dict:
+        read = {}
+        read_in_processes(given, DataConfig(), folder, workers, lambda place, each: read.update({place: np.array(each.counts)}))
+        return read
+
+    took = []
+    for _ in range(min(3, size.repetitions)):
+        (alone, expected), (together, read) = seconds(by_one), seconds(by_several)
+        assert all(np.array_equal(expected[place], read[place]) for place in range(size.files))
+        took.append({"one": alone, "several": together})
+    ratio = round(median(run["one"] / run["several"] for run in took), 2)
+    return {**medians(took), "speed_of_one": ratio, "processes": workers, "files_mib": round(source.stat().st_size / 2**20, 1)}
+
+
+PARTS = {"annotate": annotate_figures, "read": read_figures, "many": many_figures}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="small, in seconds; nothing is kept")
     quick = parser.parse_args().quick
     size = QUICK if quick else Size()
     with tempfile.TemporaryDirectory() as folder:
-        figures = {name: part(size, Path(folder)) for name, part in (("annotate", annotate_figures), ("read", read_figures))}
+        figures = {name: part(size, Path(folder)) for name, part in PARTS.items()}
     if quick:
         print(json.dumps(figures))
     else:

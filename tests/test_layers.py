@@ -28,7 +28,9 @@ def test_model_training_and_inference_load_no_file_format(room):
     assert not {"pynwb", "hdmf", "h5py", "ndx_metadyn"} & loaded_by(f"import metadyn.{room}")
 
 
-@pytest.mark.parametrize("module", ["metadyn.nwb.read", "metadyn.nwb.write", "metadyn.nwb.describe", "ndx_metadyn"])
+@pytest.mark.parametrize(
+    "module", ["metadyn.nwb.read", "metadyn.nwb.write", "metadyn.nwb.describe", "metadyn.pipeline.reading", "ndx_metadyn"]
+)
 def test_reading_and_writing_files_load_no_torch(module):
     assert "torch" not in loaded_by(f"import {module}")
 

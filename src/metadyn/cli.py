@@ -153,6 +153,10 @@ def fit(
     deterministic: Annotated[
         bool, typer.Option("--deterministic", help="the same weights each time on this machine; slower on a GPU")
     ] = False,
+    memory: Annotated[
+        float | None,
+        typer.Option(min=0, help="GiB of counts held in memory, all others on disk; default: a quarter of what is free"),
+    ] = None,
     flags: dict | None = None,
 ) -> None:
     """Train one model on all files; by several processes where torchrun starts it.
@@ -165,7 +169,7 @@ def fit(
     settings = load_config(config, **flags)
     note = f"If a step was made, it is kept: the same command with --resume goes on in {output}."
     with kept_on_interrupt(note), training_progress() as report:
-        options = {"resume": resume, "device": device, "deterministic": deterministic}
+        options = {"resume": resume, "device": device, "deterministic": deterministic, "memory": memory}
         trained = steps.fit(files, output, settings, report=report, **options)
     if first_process():
         out().print(f"model of {len(trained.sessions)} sessions: {output}", markup=False, highlight=False)

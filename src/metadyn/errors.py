@@ -27,6 +27,10 @@ class MetadynError(Exception):
         lines = [("file", file), ("object", item), ("found", found), ("try", remedy)]
         super().__init__("\n".join([problem, *(f"  {name}: {text}" for name, text in lines if text is not None)]))
 
+    def __reduce__(self):
+        """As it is, however it was made: errors come back from processes that read."""
+        return type(self).__new__, (type(self), *self.args), self.__dict__
+
 
 class DataError(MetadynError):
     """The NWB file lacks something, or holds something that cannot be used."""

@@ -29,7 +29,7 @@ def last_line(module: str) -> dict:
     [
         ("align", {"1", "4", "ceiling"}),
         ("forecast", {"ours_s", "reference_ratio", "peak_mib"}),
-        ("io", {"annotate", "read"}),
+        ("io", {"annotate", "read", "many"}),
         ("scale", {"memory", "sessions"}),
     ],
 )

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
 
 from metadyn.records import TrialCounts
+
+BLOCK = 2**20  # entries (trial, time, unit) that are worked on at once: what is made on the way stays small beside the counts
+
+
+def blocks(values: np.ndarray) -> Iterator[slice]:
+    """Some trials at a time of values (trial, time, unit)."""
+    size = max(1, BLOCK // max(1, values[0].size))
+    return (slice(first, first + size) for first in range(0, len(values), size))
 
 
 def smooth(counts: TrialCounts, sd) -> TrialCounts:
@@ -14,11 +23,16 @@ def smooth(counts: TrialCounts, sd) -> TrialCounts:
 
     Each window by itself, over its observed bins only: the kernel is renormalised where it meets a gap or an edge.
     """
+    smoothed = np.zeros(counts.counts.shape, np.float32)
+    for trials in blocks(smoothed):
+        _smooth_into(smoothed[trials], counts.counts[trials], counts.observed[trials], sd / counts.bin_width)
+    return replace(counts, counts=smoothed)
+
+
+def _smooth_into(out: np.ndarray, counts: np.ndarray, observed: np.ndarray, bins: float) -> None:
     from scipy.ndimage import gaussian_filter1d  # slow to import, and reading alone does not need it
 
-    bins = sd / counts.bin_width
-    mask = counts.observed.astype(np.float32)[..., None]
+    mask = observed.astype(np.float32)[..., None]
     weight = gaussian_filter1d(mask, bins, axis=1, mode="constant")
-    summed = gaussian_filter1d(counts.counts * mask, bins, axis=1, mode="constant")
-    smoothed = np.divide(summed, weight, out=np.zeros_like(summed), where=(mask > 0) & (weight > 0))
-    return replace(counts, counts=smoothed)
+    summed = gaussian_filter1d(counts * mask, bins, axis=1, mode="constant")
+    np.divide(summed, weight, out=out, where=(mask > 0) & (weight > 0), casting="same_kind")

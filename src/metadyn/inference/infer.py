@@ -54,9 +54,9 @@ def observations(
 
     def padded(values: np.ndarray) -> Tensor:
         values = values[:, bins]
-        out = torch.zeros(1, *values.shape[:2], module.readin.mean.shape[1], device=device)
-        out[0, :, :, : counts.n_units] = torch.as_tensor(values.astype(np.float32))
-        return out
+        out = np.zeros((1, *values.shape[:2], module.readin.mean.shape[1]), np.float32)
+        out[0, :, :, : counts.n_units] = values
+        return torch.from_numpy(out).to(device)
 
     length = torch.as_tensor(counts.windows.n_bins[trials].astype(np.int64), device=device)[None]
     return Observations(
@@ -214,6 +214,24 @@ def embedding_variables(q: Gaussian, used: Gaussian, session: Gaussian) -> dict:
     }
 
 
+def posterior(trained: TrainedModel, counts: TrialCounts) -> tuple[Gaussian, Gaussian, Gaussian]:
+    """q(e) of each trial alone, q(e) that conditions the dynamics of each trial, and q(z) given its mean."""
+    q = trial_embeddings(trained, counts)
+    used = for_each_trial(conditioning(trained, check_counts(trained, counts), q), q)
+    return q, used, latents_given(trained, counts, used.mean)
+
+
+def within_windows(counts: TrialCounts, values: np.ndarray) -> np.ndarray:
+    """Values (trial, time, …), NaN behind a window's end."""
+    known = np.arange(counts.counts.shape[1]) < counts.windows.n_bins[:, None]
+    return np.where(known[..., None], values, np.nan).astype(np.float32)
+
+
+def smoothed_latents(trained: TrainedModel, counts: TrialCounts) -> np.ndarray:
+    """Smoothed latents (trial, time, latent), NaN behind a window's end; what `infer` calls latent_mean."""
+    return within_windows(counts, posterior(trained, counts)[2].mean[0].numpy(force=True))
+
+
 def infer(trained: TrainedModel, counts: TrialCounts) -> xr.Dataset:
     """Smoothed latents, rates [Hz] and embeddings of one session (section 3.2).
 
@@ -222,22 +240,16 @@ def infer(trained: TrainedModel, counts: TrialCounts) -> xr.Dataset:
     does not know, DataError for other units or bins.
     """
     row = check_counts(trained, counts)
-    q_e = trial_embeddings(trained, counts)
-    used = for_each_trial(conditioning(trained, row, q_e), q_e)
-    q_z = latents_given(trained, counts, used.mean)
+    q_e, used, q_z = posterior(trained, counts)
     rate_mean, rate_sd = rates(trained, row, q_z, counts.n_units)
-    inside = np.arange(counts.counts.shape[1]) < counts.windows.n_bins[:, None]
-
-    def masked(values: np.ndarray) -> np.ndarray:
-        return np.where(inside[..., None], values, np.nan).astype(np.float32)
-
-    hertz = {"units": "Hz"}
+    latent_mean, latent_sd = (values[0].numpy(force=True) for values in (q_z.mean, q_z.sd))
+    hertz, arbitrary = {"units": "Hz"}, {"units": "a.u."}
     return xr.Dataset(
         {
-            "latent_mean": (("trial", "time", "latent"), masked(q_z.mean[0].numpy(force=True)), {"units": "a.u."}),
-            "latent_sd": (("trial", "time", "latent"), masked(q_z.sd[0].numpy(force=True)), {"units": "a.u."}),
-            "rate_mean": (("trial", "time", "unit"), masked(rate_mean), hertz),
-            "rate_sd": (("trial", "time", "unit"), masked(rate_sd), hertz),
+            "latent_mean": (("trial", "time", "latent"), within_windows(counts, latent_mean), arbitrary),
+            "latent_sd": (("trial", "time", "latent"), within_windows(counts, latent_sd), arbitrary),
+            "rate_mean": (("trial", "time", "unit"), within_windows(counts, rate_mean), hertz),
+            "rate_sd": (("trial", "time", "unit"), within_windows(counts, rate_sd), hertz),
             **embedding_variables(q_e, used, session_embedding(trained, row, q_e)),
         },
         coordinates(counts, trained.config.latent_dim, trained.config.embedding_dim),

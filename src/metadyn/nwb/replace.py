@@ -57,15 +57,15 @@ def _nothing_changed(error: Exception, target: Path) -> WriteError:
 
 
 def remove_leftovers(target: Path) -> list[Path]:
-    """Remove the private copies that killed runs on this machine left beside `target`."""
+    """Remove the private copies, or folders, that killed runs on this machine left beside `target`."""
     left = [path for path in target.parent.glob(f".{_glob_safe(target.name)}.*{SUFFIX}") if not _owner_lives(path)]
     for path in left:
-        path.unlink(missing_ok=True)
+        shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
     return left
 
 
 def private_name(target: Path) -> Path:
-    """A file of this process beside `target`, which `remove_leftovers` removes when the process was killed."""
+    """A file or folder of this process beside `target`, which `remove_leftovers` removes when the process was killed."""
     return target.with_name(f".{target.name}.{socket.gethostname()}.{os.getpid()}{SUFFIX}")
 
 

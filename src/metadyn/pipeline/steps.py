@@ -7,6 +7,7 @@ torch and pynwb are imported when a step needs them.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,10 +15,12 @@ import numpy as np
 import xarray as xr
 
 from metadyn.config import Config, load_config
+from metadyn.data.disk import is_on_disk, nearest
 from metadyn.errors import ConfigError, WindowError
 from metadyn.pipeline.annotation import annotate
 from metadyn.pipeline.inputs import check_distinct, read_counts, recordings
 from metadyn.pipeline.models import counts_for, load_model, on_device, stored_options
+from metadyn.pipeline.reading import read_all
 from metadyn.pipeline.sharing import derive, fetch, findings, package, upload
 from metadyn.records import Session, TrialCounts
 
@@ -40,6 +43,10 @@ __all__ = [
     "simulate",
     "upload",
 ]
+
+ALL_AT_ONCE = (
+    "the counts are more than memory shall hold, but each step takes all sessions: with --sessions-per-step 20 it takes few"
+)
 
 
 def read_session(source, *, key: str | None = None, behavior=()) -> Session:
@@ -76,26 +83,33 @@ def fit(
     resume: bool = False,
     device: str = "auto",
     deterministic: bool = False,
+    memory: float | None = None,
     report: Callable = lambda _: None,
 ):
     """Train one model on all recordings; returns the `TrainedModel`, kept in the folder `output` if given.
 
+    Up to `memory` GiB of counts (by default a quarter of what is free) are held in memory; of all others the trials stay in
+    files beside the model, which have no name and end with the run. Many files are read by several processes.
+
     Raises
     ------
-    DataError : a recording cannot be used, or two share one identifier.
+    DataError : a recording cannot be used, two share one identifier, or a process that reads was killed.
     DeviceError : there is no such device.
     ConfigError : `output` holds a model already and `resume` is not set.
     WriteError : `output` cannot be written, which is found before anything is read, or the disk is full.
     """
     from metadyn.training.devices import find_device, fixed_order
     from metadyn.training.fit import fit
+    from metadyn.training.loop import StepReport
 
     find_device(device)
     config = config or Config()
     folder = _model_folder(output, resume)
     given = recordings(files)
-    sessions = [read_counts(each, config.data) for each in given]
+    sessions = read_all(given, config.data, nearest(folder), memory, lambda n: report(StepReport(n, len(given), "reading")))
     check_distinct(given, [counts.session for counts in sessions])
+    if config.training.sessions_per_step is None and any(is_on_disk(counts.counts) for counts in sessions):
+        warnings.warn(ALL_AT_ONCE, stacklevel=2)
     options = {"data": stored_options(config.data), "folder": folder, "resume": resume, "device": device, "report": report}
     with fixed_order(deterministic):
         return fit(sessions, config.model, config.training, **options)

@@ -21,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, save
 from torch import Tensor
 
+from metadyn.data.disk import nearest
 from metadyn.errors import ModelFileError, WriteError
 from metadyn.model.trained import ARCHITECTURE, TrainedModel, session_entries
 from metadyn.records import ModelFile
@@ -42,10 +43,8 @@ def check_writable(folder: Path) -> None:
 
     So a training is not in vain, and one that does not come about leaves no empty folder.
     """
-    with writing(folder):
-        there = next(each for each in (folder, *folder.absolute().parents) if each.exists())
-        with TemporaryFile(dir=there) as probe:
-            probe.write(b"0")
+    with writing(folder), TemporaryFile(dir=nearest(folder)) as probe:
+        probe.write(b"0")
 
 
 def write_durably(path: Path, content: bytes) -> None:

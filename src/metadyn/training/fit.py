@@ -11,9 +11,10 @@ import numpy as np
 import torch
 
 from metadyn.config import ModelConfig, TrainingConfig
+from metadyn.data.disk import Keep, in_memory, is_on_disk, nearest, on_disk
 from metadyn.data.splits import split_trials
 from metadyn.errors import DataError
-from metadyn.inference.infer import infer, with_embedding
+from metadyn.inference.infer import smoothed_latents, with_embedding
 from metadyn.model.build import build_model
 from metadyn.model.meta_ssm import MetaSSM
 from metadyn.model.rows import is_specific
@@ -38,13 +39,23 @@ from metadyn.training.validation import validate
 FAR_SEED = 1_000_000  # between the seeds of initial networks of one run
 
 
-def split_sessions(sessions: list[TrialCounts], fraction: float, seed: int) -> tuple[list[TrialCounts], list[TrialCounts]]:
+def keeper(sessions: list[TrialCounts], folder: Path | None) -> Keep:
+    """On disk beside the model where that is where a session is, else in memory."""
+    if any(is_on_disk(counts.counts) for counts in sessions):
+        return partial(on_disk, folder=nearest(folder))
+    return in_memory
+
+
+def split_sessions(
+    sessions: list[TrialCounts], fraction: float, seed: int, keep: Keep = in_memory
+) -> tuple[list[TrialCounts], list[TrialCounts]]:
     """Training and validation trials of each session; at least one trial each where there are two."""
     parts = []
     for counts in sessions:
         n_validation = min(max(1, round(fraction * counts.n_trials)), counts.n_trials - 1) if fraction else 0
         train, validation, _ = split_trials(counts.n_trials, (counts.n_trials - n_validation, n_validation, 0), seed)
-        parts.append((counts.select(train), counts.select(validation if n_validation else train)))
+        chosen = [counts.select(trials) for trials in (train, validation if n_validation else train)]
+        parts.append([replace(part, counts=keep(part.counts)) for part in chosen])
     return [part[0] for part in parts], [part[1] for part in parts]
 
 
@@ -159,8 +170,9 @@ def fit_here(
     """`fit`, where this process is and among those there are."""
     check_sessions(sessions, config.latent_dim if "latent_dim" in config.model_fields_set else 1)
     config = fitting(config, sessions)
-    train, held_out = split_sessions(sessions, training.validation_fraction, training.seed)
-    starts = find_starts(train, config, training)
+    keep = keeper(sessions, folder)
+    train, held_out = split_sessions(sessions, training.validation_fraction, training.seed, keep)
+    starts = find_starts(train, config, training, keep)
     crops = crop_range(training, sessions)
     trials = trials_of(train, [start.latents for start in starts] if training.warm_start else None, training, where, ranks)
     validation = trials_of(looked_at(held_out, training), None, training, where, ranks)
@@ -185,7 +197,7 @@ def fit_here(
     collect(task, trained)
     for counts in train:
         trained = with_embedding(trained, counts)
-    trained = calibrated(replace(trained, frame=frame_of(trained, train)), held_out)
+    trained = calibrated(replace(trained, frame=frame_of(trained, train, keep)), held_out)
     if folder and ranks.rank == 0:
         finish(trained, folder, settings, progress)
     return trained
@@ -218,8 +230,8 @@ def best_distilled(
     return task, progress
 
 
-def frame_of(trained: TrainedModel, sessions: list[TrialCounts]) -> Frame:
+def frame_of(trained: TrainedModel, sessions: list[TrialCounts], keep: Keep) -> Frame:
     """What the training trials have in common under the trained model."""
-    latents = [infer(trained, counts)["latent_mean"].values for counts in sessions]
+    latents = [keep(smoothed_latents(trained, counts)) for counts in sessions]
     readouts = trained.module.likelihood.weight.numpy(force=True)
     return learn_frame(sessions, latents, [readouts[row, : counts.n_units] for row, counts in enumerate(sessions)])

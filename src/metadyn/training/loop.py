@@ -22,7 +22,10 @@ REPORT_EVERY, MAX_RECOVERIES = 10, 8
 
 @dataclass(frozen=True)
 class StepReport:
-    """What is shown while a model trains. `terms`: ELBO terms per entry; `validation`: bits per spike; `message`: a warning."""
+    """What is shown while recordings are read (`step` of them) and a model trains.
+
+    `terms`: ELBO terms per entry; `validation`: bits per spike; `message`: a warning.
+    """
 
     step: int
     steps: int

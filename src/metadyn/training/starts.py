@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from metadyn.config import ModelConfig, TrainingConfig
+from metadyn.data.disk import Keep, in_memory
 from metadyn.model.build import build_model
 from metadyn.model.meta_ssm import MetaSSM
 from metadyn.records import TrialCounts
@@ -45,13 +46,15 @@ def install_start(model: MetaSSM, row: int, start: Start) -> None:
             likelihood.log_var[row, :units] = torch.as_tensor(start.log_var + np.log(ANNEALED)).float()
 
 
-def find_starts(sessions: list[TrialCounts], config: ModelConfig, training: TrainingConfig) -> list[Start]:
+def find_starts(
+    sessions: list[TrialCounts], config: ModelConfig, training: TrainingConfig, keep: Keep = in_memory
+) -> list[Start]:
     """By condition labels where all sessions share them, else by each session's own moments."""
     poisson = config.likelihood == "poisson"
     if poisson and len(sessions) > 1 and all(counts.condition is not None for counts in sessions):
-        starts = common_frame_starts(sessions, config.latent_dim, training.smoothing_bins)
+        starts = common_frame_starts(sessions, config.latent_dim, training.smoothing_bins, keep)
     else:
-        starts = session_starts(sessions, config.likelihood, config.latent_dim, training.smoothing_bins)
+        starts = session_starts(sessions, config.likelihood, config.latent_dim, training.smoothing_bins, keep)
     return [softplus_start(start) for start in starts] if poisson and config.link == "softplus" else starts
 
 

@@ -5,13 +5,15 @@ Without it, Poisson models collapse to the mean rate.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 from scipy.special import expit
 
-from metadyn.data.smoothing import smooth
+from metadyn.data.disk import Keep, in_memory
+from metadyn.data.smoothing import blocks, smooth
 from metadyn.records import TrialCounts
 
 SPIKES_PER_SD = 0.25  # spikes that the mean unit should fire within one SD of the smoothing
@@ -52,10 +54,39 @@ class Start:
         """The same start in latents factor * z."""
         return self.mapped(factor * np.eye(len(self.offset)), np.zeros(len(self.offset)))
 
+    def kept(self, keep: Keep) -> Start:
+        """The same start, its latents where `keep` has them."""
+        return replace(self, latents=keep(self.latents))
+
 
 def smoothed(counts: TrialCounts, sd_bins: float) -> np.ndarray:
     """Counts smoothed along time by an SD in bins, (trial, time, unit)."""
     return smooth(counts, sd_bins * counts.bin_width).counts
+
+
+def rows_of(values: np.ndarray, observed: np.ndarray) -> Iterator[np.ndarray]:
+    """Values (trial, time, unit) of the observed bins as rows (bin, unit) of doubles, some trials at a time."""
+    return (values[trials][observed[trials]].astype(np.float64) for trials in blocks(values))
+
+
+def moments(values: np.ndarray, observed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean (unit,) and covariance (unit, unit) of values (trial, time, unit) over the observed bins."""
+    number = observed.sum()
+    mean = sum(rows.sum(0) for rows in rows_of(values, observed)) / number
+    about = ((rows - mean) for rows in rows_of(values, observed))
+    return mean, sum(rows.T @ rows for rows in about) / max(number - 1, 1)
+
+
+def mean_and_sd(values: np.ndarray, observed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and SD (unit,) of values (trial, time, unit) over the observed bins."""
+    mean = sum(rows.sum(0) for rows in rows_of(values, observed)) / observed.sum()
+    return mean, np.sqrt(sum(((rows - mean) ** 2).sum(0) for rows in rows_of(values, observed)) / observed.sum())
+
+
+def projected(values: np.ndarray, mean: np.ndarray, projection: np.ndarray, observed: np.ndarray) -> np.ndarray:
+    """Latents (trial, time, latent): projection (values − mean), zero where nothing was observed."""
+    latents = [(values[trials] - mean) @ projection.T * observed[trials][..., None] for trials in blocks(values)]
+    return np.concatenate([each.astype(np.float32) for each in latents])
 
 
 def kernel_power(sd_bins: float) -> float:
@@ -96,9 +127,9 @@ def poisson_start(counts: TrialCounts, latent_dim: int, sd_bins: float) -> Start
     """Moments of smoothed counts under y ~ Poisson(exp(C z + D)), z ~ N(0, I)."""
     sd_bins = wide_enough(counts, sd_bins)
     smooth = smoothed(counts, sd_bins)
-    rows = smooth[counts.observed].astype(np.float64)
-    mean = np.maximum(rows.mean(0), 1e-4)
-    signal = np.cov(rows.T) - np.diag(mean * kernel_power(sd_bins))
+    mean, covariance = moments(smooth, counts.observed)
+    mean = np.maximum(mean, 1e-4)
+    signal = covariance - np.diag(mean * kernel_power(sd_bins))
     log_covariance = np.log(np.maximum(1 + signal / np.outer(mean, mean), 0.05))
     scale = np.sqrt(mean)
     weight = principal_factors(scale[:, None] * log_covariance * scale, latent_dim) / scale[:, None]
@@ -109,11 +140,10 @@ def poisson_start(counts: TrialCounts, latent_dim: int, sd_bins: float) -> Start
 
 def start_from_readout(counts: TrialCounts, smooth: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> Start:
     """Read-in and latents that follow from a Poisson readout."""
-    rows = counts.counts[counts.observed]
-    mean, sd = np.maximum(rows.mean(0), 1e-4), np.maximum(rows.std(0), 1e-2)
+    mean, sd = (np.maximum(*each) for each in zip(mean_and_sd(counts.counts, counts.observed), (1e-4, 1e-2), strict=True))
     projection = rate_projection(weight, mean)
-    latents = (smooth - mean) @ projection.T * counts.observed[..., None]
-    return Start(weight, bias, mean, sd, projection, np.zeros(len(bias)), latents.astype(np.float32), np.zeros(weight.shape[1]))
+    latents = projected(smooth, mean, projection, counts.observed)
+    return Start(weight, bias, mean, sd, projection, np.zeros(len(bias)), latents, np.zeros(weight.shape[1]))
 
 
 def softplus_start(start: Start) -> Start:
@@ -134,14 +164,16 @@ def softplus_start(start: Start) -> Start:
 
 def gaussian_start(counts: TrialCounts, latent_dim: int, sd_bins: float) -> Start:
     """PCA; every direction of the plane keeps its scale, by which sessions can be told to have the same dynamics."""
-    rows = counts.counts[counts.observed].astype(np.float64)
-    mean, sd = rows.mean(0), np.maximum(rows.std(0), 1e-6)
-    _, vectors = np.linalg.eigh(np.cov(rows.T))
+    mean, covariance = moments(counts.counts, counts.observed)
+    sample = 1 - 1 / counts.observed.sum()  # of the variance, that of these bins themselves
+    sd = np.maximum(np.sqrt(sample * np.diag(covariance)), 1e-6)
+    _, vectors = np.linalg.eigh(covariance)
     weight = with_columns(vectors[:, ::-1][:, :latent_dim] * np.sqrt(len(mean)), latent_dim)
     projection = np.linalg.pinv(weight)
-    latents = (counts.counts - mean) @ projection.T * counts.observed[..., None]
-    residual = (rows - mean - (rows - mean) @ projection.T @ weight.T).var(0)
-    return Start(weight, mean, mean, sd, projection, np.log(residual + 1e-6), latents.astype(np.float32), np.zeros(latent_dim))
+    latents = projected(counts.counts, mean, projection, counts.observed)
+    beside = np.eye(len(mean)) - projection.T @ weight.T
+    residual = sample * np.maximum(np.einsum("ui,uv,vi->i", beside, covariance, beside, optimize=True), 0)
+    return Start(weight, mean, mean, sd, projection, np.log(residual + 1e-6), latents, np.zeros(latent_dim))
 
 
 def canonical_rotation(latents: np.ndarray, observed: np.ndarray) -> np.ndarray:
@@ -166,20 +198,21 @@ def canonical_rotation(latents: np.ndarray, observed: np.ndarray) -> np.ndarray:
     return left @ right
 
 
-def of_unit_variance(starts: list[Start], sessions: list[TrialCounts]) -> list[Start]:
+def of_unit_variance(starts: list[Start], sessions: list[TrialCounts], keep: Keep = in_memory) -> list[Start]:
     """The starts on one scale, on which the mean variance of all their latents is one."""
     variance = [start.latents[counts.observed].var(0).mean() for start, counts in zip(starts, sessions, strict=True)]
-    return [start.scaled(float(max(np.mean(variance), 1e-12)) ** -0.5) for start in starts]
+    return [start.scaled(float(max(np.mean(variance), 1e-12)) ** -0.5).kept(keep) for start in starts]
 
 
-def session_starts(sessions: list[TrialCounts], likelihood: str, latent_dim: int, sd_bins: float) -> list[Start]:
+def session_starts(
+    sessions: list[TrialCounts], likelihood: str, latent_dim: int, sd_bins: float, keep: Keep = in_memory
+) -> list[Start]:
     """A start for each session, turned into a common frame as far as the latents alone tell."""
     make = poisson_start if likelihood == "poisson" else gaussian_start
-    starts = [make(counts, latent_dim, sd_bins) for counts in sessions]
+    starts = [make(counts, latent_dim, sd_bins).kept(keep) for counts in sessions]
     if likelihood == "gaussian":
-        starts = of_unit_variance(starts, sessions)
+        starts = of_unit_variance(starts, sessions, keep)
     if len(sessions) == 1 or latent_dim == 1:
         return starts
-    return [
-        start.turned(canonical_rotation(start.latents, counts.observed)) for start, counts in zip(starts, sessions, strict=True)
-    ]
+    rotations = [canonical_rotation(start.latents, counts.observed) for start, counts in zip(starts, sessions, strict=True)]
+    return [start.turned(rotation).kept(keep) for start, rotation in zip(starts, rotations, strict=True)]

@@ -1,0 +1,141 @@
+"""Reading and binning of many recordings: in parallel processes where that pays, and on disk what memory shall not hold."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import warnings
+from collections.abc import Callable, Iterator
+from concurrent.futures import as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from psutil import virtual_memory
+
+from metadyn.config import DataConfig
+from metadyn.data.disk import filling, is_on_disk, on_disk, write
+from metadyn.errors import DataError
+from metadyn.nwb.replace import private_name, remove_leftovers
+from metadyn.pipeline.inputs import Recording, read_counts
+from metadyn.records import TrialCounts
+
+OPENING = 64 * 2**20  # bytes that are read and binned in the time that it takes to open a file (0.05 s)
+ENOUGH = 6 * 2**30  # bytes that take 5 s to read and bin, twice as long as processes take to start (2.5 s)
+GIB, SHARE = 2**30, 4  # of the memory that is free one part in four: training holds the trials a second time, and much else
+
+
+def read_all(
+    given: list[Recording],
+    data: DataConfig,
+    folder: Path,
+    memory: float | None = None,
+    report: Callable[[int], None] = lambda _: None,
+) -> list[TrialCounts]:
+    """The counts of all recordings, in the order given; report(n) when n of them are read.
+
+    Up to `memory` GiB of counts (by default a quarter of what is free) are held in memory, all others in files of `folder`
+    without a name, mapped; counts that were given stay what they are. Raises what `read_counts` raises, DataError where the
+    system killed a process that reads, WriteError where the folder has no room.
+    """
+    read: dict[int, TrialCounts] = {}
+    left = virtual_memory().available // SHARE // processes() if memory is None else memory * GIB
+
+    def take(place: int, counts: TrialCounts) -> None:
+        nonlocal left
+        if not isinstance(given[place].source, TrialCounts):
+            left -= counts.counts.nbytes
+            counts = replace(counts, counts=held(counts.counts, left >= 0, folder))
+        read[place] = counts
+        report(len(read))
+
+    workers = workers_for(given)
+    if workers > 1:
+        read_in_processes(given, data, folder, workers, take)
+    else:
+        for place, each in enumerate(given):
+            take(place, read_counts(each, data))
+    return [read[place] for place in range(len(given))]
+
+
+def held(values: np.ndarray, in_memory: bool, folder: Path) -> np.ndarray:
+    """The array in memory, or on disk."""
+    if is_on_disk(values) != in_memory:
+        return values
+    return np.array(values) if in_memory else on_disk(values, folder)
+
+
+def processes() -> int:
+    """How many processes on this machine do the same, as torchrun says."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
+def workers_for(given: list[Recording]) -> int:
+    """How many processes read: one where there is little to read, or where not all are files."""
+    from loky import cpu_count
+
+    files = [each.source for each in given if isinstance(each.source, Path)]
+    if len(files) < len(given) or sum(OPENING + file.stat().st_size for file in files) < ENOUGH:
+        return 1
+    return min(len(files), cpu_count() // processes())
+
+
+def read_in_processes(
+    given: list[Recording], data: DataConfig, folder: Path, workers: int, take: Callable[[int, TrialCounts], None]
+) -> None:
+    """take(place, counts) of each recording as it is read, in this process; counts lie on disk. Ctrl-C ends all at once."""
+    from loky import ProcessPoolExecutor
+
+    # a terminal's Ctrl-C goes to all processes; this one alone answers, and ends the others
+    pool = ProcessPoolExecutor(workers, initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN))
+    with passage(folder) as way:
+        try:
+            places = {pool.submit(send, each, data, way / str(place)): place for place, each in enumerate(given)}
+            for future in as_completed(places):
+                take(places[future], received(*future.result(), way / str(places[future])))
+        except BrokenProcessPool as lost:
+            told = str(lost).splitlines()
+            raise DataError(
+                "a process that read recordings was ended from outside, as the system does when memory runs out",
+                found=next((line for line in told if "exit code" in line), told[0]),
+                remedy="fewer at a time: LOKY_MAX_CPU_COUNT=1 metadyn fit …",
+            ) from lost
+        finally:
+            pool.shutdown(kill_workers=True)
+
+
+@contextmanager
+def passage(folder: Path) -> Iterator[Path]:
+    """A folder through which counts pass from process to process; it vanishes, and with it those that killed runs left."""
+    remove_leftovers(folder / "reading")
+    way = private_name(folder / "reading")
+    with filling(folder):
+        way.mkdir()
+    try:
+        yield way
+    finally:
+        shutil.rmtree(way, ignore_errors=True)
+
+
+def send(recording: Recording, data: DataConfig, path: Path) -> tuple[TrialCounts, dict, list[tuple]]:
+    """Read and bin a recording; its counts go into a file. Returns all else, their layout, and what was warned of."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        counts = read_counts(recording, data)
+    with filling(path.parent.parent), path.open("wb") as file:
+        write(counts.counts, file)
+    layout = {"dtype": counts.counts.dtype, "shape": counts.counts.shape}
+    warned = [(str(each.message), each.category, each.filename, each.lineno) for each in caught]
+    return replace(counts, counts=np.empty(0)), layout, warned
+
+
+def received(counts: TrialCounts, layout: dict, warned: list[tuple], path: Path) -> TrialCounts:
+    """The counts that another process sent, mapped from a file that has no name any more; warns of what it warned of."""
+    for each in warned:
+        warnings.warn_explicit(*each)
+    values = np.memmap(path, mode="r", **layout)
+    path.unlink()
+    return replace(counts, counts=values)
