@@ -2,12 +2,12 @@
 
     python -m benchmarks.crash [--kills 50] [--seed 0]
 
-Each runs in a forked process, all imports done, and is killed at a moment drawn evenly from the time that it takes (one that was done
-before does not count). Afterwards
-every source is byte-identical, every pointer of a model folder names a checkpoint that loads, every file with a target's name
-is a whole one (it holds what that of an undisturbed run holds), and the same run again, of `fit` with --resume where there is a
-checkpoint, of `annotate` and `package` with --overwrite, ends well and leaves no unfinished file. Of `package` the writing is
-tried, without the findings, which only read. Results: benchmarks/results/crash.json.
+Each runs in a forked process, all imports done, and is killed at a moment drawn evenly from the time that it takes (one that
+was done before does not count). Afterwards every source is byte-identical, every pointer of a model folder names a checkpoint
+that loads, every file with a target's name is a whole one (it holds what that of an undisturbed run holds), and the same run
+again, of `fit` with --resume where there is a checkpoint, of `annotate` and `package` with --overwrite, ends well and leaves no
+unfinished file. Of `package` the writing is tried, without the findings, which only read.
+Results: benchmarks/results/crash.json.
 """
 
 from __future__ import annotations

@@ -257,7 +257,7 @@ def _reshape(changes: list, folder: Path) -> None:
         for path, how in changes:
             values = file[path][()] if file[path].shape else None  # of a scalar: a row of numbers
             new = np.array([1.0, 2.0]) if values is None else RESHAPED[how](values)
-            kind = h5py.string_dtype() if getattr(new, "dtype", None) == object else None
+            kind = h5py.string_dtype() if how == "text" else None
             _put(file, path, new, file[path].dtype if values is not None and how in OF_ONE_TYPE else kind)
 
 
@@ -344,18 +344,17 @@ def links(layout: Layout) -> st.SearchStrategy:
         ["missing", "itself", "circle", "up", "hard up", "file missing", "file itself", "file circle", "folder"]
     )
     reference = st.tuples(st.sampled_from(layout.references), st.sampled_from(["nothing", "root", "itself", "gone", "other"]))
-    return st.builds(partial, st.just(_relink), st.lists(st.tuples(place, how), min_size=1, max_size=2)) | st.builds(
-        partial, st.just(_refer), st.lists(reference, min_size=1, max_size=3)
-    )
+    return st.builds(
+        partial, st.just(_relink), st.lists(st.tuples(place, how), min_size=1, max_size=2, unique_by=itemgetter(0))
+    ) | st.builds(partial, st.just(_refer), st.lists(reference, min_size=1, max_size=3))
 
 
 def _relink(changes: list, folder: Path) -> None:
     with h5py.File(folder / FILE, "r+") as file:
         for path, how in changes:
-            item = file.get(path)  # not there where it lay below one that was replaced
-            if item is None or item.file != file:
-                continue
-            parent = item.parent.name
+            if any(path.startswith(f"{other}/") for other, _ in changes):
+                continue  # it goes with what it lies in
+            parent = file[path].parent.name
             del file[path]
             if how == "circle":
                 file[f"{path}_b"] = h5py.SoftLink(f"/{path}")

@@ -4,7 +4,7 @@ import pytest
 
 from benchmarks.crash import crash, jobs
 
-KILLS = {"fit": 2, "align": 1, "annotate": 2, "package": 2}
+KILLS = {"fit": 2, "align": 1, "annotate": 1, "package": 1}
 
 
 @pytest.fixture(scope="module")
