@@ -8,7 +8,8 @@ from __future__ import annotations
 import numpy as np
 from nwbinspector import Importance, InspectorMessage, register_check
 
-from ndx_metadyn.containers import SCOPES, DynamicalEmbeddingsTable, EstimateSeries, LatentDynamicsModel
+from ndx_metadyn.containers import SCOPES, DynamicalEmbeddingsTable, EstimateSeries, LatentDynamics, LatentDynamicsModel
+from ndx_metadyn.rollout import ARCHITECTURE
 from ndx_metadyn.values import values_of
 from ndx_metadyn.views import NO_WINDOW, times_of, window_of_bin
 from ndx_metadyn.weights import WeightsError
@@ -78,3 +79,25 @@ def check_weights_match_digest(model: LatentDynamicsModel):
     except WeightsError as error:
         return InspectorMessage(str(error))
     return None
+
+
+@register_check(importance=Importance.CRITICAL, neurodata_type=LatentDynamics)
+def check_units_are_those_of_the_model_in_its_order(run: LatentDynamics):
+    """Column j of the input and of the rates is unit j of the model's session; its config says which rows these are."""
+    try:
+        expected = _unit_rows_in_model(run)
+    except (WeightsError, LookupError, TypeError) as error:
+        return InspectorMessage(f"the model's config does not say which units it knows: {type(error).__name__}: {error}")
+    regions = {"units": run.units} | {name: series.units for name, series in run.firing_rate_series.items()}
+    other = [name for name, region in regions.items() if region is not None and values_of(region.data).tolist() != expected]
+    if expected is None or not other:
+        return None
+    return InspectorMessage(f"other units than the model's, or in another order: {', '.join(other)}.")
+
+
+def _unit_rows_in_model(run: LatentDynamics) -> list[int] | None:
+    """Rows of /units of the run's session in the config of a MetaSSM; None without one, or where it knows no such session."""
+    if run.model is None or run.model.architecture != ARCHITECTURE or run.model.config is None:
+        return None
+    rows = {session["key"]: session["unit_rows"] for session in run.model.settings()["sessions"]}
+    return rows.get(run.input_key)

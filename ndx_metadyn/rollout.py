@@ -18,7 +18,7 @@ import numpy as np
 
 from ndx_metadyn.weights import WeightsError, build, register_architecture
 
-FORMAT = 1
+ARCHITECTURE, FORMAT = "MetaSSM", 1
 CONDITIONINGS = ("low_rank", "linear", "input", "shared")
 DIRECTIONS = ("directions_in", "directions_hidden")
 LAYERS = ("input", "hidden", "output")
@@ -158,7 +158,7 @@ def expected_shapes(model: dict, n_sessions: int, n_units: int) -> dict[str, tup
     return shapes
 
 
-@register_architecture("MetaSSM")
+@register_architecture(ARCHITECTURE)
 def meta_ssm(config: dict, tensors: dict[str, np.ndarray]) -> MetaSSM:
     """Check settings and tensors against each other, then join them. Raises WeightsError."""
     model, sessions, bin_width = _check_config(config)

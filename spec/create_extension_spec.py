@@ -241,6 +241,7 @@ def export(folder):
         full_name="Latent neural dynamics across recordings",
         doc="Latent dynamics inferred from neural activity, dynamical embeddings, and the model that inferred them.",
         author=["ndx-metadyn developers"],
+        contact=[],  # the schema language asks for the list; who releases it adds an address
     )
     for name in ("DynamicTable", "DynamicTableRegion", "VectorData"):
         builder.include_type(name, namespace="hdmf-common")

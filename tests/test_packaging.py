@@ -10,6 +10,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parents[1]
 SPEC = ("ndx-metadyn.namespace.yaml", "ndx-metadyn.extensions.yaml")
@@ -62,6 +63,14 @@ def test_every_requirement_of_the_project_is_pinned():
     assert names <= pinned
 
 
+@pytest.mark.parametrize("record", ["CITATION.cff", "ndx-meta.yaml"])
+def test_records_for_others_say_what_the_project_says(record):
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    told = yaml.safe_load((ROOT / record).read_text(encoding="utf-8"))
+    expected = [project["name"], str(project["version"]), project["license"]]
+    assert [told.get("title", told.get("name")), told["version"], told["license"]] == expected
+
+
 def imported_when_loaded(package: Path) -> set[str]:
     """First names of what the modules of a package import at once, not within a function."""
     names = set()
@@ -81,5 +90,6 @@ def test_what_a_package_imports_is_what_it_requires(package, extras):
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     wanted = project["dependencies"] + [each for extra in extras for each in project["optional-dependencies"][extra]]
     named = {re.match(r"[A-Za-z0-9_.-]+", each).group().lower().replace("-", "_") for each in wanted}
-    named |= {"metadyn", "ndx_metadyn", "nwbinspector"}  # which itself loads the checks it runs: `ndx_metadyn.checks`
+    named |= {"metadyn", "ndx_metadyn"}
+    named |= {"nwbinspector", "neuroconv"}  # which load `ndx_metadyn.checks` and `metadyn.neuroconv`; nothing of ours does
     assert imported_when_loaded(ROOT / package) <= named

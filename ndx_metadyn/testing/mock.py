@@ -25,13 +25,14 @@ from ndx_metadyn.containers import (
 BIN_WIDTH = 0.05  # seconds
 N_WINDOWS, N_BINS, N_UNITS, N_LATENTS, N_EMBEDDING = 4, 10, 5, 2, 2
 PERIOD = 1.0  # seconds from a window's start to the next
+ROWS = list(range(N_UNITS + 2))[::-1]  # last first, so that rows, ids and columns all differ
 
 
 def mock_settings(conditioning="low_rank", likelihood="poisson", n_units=(N_UNITS, N_UNITS + 2), rank=2) -> dict:
-    """Config of a model of two sessions, 'mock-0' and 'mock-1'."""
+    """Config of a model of two sessions, 'mock-0' and 'mock-1'; their units are the last rows, last first."""
     model = {"latent_dim": N_LATENTS, "embedding_dim": N_EMBEDDING, "conditioning": conditioning, "rank": rank}
     model |= {"likelihood": likelihood, "hidden": [6, 4], "hyper_hidden": 3}
-    sessions = [{"key": f"mock-{i}", "n_units": n, "unit_rows": list(range(n))} for i, n in enumerate(n_units)]
+    sessions = [{"key": f"mock-{i}", "n_units": n, "unit_rows": ROWS[:n]} for i, n in enumerate(n_units)]
     return {"format": 1, "architecture": "MetaSSM", "bin_width": BIN_WIDTH, "model": model, "sessions": sessions}
 
 
@@ -150,11 +151,10 @@ def _fill(run, nwbfile, scope):
 
 
 def _region(nwbfile):
-    """The last N_UNITS rows of the Units table, last first, so that rows, ids and columns all differ."""
-    if nwbfile.units is None or len(nwbfile.units) < N_UNITS:
+    """The model's rows of the Units table, where that has as many."""
+    if nwbfile.units is None or len(nwbfile.units) < len(ROWS):
         return None
-    rows = np.arange(len(nwbfile.units))[::-1][:N_UNITS].tolist()
-    return nwbfile.units.create_region("units", rows, "Units whose spikes were the input, in input order.")
+    return nwbfile.units.create_region("units", ROWS[:N_UNITS], "Units whose spikes were the input, in input order.")
 
 
 def mock_NWBFile(seed=0) -> NWBFile:

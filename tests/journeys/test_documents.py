@@ -2,7 +2,8 @@
 
 The cells of tutorials are run here with fewer steps; `make docs` runs them as they are, and keeps what they show.
 A block is run unless the line above it is a comment `<!-- not run: reason -->`; `<!-- without torch … -->` runs it where these
-modules cannot be imported. Blocks of one document share a folder, with recordings day1.nwb to day3.nwb and a run.toml.
+modules cannot be imported. Blocks of one document share a folder, with recordings day1.nwb to day3.nwb, a run.toml, and
+found.nwb, annotated by `metadyn`. What docs/readers.md reads in several ways must be the same each way.
 """
 
 import os
@@ -11,12 +12,15 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
+import h5py
 import numpy as np
 import pytest
+import safetensors.numpy
 from pynwb import NWBHDF5IO
 from pynwb.behavior import Position, SpatialSeries
 
@@ -31,6 +35,14 @@ CELL = re.compile(r"(?::tags:[^\n]*\n)?\s*(?P<magic>%%bash\n)?(?P<text>.*)", re.
 SMALL = {"latent_dim": 2, "embedding_dim": 1, "latent_hidden": 4, "embedding_hidden": 4, "readin_hidden": 8, "hidden": (4, 4)}
 BRIEF = {"steps": 4, "distil_steps": 3, "validate_every": 4}
 BLOCKER = "import sys\nfor name in {names!r}:\n    sys.modules[name] = None\n"
+READERS = ROOT / "docs" / "readers.md"
+READ = ("times", "latents", "latents_sd", "rates", "rates_sd", "embedding", "embedding_sd", "tensors", "forecast_rates")
+KEEPER = """
+import numpy
+kept = {{name: globals()[name] for name in {names!r} if name in globals()}}
+kept |= {{"tensor " + name: values for name, values in kept.pop("tensors", {{}}).items()}}
+numpy.savez({path!r}, **{{name: numpy.asarray(values) for name, values in kept.items()}})
+"""
 
 
 @dataclass(frozen=True)
@@ -72,17 +84,26 @@ def haste(arguments: list[str]) -> list[str]:
 def run_bash(text: str, run) -> None:
     for line in text.replace("\\\n", " ").splitlines():
         program, *arguments = shlex.split(line, comments=True) or [None]
-        assert program in (None, "metadyn"), f"no rule for running: {line}"
-        if program:
+        assert program in (None, "metadyn", "nwbinspector"), f"no rule for running: {line}"
+        if program == "metadyn":
             run.worked(*haste(arguments))
+        elif program:
+            assert "No issues found" in ran([shutil.which(program, path=str(Path(sys.executable).parent)), *arguments], line)
 
 
-def run_python(block: Block) -> None:
+def ran(command: list[str], shown: str, **environment: str) -> str:
+    """Output of a process that must succeed."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **environment})
+    assert done.returncode == 0, f"{shown}\n{done.stdout}{done.stderr}"
+    return done.stdout
+
+
+def run_python(block: Block, kept: Path | None = None, python: str = sys.executable) -> None:
+    """Run a block; `kept`: where to keep what it read, of the names in READ (.npz)."""
     script = BLOCKER.format(names=block.hidden) + block.text
-    environment = {**os.environ, "PYTHONWARNINGS": "error"}
-    command = [sys.executable, "-c", script]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-    assert done.returncode == 0, f"{block.text}\n{done.stderr}"
+    if kept is not None:
+        script += KEEPER.format(names=READ, path=str(kept))
+    ran([python, "-c", script], block.text, PYTHONWARNINGS="error")
 
 
 def check_toml(text: str, folder: Path) -> None:
@@ -116,20 +137,52 @@ def add_hand(path: Path) -> None:
 
 
 @pytest.mark.parametrize("document", [path for path in DOCUMENTS if blocks(path)], ids=lambda path: path.name)
-def test_what_a_document_shows_runs(document, recordings, run, tmp_path, monkeypatch):
+def test_what_a_document_shows_runs(document, recordings, journey, run, tmp_path, monkeypatch):
     for path in [*recordings.glob("day*.nwb"), recordings / "run.toml"]:
         shutil.copy(path, tmp_path)
+    shutil.copy(journey.annotated, tmp_path / "found.nwb")
     monkeypatch.chdir(tmp_path)
     names = {}  # of a tutorial's cells, which share them
-    for block in blocks(document):
+    for number, block in enumerate(blocks(document)):
         if block.language == "bash":
             run_bash(block.text, run)
         elif block.language == "python":
-            run_python(block)
+            run_python(block, tmp_path / f"{number}.npz" if document == READERS else None)
         elif block.language == "cell":
             exec(block.text, names)
         elif block.language == "toml":
             check_toml(block.text, tmp_path)
+    if document == READERS:
+        assert_all_read_the_same(tmp_path.glob("*.npz"), truth_of(tmp_path / "found.nwb"))
+
+
+def truth_of(file: Path) -> dict[str, np.ndarray]:
+    """What a file holds, read by paths from HDF5, the weights by safetensors."""
+    with h5py.File(file) as opened:
+        run = opened["processing/ecephys/LatentDynamics"]
+        read = {
+            "times": run["LatentSeries/timestamps"][:],
+            "latents": run["LatentSeries/data"][:],
+            "latents_sd": run["LatentSeries/data_sd"][:],
+            "rates": run["FiringRateSeries/data"][:],
+            "rates_sd": run["FiringRateSeries/data_sd"][:],
+            "embedding": run["embeddings/embedding_mean"][:],
+            "embedding_sd": run["embeddings/embedding_sd"][:],
+            "forecast_rates": run["FiringRateSeriesForecast/data"][:],
+        }
+        weights = safetensors.numpy.load(run["model/weights"][:].tobytes())
+    return read | {f"tensor {name}": values for name, values in weights.items()}
+
+
+def assert_all_read_the_same(kept, truth: dict[str, np.ndarray]) -> None:
+    """Three ways for each thing in the file but the forecast, which only a rollout gives again."""
+    read = Counter()
+    for path in kept:
+        for name, values in np.load(path).items():
+            rtol = 1e-4 if name == "forecast_rates" else 0  # float32 in the file, float64 in the rollout
+            np.testing.assert_allclose(values, truth[name], rtol=rtol, err_msg=name)
+            read[name] += 1
+    assert all(read[name] >= (1 if name == "forecast_rates" else 3) for name in truth), read
 
 
 def test_links_between_the_documents_lead_somewhere():
@@ -138,7 +191,7 @@ def test_links_between_the_documents_lead_somewhere():
             assert link.startswith("https://") or (document.parent / link).exists(), f"{document.name}: {link}"
 
 
-OF_OTHERS = {"--seeds", "--nproc-per-node"}  # of benchmarks, and of torchrun
+OF_OTHERS = {"--seeds", "--nproc-per-node", "--modules"}  # of benchmarks, torchrun, nwbinspector
 
 
 def test_commands_and_options_named_in_the_words_exist(run):

@@ -8,6 +8,7 @@ import tomllib
 import zipfile
 from pathlib import Path
 
+import pynwb
 import pytest
 
 ROOT = Path(__file__).parents[2]
@@ -24,6 +25,15 @@ def generator():
 def test_committed_yaml_is_what_the_generator_writes(generator, tmp_path, file):
     generator["export"](tmp_path)
     assert (tmp_path / file).read_text() == (SPEC / file).read_text()
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_schema_keeps_to_the_language_of_nwb_schemas(file):
+    """By the command of hdmf and the language's own JSON schema, which pynwb ships."""
+    language = Path(pynwb.__file__).parent / "nwb-schema" / "nwb.schema.json"
+    command = [sys.executable, "-m", "hdmf.testing.validate_spec", str(SPEC / file), "-m", str(language)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_namespace_version_is_the_package_version(generator):

@@ -5,6 +5,7 @@ Everything is computed before the file is touched; the file is replaced whole, v
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from metadyn.records import ModelFile, Source
 from ndx_metadyn import FiringRateSeries, LatentDynamics, LatentSeries  # before a file is opened: types are looked up then
 
 CHUNK_BYTES = 2**20  # a megabyte: some seconds of a few hundred units, little enough for reading one window over the net
+RUN_DESCRIPTION = "Latent dynamics inferred from the spike counts of the units."
 MODULE_DESCRIPTION = "Results of processing the extracellular recordings."
 
 
@@ -66,32 +68,19 @@ def write_run(
     target: str | Path,
     posterior: xr.Dataset,
     *,
-    unit_rows: np.ndarray | None = None,
-    forecast: xr.Dataset | None = None,
-    model: ModelFile | None = None,
     name: str = "LatentDynamics",
-    description: str = "Latent dynamics inferred from the spike counts of the units.",
-    parameters: dict | None = None,
-    provenance: Source | None = None,
-    input_key: str | None = None,
     module: str = "ecephys",
+    provenance: Source | None = None,
     derived: bool = False,
     overwrite: bool = False,
+    **run,
 ) -> Path:
     """Write a copy of `source` with one run added to `target`; both may be the same file, which is then replaced whole.
 
     Parameters
     ----------
     source, target : NWB (HDF5) files; links are followed. `source` is never opened for writing.
-    posterior : as `metadyn.infer` returns it: latent_mean (trial, time, latent), rate_mean (trial, time, unit) [Hz], their
-        SDs, embedding_mean (trial, embedding); coordinates start_time [s], n_bins and row by trial, time [s] from the start.
-    unit_rows : rows of the Units table that were the input, in input order; by default the posterior's `unit`.
-    forecast : as `metadyn.forecast` returns it, for the same windows or some of them.
-    model : embedded, unless the file holds a model of the same digest already, which is then shared.
-    parameters : settings of preprocessing and inference; `provenance` says what they were applied to, of which the sha256 is
-        taken here where it is not known. Series say of which
-        spikes they speak where `parameters["data"]["spike_lag"]` [s] is not zero.
-    input_key : the model's key of this session's read-in and likelihood; default: the posterior's session.
+    posterior, name, module, run : as of `prepare_run`; the sha256 of `provenance` is taken here where it is not known.
     derived : leave the raw data out; see `metadyn.nwb.derive`.
 
     Returns
@@ -103,33 +92,68 @@ def write_run(
     WriteError, WindowError, DataError : nothing was written, `target` is as it was.
     """
     source, target = check_target(source, target, name=name, module=module, overwrite=overwrite)
-    posterior = in_order(posterior)
-    estimates = [lay_out(posterior)]
-    if forecast is not None:
-        forecast = beside(in_order(forecast), posterior)
-        estimates.append(lay_out(forecast))
-        description += _too_short(forecast)
     origin = provenance or Source()
     origin = replace(origin, digest=origin.digest or file_digest(source))
-    rows = posterior.unit.values if unit_rows is None else np.asarray(unit_rows)
-    times = times_of((parameters or {}).get("data", {}).get("spike_lag", 0.0))
-
-    def add(nwbfile: NWBFile) -> None:
-        _check_tables(nwbfile, rows, posterior, source)
-        home = _module(nwbfile, module)
-        run = _new_run(nwbfile, posterior, name, description, parameters or {}, origin, input_key)
-        run.model = None if model is None else add_model(nwbfile, home, model)
-        home.add(run)
-        run.units = region(nwbfile.units, "units", rows, "Units that were the input of the model, in input order.")
-        series = [_add_series(run, stretch, nwbfile, posterior.unit.values, times) for stretch in estimates]
-        run.embeddings = embeddings_table(nwbfile, posterior, forecast, estimates, series)
-
+    add = prepare_run(posterior, name=name, module=module, provenance=origin, **run)
     with (derived_copy if derived else replacement)(source, target) as work:
         _append(work, add)
         if derived:
             record_source(work, describe_origin(source, origin.uri, origin.digest))
         assert_no_worse(work, source)
     return target
+
+
+def prepare_run(
+    posterior: xr.Dataset,
+    *,
+    unit_rows: np.ndarray | None = None,
+    forecast: xr.Dataset | None = None,
+    model: ModelFile | None = None,
+    name: str = "LatentDynamics",
+    description: str = RUN_DESCRIPTION,
+    parameters: dict | None = None,
+    provenance: Source | None = None,
+    input_key: str | None = None,
+    module: str = "ecephys",
+) -> Callable[[NWBFile], None]:
+    """Lay one run out; what is returned adds it to an open NWBFile, and leaves writing to the caller.
+
+    Parameters
+    ----------
+    posterior : as `metadyn.infer` returns it: latent_mean (trial, time, latent), rate_mean (trial, time, unit) [Hz], their
+        SDs, embedding_mean (trial, embedding); coordinates start_time [s], n_bins and row by trial, time [s] from the start.
+    unit_rows : rows of the Units table that were the input, in input order; by default the posterior's `unit`.
+    forecast : as `metadyn.forecast` returns it, for the same windows or some of them.
+    model : embedded, unless the file holds a model of the same digest already, which is then shared.
+    parameters : settings of preprocessing and inference; `provenance` says what they were applied to. Series say of which
+        spikes they speak where `parameters["data"]["spike_lag"]` [s] is not zero.
+    input_key : the model's key of this session's read-in and likelihood; default: the posterior's session.
+
+    Raises
+    ------
+    WindowError : windows overlap or there is none. WriteError : values that cannot be stored; and, when added, the file has
+        not the units or trials that the result speaks of.
+    """
+    posterior = in_order(posterior)
+    estimates = [lay_out(posterior)]
+    if forecast is not None:
+        forecast = beside(in_order(forecast), posterior)
+        estimates.append(lay_out(forecast))
+        description += _too_short(forecast)
+    rows = posterior.unit.values if unit_rows is None else np.asarray(unit_rows)
+    times = times_of((parameters or {}).get("data", {}).get("spike_lag", 0.0))
+
+    def add(nwbfile: NWBFile) -> None:
+        _check_tables(nwbfile, rows, posterior)
+        home = _module(nwbfile, module)
+        run = _new_run(nwbfile, posterior, name, description, parameters or {}, provenance or Source(), input_key)
+        run.model = None if model is None else add_model(nwbfile, home, model)
+        home.add(run)
+        run.units = region(nwbfile.units, "units", rows, "Units that were the input of the model, in input order.")
+        series = [_add_series(run, stretch, nwbfile, posterior.unit.values, times) for stretch in estimates]
+        run.embeddings = embeddings_table(nwbfile, posterior, forecast, estimates, series)
+
+    return add
 
 
 def _append(path: Path, add) -> None:
@@ -148,14 +172,15 @@ def _too_short(forecast: xr.Dataset) -> str:
     return f" {missing} of {forecast.sizes['trial']} windows have no forecast, so no columns say where forecasts start."
 
 
-def _check_tables(nwbfile: NWBFile, rows: np.ndarray, posterior: xr.Dataset, source: Path) -> None:
+def _check_tables(nwbfile: NWBFile, rows: np.ndarray, posterior: xr.Dataset) -> None:
     """The rows that the result speaks of exist in the file."""
+    file = nwbfile.identifier
     n_units = 0 if nwbfile.units is None else len(nwbfile.units)
     if len(rows) == 0 or rows.min() < 0 or rows.max() >= n_units:
-        raise WriteError("the result is of other units", file=source, item="units", found=f"{n_units} units, rows {rows}")
+        raise WriteError("the result is of other units", file=file, item="units", found=f"{n_units} units, rows {rows}")
     table = interval_table(nwbfile, posterior.attrs.get("table"))
     if table is not None and posterior.row.values.max() >= len(table):
-        raise WriteError("the result is of other trials", file=source, item=table.name, found=f"{len(table)} rows")
+        raise WriteError("the result is of other trials", file=file, item=table.name, found=f"{len(table)} rows")
 
 
 def _module(nwbfile: NWBFile, name: str) -> ProcessingModule:

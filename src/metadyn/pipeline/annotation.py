@@ -104,10 +104,18 @@ def _check_targets(given: list[Recording], targets: list[Path]) -> None:
 def _annotate_one(
     trained, recording: Recording, target: Path, data: dict | None, context: int | None, steps: int, settings: dict, progress
 ):
-    from metadyn.inference.forecast import forecast
-    from metadyn.inference.infer import infer
     from metadyn.nwb.remote import on_disk
     from metadyn.nwb.write import write_run
+
+    found = results(trained, recording, data, context, steps)
+    with on_disk(recording.source, target.parent, progress) as source:
+        return write_run(source, target, **found, **settings)
+
+
+def results(trained, recording: Recording, data: dict | None, context: int | None, steps: int) -> dict:
+    """What `metadyn.nwb.write.prepare_run` takes of one recording: posterior, forecast, parameters and provenance."""
+    from metadyn.inference.forecast import forecast
+    from metadyn.inference.infer import infer
 
     counts = counts_for(trained, recording, data)
     ahead = None if context is None else forecast(trained, counts, context=context, steps=steps)
@@ -115,5 +123,4 @@ def _annotate_one(
     if ahead is not None:
         asked["forecast"] = {"context_bins": context, "steps": steps}
     posterior = infer(trained, counts)
-    with on_disk(recording.source, target.parent, progress) as source:
-        return write_run(source, target, posterior, forecast=ahead, parameters=asked, provenance=counts.source, **settings)
+    return {"posterior": posterior, "forecast": ahead, "parameters": asked, "provenance": counts.source}

@@ -26,7 +26,8 @@ class Recording:
     name: str | None = None
 
     def __str__(self) -> str:
-        return f"{self.name}={self.source}" if self.name else str(self.source)
+        source = getattr(self.source, "identifier", self.source)  # of an open NWBFile
+        return f"{self.name}={source}" if self.name else str(source)
 
 
 def recordings(given: object | Iterable[object]) -> list[Recording]:

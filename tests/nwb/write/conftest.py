@@ -54,13 +54,14 @@ def forecast_of(smoothed: xr.Dataset, context: int, steps: int) -> xr.Dataset:
     return ahead.assign_attrs(estimate="forecast", context_bins=context)
 
 
-def model_file(seed: int = 0, keys=("one", "two")) -> ModelFile:
-    """Random weights of the generative part alone, and settings that fit them."""
-    settings = mock_settings(n_units=(3,) * len(keys))
+def model_file(seed: int = 0, keys=("one", "two"), units=range(4)) -> ModelFile:
+    """Random weights of the generative part alone, and settings that fit them; all sessions of the same rows of units."""
+    rows = tuple(int(row) for row in units)
+    settings = mock_settings(n_units=(len(rows),) * len(keys))
     weights = safetensors.numpy.save(mock_tensors(settings, seed))
-    entries = tuple(SessionEntry(key, 3, (0, 1, 2), Source(uri=f"{key}.nwb", identifier=f"id of {key}")) for key in keys)
+    entries = tuple(SessionEntry(key, len(rows), rows, Source(uri=f"{key}.nwb", identifier=f"id of {key}")) for key in keys)
     empty = {"trained_starts": [], "trained_stops": [], "embedding_mean": [], "embedding_sd": []}
-    known = [{**asdict(entry), "unit_rows": [0, 1, 2], **empty} for entry in entries]
+    known = [{**asdict(entry), "unit_rows": list(rows), **empty} for entry in entries]
     for each in known:
         each["source"] = {name: value for name, value in each["source"].items() if value is not None}
     digest = "sha256:" + hashlib.sha256(weights).hexdigest()

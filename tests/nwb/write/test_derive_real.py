@@ -26,7 +26,7 @@ def test_dandi_validate_takes_the_derived_files_of_real_recordings(real_data, tm
         windows = counts.windows
         result = made.posterior(windows.start, windows.n_bins, counts.unit_rows[:5], rows=windows.row, table=windows.table)
         target = tmp_path / "derived" / source.name
-        derived.append(write_run(source, target, result, model=made.model_file(), derived=True))
+        derived.append(write_run(source, target, result, model=made.model_file(units=result.unit.values), derived=True))
         assert left_out(target) == []
     written = package(derived, tmp_path / "dandiset")
     assert [str(path.relative_to(tmp_path / "dandiset")) for path in written] == list(PATHS.values())

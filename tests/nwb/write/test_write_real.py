@@ -31,7 +31,7 @@ def test_the_copy_has_no_error_and_no_message_that_its_source_lacks(real_data, t
     counts = bin_spikes(read_session(source), **OPTIONS[name])
     windows = counts.windows
     result = made.posterior(windows.start, windows.n_bins, counts.unit_rows, rows=windows.row, table=windows.table or "")
-    target = write_run(source, tmp_path / "out.nwb", result, model=made.model_file())
+    target = write_run(source, tmp_path / "out.nwb", result, model=made.model_file(units=result.unit.values))
     assert_no_new_fault(target, source)
     run = pynwb.read_nwb(target).processing["ecephys"]["LatentDynamics"]
     assert len(run.embeddings) == counts.n_trials
