@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -47,6 +48,17 @@ def test_inspect_shows_the_file_and_a_command_that_works(run, world):
     text = run("inspect", world.files[0]).stdout
     assert "trials: 8 rows" in text
     assert "metadyn fit" in text
+
+
+def test_what_a_file_says_is_shown_letter_by_letter(run, file):
+    with h5py.File(file, "r+") as opened:
+        opened["identifier"][()] = "[bold]a\x1b]0;b\x07[/red] :smile: \u202e"
+        opened.move("intervals/trials/speed", "intervals/trials/[red]speed")
+        columns = ["[red]speed" if name == "speed" else name for name in opened["intervals/trials"].attrs["colnames"]]
+        opened["intervals/trials"].attrs["colnames"] = columns
+    text = run("inspect", file).stdout
+    assert r"identifier [bold]a\x1b]0;b[/red] :smile: \u202e" in text  # the bell is dropped
+    assert "[red]speed" in text
 
 
 def test_from_simulated_files_to_annotated_ones(run, tmp_path):
