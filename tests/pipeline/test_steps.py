@@ -239,3 +239,14 @@ def test_a_preset_is_stored_by_name_and_the_rest_by_value():
 def test_trials_to_align_on_are_spread_over_the_session():
     assert list(spread(9, 3)) == [0, 4, 8]
     assert list(spread(2, 5)) == [0, 1]
+
+
+def test_a_copy_never_takes_the_place_of_its_recording(world, file, tmp_path):
+    """Into the recording's own folder, or by a link in another one."""
+    before = file.read_bytes()
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / file.name).symlink_to(file)
+    for output in (tmp_path, tmp_path / "out"):
+        with pytest.raises(ConfigError, match="--in-place"):
+            metadyn.annotate(world.model, file, output, overwrite=True)
+    assert file.read_bytes() == before

@@ -140,3 +140,10 @@ def test_a_subject_that_nobody_described_is_described_by_the_metadata(files, tmp
     (target,) = package([copy], tmp_path / "dandiset", given)
     assert told(target)[3::2] == ("P90D/", "one")
     assert not [each for each in findings(tmp_path / "dandiset") if each.blocks]
+
+
+@pytest.mark.parametrize("text", ["identifier: [", "a sentence", ""])
+def test_a_description_that_is_no_yaml_of_keys_is_named(tmp_path, text):
+    (tmp_path / "dandiset.yaml").write_text(text)
+    with pytest.raises(DataError, match=r"no YAML of keys[^$]*dandiset\.yaml"):
+        findings(tmp_path)

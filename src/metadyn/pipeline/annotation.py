@@ -49,8 +49,8 @@ def annotate(
 
     Raises
     ------
-    ConfigError : neither or both of `output` and `in_place` are given, a derived file would replace its source, or two results
-        would be one file.
+    ConfigError : neither or both of `output` and `in_place` are given, a derived file would replace its source, two results
+        would be one file, or a copy its recording.
     WriteError, ModelFileError, DataError, WindowError : the file concerned is as it was; those before it are written.
     """
     from metadyn.nwb.write import check_target
@@ -61,7 +61,7 @@ def annotate(
     trained = on_device(load_model(model), device)
     given = recordings(files)
     targets = [_target(each, output, in_place) for each in given]
-    _check_targets(given, targets)
+    _check_targets(given, targets, in_place)
     for each, target in zip(given, targets, strict=True):
         check_target(each.source, target, name=name, overwrite=overwrite)
     settings = {"name": name, "derived": derive, "overwrite": overwrite, "model": trained.file() if embed_model else None}
@@ -89,8 +89,8 @@ def _target(recording: Recording, output: str | Path | None, in_place: bool) -> 
     return Path(output) / (folder if folder.startswith("sub-") else "") / path.name
 
 
-def _check_targets(given: list[Recording], targets: list[Path]) -> None:
-    """Raise ConfigError where two results would be one file."""
+def _check_targets(given: list[Recording], targets: list[Path], in_place: bool) -> None:
+    """Raise ConfigError where two results would be one file, or a copy would, also by a link, be its recording."""
     from metadyn.nwb.replace import real_path
 
     real = [real_path(target) for target in targets]
@@ -99,6 +99,10 @@ def _check_targets(given: list[Recording], targets: list[Path]) -> None:
         files = [str(each) for each, target in zip(given, real, strict=True) if target == repeated[0]]
         problem, remedy = "several recordings would be written to one file", "annotate them into different folders, one by one"
         raise ConfigError(problem, file=repeated[0], found=", ".join(files), remedy=remedy)
+    for each, target in zip(given, real, strict=True):
+        if not in_place and isinstance(each.source, Path) and target == real_path(each.source):
+            problem = "the annotated copy would take the place of its recording"
+            raise ConfigError(problem, file=target, remedy="--in-place if that is wanted, or another folder (-o DIR)")
 
 
 def _annotate_one(

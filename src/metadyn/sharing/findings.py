@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from metadyn.errors import MetadynError
+from metadyn.errors import DataError, MetadynError
 from metadyn.nwb.addresses import NEED_DANDI
 from metadyn.nwb.metadata import FIELDS
+from metadyn.sharing.dandiset import METADATA_FILE
 
 CHECK_OF = {  # checks of nwbinspector that a field of --metadata answers
     "check_subject_exists": "subject_id",
@@ -47,7 +48,7 @@ class Finding:
 def findings(folder: Path) -> list[Finding]:
     """All findings, one a check, those that block first.
 
-    Raises MetadynError where dandi or nwbinspector is not installed.
+    Raises MetadynError where dandi or nwbinspector is not installed. DataError : dandiset.yaml is no YAML of keys and values.
     """
     try:
         found = [*_of_dandi(folder), *_of_inspector(folder)]
@@ -68,15 +69,29 @@ def _joined(group: list[Finding]) -> Finding:
     return replace(group[0], **joined)
 
 
+def dandiset_in(folder: Path):
+    """dandi's view of a folder. Raises DataError where its dandiset.yaml is no YAML of keys and values."""
+    from dandi.dandiset import Dandiset
+    from ruamel.yaml import YAMLError
+
+    try:
+        dandiset, found = Dandiset(folder), None
+    except (YAMLError, UnicodeDecodeError) as error:
+        dandiset, found = None, str(error)[:300]
+    if dandiset is None or not isinstance(dandiset.metadata, dict):
+        path, remedy = folder / METADATA_FILE, "mend it, or move it away: metadyn package writes a new draft"
+        raise DataError("the dandiset's description is no YAML of keys and values", file=path, found=found, remedy=remedy)
+    return dandiset
+
+
 def _of_dandi(folder: Path) -> Iterator[Finding]:
     """As `dandi validate` and `dandi upload` see the folder; what they take from nwbinspector is left to `_of_inspector`."""
-    from dandi.dandiset import Dandiset
     from dandi.pynwb_utils import ignore_benign_pynwb_warnings
     from dandi.validate import Severity
 
     with warnings.catch_warnings():
         ignore_benign_pynwb_warnings()
-        dandiset = Dandiset(folder)
+        dandiset = dandiset_in(folder)
         files = [dandiset.metadata_file(), *dandiset.assets()]
         results = [each for file in files for each in file.get_validation_errors()]
     for each in results:

@@ -11,7 +11,7 @@ from metadyn.errors import DataError, MetadynError
 from metadyn.nwb.addresses import NEED_DANDI
 from metadyn.nwb.derive import origin_of
 from metadyn.sharing.dandiset import METADATA_FILE
-from metadyn.sharing.findings import findings
+from metadyn.sharing.findings import dandiset_in, findings
 
 DANDISET = re.compile(r"(DANDI:)?\d{6}")
 RELATION = "dcite:IsDerivedFrom"
@@ -51,15 +51,14 @@ def plan(folder: Path, instance: str = "dandi") -> Plan:
     ------
     DataError : the folder is no dandiset, or dandi cannot read a file's metadata. MetadynError : dandi is not installed.
     """
-    try:
-        from dandi.dandiset import Dandiset
-    except ModuleNotFoundError as error:
-        raise MetadynError("an upload needs dandi", found=str(error), remedy=NEED_DANDI) from None
     if not (folder / METADATA_FILE).is_file():
         remedy = f"metadyn package FILES -o {folder}"
         raise DataError("the folder is no dandiset", file=folder, found=f"no {METADATA_FILE}", remedy=remedy)
-    dandiset = Dandiset(folder)
-    number = str((dandiset.metadata or {}).get("identifier"))
+    try:
+        dandiset = dandiset_in(folder)
+    except ModuleNotFoundError as error:
+        raise MetadynError("an upload needs dandi", found=str(error), remedy=NEED_DANDI) from None
+    number = str(dandiset.metadata.get("identifier"))
     assets = tuple(_planned(file) for file in dandiset.assets())
     return Plan(number, instance, _where_the_key_is(instance), assets, tuple(_obstacles(folder, number)))
 
