@@ -37,6 +37,14 @@ def test_a_name_may_be_given_to_a_file_but_not_mistaken_for_one(world, tmp_path)
     ]
 
 
+def test_neither_a_name_nor_a_verb_of_one_recording_takes_a_folder_of_several(world):
+    folder = world.folder / "raw"
+    with pytest.raises(DataError, match=f"(?s)one name was given.*{len(world.files)} files.*A={world.files[0]}"):
+        recordings(f"mine={folder}")
+    with pytest.raises(DataError, match=f"(?s)one recording at a time.*{len(world.files)} files.*{world.files[0]}"):
+        metadyn.infer(world.model, folder)
+
+
 def test_a_missing_file_and_an_empty_folder_are_named(tmp_path):
     with pytest.raises(DataError, match="no such file"):
         recordings(tmp_path / "none.nwb")

@@ -46,7 +46,7 @@ def _expand(item: object) -> list[Recording]:
         return [item if isinstance(item, Recording) else Recording(item)]
     name, text = _split_name(os.fspath(item))
     if is_address(text):
-        return [Recording(asset, name) for asset in assets(text)]
+        return _named(name, assets(text), text)
     path = Path(text)
     if not path.exists():
         raise DataError("there is no such file", file=path, remedy="a path of an NWB file, a folder of them, or NAME=FILE")
@@ -55,7 +55,23 @@ def _expand(item: object) -> list[Recording]:
     files = sorted(path.rglob("*.nwb"))
     if not files:
         raise DataError("the folder holds no NWB file", file=path, remedy="a folder with *.nwb below it")
-    return [Recording(file) for file in files]
+    return _named(name, files, text)
+
+
+def _named(name: str | None, files: list, given: str) -> list[Recording]:
+    if name and len(files) > 1:
+        remedy = f"a name for each: A={files[0]} B={files[1]}"
+        raise DataError("one name was given to several files", file=given, found=f"{name}, {len(files)} files", remedy=remedy)
+    return [Recording(file, name) for file in files]
+
+
+def single(given: object) -> Recording:
+    """The one recording meant; raises as `recordings`, and DataError where there are several."""
+    found = recordings([given])
+    if len(found) > 1:
+        problem, remedy = "this works on one recording at a time", f"one of them, e.g. {found[0]}"
+        raise DataError(problem, file=given, found=f"{len(found)} files", remedy=remedy)
+    return found[0]
 
 
 def _split_name(text: str) -> tuple[str | None, str]:

@@ -18,7 +18,7 @@ from metadyn.config import Config, load_config
 from metadyn.data.disk import is_on_disk, nearest
 from metadyn.errors import ConfigError, WindowError
 from metadyn.pipeline.annotation import annotate
-from metadyn.pipeline.inputs import check_distinct, read_counts, recordings
+from metadyn.pipeline.inputs import check_distinct, read_counts, recordings, single
 from metadyn.pipeline.models import counts_for, load_model, on_device, stored_options
 from metadyn.pipeline.reading import read_all
 from metadyn.pipeline.sharing import derive, fetch, findings, package, upload
@@ -136,7 +136,7 @@ def align(
     trained = on_device(load_model(model), device)
     folder = _model_folder(output, resume=False)
     options = {**trained.data, **(data or {}), "bin_width": trained.bin_width}
-    counts = read_counts(_single(file), load_config(data=options).data)
+    counts = read_counts(single(file), load_config(data=options).data)
     if trials is not None:
         counts = counts.select(trials=spread(counts.n_trials, trials))
     aligned = align(trained, counts, (config or Config()).align, device=device, report=report)
@@ -150,7 +150,7 @@ def infer(model, file, *, data: dict | None = None, device: str = "auto") -> xr.
     from metadyn.inference.infer import infer
 
     trained = on_device(load_model(model), device)
-    return infer(trained, counts_for(trained, _single(file), data))
+    return infer(trained, counts_for(trained, single(file), data))
 
 
 def forecast(
@@ -163,7 +163,7 @@ def forecast(
     from metadyn.inference.forecast import forecast
 
     trained = on_device(load_model(model), device)
-    counts = counts_for(trained, _single(file), data)
+    counts = counts_for(trained, single(file), data)
     return forecast(trained, counts, context=context, steps=steps, samples=samples, seed=seed)
 
 
@@ -186,7 +186,7 @@ def score(
     from metadyn.inference.scores import score
 
     trained = on_device(load_model(model), device)
-    counts = counts_for(trained, _single(file), data)
+    counts = counts_for(trained, single(file), data)
     if held_out:
         counts = _not_trained_on(trained, counts)
     return score(trained, counts, context=context, steps=steps, seed=seed).assign_attrs(n_windows=counts.n_trials)
@@ -215,10 +215,6 @@ def save_model(trained, folder: str | Path) -> Path:
 def spread(n_trials: int, wanted: int) -> np.ndarray:
     """`wanted` of `n_trials` trials, evenly spread over the session."""
     return np.unique(np.linspace(0, n_trials - 1, min(wanted, n_trials)).round().astype(int))
-
-
-def _single(file):
-    return recordings([file])[0]
 
 
 def _model_folder(output: str | Path | None, resume: bool) -> Path | None:
