@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 def as_flags(options: dict) -> str:
@@ -81,3 +83,12 @@ class DeviceError(MetadynError):
 
 class WriteError(MetadynError):
     """A result cannot be written; the file it was meant for is unchanged."""
+
+
+@contextmanager
+def refusals_told(path, problem: str, remedy: str) -> Iterator[None]:
+    """What the system refuses inside is a WriteError about `path`."""
+    try:
+        yield
+    except OSError as error:
+        raise WriteError(problem, file=path, found=error.strerror or error, remedy=remedy) from error

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryFile, gettempdir
 from typing import IO
 
 import numpy as np
 
-from metadyn.errors import WriteError
+from metadyn.errors import refusals_told
 
 Keep = Callable[[np.ndarray], np.ndarray]  # where a large array is kept: `in_memory`, or `on_disk` of a folder
 
@@ -38,15 +37,11 @@ def is_on_disk(values: np.ndarray) -> bool:
     return isinstance(values, np.memmap)
 
 
-@contextmanager
-def filling(folder: Path) -> Iterator[None]:
+def filling(folder: Path):
     """What the system refuses inside is a WriteError about the folder."""
-    try:
-        yield
-    except OSError as error:
-        problem = "the counts cannot be kept on disk while the model is trained"
-        remedy = "room on that disk, a model folder on another one (-o MODEL), or more of them in memory: --memory GIB"
-        raise WriteError(problem, file=folder, found=error.strerror or error, remedy=remedy) from error
+    problem = "the counts cannot be kept on disk while the model is trained"
+    remedy = "room on that disk, a model folder on another one (-o MODEL), or more of them in memory: --memory GIB"
+    return refusals_told(folder, problem, remedy)
 
 
 def nearest(folder: Path | None) -> Path:

@@ -19,7 +19,7 @@ import h5py
 
 from metadyn.errors import DataError, WriteError
 from metadyn.nwb.addresses import Asset, located
-from metadyn.nwb.opening import check_is_nwb2, open_hdf5
+from metadyn.nwb.opening import open_hdf5, open_nwb2
 from metadyn.nwb.provenance import describe_source, file_digest, to_json
 from metadyn.nwb.references import drop_unlinked, restore_references, walk
 from metadyn.nwb.replace import new_file, real_path
@@ -75,8 +75,7 @@ def derive(
 
 def check_derivable(source: Path) -> None:
     """Raise DataError unless the file is NWB and holds a run."""
-    check_is_nwb2(source)
-    with open_hdf5(source) as file:
+    with open_nwb2(source) as file:
         if not _of_type(file, RUN):
             remedy = f"metadyn annotate MODEL {source.name} -o DIR --derive"
             raise DataError("the file holds no run to derive a file from", file=source, item="processing", remedy=remedy)

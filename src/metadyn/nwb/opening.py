@@ -28,8 +28,7 @@ def open_nwb(source: str | PathLike | Asset | NWBFile) -> Iterator[NWBFile]:
         yield source
         return
     source = located(source)
-    check_is_nwb2(source)
-    with open_hdf5(source) as file, ExitStack() as stack:
+    with open_nwb2(source) as file, ExitStack() as stack:
         with warnings.catch_warnings():  # pynwb warns of what a file's writers did; a reader cannot mend it
             warnings.simplefilter("ignore")
             io = stack.enter_context(NWBHDF5IO(file=file, mode="r", load_namespaces=True))
@@ -81,14 +80,19 @@ def damage_told(source: Path | Asset) -> Iterator[None]:
         raise DataError("the file cannot be read", file=source, found=found, remedy=remedy) from error
 
 
-def check_is_nwb2(source: Path | Asset) -> None:
-    """Raise DataError unless this is an HDF5 file that says it is NWB 2."""
+@contextmanager
+def open_nwb2(source: Path | Asset) -> Iterator[h5py.File]:
+    """As `open_hdf5`. Raises DataError unless the file says that it is NWB 2, and stores what it claims."""
     if isinstance(source, Path):
         _check_is_file(source)
-    version = _nwb_version(source)
-    if version is None or not version.startswith("2"):
-        found = "HDF5 without an nwb_version" if version is None else f"nwb_version {version}"
-        raise DataError("not an NWB 2 file", file=source, found=found, remedy="give an NWB 2 file, or convert it (NeuroConv)")
+    with open_hdf5(source) as file:
+        version = _nwb_version(file)
+        if version is None or not version.startswith("2"):
+            found = "HDF5 without an nwb_version" if version is None else f"nwb_version {version}"
+            remedy = "give an NWB 2 file, or convert it (NeuroConv)"
+            raise DataError("not an NWB 2 file", file=source, found=found, remedy=remedy)
+        _check_claims(file)
+        yield file
 
 
 def _check_is_file(path: Path) -> None:
@@ -113,10 +117,9 @@ def _check_claims(file: h5py.File) -> None:
     file.visititems(check)
 
 
-def _nwb_version(source: Path | Asset) -> str | None:
-    with open_hdf5(source) as file:
-        version = file.attrs.get("nwb_version")
-        if version is None and "nwb_version" in file:  # NWB 1 kept it in a dataset
-            version = file["nwb_version"][()]
-        _check_claims(file)
+def _nwb_version(file: h5py.File) -> str | None:
+    version = file.attrs.get("nwb_version")
+    if version is None and "nwb_version" in file:  # NWB 1 kept it in a dataset
+        check_claim(file["nwb_version"])
+        version = file["nwb_version"][()]
     return version.decode() if isinstance(version, bytes) else None if version is None else str(version)

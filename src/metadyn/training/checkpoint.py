@@ -23,20 +23,16 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from metadyn.data.disk import nearest
-from metadyn.errors import ModelFileError, WriteError
+from metadyn.errors import ModelFileError, refusals_told
 from metadyn.model.trained import ARCHITECTURE, TrainedModel, session_entries
 from metadyn.records import ModelFile
 
 
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
+def writing(path: Path):
     """What the system refuses inside is a WriteError about `path`."""
-    try:
-        yield
-    except OSError as error:
-        problem = "the model cannot be written; the checkpoints that were complete are kept"
-        remedy = "room on the disk and --resume where a run has begun, or another folder that you may write to (-o MODEL)"
-        raise WriteError(problem, file=path, found=error.strerror or error, remedy=remedy) from error
+    problem = "the model cannot be written; the checkpoints that were complete are kept"
+    remedy = "room on the disk and --resume where a run has begun, or another folder that you may write to (-o MODEL)"
+    return refusals_told(path, problem, remedy)
 
 
 def check_writable(folder: Path) -> None:
