@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from metadyn.model import gru as gru_module
 from metadyn.model.gru import GRU, kernel
 
 SIZES = [  # sequences, time, inputs, told, hidden
@@ -118,7 +119,12 @@ def test_a_nan_stays_a_nan():
     assert states[torch.arange(17) != 3].isfinite().all()
 
 
-def test_two_threads_give_what_one_gives():
+@pytest.mark.parametrize("openmp", [True, False], ids=["OpenMP's threads", "threads of its own"])
+def test_two_threads_give_what_one_gives(openmp, monkeypatch):
+    if openmp and not gru_module.team():
+        pytest.skip("this torch has no GOMP_parallel")
+    if not openmp:
+        monkeypatch.setattr(gru_module, "team", lambda: None)
     gru, features, told, length = case(40, 36, 8, 2, 64)
     results, before = [], torch.get_num_threads()
     for threads in (1, 2, 2):

@@ -1,12 +1,14 @@
-// A GRU over short sequences, forward and backward pass, for one core: a block of sequences keeps its recurrence in cache.
+// A GRU over short sequences, forward and backward pass: a block of sequences keeps its recurrence in one core's cache.
 //
 // Gates stand in the order n_h, r, z, n_x (n_h: the recurrent half of the candidate), so that what the state feeds (n_h, r, z)
 // and what the input feeds (r, z, n_x) are contiguous. Inside, states are padded to a multiple of 16 with units that stay zero.
 // Not compiled with -ffast-math: a NaN must come out as a NaN, and the process keeps its denormals.
 
 #include <algorithm>
+#include <atomic>
 #include <cstdint>
 #include <cstring>
+#include <thread>
 #include <vector>
 
 namespace {
@@ -192,16 +194,10 @@ struct Activation {
           candidate(tanh(load(sums + 3 * unit) + r * nh)) {}
 };
 
-} // namespace
-
-extern "C" {
-
-// Sequences first .. last - 1 (first a multiple of 16). x (sequences, time, inputs); bias (sequences, 4, hidden), gates n_h, r,
-// z, n_x; wx (3 hidden, inputs) and wh (3 hidden, hidden), gates r, z, n; y (sequences, time, hidden), zero where a sequence is
-// not alive.
-void gru_forward(int first, int last, int sequences, int time, int inputs, int hidden, int reverse, const int64_t* length,
-                 const float* x, const float* bias, const float* wx, const float* wh, float* y) {
-    const Sizes s{sequences, time, inputs, hidden};
+// Sequences first .. last - 1, first a multiple of BLOCK.
+void forward(int first, int last, const Sizes& s, bool reverse, const int64_t* length, const float* x, const float* bias,
+             const float* wx, const float* wh, float* y) {
+    const int time = s.time, inputs = s.inputs, hidden = s.hidden;
     Gates gates(s, wx, wh);
     const int unit = gates.unit;
     std::vector<float> sums(BLOCK * gates.row), state(BLOCK * unit), input(BLOCK * CHUNK * inputs);
@@ -227,12 +223,12 @@ void gru_forward(int first, int last, int sequences, int time, int inputs, int h
     }
 }
 
-// Gradients from gru_forward's y and the gradient dy: dx and dbias of these sequences, dwx and dwh summed over them. The gates
-// are computed once more, from y: to keep them would cost more time than that, in memory.
-void gru_backward(int first, int last, int sequences, int time, int inputs, int hidden, int reverse, const int64_t* length,
-                  const float* x, const float* bias, const float* wx, const float* wh, const float* y, const float* dy,
-                  float* dx, float* dbias, float* dwx, float* dwh) {
-    const Sizes s{sequences, time, inputs, hidden};
+// dx and dbias of sequences first .. last - 1, dwx and dwh summed over them. The gates are computed once more, from y: to keep
+// them would cost more time than that, in memory.
+void backward(int first, int last, const Sizes& s, bool reverse, const int64_t* length, const float* x, const float* bias,
+              const float* wx, const float* wh, const float* y, const float* dy, float* dx, float* dbias, float* dwx,
+              float* dwh) {
+    const int time = s.time, inputs = s.inputs, hidden = s.hidden;
     Gates gates(s, wx, wh);
     const int unit = gates.unit, gate_row = gates.row, wide = s.padded_inputs();
     const std::vector<float> to_x = rows_of(wx, hidden, unit, inputs, wide, R_Z_N);
@@ -302,5 +298,51 @@ void gru_backward(int first, int last, int sequences, int time, int inputs, int 
     }
     each_weight(hidden, unit, inputs, R_Z_N, [&](int g, int k, size_t at) { dwx[at] = total_x[(size_t)k * 3 * unit + g]; });
     each_weight(hidden, unit, hidden, N_R_Z, [&](int g, int k, size_t at) { dwh[at] = total_h[(size_t)k * 3 * unit + g]; });
+}
+
+typedef void (*Team)(void (*)(void*), void*, unsigned, unsigned); // runs a function in each of some threads
+
+// work(part, first, last) of `parts` stretches of whole blocks, by the threads of a team, or by new ones where there is none.
+template <class Work> void by_parts(Team team, int parts, int sequences, Work work) {
+    struct Shared {
+        std::atomic<int> next;
+        int parts, sequences;
+        Work* work;
+    } shared{{0}, parts, sequences, &work};
+    const auto run = [](void* given) {
+        Shared& all = *static_cast<Shared*>(given);
+        const int64_t blocks = (all.sequences + BLOCK - 1) / BLOCK;
+        const auto bound = [&](int part) { return (int)std::min<int64_t>(blocks * part / all.parts * BLOCK, all.sequences); };
+        for (int part; (part = all.next++) < all.parts;) (*all.work)(part, bound(part), bound(part + 1));
+    };
+    if (team && parts > 1) return team(run, &shared, parts, 0);
+    std::vector<std::thread> others;
+    for (int i = 1; i < parts; i++) others.emplace_back(run, &shared);
+    run(&shared);
+    for (auto& each : others) each.join();
+}
+
+} // namespace
+
+extern "C" {
+
+// x (sequences, time, inputs); bias (sequences, 4, hidden), gates n_h, r, z, n_x; wx (3 hidden, inputs) and wh (3 hidden,
+// hidden), gates r, z, n; y (sequences, time, hidden), zero where a sequence is not alive.
+void gru_forward(Team team, int parts, int sequences, int time, int inputs, int hidden, int reverse, const int64_t* length,
+                 const float* x, const float* bias, const float* wx, const float* wh, float* y) {
+    const Sizes s{sequences, time, inputs, hidden};
+    by_parts(team, parts, sequences,
+             [&](int, int first, int last) { forward(first, last, s, reverse, length, x, bias, wx, wh, y); });
+}
+
+// From gru_forward's y and the gradient dy: dx, dbias, and of each part dwx and dwh.
+void gru_backward(Team team, int parts, int sequences, int time, int inputs, int hidden, int reverse, const int64_t* length,
+                  const float* x, const float* bias, const float* wx, const float* wh, const float* y, const float* dy,
+                  float* dx, float* dbias, float* dwx, float* dwh) {
+    const Sizes s{sequences, time, inputs, hidden};
+    by_parts(team, parts, sequences, [&](int part, int first, int last) {
+        float *part_x = dwx + (size_t)part * 3 * hidden * inputs, *part_h = dwh + (size_t)part * 3 * hidden * hidden;
+        backward(first, last, s, reverse, length, x, bias, wx, wh, y, dy, dx, dbias, part_x, part_h);
+    });
 }
 }

@@ -12,7 +12,6 @@ import shutil
 import subprocess
 import tempfile
 import warnings
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 
@@ -23,7 +22,7 @@ from torch.autograd.function import once_differentiable
 
 SOURCE = Path(__file__).with_suffix(".cpp")
 BLOCK = 16  # sequences that the kernel runs together; a thread takes whole blocks
-FLAGS = ("-O3", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "-shared", "-fPIC", "-std=c++17")
+FLAGS = ("-O3", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "-shared", "-fPIC", "-pthread", "-std=c++17")
 log = logging.getLogger(__name__)
 
 
@@ -78,45 +77,36 @@ class Fused(torch.autograd.Function):
         (sequences, time, inputs), hidden = features.shape, weight_hidden.shape[1]
         states = features.new_empty(sequences, time, hidden)
         ctx.sizes = (sequences, time, inputs, hidden, int(reverse))
-        ctx.save_for_backward(length, features, bias, weight, weight_hidden, states)
-
-        def run(first, last):
-            arrays = _pointers(length, features, bias, weight, weight_hidden, states)
-            kernel().gru_forward(first, last, *ctx.sizes, *arrays)
-
-        _by_blocks(run, sequences)
+        arrays = (length, features, bias, weight, weight_hidden, states)
+        ctx.save_for_backward(*arrays)
+        kernel().gru_forward(team(), parts_of(sequences), *ctx.sizes, *_pointers(*arrays))
         return states
 
     @staticmethod
     @once_differentiable
     def backward(ctx, d_states):
         _, features, bias, weight, weight_hidden, _ = ctx.saved_tensors
-        d_states = d_states.contiguous()
-        d_features, d_bias = torch.empty_like(features), torch.empty_like(bias)
+        d_states, parts = d_states.contiguous(), parts_of(len(features))
+        d_inputs = [torch.empty_like(features), torch.empty_like(bias)]
+        d_weights = [each.new_empty(parts, *each.shape) for each in (weight, weight_hidden)]
+        arrays = _pointers(*ctx.saved_tensors, d_states, *d_inputs, *d_weights)
+        kernel().gru_backward(team(), parts, *ctx.sizes, *arrays)
+        return *d_inputs, *(each.sum(0) for each in d_weights), None, None
 
-        def run(first, last):
-            d_weights = torch.empty_like(weight), torch.empty_like(weight_hidden)
-            arrays = _pointers(*ctx.saved_tensors, d_states, d_features, d_bias, *d_weights)
-            kernel().gru_backward(first, last, *ctx.sizes, *arrays)
-            return d_weights
 
-        d_weight, d_weight_hidden = (sum(parts) for parts in zip(*_by_blocks(run, len(features)), strict=True))
-        return d_features, d_bias, d_weight, d_weight_hidden, None, None
+def parts_of(sequences: int) -> int:
+    """One for each of torch's threads, as long as there are blocks."""
+    return max(1, min(torch.get_num_threads(), -(-sequences // BLOCK)))
+
+
+@cache
+def team() -> ctypes.c_void_p:
+    """OpenMP's GOMP_parallel, whose threads are torch's; null without. Others would wait for torch's, which spin for a while."""
+    return ctypes.cast(getattr(ctypes.CDLL(None), "GOMP_parallel", None), ctypes.c_void_p)
 
 
 def _pointers(*tensors: Tensor) -> list[ctypes.c_void_p]:
     return [ctypes.c_void_p(tensor.data_ptr()) for tensor in tensors]
-
-
-def _by_blocks(run, sequences: int) -> list:
-    """run(first, last) of as many stretches of whole blocks as torch has threads; the results in the stretches' order."""
-    blocks = -(-sequences // BLOCK)
-    threads = max(1, min(torch.get_num_threads(), blocks))
-    bounds = [min(blocks * i // threads * BLOCK, sequences) for i in range(threads + 1)]
-    if threads == 1:
-        return [run(*bounds)]
-    with ThreadPoolExecutor(threads) as pool:  # a call of the kernel releases the interpreter
-        return list(pool.map(run, bounds[:-1], bounds[1:]))
 
 
 @cache
