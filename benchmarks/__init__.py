@@ -2,4 +2,6 @@
 
 import os
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # as the command line does, and so that two runs share two cores fairly
+import metadyn  # noqa: F401 - sets how threads wait, before torch is loaded
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # so that two runs share two cores fairly

@@ -171,11 +171,12 @@ class Reference(nn.Module):
 
     def random_numbers(self, trials: int, bins: int, generator: torch.Generator) -> RandomNumbers:
         """What `metadyn.model.elbo.draw` draws for the same batch from the same generator."""
-        like = {"generator": generator, "device": generator.device, "dtype": self.initial.mean.dtype}
+        drawing = {"generator": generator, "device": generator.device}
+        like = drawing | {"dtype": self.initial.mean.dtype}
         sessions, share, kept = len(self.sessions), self.config.readin_dropout, [None] * len(self.sessions)
         if share:
             hidden = self.sessions[0].readin.input.out_features
-            kept = (torch.rand(sessions, trials, bins, hidden, **like) >= share).to(like["dtype"]) / (1 - share)
+            kept = (torch.rand(sessions, trials, bins, hidden, **drawing) >= share).to(like["dtype"]) / (1 - share)
         embedding = torch.randn(sessions, self.config.embedding_dim, **like)
         return RandomNumbers(kept, embedding, torch.randn(sessions, trials, bins, self.config.latent_dim, **like))
 

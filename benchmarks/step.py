@@ -47,6 +47,7 @@ from metadyn.model.meta_ssm import MetaSSM
 from metadyn.paper import PAPER
 from metadyn.records import TrialCounts
 from metadyn.training import objective
+from metadyn.training.allocation import memory_kept
 from metadyn.training.batch import Resident, hide
 from metadyn.training.capture import stepper
 from metadyn.training.devices import find_device
@@ -152,7 +153,7 @@ def reference_loss(work: Workload, reference: Reference, trials: Resident, gener
     batch = trials.batch(work.training.trials_per_session, length, generator)
     masks = {"masking": work.training.masking, "mask_scope": work.training.mask_scope}
     _, targets = hide(batch, tail_bins=0, dropout=0.0, generator=generator, **masks)
-    counts = [each[..., :units] for each, units in zip(batch.counts, work.n_units, strict=True)]
+    counts = [each[..., :units].float() for each, units in zip(batch.counts, work.n_units, strict=True)]
     numbers = reference.random_numbers(*batch.observed.shape[1:], generator)
     terms = reference.elbo(counts, targets.forecast, numbers)
     return terms.loss(work.training.kl_weight, work.training.weight_change_penalty)
@@ -249,8 +250,9 @@ def shares(take: Step, numbers: range, device: torch.device) -> dict[str, float]
 def peak_of_process(name: str, method: str, quick: bool) -> float:
     """Largest resident memory [MiB] of this process, once it has taken two steps."""
     steps, _ = steps_of(workload(name, quick), torch.device("cpu"), (method,))
-    for number in range(2):
-        steps[method](number)
+    with memory_kept():
+        for number in range(2):
+            steps[method](number)
     return resident_mib()
 
 
@@ -307,7 +309,8 @@ def main() -> None:
     peaks = {} if on_gpu else cpu_peaks(given.settings, given.quick)
     figures, peak = {}, measured_peak(device, partial(synchronise, device))
     for name in given.settings:
-        figures[name] = measure(name, device, given.quick, peaks.get(name), peak)
+        with memory_kept():  # as the loop has it
+            figures[name] = measure(name, device, given.quick, peaks.get(name), peak)
         print(f"{name}: {json.dumps(figures[name])}", flush=True)
     if given.quick:
         print(json.dumps(figures))

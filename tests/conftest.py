@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # as the command line has it (metadyn/__main__.py); before torch is loaded
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # as pytest-xdist has a process for each core; before torch is loaded
 
 REAL_DATA = Path(os.environ.get("METADYN_DATA", Path(__file__).parents[2] / "shared" / "data"))
 

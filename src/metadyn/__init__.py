@@ -7,9 +7,10 @@ import os
 from importlib import import_module
 from importlib.metadata import version
 
-# torch's threads spin while they wait for each other; on a machine that others use too, a GRU step then takes 100 times
-# as long (measured: 3.8 s against 0.03 s). Read once, when torch is loaded; who sets it themselves is heard.
+# Threads that spin long while they wait for each other hold up whoever else wants the core; some microseconds are worth it
+# (docs/decisions/threads.md). Read once, when torch is loaded; who sets it themselves is heard.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
 VERBS = (
     *("read_session", "bin_spikes", "simulate", "fit", "align", "infer", "forecast", "score", "annotate"),

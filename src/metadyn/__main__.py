@@ -3,9 +3,15 @@
 import os
 import sys
 
-# A step of these small recurrent networks gains little from a second thread, and loses much where another program
-# wants the core (measured: 0.51 s against 0.02 s). Who sets it themselves is heard; torchrun does the same.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+def cores() -> int:
+    """That this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+# A second thread gains where a core is free for it, and loses where none is (docs/decisions/threads.md). Who sets it
+# themselves is heard, as torchrun does.
+os.environ.setdefault("OMP_NUM_THREADS", "2" if cores() >= 4 else "1")
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ from metadyn.config import ModelConfig
 from metadyn.model.build import build_model
 from metadyn.model.elbo import ElboTerms, Targets, draw, elbo
 from metadyn.model.meta_ssm import Observations
+from metadyn.model.score import Weight
 from metadyn.training.optim import make_optimiser
 
 N_UNITS, TRIALS, BINS = [3, 6, 4], 4, 9
@@ -44,7 +45,7 @@ def batch():
     masked = (torch.rand(shape, generator=generator) < 0.3) & (torch.arange(BINS) > 0)
     everywhere = torch.ones(shape, dtype=torch.bool)
     seen = Observations(counts, everywhere, torch.full(shape[:2], BINS), torch.arange(len(N_UNITS)))
-    return seen, Targets(everywhere[..., None] * units, masked)
+    return seen, Targets(Weight(everywhere.double(), units.bool()), masked)
 
 
 def both(config, batch):

@@ -13,6 +13,7 @@ from metadyn.model.gaussian import Gaussian
 from metadyn.model.likelihood import GaussianLikelihood
 from metadyn.model.meta_ssm import MetaSSM, Observations
 from metadyn.model.readin import ReadIn
+from metadyn.model.score import Weight
 
 BINS, UNITS, COPIES, SAMPLES = 12, 3, 50, 20
 
@@ -91,7 +92,7 @@ def estimates(model, y, observed, seed=0, samples=SAMPLES):
         torch.full((1, COPIES), BINS),
         torch.tensor([0]),
     )
-    weight = torch.as_tensor(observed, dtype=torch.float64)[None, None, :, None].expand(1, COPIES, BINS, UNITS)
+    weight = Weight(seen.observed.double(), torch.ones(1, 1, 1, UNITS, dtype=torch.bool))
     targets = Targets(weight, torch.zeros(1, COPIES, BINS, dtype=torch.bool))
     generator = torch.Generator().manual_seed(seed)
     draws = (draw(model, seen, targets, pooling="trial", generator=generator) for _ in range(samples))

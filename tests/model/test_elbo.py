@@ -9,6 +9,8 @@ from torch.distributions import Normal, kl_divergence
 
 from metadyn.model.elbo import Targets, draw, elbo
 from metadyn.model.meta_ssm import Observations
+from metadyn.model.readin import Visible
+from metadyn.model.score import Weight
 
 N_UNITS, TRIALS, BINS = [3, 5], 4, 8
 SESSION = torch.tensor([1, 0])  # not in the order of the model's rows
@@ -33,11 +35,12 @@ def batch():
     masked = (uniform(2, TRIALS, BINS) < 0.3) & (time > 0)
     ahead = (time >= context[..., None]) & inside
     counts = torch.poisson(torch.full((2, TRIALS, BINS, 5), 1.5), generator=generator).double() * units[:, None, None]
-    weight = observed[..., None] * units[:, None, None] * uniform(2, TRIALS, BINS, 5)
-    visible = (uniform(2, TRIALS, BINS, 5) < 0.7) / 0.7
+    scored = (uniform(2, TRIALS, BINS, 5) < 0.7) & units[:, None, None].bool()
+    weight = Weight(observed * uniform(2, TRIALS, BINS).double(), scored)
+    visible = Visible(uniform(2, TRIALS, BINS, 5) < 0.7, 0.7)
     return (
-        Observations(counts, observed, context, SESSION, visible.double(), DISTINCT),
-        Targets(weight.double(), (masked & (time < context[..., None])) | ahead),
+        Observations(counts, observed, context, SESSION, visible, DISTINCT),
+        Targets(weight, (masked & (time < context[..., None])) | ahead),
         window,
     )
 
@@ -47,7 +50,7 @@ def noise(model, pooling, seed):
     generator = torch.Generator().manual_seed(seed)
     kept = torch.ones(2, TRIALS, BINS, 1, dtype=torch.float64)
     if model.readin.dropout:
-        draws = torch.rand(2, TRIALS * BINS, 9, generator=generator, dtype=torch.float64)
+        draws = torch.rand(2, TRIALS * BINS, 9, generator=generator)
         kept = (draws >= model.readin.dropout).unflatten(1, (TRIALS, BINS)) / (1 - model.readin.dropout)
     e = torch.randn(2, TRIALS if pooling == "trial" else 1, 3, generator=generator, dtype=torch.float64)
     z = torch.randn(2, TRIALS, BINS, 2, generator=generator, dtype=torch.float64)
@@ -62,7 +65,7 @@ def trial_features(model, seen, place, trial, kept):
     row, length = int(SESSION[place]), int(seen.length[place, trial])
     units = N_UNITS[row]
     y = seen.counts[place, trial, :length, :units]
-    shown = seen.observed[place, trial, :length, None] * seen.visible[place, trial, :length, :units]
+    shown = seen.observed[place, trial, :length, None] * seen.visible.entries[place, trial, :length, :units].double() / 0.7
     deviations = (y - model.readin.mean[row, :units]) / model.readin.sd[row, :units] * shown
     hidden = torch.relu(deviations @ model.readin.weight_in[row, :units] + model.readin.bias_in[row])
     features = (hidden * kept[:length]) @ model.readin.weight_out[row] + model.readin.bias_out[row]
@@ -165,7 +168,7 @@ def plain_trial(model, seen, targets, window, place, row, trial, features, e, no
         if t > 0 and (masks.get("masked_kl") or not masked) and t < length:
             totals["kl_latent"] = totals["kl_latent"] + kl(mean[t], log_var[t], ahead, log_q)
         for unit in range(N_UNITS[row]):
-            y, weight = seen.counts[place, trial, t, unit], targets.weight[place, trial, t, unit]
+            y, weight = seen.counts[place, trial, t, unit], targets.weight.whole()[place, trial, t, unit]
             totals["log_likelihood"] = totals["log_likelihood"] + weight * log_prob(model, row, unit, z, y)
     totals["weight_change"] = totals["weight_change"] + norm
     return totals
@@ -207,10 +210,10 @@ def test_terms_and_gradients_are_those_of_a_plain_loop(model, batch, options):
         assert terms.kl_embedding == plain["kl_embedding"] == 0
     for name in TERMS:
         torch.testing.assert_close(getattr(terms, name), plain[name].expand(()), rtol=1e-8, atol=1e-8, msg=name)
-    assert terms.entries == targets.weight.sum()
+    assert torch.isclose(terms.entries, targets.weight.whole().sum())
 
     kls = plain["kl_latent"] + plain["kl_initial"] + plain["kl_embedding"]
-    plain_loss = -(plain["log_likelihood"] - 0.3 * kls) / targets.weight.sum() + 0.7 * plain["weight_change"]
+    plain_loss = -(plain["log_likelihood"] - 0.3 * kls) / targets.weight.whole().sum() + 0.7 * plain["weight_change"]
     torch.testing.assert_close(terms.loss(0.3, 0.7), plain_loss, rtol=1e-8, atol=1e-8)
     parameters = dict(module.named_parameters())
     batched = torch.autograd.grad(terms.loss(0.3, 0.7), parameters.values(), allow_unused=True, materialize_grads=True)
@@ -248,7 +251,7 @@ def test_counts_of_bins_unobserved_or_behind_the_window_change_nothing(model, ba
 
 def test_hidden_entries_reach_the_likelihood_alone(model, batch):
     seen, targets, _ = batch
-    other = replace(seen, counts=torch.where(seen.visible > 0, seen.counts, 4.0))
+    other = replace(seen, counts=torch.where(seen.visible.entries, seen.counts, 4.0))
     one, two = bound(model(), seen, targets), bound(model(), other, targets)
     assert one.log_likelihood != two.log_likelihood
     assert all(getattr(one, name) == getattr(two, name) for name in TERMS[1:])
@@ -257,7 +260,7 @@ def test_hidden_entries_reach_the_likelihood_alone(model, batch):
 def test_a_seen_entry_changes_the_bound(model, batch):
     """The other side of the claim on padding."""
     seen, targets, _ = batch
-    first = seen.seen[..., None] & (seen.visible > 0) & (torch.arange(5) < 3)
+    first = seen.seen[..., None] & seen.visible.entries & (torch.arange(5) < 3)
     where = first.nonzero()[0].tolist()
     counts = seen.counts.clone()
     counts[tuple(where)] += 3

@@ -8,6 +8,8 @@ from torch import nn
 
 from metadyn.model import stretches
 from metadyn.model.likelihood import log_softplus
+from metadyn.model.readin import Visible
+from metadyn.model.score import Weight
 
 N_UNITS = [3, 5]
 
@@ -24,7 +26,7 @@ def test_batched_readin_is_an_mlp_of_each_session(model):
     counts = torch.poisson(torch.full((2, 4, 6, 5), 2.0)).double()
     counts[0, :, :, 3:] = 0
     session = torch.tensor([1, 0])  # rows in another order than the model's
-    visible = (torch.arange(5) < torch.tensor([5, 3])[:, None, None, None]).double().expand(counts.shape)
+    visible = Visible((torch.arange(5) < torch.tensor([5, 3])[:, None, None, None]).expand(counts.shape), 1.0)
     features = readin(counts.flip(0), session, visible=visible)
     torch.testing.assert_close(readin(counts.flip(0), session, visible=visible, n_units=(5, 3)), features)
     for place, row in enumerate([1, 0]):
@@ -107,11 +109,11 @@ def test_the_score_is_the_weighted_sum_of_log_prob_in_value_and_gradient(model, 
     likelihood, session = model(**options).likelihood, torch.tensor([1, 0])
     z = torch.randn(2, 4, 6, 2).double().requires_grad_()
     units = (torch.arange(5) < torch.tensor([5, 3])[:, None]).double()[:, None, None]
-    weight = torch.rand(2, 4, 6, 5).double() * units
+    weight = Weight(torch.rand(2, 4, 6).double(), (torch.rand(2, 4, 6, 5) < 0.7) & units.bool())
     for size in (2.0, 300.0):
         counts = torch.poisson(torch.full((2, 4, 6, 5), size)).double() * units
         sums = [
-            (likelihood(z, session).log_prob(counts) * weight).sum(),
+            (likelihood(z, session).log_prob(counts) * weight.whole()).sum(),
             likelihood.score(z, session, counts, weight, (5, 3)),
             likelihood.score(z, session, counts, weight),
         ]

@@ -199,13 +199,18 @@ def test_what_the_system_refuses_is_a_panel_that_names_the_path(run, world, tmp_
         assert (result.exit_code, "taken" in result.stderr, "Traceback" in result.stderr) == (1, True, False)
 
 
-def test_the_environment_of_threads_is_set_unless_it_was():
-    script = "import metadyn, os; print(os.environ['OMP_WAIT_POLICY'])"
-    for given, expected in ((None, "PASSIVE"), ("ACTIVE", "ACTIVE")):
-        environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
-        environment |= {} if given is None else {"OMP_WAIT_POLICY": given}
+THREADS = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
+
+
+@pytest.mark.parametrize(("cores", "threads"), [(1, "1"), (3, "1"), (4, "2"), (64, "2")])
+def test_the_environment_of_threads_is_set_unless_it_was(cores, threads):
+    """On a machine that says it has so many cores."""
+    script = f"import os; os.sched_getaffinity = lambda _: range({cores}); import metadyn.__main__; "
+    script += f"print(*(os.environ[name] for name in {THREADS}))"
+    for given, expected in (({}, (threads, "PASSIVE", "3000")), (dict.fromkeys(THREADS, "5"), ("5", "5", "5"))):
+        environment = {name: value for name, value in os.environ.items() if name not in THREADS} | given
         done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment, check=True)
-        assert done.stdout.strip() == expected
+        assert tuple(done.stdout.split()) == expected
 
 
 def test_deterministic_fits_on_two_threads_are_one_model_and_nothing_stays_switched_on(run, world, tmp_path, monkeypatch):

@@ -103,11 +103,12 @@ OPTIONS = {"tail_bins": 3, "masking": 0.3, "dropout": 0.25}
 def test_hidden_entries_are_never_visible_and_alone_are_scored(batch):
     seen, targets = hide(batch, **OPTIONS, generator=generator())
     ahead = (torch.arange(12) >= seen.length[..., None]) & (torch.arange(12) < batch.length[..., None])
-    within = ~ahead[..., None] & (targets.weight > 0)
+    weight = targets.weight.whole()
+    within = ~ahead[..., None] & (weight > 0)
     assert within.any()
-    assert not seen.visible[within].any()
-    torch.testing.assert_close(targets.weight[within].unique(), torch.tensor([4.0]))
-    torch.testing.assert_close(seen.visible[seen.visible > 0].unique(), torch.tensor([1 / 0.75]))
+    assert not seen.visible.entries[within].any()
+    torch.testing.assert_close(weight[within].unique(), torch.tensor([4.0]))
+    assert seen.visible.share == 0.75
 
 
 def test_the_tail_is_never_seen_and_always_forecast(batch):
@@ -133,7 +134,7 @@ def test_the_first_bin_is_never_masked(batch):
 
 
 def test_the_expected_weight_of_an_observed_entry_is_one(batch):
-    draws = [hide(batch, **OPTIONS, generator=generator(seed))[1].weight for seed in range(2000)]
+    draws = [hide(batch, **OPTIONS, generator=generator(seed))[1].weight.whole() for seed in range(2000)]
     mean = torch.stack(draws).mean(0)
     real = batch.observed[..., None] & batch.units[:, None, None]
     assert (mean[real] - 1).abs().max() < 5 * (3 / 2000) ** 0.5  # weight 4 with probability 1/4 has variance 3
@@ -142,14 +143,14 @@ def test_the_expected_weight_of_an_observed_entry_is_one(batch):
 
 def test_what_the_encoders_see_is_the_whole_context_on_average(batch):
     draws = [hide(batch, **OPTIONS, generator=generator(seed))[0].visible for seed in range(2000)]
-    assert (torch.stack(draws).mean(0) - 1).abs().max() < 5 * (1 / 3 / 2000) ** 0.5
+    assert (torch.stack([each.entries / each.share for each in draws]).mean(0) - 1).abs().max() < 5 * (1 / 3 / 2000) ** 0.5
 
 
 def test_without_dropout_all_is_visible_and_scored(batch):
     seen, targets = hide(batch, tail_bins=0, masking=0.0, dropout=0.0, generator=generator())
     assert seen.visible is None
     assert torch.equal(seen.length, batch.length)
-    assert torch.equal(targets.weight, (batch.observed[..., None] & batch.units[:, None, None]).float())
+    assert torch.equal(targets.weight.whole(), (batch.observed[..., None] & batch.units[:, None, None]).float())
     assert not targets.forecast.any()
 
 

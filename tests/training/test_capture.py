@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from metadyn.model.build import build_model
+from metadyn.model.score import Weight
 from metadyn.training.batch import Resident
 from metadyn.training.capture import WARM_UP, Captured, stepper
 from metadyn.training.fit import fit, task_of
@@ -138,7 +139,7 @@ def test_gradients_on_the_gpu_are_those_of_the_cpu_within_the_rounding_of_tf32(s
         counts, observed = trials.counts.float(), trials.observed
         features = model.readin(counts, trials.session)
         z = model.latents(features, features.new_zeros(*features.shape[:2], 1), trials.n_bins).mean
-        weight = observed[..., None].float() * trials.units[:, None, None].float()
+        weight = Weight(observed.float(), trials.units[:, None, None])
         (model.likelihood.score(z, trials.session, counts, weight) / weight.sum()).backward()
         found.append({name: each.grad.cpu() for name, each in model.named_parameters() if each.grad is not None})
     assert len(found[0]) > 10

@@ -72,7 +72,7 @@ def test_a_tail_of_a_given_length_costs_no_random_number(shown):
     one, other = (shown(TrainingConfig(distil_steps=0, tail_bins=bins), first=0) for bins in (0, 5))
     for without, with_tail in zip(one, other, strict=True):
         assert torch.equal(without.counts, with_tail.counts)
-        assert torch.equal(without.visible, with_tail.visible)
+        assert torch.equal(without.visible.entries, with_tail.visible.entries)
 
 
 def test_half_of_the_steps_see_whole_windows_and_other_lengths_of_the_tail_are_equally_likely(shown):

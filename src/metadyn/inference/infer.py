@@ -14,6 +14,7 @@ from metadyn.errors import DataError
 from metadyn.model.elbo import pool
 from metadyn.model.gaussian import Gaussian
 from metadyn.model.meta_ssm import MetaSSM, Observations
+from metadyn.model.readin import Visible
 from metadyn.model.trained import TrainedModel
 from metadyn.records import TrialCounts
 
@@ -48,7 +49,7 @@ def observations(
     """Some trials of one session as the encoders see them.
 
     `context` bounds the bins they see, and the bins that there are;
-    `visible` (trial, time, unit) are the entries they see, over the share that is shown.
+    `visible` (trial, time, unit) are the entries they see; they stand for all.
     """
     device, bins = module.log_q.device, slice(context)
 
@@ -64,7 +65,7 @@ def observations(
         torch.as_tensor(counts.observed[trials, bins], device=device)[None],
         length if context is None else length.clamp(max=context),
         torch.tensor([row], device=device),
-        None if visible is None else padded(visible[trials]),
+        None if visible is None else Visible(padded(visible[trials]).bool(), max(float(visible.mean()), 1e-6)),
     )
 
 

@@ -41,8 +41,7 @@ def bits_per_spike(counts: np.ndarray, expected: np.ndarray, mean: np.ndarray, w
 
 def hidden_rates(trained: TrainedModel, counts: TrialCounts, hidden: np.ndarray) -> np.ndarray:
     """Expected counts per bin (trial, time, unit) when the entries `hidden` are kept from the encoders."""
-    visible = ~hidden / max(1 - hidden.mean(), 1e-6)
-    row = check_counts(trained, counts)
+    visible, row = ~hidden, check_counts(trained, counts)
     q_e = trial_embeddings(trained, counts, visible=visible)
     embedding = for_each_trial(conditioning(trained, row, q_e), q_e).mean
     q = latents_given(trained, counts, embedding, visible=visible)

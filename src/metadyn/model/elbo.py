@@ -12,17 +12,18 @@ from metadyn.model.dynamics import Transition
 from metadyn.model.gaussian import Gaussian, standard_normal
 from metadyn.model.masking import fill
 from metadyn.model.meta_ssm import MetaSSM, Observations
+from metadyn.model.score import Weight
 
 
 @dataclass(frozen=True)
 class Targets:
-    """What is scored: weight (session, trial, time, unit) of each entry's log-likelihood, 0 where there is nothing.
+    """What is scored: the weight of each entry's log-likelihood, 0 where there is nothing.
 
     forecast (session, trial, time): bins whose latent must come from the dynamics; `longest`: the most of them in a row, where
     that is known beforehand.
     """
 
-    weight: Float[Tensor, "session trial time unit"]
+    weight: Weight
     forecast: Bool[Tensor, "session trial time"]
     longest: int | None = None
 

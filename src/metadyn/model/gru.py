@@ -101,7 +101,7 @@ def parts_of(sequences: int) -> int:
 
 @cache
 def team() -> ctypes.c_void_p:
-    """OpenMP's GOMP_parallel, whose threads are torch's; null without. Others would wait for torch's, which spin for a while."""
+    """OpenMP's GOMP_parallel, whose threads are torch's; null without. Others would wait while those spin."""
     return ctypes.cast(getattr(ctypes.CDLL(None), "GOMP_parallel", None), ctypes.c_void_p)
 
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 from math import log, pi
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Real
 from torch import Tensor, nn
 from torch.distributions import Distribution, Normal, Poisson
 from torch.nn.functional import logsigmoid, softplus
 
 from metadyn.model.rows import rows_of
-from metadyn.model.score import Score, Scored
+from metadyn.model.score import Score, Scored, Weight
 
 HALF_LOG_TWO_PI = 0.5 * log(2 * pi)
 LOG_FACTORIALS = torch.lgamma(torch.arange(256, dtype=torch.float64) + 1)  # of as many counts as a byte tells apart
@@ -43,13 +43,13 @@ class Readout(nn.Module):
         self,
         z: Float[Tensor, "session trial time latent"],
         session: Int[Tensor, " session"],
-        counts: Float[Tensor, "session trial time unit"],
-        weight: Float[Tensor, "session trial time unit"],
+        counts: Real[Tensor, "session trial time unit"],
+        weight: Weight,
         n_units: tuple[int, ...] | None = None,
     ) -> Float[Tensor, ""]:
         """Σ weight · log p(counts | z); only the first n_units of each session may have a weight (None: all may)."""
         parameters = [rows_of(getattr(self, name), session) for name in ("weight", "bias", *self.further)]
-        points = [each.flatten(1, 2) for each in (counts, weight, z)]
+        points = [each.flatten(1, 2) for each in (counts, *weight, z)]
         return Score.apply(self.scored, n_units, *points, *parameters)
 
 

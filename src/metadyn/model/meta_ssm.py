@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Real
 from torch import Tensor, nn
 
 from metadyn.model.dynamics import Dynamics, Transition
 from metadyn.model.encoders import EmbeddingEncoder, LatentEncoder
 from metadyn.model.gaussian import Gaussian, standard_normal
 from metadyn.model.likelihood import Readout
-from metadyn.model.readin import ReadIn
+from metadyn.model.readin import ReadIn, Visible
 from metadyn.model.rows import rows_of
 
 
@@ -22,15 +22,15 @@ class Observations:
 
     counts (session, trial, time, unit); observed (session, trial, time) False where no unit was observed;
     length (session, trial): bins that the encoders see, from the window's first; session: rows of the model's sessions;
-    visible: entries shown to the encoder, divided by the share that is shown (None: all); distinct (session, trial): False for
-    a trial that stands there again to fill the batch (None: all are distinct); n_units: how many are no padding (None: all).
+    visible: entries shown to the encoders (None: all); distinct (session, trial): False for a trial that stands there again to
+    fill the batch (None: all are distinct); n_units: how many are no padding (None: all).
     """
 
-    counts: Float[Tensor, "session trial time unit"]
+    counts: Real[Tensor, "session trial time unit"]
     observed: Bool[Tensor, "session trial time"]
     length: Int[Tensor, "session trial"]
     session: Int[Tensor, " session"]
-    visible: Float[Tensor, "session trial time unit"] | None = None
+    visible: Visible | None = None
     distinct: Bool[Tensor, "session trial"] | None = None
     n_units: tuple[int, ...] | None = None
 

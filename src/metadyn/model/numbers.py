@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
+
+AT_ONCE = 1 << 16  # numbers that stay in a CPU's cache
 
 
 class Numbers(torch.Generator):
@@ -24,3 +27,18 @@ def drawn(draw: Callable[..., Tensor], shape: tuple[int, ...], generator: torch.
     if place is None:
         return draw(shape, generator=generator, **options)
     return draw((generator.among, *shape[1:]), generator=generator, **options)[place]
+
+
+def by_chance(share: float, shape: tuple[int, ...], generator: torch.Generator, device: torch.device) -> Tensor:
+    """True where `drawn(torch.rand, …)` is below `share`; on a CPU without memory for all of these numbers."""
+    return drawn(partial(_below, share), shape, generator, device=device)
+
+
+def _below(share: float, shape: tuple[int, ...], *, generator: torch.Generator, device: torch.device) -> Tensor:
+    if device.type != "cpu":
+        return torch.rand(shape, generator=generator, device=device) < share
+    chosen = torch.empty(shape, dtype=torch.bool)
+    numbers = torch.empty(min(AT_ONCE, chosen.numel()))
+    for part in chosen.view(-1).split(AT_ONCE):
+        torch.lt(numbers[: len(part)].uniform_(generator=generator), share, out=part)
+    return chosen

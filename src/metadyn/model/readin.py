@@ -2,47 +2,60 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int, Real
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from metadyn.model.numbers import drawn
+from metadyn.model.numbers import by_chance
 from metadyn.model.rows import rows_of
 from metadyn.model.stretches import stretches
 from metadyn.model.tf32 import tf32
 
 
+class Visible(NamedTuple):
+    """Entries that the encoders see, (session, trial, time, unit), which stand for all: their share of them."""
+
+    entries: Bool[Tensor, "session trial time unit"]
+    share: float
+
+
 class FirstLayer(torch.autograd.Function):
-    """deviations @ weight + bias, (session, point, hidden), without the products of padding.
+    """relu(deviations @ weight + bias) · kept, (session, point, hidden), without the products of padding.
 
     The deviations, ((counts − mean) / sd) · visible, are made stretch by stretch, and once more for the gradient.
     """
 
     @staticmethod
-    def forward(ctx, n_units, counts, visible, mean, sd, weight, bias):
-        hidden = bias[:, None].repeat(1, counts.shape[1], 1)
+    def forward(ctx, n_units, counts, visible, kept, mean, sd, weight, bias):
+        hidden = weight.new_empty(*counts.shape[:2], weight.shape[-1])
         for rows, units in stretches(counts.shape, n_units, counts.device):
-            deviations = _deviations(counts, visible, mean, sd, rows, units)
-            hidden[rows].baddbmm_(deviations, weight[rows, :units])
+            deviations, part = _deviations(counts, visible, mean, sd, rows, units), hidden[rows]
+            torch.baddbmm(bias[rows, None], deviations, weight[rows, :units], out=part)
+            part.relu_()
+            if kept is not None:
+                part.mul_(kept[rows])
         ctx.n_units = n_units
-        ctx.save_for_backward(counts, visible, mean, sd, weight)
+        ctx.save_for_backward(counts, visible, mean, sd, weight, hidden)
         return hidden
 
     @staticmethod
     @once_differentiable
     def backward(ctx, d_hidden):
-        counts, visible, mean, sd, weight = ctx.saved_tensors
-        d_weight = torch.zeros_like(weight)
+        counts, visible, mean, sd, weight, hidden = ctx.saved_tensors
+        d_weight, d_bias = torch.zeros_like(weight), weight.new_empty(hidden.shape[0], hidden.shape[-1])
         for rows, units in stretches(counts.shape, ctx.n_units, counts.device):
-            deviations = _deviations(counts, visible, mean, sd, rows, units)
+            deviations, d_sum = _deviations(counts, visible, mean, sd, rows, units), d_hidden[rows] * (hidden[rows] > 0)
             with tf32(counts.is_cuda):
-                d_weight[rows, :units] = deviations.mT @ d_hidden[rows]
-        return None, None, None, None, None, d_weight, d_hidden.sum(1)
+                d_weight[rows, :units] = deviations.mT @ d_sum
+            d_bias[rows] = d_sum.sum(1)
+        return None, None, None, None, None, None, d_weight, d_bias
 
 
 def _deviations(counts: Tensor, visible: Tensor | None, mean: Tensor, sd: Tensor, rows: slice, units: int) -> Tensor:
-    deviations = counts[rows, :, :units].sub(mean[rows, None, :units]).div_(sd[rows, None, :units])
+    deviations = counts[rows, :, :units].to(mean.dtype, copy=True).sub_(mean[rows, None, :units]).div_(sd[rows, None, :units])
     return deviations if visible is None else deviations.mul_(visible[rows, :, :units])
 
 
@@ -66,20 +79,21 @@ class ReadIn(nn.Module):
 
     def forward(
         self,
-        counts: Float[Tensor, "session trial time unit"],
+        counts: Real[Tensor, "session trial time unit"],
         session: Int[Tensor, " session"],
         generator: torch.Generator | None = None,
         *,
-        visible: Float[Tensor, "session trial time unit"] | None = None,
+        visible: Visible | None = None,
         n_units: tuple[int, ...] | None = None,
     ) -> Float[Tensor, "session trial time feature"]:
-        """`visible` are factors of the inputs (None: 1); only the first n_units of each session are no padding (None: all)."""
-        data = [each if each is None else each.flatten(1, 2) for each in (counts, visible)]
-        rows = [rows_of(each, session) for each in (self.mean, self.sd, self.weight_in, self.bias_in)]
-        with tf32(counts.is_cuda and torch.is_grad_enabled()):  # in training
-            hidden = FirstLayer.apply(n_units, *data, *rows).relu()
+        """All inputs are `visible` by default; only the first n_units of each session are no padding (None: all)."""
+        points, kept, weight_out = counts.flatten(1, 2), None, rows_of(self.weight_out, session)
+        mean, sd, *layer = (rows_of(each, session) for each in (self.mean, self.sd, self.weight_in, self.bias_in))
         if self.dropout and generator is not None:
-            draws = drawn(torch.rand, hidden.shape, generator, dtype=hidden.dtype, device=hidden.device)
-            hidden = hidden * draws.ge_(self.dropout).div_(1 - self.dropout)
-        features = torch.baddbmm(rows_of(self.bias_out, session)[:, None], hidden, rows_of(self.weight_out, session))
+            shape = (*points.shape[:2], weight_out.shape[1])
+            kept, weight_out = ~by_chance(self.dropout, shape, generator, points.device), weight_out / (1 - self.dropout)
+        shown, sd = (None, sd) if visible is None else (visible.entries.flatten(1, 2), sd * visible.share)
+        with tf32(counts.is_cuda and torch.is_grad_enabled()):  # in training
+            hidden = FirstLayer.apply(n_units, points, shown, kept, mean, sd, *layer)
+        features = torch.baddbmm(rows_of(self.bias_out, session)[:, None], hidden, weight_out)
         return features.unflatten(1, counts.shape[1:3])

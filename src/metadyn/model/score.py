@@ -6,8 +6,10 @@ A batch has many millions of entries, and each operation on all of them goes thr
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -19,18 +21,32 @@ from metadyn.model.tf32 import tf32
 Scored = Callable[..., tuple[Tensor, Tensor, *tuple[Tensor, ...]]]
 
 
+class Weight(NamedTuple):
+    """How much the log-likelihood of an entry counts: as its bin does, or, outside of `entries`, nothing."""
+
+    bins: Float[Tensor, "session trial time"]
+    entries: Bool[Tensor, "session trial_or_1 time_or_1 unit"]
+
+    def whole(self) -> Float[Tensor, "session trial time unit"]:
+        """Of each entry."""
+        return self.bins[..., None] * self.entries
+
+    def sum(self) -> Float[Tensor, ""]:
+        return (self.bins * self.entries.sum(-1)).sum()
+
+
 class Score(torch.autograd.Function):
-    """(z, weight, bias, *more) of a linear readout → Σ entry_weight · log p(counts | z); arguments as in `Readout.score`."""
+    """(z, weight, bias, *more) of a linear readout → Σ bins · entries · log p(counts | z); arguments as in `Readout.score`."""
 
     @staticmethod
-    def forward(ctx, scored: Scored, n_units, counts, entry_weight, z, weight, bias, *more):
+    def forward(ctx, scored: Scored, n_units, counts, bins, entries, z, weight, bias, *more):
         total, gradients = z.new_zeros(()), [torch.zeros_like(each) for each in (z, weight, bias, *more)]
         with tf32(z.is_cuda):
             for rows, units in stretches(counts.shape, n_units, z.device):
                 c = weight[rows, :units]
                 linear = torch.baddbmm(bias[rows, None, :units], z[rows], c.mT)
-                entries = (each[rows, :, :units] for each in (counts, entry_weight))
-                value, d_linear, *d_more = scored(linear, *entries, *(each[rows, :units] for each in more))
+                data = counts[rows, :, :units].to(z.dtype), bins[rows, :, None] * entries[rows, :, :units]
+                value, d_linear, *d_more = scored(linear, *data, *(each[rows, :units] for each in more))
                 total += value
                 torch.bmm(d_linear, c, out=gradients[0][rows])
                 of_units = [d_linear.mT @ z[rows], d_linear.sum(1), *d_more]
@@ -42,4 +58,4 @@ class Score(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, d_total):
-        return None, None, None, None, *(d_total * each for each in ctx.saved_tensors)
+        return None, None, None, None, None, *(d_total * each for each in ctx.saved_tensors)

@@ -13,7 +13,9 @@ from torch import Tensor
 from metadyn.model.elbo import Targets
 from metadyn.model.masking import mask_depth
 from metadyn.model.meta_ssm import Observations
-from metadyn.model.numbers import drawn
+from metadyn.model.numbers import by_chance, drawn
+from metadyn.model.readin import Visible
+from metadyn.model.score import Weight
 from metadyn.records import TrialCounts
 from metadyn.training.ranks import ALONE, Alone
 
@@ -102,7 +104,7 @@ class Resident:
 
 @dataclass(frozen=True)
 class Batch:
-    """Cropped trials: counts (session, trial, time, unit) float, observed, length (session, trial) of the crop.
+    """Cropped trials: counts (session, trial, time, unit), observed, length (session, trial) of the crop.
 
     distinct (session, trial): False from where on a session's trials come round again; session (session,): rows of the
     model; here: which of the step's `among` sessions these are.
@@ -159,7 +161,7 @@ def crop(resident: Resident, trial: Tensor, width: int, generator: torch.Generat
     inside = torch.arange(width, device=trial.device) < length[..., None]
     index = (session[..., None], trial[..., None], time.clamp(max=resident.counts.shape[2] - 1))
     return Batch(
-        resident.counts[index].float(),
+        resident.counts[index],
         resident.observed[index] & inside,
         length,
         resident.units,
@@ -203,11 +205,11 @@ def hide(
     longest = None
     if longest_tail is not None:
         masked, longest = masked & (mask_depth(masked) <= longest_masked(masking)), longest_masked(masking) + longest_tail
-    scored = batch.observed[..., None].float() * batch.units[:, None, None].float()
-    visible = None
+    weight, visible = Weight(batch.observed.float(), batch.units[:, None, None]), None
     if dropout:
-        hidden = uniform(batch.counts.shape, generator, time.device) < dropout
-        visible = (~hidden).float().div_(1 - dropout)
-        scored *= hidden.float().div_(dropout).masked_fill_(ahead[..., None], 1.0)
+        hidden = by_chance(dropout, batch.counts.shape, generator, time.device)
+        visible = Visible(~hidden, 1 - dropout)
+        of_bins = torch.where(ahead, weight.bins, weight.bins / dropout)
+        weight = Weight(of_bins, hidden.logical_or_(ahead[..., None]).logical_and_(weight.entries))
     seen = Observations(batch.counts, batch.observed, context, batch.session, visible, batch.distinct, batch.n_units)
-    return seen, Targets(scored, masked | ahead, longest)
+    return seen, Targets(weight, masked | ahead, longest)

@@ -61,12 +61,12 @@ def gains_of(model: MetaSSM, trials: Resident, crop_bins: int, tail: int, poolin
     z = fill(model.latents(features, embedding, seen.length).mean, targets.forecast, transition)
     model.train()
     once = (torch.arange(count, device=trial.device) < trials.n_trials[:, None])[..., None, None]
-    ahead, weight = targets.forecast[..., None], (targets.weight > 0) & once
+    ahead, weight = targets.forecast[..., None], (targets.weight.whole() > 0) & once
     gain = gaussian_gain if hasattr(model.likelihood, "log_var") else poisson_gain
     mean = model.readin.mean[seen.session][:, None, None]
     told = model.likelihood(z, seen.session)
     missing = mean.shape[-1] - batch.counts.shape[-1]  # units of sessions that are not here
-    counts, weight = (pad(each, (0, missing)) for each in (batch.counts, weight))
+    counts, weight = (pad(each, (0, missing)) for each in (batch.counts.float(), weight))
     return torch.stack([torch.stack(gain(counts, told, mean, weight & where)) for where in (~ahead, ahead)])
 
 
