@@ -47,7 +47,6 @@ from metadyn.model.meta_ssm import MetaSSM
 from metadyn.paper import PAPER
 from metadyn.records import TrialCounts
 from metadyn.training import objective
-from metadyn.training.allocation import memory_kept
 from metadyn.training.batch import Resident, hide
 from metadyn.training.capture import stepper
 from metadyn.training.devices import find_device
@@ -250,9 +249,8 @@ def shares(take: Step, numbers: range, device: torch.device) -> dict[str, float]
 def peak_of_process(name: str, method: str, quick: bool) -> float:
     """Largest resident memory [MiB] of this process, once it has taken two steps."""
     steps, _ = steps_of(workload(name, quick), torch.device("cpu"), (method,))
-    with memory_kept():
-        for number in range(2):
-            steps[method](number)
+    for number in range(2):
+        steps[method](number)
     return resident_mib()
 
 
@@ -309,8 +307,7 @@ def main() -> None:
     peaks = {} if on_gpu else cpu_peaks(given.settings, given.quick)
     figures, peak = {}, measured_peak(device, partial(synchronise, device))
     for name in given.settings:
-        with memory_kept():  # as the loop has it
-            figures[name] = measure(name, device, given.quick, peaks.get(name), peak)
+        figures[name] = measure(name, device, given.quick, peaks.get(name), peak)
         print(f"{name}: {json.dumps(figures[name])}", flush=True)
     if given.quick:
         print(json.dumps(figures))

@@ -121,9 +121,10 @@ def gone(pids: list[int], within: float) -> bool:
 
 
 INTERRUPTED = textwrap.dedent("""
-    import sys
+    import signal, sys
     from metadyn.cli import app
     from metadyn.pipeline import reading
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell in the background hands down that it be ignored
     reading.ENOUGH = 0
     app(["fit", *sys.argv[1:]])
 """)

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from metadyn.errors import TrainingError
-from metadyn.training.allocation import memory_kept
 from metadyn.training.capture import stepper
 from metadyn.training.optim import optimiser_state, restore_optimiser
 from metadyn.training.step import Task
@@ -105,7 +104,7 @@ def run(
     take, told = stepper(task), []  # told by steps that nobody has looked at
     began, first = time.monotonic(), progress.step
     patient = task.ranks.size > 1  # torchrun passes a Ctrl-C on, which comes a second time then
-    with memory_kept(), interruptible(patient) as interrupted:
+    with interruptible(patient) as interrupted:
         while progress.step < task.steps:
             told.append(take(progress.step, progress.step_size))
             progress.step += 1
