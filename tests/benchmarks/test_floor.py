@@ -9,7 +9,7 @@ from benchmarks import step
 from benchmarks.floor import FLOAT, Peak, Size, floor, measured_peak, moved, operations
 from metadyn.config import ModelConfig, TrainingConfig
 from metadyn.data.synthetic import as_counts, simulate
-from metadyn.model import gru
+from metadyn.model import kernels
 from metadyn.model.build import build_model
 from metadyn.training.batch import Resident
 from metadyn.training.fit import task_of
@@ -20,8 +20,8 @@ SIZE = Size([40] * 3, trials=8, bins=24, masking=0.2)
 
 @pytest.fixture
 def task(monkeypatch):
-    """Whole windows of sessions of one number of units, so that nothing is padded; GRUs by torch, which counts them."""
-    monkeypatch.setattr(gru, "kernel", lambda: None)
+    """Whole windows of sessions of one number of units, so that nothing is padded; GRUs and layers by torch, which counts them."""
+    monkeypatch.setattr(kernels, "kernels", lambda: None)
     options = {"n_sessions": 3, "units": (40, 40), "n_trials": 8, "n_bins": 24, "rate_range": (15.0, 40.0), "seed": 0}
     sessions = [as_counts(each) for each in simulate("limit-cycle", **options)]
     training = TrainingConfig(distil_steps=0, tail_bins=0, masking=SIZE.masking, coordinated_dropout=0.0, trials_per_session=8)

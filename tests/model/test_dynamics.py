@@ -28,7 +28,8 @@ def test_low_rank_change_is_the_dense_product(change):
     x = torch.randn(2, 3, 6, 4).double()
     weight, bias = torch.randn(5, 4).double(), torch.randn(5).double()
     expected = torch.einsum("snoi,snti->snto", weight + dense, x) + bias
-    torch.testing.assert_close(change.layer(weight, bias)(x), expected)
+    torch.testing.assert_close(change.layer(weight, bias)(x, False), expected)
+    torch.testing.assert_close(change.layer(weight, bias)(x, True), expected.tanh())
 
 
 @pytest.mark.parametrize("conditioning", ["low_rank", "linear", "input", "shared"])

@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import nn
 
-from metadyn.model import gru as gru_module
-from metadyn.model.gru import GRU, kernel
+from metadyn.model import kernels as compiled_kernels
+from metadyn.model.gru import GRU
+from metadyn.model.kernels import kernels
 
 SIZES = [  # sequences, time, inputs, told, hidden
     (1, 1, 1, 0, 5),
@@ -27,16 +28,16 @@ SIZES = [  # sequences, time, inputs, told, hidden
 def compiled():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        if kernel() is None:
+        if kernels() is None:
             pytest.skip("no C++ compiler")
 
 
 @pytest.fixture
 def fresh():
     """The kernel is looked for anew, in the test and after it."""
-    kernel.cache_clear()
+    kernels.cache_clear()
     yield
-    kernel.cache_clear()
+    kernels.cache_clear()
 
 
 def case(sequences, time, inputs, told, hidden):
@@ -121,10 +122,10 @@ def test_a_nan_stays_a_nan():
 
 @pytest.mark.parametrize("openmp", [True, False], ids=["OpenMP's threads", "threads of its own"])
 def test_two_threads_give_what_one_gives(openmp, monkeypatch):
-    if openmp and not gru_module.team():
+    if openmp and not compiled_kernels.team():
         pytest.skip("this torch has no GOMP_parallel")
     if not openmp:
-        monkeypatch.setattr(gru_module, "team", lambda: None)
+        monkeypatch.setattr(compiled_kernels, "team", lambda: None)
     gru, features, told, length = case(40, 36, 8, 2, 64)
     results, before = [], torch.get_num_threads()
     for threads in (1, 2, 2):
@@ -157,7 +158,7 @@ def test_without_a_compiler_the_states_are_the_same_and_one_warning_says_what_he
     gru, features, told, length = case(17, 9, 3, 2, 16)
     gru.requires_grad_(False)
     fused = [gru(features, told, length, reverse) for reverse in (False, True)]
-    kernel.cache_clear()
+    kernels.cache_clear()
     if compiler:
         monkeypatch.setenv("CXX", compiler)
     else:
@@ -173,19 +174,19 @@ def test_without_a_compiler_the_states_are_the_same_and_one_warning_says_what_he
 def test_a_cache_that_cannot_be_written_costs_only_the_compilation(fresh, monkeypatch, tmp_path):
     gru, features, told, length = case(17, 9, 3, 2, 16)
     cached = gru(features, told, length)
-    kernel.cache_clear()
+    kernels.cache_clear()
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     assert torch.equal(gru(features, told, length), cached)
-    assert kernel() is not None
+    assert kernels() is not None
 
 
 def test_two_processes_compile_at_the_same_time_and_importing_compiles_nothing(tmp_path):
     script = """
 import metadyn.model.build, metadyn.training.fit, os, sys
-from metadyn.model.gru import kernel
+from metadyn.model.kernels import kernels
 assert sys.argv[1] == "use" or not os.path.exists(os.environ["XDG_CACHE_HOME"] + "/ndx-metadyn")
-assert sys.argv[1] == "import" or kernel() is not None
+assert sys.argv[1] == "import" or kernels() is not None
 """
     environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
     command = [sys.executable, "-W", "error::UserWarning", "-c", script]
@@ -197,5 +198,5 @@ assert sys.argv[1] == "import" or kernel() is not None
 
 def test_the_process_keeps_its_smallest_numbers():
     """A library linked for fast mathematics would flush them to zero everywhere."""
-    assert kernel() is not None
+    assert kernels() is not None
     assert torch.tensor(1e-39) * torch.tensor(0.5) > 0

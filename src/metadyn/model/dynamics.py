@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from math import log
 
 import torch
@@ -16,9 +16,14 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from metadyn.model.gaussian import Gaussian
+from metadyn.model.layer import layer
 
 LAYERS = ("input", "hidden", "output")  # of f, in the order of the hypernetwork's outputs
-Layer = Callable[[Tensor], Tensor]  # x (session, trial, point, in) → (session, trial, point, out)
+Layer = Callable[[Tensor, bool], Tensor]  # x (session, trial, point, in) → (session, trial, point, out), or tanh of it
+
+
+def activated(x: Tensor, tanh: bool) -> Tensor:
+    return x.tanh() if tanh else x
 
 
 @dataclass(frozen=True)
@@ -34,7 +39,7 @@ class LowRankChange:
     def layer(self, weight: Tensor, bias: Tensor) -> Layer:
         if self.left.shape[1] == 1:
             return DenseChange(self.left @ self.right.mT).layer(weight, bias)
-        return lambda x: linear(x, weight, bias) + x @ self.right @ self.left.mT
+        return lambda x, tanh: activated(linear(x, weight, bias) + x @ self.right @ self.left.mT, tanh)
 
     def squared_norm(self) -> Tensor:
         """‖U Vᵀ‖²_F = Σ (UᵀU ∘ VᵀV): (session, trial)."""
@@ -49,7 +54,7 @@ class DenseChange:
 
     def layer(self, weight: Tensor, bias: Tensor) -> Layer:
         changed = (weight + self.change).flatten(0, 1).mT
-        return lambda x: torch.baddbmm(bias, x.flatten(0, 1), changed).unflatten(0, x.shape[:2])
+        return lambda x, tanh: layer(x.flatten(0, 1), changed, bias[None], tanh).unflatten(0, x.shape[:2])
 
     def squared_norm(self) -> Tensor:
         """‖change‖²_F: (session, trial)."""
@@ -63,7 +68,7 @@ class Shift:
     value: Tensor
 
     def layer(self, weight: Tensor, bias: Tensor) -> Layer:
-        return lambda x: linear(x, weight, bias) + self.value[..., None, :]
+        return lambda x, tanh: activated(linear(x, weight, bias) + self.value[..., None, :], tanh)
 
     def squared_norm(self) -> float:
         """No weight is changed."""
@@ -74,7 +79,7 @@ class Unchanged:
     """A layer that knows no embedding."""
 
     def layer(self, weight: Tensor, bias: Tensor) -> Layer:
-        return partial(linear, weight=weight, bias=bias)
+        return lambda x, tanh: layer(x.flatten(0, 1), weight.mT[None], bias[None], tanh).unflatten(0, x.shape[:2])
 
     def squared_norm(self) -> float:
         return 0.0
@@ -105,7 +110,7 @@ class Transition:
     def mean(self, z: Float[Tensor, "session trial time latent"]) -> Float[Tensor, "session trial time latent"]:
         first, second, third = self.layers
         points = z.flatten(1, 2)[:, None] if self.shared else z
-        out = third(second(first(points).tanh()).tanh()).view(z.shape)
+        out = third(second(first(points, True), True), False).view(z.shape)
         return z + out if self.dynamics.residual else out
 
     def __call__(self, z: Float[Tensor, "session trial time latent"]) -> Gaussian:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.nn.functional import linear
 
 from metadyn.model.gaussian import Gaussian
 from metadyn.model.gru import GRU
+from metadyn.model.layer import layer
 
 
 class EmbeddingEncoder(nn.Module):
@@ -76,5 +76,6 @@ class LatentEncoder(nn.Module):
         ahead = self.forward_gru(features, embedding, length)
         behind = self.backward_gru(features, embedding, length, reverse=True)
         weights = self.head.weight.chunk(2, 1)  # in two products, without the states of both directions side by side
-        both = linear(ahead, weights[0], self.head.bias) + linear(behind, weights[1])
+        bias = self.head.bias[None]
+        both = layer(ahead, weights[0].mT[None], bias) + layer(behind, weights[1].mT[None], torch.zeros_like(bias))
         return Gaussian(*both.chunk(2, -1))

@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Int, Real
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from metadyn.model.layer import layer
 from metadyn.model.numbers import by_chance
 from metadyn.model.rows import rows_of
 from metadyn.model.stretches import stretches
@@ -88,12 +89,12 @@ class ReadIn(nn.Module):
     ) -> Float[Tensor, "session trial time feature"]:
         """All inputs are `visible` by default; only the first n_units of each session are no padding (None: all)."""
         points, kept, weight_out = counts.flatten(1, 2), None, rows_of(self.weight_out, session)
-        mean, sd, *layer = (rows_of(each, session) for each in (self.mean, self.sd, self.weight_in, self.bias_in))
+        mean, sd, *first = (rows_of(each, session) for each in (self.mean, self.sd, self.weight_in, self.bias_in))
         if self.dropout and generator is not None:
             shape = (*points.shape[:2], weight_out.shape[1])
             kept, weight_out = ~by_chance(self.dropout, shape, generator, points.device), weight_out / (1 - self.dropout)
         shown, sd = (None, sd) if visible is None else (visible.entries.flatten(1, 2), sd * visible.share)
         with tf32(counts.is_cuda and torch.is_grad_enabled()):  # in training
-            hidden = FirstLayer.apply(n_units, points, shown, kept, mean, sd, *layer)
-        features = torch.baddbmm(rows_of(self.bias_out, session)[:, None], hidden, weight_out)
+            hidden = FirstLayer.apply(n_units, points, shown, kept, mean, sd, *first)
+        features = layer(hidden, weight_out, rows_of(self.bias_out, session))
         return features.unflatten(1, counts.shape[1:3])

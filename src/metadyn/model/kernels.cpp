@@ -1,4 +1,5 @@
-// A GRU over short sequences, forward and backward pass: a block of sequences keeps its recurrence in one core's cache.
+// What a step on a CPU spends its time in, forward and backward pass: GRUs over short sequences, a block of which keeps its
+// recurrence in one core's cache, and layers of a multilayer perceptron.
 //
 // Gates stand in the order n_h, r, z, n_x (n_h: the recurrent half of the candidate), so that what the state feeds (n_h, r, z)
 // and what the input feeds (r, z, n_x) are contiguous. Inside, states are padded to a multiple of 16 with units that stay zero.
@@ -300,19 +301,103 @@ void backward(int first, int last, const Sizes& s, bool reverse, const int64_t* 
     each_weight(hidden, unit, hidden, N_R_Z, [&](int g, int k, size_t at) { dwh[at] = total_h[(size_t)k * 3 * unit + g]; });
 }
 
+constexpr int ROWS = 128; // that go through a layer together
+
+// y = x w + b, or tanh of it, of items with weights of their own or `shared` ones: x (items, points, inputs), w (items, inputs,
+// outputs). All rows are `total`; the last item may have fewer than `points`.
+struct Layer {
+    int points, total, inputs, outputs;
+    bool shared_weight, shared_bias, squash;
+
+    int wide() const { return up(outputs, 16); }
+    int deep() const { return up(inputs, 16); }
+    int64_t first_row(int item) const { return (int64_t)item * points; }
+    int rows(int item) const { return (int)std::min<int64_t>(points, total - first_row(item)); }
+    const float* weight(const float* w, int item) const { return w + (shared_weight ? 0 : (size_t)item * inputs * outputs); }
+    const float* bias(const float* b, int item) const { return b + (shared_bias ? 0 : (size_t)item * outputs); }
+};
+
+// `count` rows of `width` into `many` rows of `padded`, zeros in what is more.
+void copy_rows(const float* from, int count, int width, float* to, int many, int padded) {
+    for (int i = 0; i < many; i++) {
+        const int here = i < count ? width : 0;
+        std::memcpy(to + (size_t)i * padded, from + (size_t)i * width, here * sizeof(float));
+        std::fill(to + (size_t)i * padded + here, to + (size_t)(i + 1) * padded, 0.f);
+    }
+}
+void copy_back(const float* from, int padded, float* to, int count, int width) {
+    for (int i = 0; i < count; i++) std::memcpy(to + (size_t)i * width, from + (size_t)i * padded, width * sizeof(float));
+}
+
+void forward(int first, int last, const Layer& s, const float* x, const float* w, const float* b, float* y) {
+    const int wide = s.wide();
+    std::vector<float> weight(s.inputs * wide), start(wide), input(ROWS * s.inputs), out(ROWS * wide);
+    for (int item = first; item < last; item++) {
+        if (item == first || !s.shared_weight) copy_rows(s.weight(w, item), s.inputs, s.outputs, weight.data(), s.inputs, wide);
+        if (item == first || !s.shared_bias) copy_rows(s.bias(b, item), 1, s.outputs, start.data(), 1, wide);
+        for (int r = 0; r < s.rows(item); r += ROWS) {
+            const int count = std::min(ROWS, s.rows(item) - r), many = up(count, 8);
+            const float* rows = x + (s.first_row(item) + r) * s.inputs;
+            if (many > count) {
+                copy_rows(rows, count, s.inputs, input.data(), many, s.inputs);
+                rows = input.data();
+            }
+            multiply(many, s.inputs, wide, {rows, s.inputs, 1}, weight.data(), wide, start.data(), 0, out.data(), wide);
+            if (s.squash)
+                for (int k = 0; k < many * wide; k += LANES) store(&out[k], tanh(load(&out[k])));
+            copy_back(out.data(), wide, y + (s.first_row(item) + r) * s.outputs, count, s.outputs);
+        }
+    }
+}
+
+// dx, unless it is null, and of each item dw (inputs, outputs) and db (outputs).
+void backward(int first, int last, const Layer& s, const float* x, const float* w, const float* y, const float* dy, float* dx,
+              float* dw, float* db) {
+    const int wide = s.wide(), deep = s.deep();
+    std::vector<float> across(wide * deep), none(deep), input(ROWS * deep), out(ROWS * wide), d(ROWS * wide), d_input(ROWS * deep);
+    std::vector<float> d_weight(deep * wide), d_bias(wide);
+    for (int item = first; item < last; item++) {
+        if (item == first || !s.shared_weight)
+            for (int i = 0; i < s.inputs; i++)
+                for (int k = 0; k < s.outputs; k++) across[k * deep + i] = s.weight(w, item)[i * s.outputs + k];
+        std::fill(d_weight.begin(), d_weight.end(), 0.f);
+        std::fill(d_bias.begin(), d_bias.end(), 0.f);
+        for (int r = 0; r < s.rows(item); r += ROWS) {
+            const int count = std::min(ROWS, s.rows(item) - r), many = up(count, 8);
+            const int64_t row = s.first_row(item) + r;
+            copy_rows(x + row * s.inputs, count, s.inputs, input.data(), many, deep);
+            copy_rows(dy + row * s.outputs, count, s.outputs, d.data(), many, wide);
+            if (s.squash) {
+                copy_rows(y + row * s.outputs, count, s.outputs, out.data(), many, wide);
+                for (int k = 0; k < many * wide; k += LANES)
+                    store(&d[k], load(&d[k]) * (1.f - load(&out[k]) * load(&out[k])));
+            }
+            for (int i = 0; i < count; i++)
+                for (int k = 0; k < wide; k += LANES) store(&d_bias[k], load(&d_bias[k]) + load(&d[i * wide + k]));
+            multiply(up(s.inputs, 8), many, wide, {input.data(), 1, deep}, d.data(), wide, d_weight.data(), wide,
+                     d_weight.data(), wide);
+            if (!dx) continue;
+            multiply(many, s.outputs, deep, {d.data(), wide, 1}, across.data(), deep, none.data(), 0, d_input.data(), deep);
+            copy_back(d_input.data(), deep, dx + row * s.inputs, count, s.inputs);
+        }
+        copy_back(d_weight.data(), wide, dw + (size_t)item * s.inputs * s.outputs, s.inputs, s.outputs);
+        std::memcpy(db + (size_t)item * s.outputs, d_bias.data(), s.outputs * sizeof(float));
+    }
+}
+
 typedef void (*Team)(void (*)(void*), void*, unsigned, unsigned); // runs a function in each of some threads
 
-// work(part, first, last) of `parts` stretches of whole blocks, by the threads of a team, or by new ones where there is none.
-template <class Work> void by_parts(Team team, int parts, int sequences, Work work) {
+// work(part, first, last) of `parts` stretches of whole blocks of items, by the threads of a team, or by new ones where there is none.
+template <class Work> void by_parts(Team team, int parts, int items, int block, Work work) {
     struct Shared {
         std::atomic<int> next;
-        int parts, sequences;
+        int parts, items, block;
         Work* work;
-    } shared{{0}, parts, sequences, &work};
+    } shared{{0}, parts, items, block, &work};
     const auto run = [](void* given) {
         Shared& all = *static_cast<Shared*>(given);
-        const int64_t blocks = (all.sequences + BLOCK - 1) / BLOCK;
-        const auto bound = [&](int part) { return (int)std::min<int64_t>(blocks * part / all.parts * BLOCK, all.sequences); };
+        const int64_t blocks = (all.items + all.block - 1) / all.block;
+        const auto bound = [&](int part) { return (int)std::min<int64_t>(blocks * part / all.parts * all.block, all.items); };
         for (int part; (part = all.next++) < all.parts;) (*all.work)(part, bound(part), bound(part + 1));
     };
     if (team && parts > 1) return team(run, &shared, parts, 0);
@@ -331,7 +416,7 @@ extern "C" {
 void gru_forward(Team team, int parts, int sequences, int time, int inputs, int hidden, int reverse, const int64_t* length,
                  const float* x, const float* bias, const float* wx, const float* wh, float* y) {
     const Sizes s{sequences, time, inputs, hidden};
-    by_parts(team, parts, sequences,
+    by_parts(team, parts, sequences, BLOCK,
              [&](int, int first, int last) { forward(first, last, s, reverse, length, x, bias, wx, wh, y); });
 }
 
@@ -340,9 +425,24 @@ void gru_backward(Team team, int parts, int sequences, int time, int inputs, int
                   const float* x, const float* bias, const float* wx, const float* wh, const float* y, const float* dy,
                   float* dx, float* dbias, float* dwx, float* dwh) {
     const Sizes s{sequences, time, inputs, hidden};
-    by_parts(team, parts, sequences, [&](int part, int first, int last) {
+    by_parts(team, parts, sequences, BLOCK, [&](int part, int first, int last) {
         float *part_x = dwx + (size_t)part * 3 * hidden * inputs, *part_h = dwh + (size_t)part * 3 * hidden * hidden;
         backward(first, last, s, reverse, length, x, bias, wx, wh, y, dy, dx, dbias, part_x, part_h);
     });
+}
+
+// x (items, points, inputs) of `total` rows in all, w (items or 1, inputs, outputs), b (items or 1, outputs).
+void layer_forward(Team team, int parts, int items, int points, int total, int inputs, int outputs, int shared_weight,
+                   int shared_bias, int squash, const float* x, const float* w, const float* b, float* y) {
+    const Layer s{points, total, inputs, outputs, (bool)shared_weight, (bool)shared_bias, (bool)squash};
+    by_parts(team, parts, items, 1, [&](int, int first, int last) { forward(first, last, s, x, w, b, y); });
+}
+
+// From layer_forward's y and the gradient dy: dx, unless it is null, and of each item dw and db.
+void layer_backward(Team team, int parts, int items, int points, int total, int inputs, int outputs, int shared_weight,
+                    int shared_bias, int squash, const float* x, const float* w, const float* y, const float* dy, float* dx,
+                    float* dw, float* db) {
+    const Layer s{points, total, inputs, outputs, (bool)shared_weight, (bool)shared_bias, (bool)squash};
+    by_parts(team, parts, items, 1, [&](int, int first, int last) { backward(first, last, s, x, w, y, dy, dx, dw, db); });
 }
 }
