@@ -20,7 +20,7 @@ SIZE = Size([40] * 3, trials=8, bins=24, masking=0.2)
 
 @pytest.fixture
 def task(monkeypatch):
-    """Whole windows of sessions of one number of units, so that nothing is padded; GRUs and layers by torch, which counts them."""
+    """Whole windows of sessions of one number of units, so that nothing is padded; all by torch, which counts products."""
     monkeypatch.setattr(kernels, "kernels", lambda: None)
     options = {"n_sessions": 3, "units": (40, 40), "n_trials": 8, "n_bins": 24, "rate_range": (15.0, 40.0), "seed": 0}
     sessions = [as_counts(each) for each in simulate("limit-cycle", **options)]
