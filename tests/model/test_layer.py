@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from metadyn.model import kernels as compiled
+from metadyn.model import layer as layers
 from metadyn.model.layer import layer
 
 SIZES = [  # items, points, in, out
@@ -20,6 +21,12 @@ SIZES = [  # items, points, in, out
 def a_compiler():
     if compiled.kernels() is None:
         pytest.skip("no C++ compiler")
+
+
+@pytest.fixture(autouse=True)
+def by_the_kernel(monkeypatch):
+    """However few points there are."""
+    monkeypatch.setattr(layers, "FEWEST", 0)
 
 
 def case(items, points, inputs, outputs, weights, biases):

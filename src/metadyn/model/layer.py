@@ -9,6 +9,7 @@ from torch import Tensor
 from metadyn.model.kernels import call, runs, threads
 
 ROWS = 128  # points that the kernel takes together
+FEWEST = 128  # points for which it takes less time than torch, all calls included
 
 
 def layer(
@@ -18,7 +19,7 @@ def layer(
     tanh: bool = False,
 ) -> Float[Tensor, "item point output"]:
     """x @ weight + bias, or tanh of it; one weight, or one bias, is that of all items."""
-    if runs(x, weight, bias):
+    if x.shape[0] * x.shape[1] >= FEWEST and runs(x, weight, bias):
         return Layer.apply(x.contiguous(), weight.contiguous(), bias.contiguous(), tanh)
     if len(weight) == len(bias) == 1 < len(x):  # one product, also for the gradient
         return layer(x.flatten(0, 1)[None], weight, bias, tanh).view(*x.shape[:2], weight.shape[-1])

@@ -12,7 +12,7 @@ from torch.autograd.function import once_differentiable
 from metadyn.model.layer import layer
 from metadyn.model.numbers import by_chance
 from metadyn.model.rows import rows_of
-from metadyn.model.stretches import stretches
+from metadyn.model.stretches import factors, stretches
 from metadyn.model.tf32 import tf32
 
 
@@ -37,7 +37,7 @@ class FirstLayer(torch.autograd.Function):
             torch.baddbmm(bias[rows, None], deviations, weight[rows, :units], out=part)
             part.relu_()
             if kept is not None:
-                part.mul_(kept[rows])
+                part.mul_(factors(kept[rows], part.dtype))
         ctx.n_units = n_units
         ctx.save_for_backward(counts, visible, mean, sd, weight, hidden)
         return hidden
@@ -48,7 +48,8 @@ class FirstLayer(torch.autograd.Function):
         counts, visible, mean, sd, weight, hidden = ctx.saved_tensors
         d_weight, d_bias = torch.zeros_like(weight), weight.new_empty(hidden.shape[0], hidden.shape[-1])
         for rows, units in stretches(counts.shape, ctx.n_units, counts.device):
-            deviations, d_sum = _deviations(counts, visible, mean, sd, rows, units), d_hidden[rows] * (hidden[rows] > 0)
+            deviations = _deviations(counts, visible, mean, sd, rows, units)
+            d_sum = d_hidden[rows] * factors(hidden[rows] > 0, hidden.dtype)
             with tf32(counts.is_cuda):
                 d_weight[rows, :units] = deviations.mT @ d_sum
             d_bias[rows] = d_sum.sum(1)
@@ -57,7 +58,7 @@ class FirstLayer(torch.autograd.Function):
 
 def _deviations(counts: Tensor, visible: Tensor | None, mean: Tensor, sd: Tensor, rows: slice, units: int) -> Tensor:
     deviations = counts[rows, :, :units].to(mean.dtype, copy=True).sub_(mean[rows, None, :units]).div_(sd[rows, None, :units])
-    return deviations if visible is None else deviations.mul_(visible[rows, :, :units])
+    return deviations if visible is None else deviations.mul_(factors(visible[rows, :, :units], mean.dtype))
 
 
 class ReadIn(nn.Module):

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from metadyn.model.stretches import stretches
+from metadyn.model.stretches import factors, stretches
 from metadyn.model.tf32 import tf32
 
 # linear (session, point, unit), counts and weight alike, further parameters (session, unit) → the sum, and its gradients by
@@ -45,8 +45,9 @@ class Score(torch.autograd.Function):
             for rows, units in stretches(counts.shape, n_units, z.device):
                 c = weight[rows, :units]
                 linear = torch.baddbmm(bias[rows, None, :units], z[rows], c.mT)
-                data = counts[rows, :, :units].to(z.dtype), bins[rows, :, None] * entries[rows, :, :units]
-                value, d_linear, *d_more = scored(linear, *data, *(each[rows, :units] for each in more))
+                entry_weight = bins[rows, :, None] * factors(entries[rows, :, :units], z.dtype)
+                counted = counts[rows, :, :units].to(z.dtype)
+                value, d_linear, *d_more = scored(linear, counted, entry_weight, *(each[rows, :units] for each in more))
                 total += value
                 torch.bmm(d_linear, c, out=gradients[0][rows])
                 of_units = [d_linear.mT @ z[rows], d_linear.sum(1), *d_more]

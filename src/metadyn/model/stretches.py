@@ -13,3 +13,8 @@ def stretches(shape: torch.Size, n_units: tuple[int, ...] | None, device: torch.
     n_units = n_units or (units,) * sessions
     most = max(1, ENTRIES // max(1, points * units)) if device.type == "cpu" else max(1, sessions)
     return [(slice(first, first + most), max(n_units[first : first + most])) for first in range(0, sessions, most)]
+
+
+def factors(chosen: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """1 where True, else 0; by way of bytes, which torch makes numbers of five times as fast as of truth values."""
+    return chosen.view(torch.uint8).to(dtype)
