@@ -26,7 +26,7 @@ def a_compiler():
 @pytest.fixture(autouse=True)
 def by_the_kernel(monkeypatch):
     """However few points there are."""
-    monkeypatch.setattr(layers, "FEWEST", 0)
+    monkeypatch.setattr(layers, "ROWS", 1)
 
 
 def case(items, points, inputs, outputs, weights, biases):

@@ -16,14 +16,15 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from metadyn.model.gaussian import Gaussian
-from metadyn.model.layer import layer
+from metadyn.model.layer import activated, layer
 
 LAYERS = ("input", "hidden", "output")  # of f, in the order of the hypernetwork's outputs
 Layer = Callable[[Tensor, bool], Tensor]  # x (session, trial, point, in) → (session, trial, point, out), or tanh of it
 
 
-def activated(x: Tensor, tanh: bool) -> Tensor:
-    return x.tanh() if tanh else x
+def of_trials(weight: Tensor, bias: Tensor) -> Layer:
+    """The layer whose weights (trial or 1, in, out) are those of all sessions' trials, or one for all."""
+    return lambda x, tanh: layer(x.flatten(0, 1), weight, bias[None], tanh).unflatten(0, x.shape[:2])
 
 
 @dataclass(frozen=True)
@@ -53,8 +54,7 @@ class DenseChange:
     change: Tensor
 
     def layer(self, weight: Tensor, bias: Tensor) -> Layer:
-        changed = (weight + self.change).flatten(0, 1).mT
-        return lambda x, tanh: layer(x.flatten(0, 1), changed, bias[None], tanh).unflatten(0, x.shape[:2])
+        return of_trials((weight + self.change).flatten(0, 1).mT, bias)
 
     def squared_norm(self) -> Tensor:
         """‖change‖²_F: (session, trial)."""
@@ -79,7 +79,7 @@ class Unchanged:
     """A layer that knows no embedding."""
 
     def layer(self, weight: Tensor, bias: Tensor) -> Layer:
-        return lambda x, tanh: layer(x.flatten(0, 1), weight.mT[None], bias[None], tanh).unflatten(0, x.shape[:2])
+        return of_trials(weight.mT[None], bias)
 
     def squared_norm(self) -> float:
         return 0.0

@@ -387,7 +387,8 @@ void backward(int first, int last, const Layer& s, const float* x, const float* 
 
 typedef void (*Team)(void (*)(void*), void*, unsigned, unsigned); // runs a function in each of some threads
 
-// work(part, first, last) of `parts` stretches of whole blocks of items, by the threads of a team, or by new ones where there is none.
+// work(part, first, last) of `parts` stretches of whole blocks of items, by the threads of a team, or by new ones where there is
+// none.
 template <class Work> void by_parts(Team team, int parts, int items, int block, Work work) {
     struct Shared {
         std::atomic<int> next;

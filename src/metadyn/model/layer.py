@@ -8,8 +8,11 @@ from torch import Tensor
 
 from metadyn.model.kernels import call, runs, threads
 
-ROWS = 128  # points that the kernel takes together
-FEWEST = 128  # points for which it takes less time than torch, all calls included
+ROWS = 128  # of a thread at least; of fewer in all, torch's operations take less time than a call of the kernel
+
+
+def activated(x: Tensor, tanh: bool) -> Tensor:
+    return x.tanh() if tanh else x
 
 
 def layer(
@@ -19,12 +22,11 @@ def layer(
     tanh: bool = False,
 ) -> Float[Tensor, "item point output"]:
     """x @ weight + bias, or tanh of it; one weight, or one bias, is that of all items."""
-    if x.shape[0] * x.shape[1] >= FEWEST and runs(x, weight, bias):
+    if x.shape[0] * x.shape[1] >= ROWS and runs(x, weight, bias):
         return Layer.apply(x.contiguous(), weight.contiguous(), bias.contiguous(), tanh)
     if len(weight) == len(bias) == 1 < len(x):  # one product, also for the gradient
         return layer(x.flatten(0, 1)[None], weight, bias, tanh).view(*x.shape[:2], weight.shape[-1])
-    out = torch.baddbmm(bias[:, None], x, weight.expand(len(x), -1, -1))
-    return out.tanh() if tanh else out
+    return activated(torch.baddbmm(bias[:, None], x, weight.expand(len(x), -1, -1)), tanh)
 
 
 class Layer(torch.autograd.Function):
@@ -36,12 +38,11 @@ class Layer(torch.autograd.Function):
         if len(weight) == len(bias) == 1:  # then it matters to no row of which item it is
             total = items * points
             points = -(-total // threads(-(-total // ROWS)))
-            items = -(-total // max(1, points))
+            items = -(-total // points)
         y = x.new_empty(*x.shape[:2], outputs)
         ctx.sizes = (items, points, x.shape[0] * x.shape[1], inputs, outputs, len(weight) == 1, len(bias) == 1, tanh)
         ctx.save_for_backward(x, weight, y)
-        if y.numel():
-            call("layer_forward", threads(items), *ctx.sizes, x, weight, bias, y)
+        call("layer_forward", threads(items), *ctx.sizes, x, weight, bias, y)
         return y
 
     @staticmethod
@@ -53,8 +54,7 @@ class Layer(torch.autograd.Function):
             d_weight, d_bias, d_x = x.mT @ d_sum, d_sum.sum(1), d_sum @ weight.mT
         else:
             d_y, d_x = d_y.contiguous(), torch.empty_like(x) if ctx.needs_input_grad[0] else None
-            d_weight, d_bias = x.new_zeros(items, inputs, outputs), x.new_zeros(items, outputs)
-            if y.numel():
-                call("layer_backward", threads(items), *ctx.sizes, x, weight, y, d_y, d_x, d_weight, d_bias)
+            d_weight, d_bias = x.new_empty(items, inputs, outputs), x.new_empty(items, outputs)
+            call("layer_backward", threads(items), *ctx.sizes, x, weight, y, d_y, d_x, d_weight, d_bias)
         d_weight = d_weight.sum(0, keepdim=True) if shared_weight else d_weight
         return d_x, d_weight, d_bias.sum(0, keepdim=True) if shared_bias else d_bias, None
