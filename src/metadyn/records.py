@@ -89,6 +89,7 @@ class TrialCounts:
 
     counts (trial, time, unit): spikes per bin (integers), or smoothed spikes per bin (float32); zero where not observed.
     observed (trial, time): False in padding and where no unit was observed.
+    unit_observed (trial, time, unit): False where that unit was not observed; None where all units are observed alike.
     unit_rows (unit,): rows of the Units table, in the order of the last axis.
     behavior (trial, time, channel): values at bin centres, NaN where there are none; condition (trial,): labels.
     """
@@ -102,6 +103,12 @@ class TrialCounts:
     behavior: np.ndarray | None = None
     behavior_name: str | None = None
     condition: np.ndarray | None = None
+    unit_observed: np.ndarray | None = None
+
+    @property
+    def observed_entries(self) -> np.ndarray:
+        """Which entries were observed: (trial, time, unit), or (trial, time, 1) where all units are observed alike."""
+        return self.observed[..., None] if self.unit_observed is None else self.unit_observed
 
     @property
     def bin_width(self) -> float:
@@ -130,6 +137,7 @@ class TrialCounts:
             unit_rows=self.unit_rows[units],
             behavior=of_trials(self.behavior),
             condition=of_trials(self.condition),
+            unit_observed=None if self.unit_observed is None else self.unit_observed[trials][:, :, units],
         )
 
 
