@@ -15,6 +15,7 @@ from metadyn.data.binning import bin_spikes
 from metadyn.data.selection import values_of
 from metadyn.data.tables import event_columns, task_tables
 from metadyn.errors import DataError, MetadynError, as_flags
+from metadyn.nwb.constructing import left_out
 from metadyn.nwb.opening import open_nwb
 from metadyn.nwb.read import read_session
 from metadyn.nwb.series import behavior_series
@@ -93,7 +94,7 @@ def describe(path: str | PathLike) -> Description:
             tables=tuple(_table(name, table) for name, table in interval_tables(nwbfile).items()),
             behavior=tuple(_series(name, series) for name, series in behavior_series(nwbfile).items()),
             runs=tuple(item.name for item in nwbfile.objects.values() if getattr(item, "neurodata_type", None) in RUN_TYPES),
-            problems=(*problems, *more),
+            problems=(*problems, *more, *(f"{path} cannot be read: {why}" for path, why in left_out(nwbfile).items())),
             notes=tuple(dict.fromkeys(str(warning.message) for warning in caught)),
             next_commands=next_commands(str(path), options),
         )

@@ -13,6 +13,7 @@ from pynwb import NWBHDF5IO, NWBFile
 
 from metadyn.errors import DataError, MetadynError
 from metadyn.nwb.addresses import Asset, located
+from metadyn.nwb.constructing import read_objects
 from metadyn.nwb.remote import RemoteFile
 from metadyn.nwb.zarr import is_zarr, refuse_to_read
 from ndx_metadyn.values import check_claim
@@ -32,7 +33,7 @@ def open_nwb(source: str | PathLike | Asset | NWBFile) -> Iterator[NWBFile]:
         with warnings.catch_warnings():  # pynwb warns of what a file's writers did; a reader cannot mend it
             warnings.simplefilter("ignore")
             io = stack.enter_context(NWBHDF5IO(file=file, mode="r", load_namespaces=True))
-            nwbfile = io.read()
+            nwbfile = read_objects(io)
         yield nwbfile
 
 

@@ -12,6 +12,7 @@ from pynwb.ecephys import ElectricalSeries
 from pynwb.image import ImageSeries
 
 from metadyn.errors import DataError
+from metadyn.nwb.constructing import left_out
 from metadyn.records import BehaviorSeries
 from ndx_metadyn.values import values_of
 
@@ -55,7 +56,7 @@ def read_behavior(nwbfile: NWBFile, name: str, file) -> BehaviorSeries:
     Samples with a NaN time or value are left out. Raises DataError when no or several series go by the name, or
     when it has no usable time base.
     """
-    series = _find(behavior_series(nwbfile), name, file)
+    series = _find(nwbfile, name, file)
     values = _values(series)
     times = _times(series, len(values), file)
     finite = np.isfinite(times) & np.isfinite(values).all(axis=1)
@@ -65,10 +66,19 @@ def read_behavior(nwbfile: NWBFile, name: str, file) -> BehaviorSeries:
     return BehaviorSeries(name=name, times=times, values=values[finite][first], unit=str(series.unit))
 
 
-def _find(series: dict[str, TimeSeries], name: str, file) -> TimeSeries:
-    matches = [path for path in series if path == name or path.endswith("/" + name)]
+def _called(paths, name: str) -> list[str]:
+    return [path for path in paths if path == name or path.endswith("/" + name)]
+
+
+def _find(nwbfile: NWBFile, name: str, file) -> TimeSeries:
+    series = behavior_series(nwbfile)
+    matches = _called(series, name)
     if len(matches) == 1 or name in series:
         return series[name if name in series else matches[0]]
+    refused = left_out(nwbfile)
+    if not matches and (same := _called(refused, name)):
+        remedy = f"name another series, or mend {same[0]} in a copy of the file"
+        raise DataError("the behaviour series cannot be read", file=file, item=same[0], found=refused[same[0]], remedy=remedy)
     there = ", ".join(matches or short_names(series)) or "none"
     nearest = difflib.get_close_matches(name, short_names(series), n=1)
     problem = f"{len(matches)} behaviour series are called {name!r}" if matches else f"no behaviour series {name!r}"

@@ -16,6 +16,7 @@ from pynwb import NWBHDF5IO, NWBFile, ProcessingModule
 
 from metadyn.errors import WriteError
 from metadyn.nwb.addresses import Asset
+from metadyn.nwb.constructing import read_objects
 from metadyn.nwb.derive import derived_copy, describe_origin, record_source
 from metadyn.nwb.embeddings import embeddings_table, interval_table, region
 from metadyn.nwb.opening import open_hdf5
@@ -159,7 +160,7 @@ def prepare_run(
 def _append(path: Path, add) -> None:
     """Open a private copy, add, write and close it."""
     with NWBHDF5IO(str(path), "r+") as io:
-        nwbfile = io.read()
+        nwbfile = read_objects(io)
         add(nwbfile)
         io.write(nwbfile)
 

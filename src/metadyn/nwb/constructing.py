@@ -1,0 +1,79 @@
+"""The objects of a file in which pynwb refuses some series: the rest as if those were not there, and why they are not."""
+
+from __future__ import annotations
+
+from hdmf.build import Builder, ConstructError, GroupBuilder
+from pynwb import NWBHDF5IO, NWBFile, TimeSeries
+
+from ndx_metadyn.values import values_of
+
+LEFT_OUT = "metadyn_left_out"  # where an NWBFile keeps them, for as long as it is open
+
+
+def read_objects(io: NWBHDF5IO) -> NWBFile:
+    """As `io.read()`, but a series that pynwb cannot make costs that series and what links to it; see `left_out`.
+
+    Timestamps stored as one column or one row are turned into the one dimension that NWB asks for.
+    """
+    refused: dict[str, str] = {}
+    while True:
+        try:
+            nwbfile = io.read()
+        except ConstructError as error:
+            builder, reason = error.args
+            if not issubclass(io.manager.get_cls(builder), TimeSeries):
+                raise
+            if not _flattened(builder) and not _leave_out(io.read_builder(), builder, str(reason), refused):
+                raise
+        else:
+            setattr(nwbfile, LEFT_OUT, dict(sorted(refused.items())))
+            return nwbfile
+
+
+def left_out(nwbfile: NWBFile) -> dict[str, str]:
+    """Why each series that pynwb refused is not there, by its path in the file (`processing/behavior/speed`)."""
+    return getattr(nwbfile, LEFT_OUT, {})
+
+
+def _flattened(series: GroupBuilder) -> bool:
+    """Whether timestamps (n, 1) or (1, n) stood in the way and no longer do."""
+    stored = series.datasets.get("timestamps")
+    shape = getattr(stored and stored.data, "shape", ())
+    if len(shape) < 2 or max(shape) < stored.data.size:
+        return False
+    dict.__setitem__(stored, "data", values_of(stored.data).ravel())
+    return True
+
+
+def _leave_out(root: GroupBuilder, series: GroupBuilder, reason: str, refused: dict[str, str]) -> bool:
+    """Take a series, or what links to it where it is gone already, out of the tree; whether anything was taken."""
+    path = _path(series)
+    gone = [path] if path not in refused else [_path(each) for each in _linking(root, series)]
+    why = _shapes(series) or reason.rpartition(" due to: ")[2]
+    for each in gone:
+        refused[each] = why if each == path else f"it takes data or times from {path}, which cannot be read"
+        parent, _, name = each.rpartition("/")
+        holder = root[parent] if parent else root
+        holder.groups.pop(name)
+        holder.obj_type.pop(name)
+    return bool(gone)
+
+
+def _linking(group: GroupBuilder, target: GroupBuilder) -> list[GroupBuilder]:
+    """The groups below that hold a link to the target or to a dataset in it."""
+    linked = [link.builder for link in group.links.values()]
+    own = [group] if any(each is target or each.parent is target for each in linked) else []
+    return own + [found for each in group.groups.values() for found in _linking(each, target)]
+
+
+def _path(builder: Builder) -> str:
+    """`processing/behavior/speed`: where the builder lies below the root."""
+    return builder.path.split("/", 1)[-1]
+
+
+def _shapes(series: GroupBuilder) -> str | None:
+    """The shapes of timestamps and data, where the timestamps are not in one dimension."""
+    times, data = (getattr(getattr(series.datasets.get(name), "data", None), "shape", None) for name in ("timestamps", "data"))
+    if times is None or len(times) == 1:
+        return None
+    return f"timestamps of shape {times}, data of shape {data}: NWB has one time a sample, in one dimension"
