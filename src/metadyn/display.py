@@ -140,6 +140,8 @@ def show_description(found) -> None:
     console = out()
     console.print(Text(f"{found.file}  (identifier {found.identifier})", style="bold"))
     console.print(f"{found.n_units} units, {found.n_spikes} spikes{_rates(found)}{_span(found)}")
+    for each in found.units_observed[:MOST_ROWS]:
+        console.print(f"{len(each.rows)} of the units (rows {_ranges(each.rows)}): {each.seconds:.1f} s observed")
     if found.unit_columns:
         console.print(Text(f"columns of units: {', '.join(found.unit_columns)}"))
     for table in found.tables:
@@ -166,7 +168,16 @@ def _rates(found) -> str:
 
 def _span(found) -> str:
     seen = "" if found.observed_seconds is None else f", of which {found.observed_seconds:.1f} s observed"
+    seen += f", {found.invalid_seconds:.1f} s invalid" if found.invalid_seconds else ""
     return "" if found.span is None else f", {found.span[0]:.2f}-{found.span[1]:.2f} s{seen}"
+
+
+def _ranges(rows: tuple[int, ...]) -> str:
+    """Ascending numbers as ranges: 0-4, 7."""
+    breaks = np.flatnonzero(np.diff(rows) > 1) + 1
+    ends = [(part[0], part[-1]) for part in np.split(np.asarray(rows), breaks)]
+    shown = [f"{first}-{last}" if last > first else str(first) for first, last in ends[:MOST_ROWS]]
+    return ", ".join(shown) + (", …" if len(ends) > MOST_ROWS else "")
 
 
 def _interval_table(table) -> Table:

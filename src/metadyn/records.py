@@ -37,9 +37,12 @@ class Session:
     """One recording: spike times never travel without the intervals in which they were observed.
 
     spike_times (spike,) holds the spikes of all units end to end, ascending within a unit; those of unit u are
-    `spike_times[spike_index[u]:spike_index[u + 1]]`. `observed` (interval, 2) is the union over units of the
-    observed intervals; None when the file does not say. `units` and each table of `intervals` hold
+    `spike_times[spike_index[u]:spike_index[u + 1]]`. `units` and each table of `intervals` hold
     the scalar columns; interval tables always have start_time and stop_time, and their row order is the file's.
+
+    observed (interval, 2): when some unit was observed, invalid time taken out; None where the file does not say. It reaches
+    to ±`data.ticks.LATEST` where the file says only what is invalid. unit_observed: the same of each unit, (interval, 2);
+    None where all units are observed alike. invalid (interval, 2): what the file calls invalid of some unit.
     """
 
     key: str
@@ -51,6 +54,8 @@ class Session:
     intervals: dict[str, pd.DataFrame]
     behavior: dict[str, BehaviorSeries] = field(default_factory=dict)
     behavior_names: tuple[str, ...] = ()
+    unit_observed: tuple[np.ndarray, ...] | None = None
+    invalid: np.ndarray = field(default_factory=lambda: np.zeros((0, 2)))
 
     @property
     def n_units(self) -> int:
@@ -128,16 +133,17 @@ class TrialCounts:
         def of_trials(values):
             return None if values is None else values[trials]
 
+        entries = None if self.unit_observed is None else self.unit_observed[trials][:, :, units]
         return replace(
             self,
             session=session or self.session,
             counts=self.counts[trials][:, :, units],
-            observed=self.observed[trials],
+            observed=self.observed[trials] if entries is None else entries.any(-1),
             windows=self.windows.select(trials),
             unit_rows=self.unit_rows[units],
             behavior=of_trials(self.behavior),
             condition=of_trials(self.condition),
-            unit_observed=None if self.unit_observed is None else self.unit_observed[trials][:, :, units],
+            unit_observed=entries,
         )
 
 

@@ -134,3 +134,25 @@ def test_a_path_with_spaces_is_quoted(new_nwb, add_trials, save):
 def test_what_is_no_nwb_file_cannot_be_described(tmp_path):
     with pytest.raises(DataError, match="no such file"):
         describe(tmp_path / "absent.nwb")
+
+
+def test_the_description_says_how_much_is_valid_for_which_units(new_nwb, save):
+    spikes = [np.arange(0.05, 100, 0.1), np.arange(0.05, 40, 0.1), np.arange(0.05, 100, 0.2)]
+    nwbfile = new_nwb(spikes=spikes, obs_intervals=[[[0, 100]], [[0, 40]], [[0, 100]]])
+    nwbfile.add_invalid_time_interval(start_time=30.0, stop_time=50.0)
+    nwbfile.add_invalid_time_interval(start_time=95.0, stop_time=120.0)
+    description = describe(save(nwbfile))
+    assert description.observed_seconds == pytest.approx(75)
+    assert description.invalid_seconds == pytest.approx(25, abs=0.1)
+    assert [(each.rows, each.seconds) for each in description.units_observed] == [((0, 2), 75.0), ((1,), 30.0)]
+    assert any("2 invalid_times" in note and "all units" in note for note in description.notes)
+
+
+def test_time_beside_invalid_times_alone_ends_with_the_spikes(new_nwb, save):
+    nwbfile = new_nwb(spikes=[np.arange(10, 110, 0.1), np.arange(10, 60, 0.1)])
+    nwbfile.add_invalid_time_interval(start_time=0.0, stop_time=30.0)
+    description = describe(save(nwbfile))
+    assert description.observed_seconds == pytest.approx(80, abs=0.2)
+    assert description.invalid_seconds == pytest.approx(20, abs=0.2)
+    assert description.units_observed == ()
+    assert description.rate_quantiles[-1] == pytest.approx(1000 / 80, rel=0.01)

@@ -15,8 +15,9 @@ from pynwb.behavior import BehavioralTimeSeries, CompassDirection, Position, Spa
 from pynwb.epoch import TimeIntervals
 
 from metadyn.data.binning import bin_spikes
+from metadyn.data.intervals import union
 from metadyn.errors import DataError
-from metadyn.nwb.read import read_session, union
+from metadyn.nwb.read import read_session
 from metadyn.pipeline.inputs import recordings
 
 RATS = ["alme_17724_fambegin1", "alme_17769_novel4begin2", "alme_17894_fambegin1"]
@@ -111,7 +112,7 @@ def test_the_union_of_intervals_equals_a_mask_of_milliseconds():
 
 def test_unusable_obs_intervals_are_left_out_with_a_warning(new_nwb, save):
     path = save(new_nwb(obs_intervals=[[[0, 1], [np.nan, 2]], [[3, 3], [5, 4]]]))
-    with pytest.warns(UserWarning, match="3 obs_intervals"):
+    with pytest.warns(UserWarning, match="3 obs_intervals"), pytest.warns(UserWarning, match="1 of 2 units have no usable"):
         assert read_session(path).observed.tolist() == [[0, 1]]
 
 

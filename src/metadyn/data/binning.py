@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -69,25 +70,41 @@ def bin_spikes(
         behavior_name=behavior,
         condition=None if condition is None else condition_labels(session, windows, condition),
     )
-    counts = drop_quiet_units(counts, min_rate)
+    counts = drop_unobserved_windows(drop_quiet_units(counts, min_rate))
     return smooth(counts, smoothing) if smoothing else counts
 
 
 def count_spikes(session: Session, windows: Windows, *, units=None, spike_lag=0.0) -> TrialCounts:
     """Counts of the given rows of the Units table (default all) in half-open bins, zero where nothing was observed.
 
-    Counts have the smallest unsigned type that holds them. A bin is observed when all of it, `spike_lag` seconds
-    earlier, lies in the session's observed time. One pass over the spikes; memory goes with spikes and bins, never with
+    Counts have the smallest unsigned type that holds them. A unit is observed in a bin when all of it, `spike_lag` seconds
+    earlier, lies in the unit's observed time. One pass over the spikes; memory goes with spikes and bins, never with
     time. Raises WindowError when windows overlap.
     """
     rows = np.arange(session.n_units) if units is None else np.asarray(units)
     shape = (len(windows), int(windows.n_bins.max()), len(rows))
     _check_memory(session, shape)
     check_overlap(session, windows)
-    observed = observed_bins(session.observed, windows, spike_lag)
+    observed, entries = observed_of_units(session, windows, rows, spike_lag)
     spikes = Spikes(session.spike_times, session.spike_index[rows], session.spike_index[rows + 1])
-    counts = count(spikes, windows, observed, int(to_ticks(spike_lag)))
-    return TrialCounts(session.key, session.source, counts, observed, windows, rows)
+    counts = count(spikes, windows, observed if entries is None else entries, int(to_ticks(spike_lag)))
+    return TrialCounts(session.key, session.source, counts, observed, windows, rows, unit_observed=entries)
+
+
+def observed_of_units(session: Session, windows: Windows, rows: np.ndarray, lag: float) -> tuple[np.ndarray, np.ndarray | None]:
+    """Masks (trial, time) of the bins where some of these units was observed, and (trial, time, unit) of each.
+
+    The second is None where all are observed alike. The work goes with the number of different sets of intervals.
+    """
+    if session.unit_observed is None:
+        return observed_bins(session.observed, windows, lag), None
+    of_units = [session.unit_observed[row] for row in rows]
+    different = {own.tobytes(): own for own in of_units}
+    masks = np.stack([observed_bins(own, windows, lag) for own in different.values()], -1)  # (trial, time, set)
+    if (masks == masks[..., :1]).all():
+        return masks[..., 0], None
+    place = {key: number for number, key in enumerate(different)}
+    return masks.any(-1), masks[..., [place[own.tobytes()] for own in of_units]]
 
 
 def _check_memory(session: Session, shape) -> None:
@@ -102,11 +119,19 @@ def _check_memory(session: Session, shape) -> None:
 
 
 def drop_quiet_units(counts: TrialCounts, min_rate) -> TrialCounts:
-    """Without the units that fire less than `min_rate` [Hz] in observed bins. Raises DataError when fewer than two are left."""
+    """Without the units that fire less than `min_rate` [Hz] in the bins in which they were observed.
+
+    Raises DataError when fewer than two are left. A unit that was never observed counts as quiet, with a warning.
+    """
     rates = mean_rates(counts)
+    unseen = np.isnan(rates)
+    rates = np.where(unseen, 0.0, rates)
     kept = np.flatnonzero(rates >= min_rate)
     if len(kept) > 1:
-        return counts if len(kept) == counts.n_units else counts.select(units=kept)
+        if unseen.any() and min_rate > 0:
+            found = f"{unseen.sum()} of {counts.n_units} units were not observed in any window"
+            warnings.warn(f"{counts.source.uri or counts.session}: {found}; left out", stacklevel=3)
+        return counts if len(kept) == counts.n_units else observed_alike(counts.select(units=kept))
     many = counts.n_units > 1
     found = f"{len(kept)} of {counts.n_units} units fire at {min_rate:g} Hz or more; rates {_listed(rates)} Hz"
     remedy = "--min-rate 0, or other windows" if many and (rates > 0).sum() > 1 else "use a file with more units"
@@ -114,13 +139,31 @@ def drop_quiet_units(counts: TrialCounts, min_rate) -> TrialCounts:
     raise DataError(problem, file=counts.source.uri, item="/units", found=found, remedy=remedy)
 
 
+def observed_alike(counts: TrialCounts) -> TrialCounts:
+    """The same counts, without a mask of entries where it says no more than that of bins."""
+    alike = counts.unit_observed is None or (counts.unit_observed == counts.observed[..., None]).all()
+    return replace(counts, unit_observed=None) if alike else counts
+
+
+def drop_unobserved_windows(counts: TrialCounts) -> TrialCounts:
+    """Without the windows in which no unit was observed, of those that are left, with a warning that counts them."""
+    seen = counts.observed.any(1)
+    if seen.all():
+        return counts
+    found = f"in {np.sum(~seen)} of {counts.n_trials} windows none of the {counts.n_units} units was observed"
+    warnings.warn(f"{counts.source.uri or counts.session}: {found}; left out", stacklevel=3)
+    return counts.select(trials=seen)
+
+
 def mean_rates(counts: TrialCounts) -> np.ndarray:
-    """Mean rate (unit,) over the observed bins [Hz]."""
-    n_observed = int(counts.observed.sum())
-    if n_observed == 0:
+    """Mean rate (unit,) over the bins in which each was observed [Hz]; NaN where there is none."""
+    n_observed = counts.observed_entries.sum((0, 1))
+    if not n_observed.any():
         remedy = "other windows, or a spike lag that leaves them inside the recording"
         raise WindowError("no bin of any window was observed", file=counts.source.uri, remedy=remedy)
-    return counts.counts.sum(axis=(0, 1)) / (n_observed * counts.bin_width)
+    spikes = counts.counts.sum(axis=(0, 1)).astype(np.float64)
+    unknown = np.full(counts.n_units, np.nan)
+    return np.divide(spikes, n_observed * counts.bin_width, out=unknown, where=n_observed > 0)
 
 
 def _listed(rates: np.ndarray, most: int = 8) -> str:

@@ -37,11 +37,11 @@ class Bins(NamedTuple):
 
 
 def count(spikes: Spikes, windows: Windows, observed: np.ndarray, lag: int) -> np.ndarray:
-    """Counts (trial, time, unit) in the observed bins (trial, time), `lag` ticks after each spike.
+    """Counts (trial, time, unit), `lag` ticks after each spike, zero where not observed: (trial, time) or (trial, time, unit).
 
     In the smallest unsigned type that holds them. Memory goes with the result alone.
     """
-    bins, shape = in_order(windows), (*observed.shape, len(spikes.first))
+    bins, shape = in_order(windows), (*observed.shape[:2], len(spikes.first))
     many = int((spikes.stop - spikes.first).sum()) > FEW and (bins.end - bins.start).max() <= LONGEST
     compiled = kernel() if many else None
     counts = by_kernel(compiled, spikes, bins, shape, lag) if compiled else None

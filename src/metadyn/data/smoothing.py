@@ -21,18 +21,18 @@ def blocks(values: np.ndarray) -> Iterator[slice]:
 def smooth(counts: TrialCounts, sd) -> TrialCounts:
     """Counts (trial, time, unit) convolved in time with a Gaussian of `sd` seconds, as float32 spikes per bin.
 
-    Each window by itself, over its observed bins only: the kernel is renormalised where it meets a gap or an edge.
+    Each window by itself, over its observed entries only: the kernel is renormalised where it meets a gap or an edge.
     """
-    smoothed = np.zeros(counts.counts.shape, np.float32)
+    smoothed, entries = np.zeros(counts.counts.shape, np.float32), counts.observed_entries
     for trials in blocks(smoothed):
-        _smooth_into(smoothed[trials], counts.counts[trials], counts.observed[trials], sd / counts.bin_width)
+        _smooth_into(smoothed[trials], counts.counts[trials], entries[trials], sd / counts.bin_width)
     return replace(counts, counts=smoothed)
 
 
 def _smooth_into(out: np.ndarray, counts: np.ndarray, observed: np.ndarray, bins: float) -> None:
     from scipy.ndimage import gaussian_filter1d  # slow to import, and reading alone does not need it
 
-    mask = observed.astype(np.float32)[..., None]
+    mask = observed.astype(np.float32)
     weight = gaussian_filter1d(mask, bins, axis=1, mode="constant")
     summed = gaussian_filter1d(counts * mask, bins, axis=1, mode="constant")
     np.divide(summed, weight, out=out, where=(mask > 0) & (weight > 0), casting="same_kind")

@@ -7,9 +7,10 @@ from dataclasses import replace
 
 import numpy as np
 
+from metadyn.data.intervals import intersection, meeting
 from metadyn.data.selection import select_rows
 from metadyn.data.tables import choose_table, event_columns, event_times, table_option, usable_rows
-from metadyn.data.ticks import rounding, to_seconds, to_ticks, within
+from metadyn.data.ticks import LATEST, rounding, to_seconds, to_ticks, within
 from metadyn.errors import WindowError, as_flags
 from metadyn.records import Session, Windows
 
@@ -129,15 +130,21 @@ def consecutive(session: Session, bin_ticks: int, n_bins: int) -> Windows:
 
 
 def recorded_stretches(session: Session) -> np.ndarray:
-    """Where the recording is known to have run (stretch, 2) [s]: obs_intervals, else from spike to spike."""
-    if session.observed is not None:
+    """Where the recording is known to have run (stretch, 2) [s]: obs_intervals, else from spike to spike; all but invalid."""
+    if is_bounded(session.observed):
         return session.observed
     times = np.sort(session.spike_times)
     gaps = np.flatnonzero(np.diff(times) > SILENCE)
     if len(gaps):
         found = f"{len(gaps)} stretches of over {SILENCE:g} s in which no unit fires, and no obs_intervals"
         warnings.warn(f"{session.source.uri or session.key}: {found}; taken as not recorded", stacklevel=4)
-    return np.column_stack([times[np.r_[0, gaps + 1]], times[np.r_[gaps, len(times) - 1]]])
+    stretches = np.column_stack([times[np.r_[0, gaps + 1]], times[np.r_[gaps, len(times) - 1]]])
+    return stretches if session.observed is None else intersection(stretches, session.observed)
+
+
+def is_bounded(observed: np.ndarray | None) -> bool:
+    """Whether the file says when observation began and ended, not only what is invalid."""
+    return observed is not None and bool(observed[0, 0] > -LATEST and observed[-1, 1] < LATEST)
 
 
 def cut(windows: Windows, max_bins: int) -> Windows:
@@ -153,18 +160,18 @@ def cut(windows: Windows, max_bins: int) -> Windows:
 def drop_unobserved(session: Session, windows: Windows) -> Windows:
     """Leave out, with a warning, windows in which no bin was recorded; raise WindowError when that is all of them."""
     _check_size(session, windows)
-    if session.observed is None:
-        first, last = to_ticks(session.spike_times.min()), to_ticks(session.spike_times.max())
-        kept = (to_ticks(windows.start) <= last) & (ends(windows) > first)
-        extent = to_seconds([first, last])
+    if is_bounded(session.observed):
+        kept, extent = np.ones(len(windows), bool), session.observed[[0, -1], [0, 1]]
     else:
-        kept = has_observed_bin(session.observed, windows)
-        extent = session.observed[[0, -1], [0, 1]]
+        first, last = to_ticks(session.spike_times.min()), to_ticks(session.spike_times.max())
+        kept, extent = (to_ticks(windows.start) <= last) & (ends(windows) > first), to_seconds([first, last])
+    if session.observed is not None:
+        kept = kept & has_observed_bin(session.observed, windows)
     if kept.all():
         return windows
-    found = (
-        f"{np.sum(~kept)} of {len(kept)} windows lie where nothing was recorded (spikes from {extent[0]:g} to {extent[1]:g} s)"
-    )
+    found = f"{np.sum(~kept)} of {len(kept)} windows lie where nothing was recorded"
+    found += " or all of it is invalid" if len(session.invalid) else ""
+    found += f" (recorded from {extent[0]:g} to {extent[1]:g} s)"
     if not kept.any():
         start, stop = windows.start.min(), to_seconds(ends(windows)).max()
         remedy = "check the unit of the table's times (seconds on the session's clock), or another --intervals or --align"
@@ -184,10 +191,8 @@ def has_observed_bin(observed: np.ndarray, windows: Windows) -> np.ndarray:
     """Whether some bin of each window (window,) lies wholly in observed time; bins are not enumerated."""
     width = int(to_ticks(windows.bin_width))
     intervals, start, end = to_ticks(observed), to_ticks(windows.start), ends(windows)
-    first = np.searchsorted(intervals[:, 1], start, side="right")
-    n_met = np.maximum(np.searchsorted(intervals[:, 0], end, side="left") - first, 0)
-    window = np.repeat(np.arange(len(windows)), n_met)
-    met = intervals[first[window] + np.arange(len(window)) - np.repeat(np.cumsum(n_met) - n_met, n_met)]
+    window, which = meeting(np.column_stack([start, end]), intervals)
+    met = intervals[which]
     bins_before = np.maximum(-((start[window] - met[:, 0]) // width), 0)
     whole = start[window] + (bins_before + 1) * width <= np.minimum(met[:, 1], end[window])
     return np.bincount(window[whole], minlength=len(windows)) > 0

@@ -12,8 +12,10 @@ import pandas as pd
 from pynwb import NWBFile, TimeSeries
 
 from metadyn.data.binning import bin_spikes
+from metadyn.data.intervals import duration, intersection
 from metadyn.data.selection import values_of
 from metadyn.data.tables import event_columns, task_tables
+from metadyn.data.windows import is_bounded
 from metadyn.errors import DataError, MetadynError, as_flags
 from metadyn.nwb.constructing import left_out
 from metadyn.nwb.opening import open_nwb
@@ -55,9 +57,19 @@ class SeriesSummary:
 
 
 @dataclass(frozen=True)
+class UnitsObserved:
+    """Units, as rows of the Units table, that were observed at the same times, and for how long [s]."""
+
+    rows: tuple[int, ...]
+    seconds: float
+
+
+@dataclass(frozen=True)
 class Description:
     """A file at a glance. Rates in Hz (min, quarter, median, three quarters, max), times in seconds.
 
+    `observed_seconds`: when some unit was observed, without invalid time (None: the file does not say); `invalid_seconds`: what
+    of the recording is invalid for some unit; `units_observed`: empty where all units were observed alike.
     `problems` say what stands in the way with default options, `notes` what reading and binning left out;
     `next_commands` were tried on this file and work; none when no choice of options makes the file usable.
     """
@@ -69,6 +81,8 @@ class Description:
     rate_quantiles: tuple[float, ...]
     span: tuple[float, float] | None
     observed_seconds: float | None
+    invalid_seconds: float
+    units_observed: tuple[UnitsObserved, ...]
     unit_columns: tuple[str, ...]
     tables: tuple[TableSummary, ...]
     behavior: tuple[SeriesSummary, ...]
@@ -109,17 +123,25 @@ def _session(nwbfile: NWBFile):
 
 def _of_units(session: Session | None) -> dict:
     if session is None:
-        return {"n_units": 0, "n_spikes": 0, "rate_quantiles": (), "span": None, "observed_seconds": None, "unit_columns": ()}
-    first, last = float(session.spike_times.min()), float(session.spike_times.max())
-    observed = None if session.observed is None else float(np.diff(session.observed).sum())
-    seconds = observed or last - first
-    rates = np.diff(session.spike_index) / seconds if seconds > 0 else np.full(session.n_units, np.nan)
+        none = {"n_units": 0, "n_spikes": 0, "rate_quantiles": (), "span": None, "observed_seconds": None, "unit_columns": ()}
+        return none | {"invalid_seconds": 0.0, "units_observed": ()}
+    span = (float(session.spike_times.min()), float(session.spike_times.max()))
+    extent = session.observed if is_bounded(session.observed) else np.array([span])
+    whole = np.array([[min(span[0], extent[0, 0]), max(span[1], extent[-1, 1])]])
+    own = session.unit_observed or (extent if session.observed is None else session.observed,) * session.n_units
+    seconds = np.array([duration(intersection(each, extent)) for each in own])
+    rates = np.divide(np.diff(session.spike_index), seconds, out=np.full(session.n_units, np.nan), where=seconds > 0)
+    alike: dict[bytes, list[int]] = {}
+    for row, each in enumerate(session.unit_observed or ()):
+        alike.setdefault(each.tobytes(), []).append(row)
     return {
         "n_units": session.n_units,
         "n_spikes": len(session.spike_times),
-        "rate_quantiles": tuple(np.quantile(rates, [0, 0.25, 0.5, 0.75, 1]).tolist()),
-        "span": (first, last),
-        "observed_seconds": observed,
+        "rate_quantiles": tuple(np.nanquantile(rates, [0, 0.25, 0.5, 0.75, 1]).tolist()) if seconds.any() else (),
+        "span": span,
+        "observed_seconds": None if session.observed is None else duration(intersection(session.observed, extent)),
+        "invalid_seconds": duration(intersection(session.invalid, whole)),
+        "units_observed": tuple(UnitsObserved(tuple(rows), float(seconds[rows[0]])) for rows in alike.values()),
         "unit_columns": tuple(session.units.columns),
     }
 

@@ -14,6 +14,7 @@ from metadyn.data.behavior import series_name
 from metadyn.data.ticks import LATEST
 from metadyn.errors import DataError
 from metadyn.nwb.addresses import Asset, located
+from metadyn.nwb.observed import read_observation
 from metadyn.nwb.opening import open_nwb
 from metadyn.nwb.series import behavior_series, read_behavior, short_names
 from metadyn.nwb.tables import columns_of, interval_tables, scalar_frame
@@ -42,16 +43,19 @@ def read_session(source: str | PathLike | Asset | NWBFile, *, key: str | None = 
         uri = nwbfile.container_source if isinstance(source, NWBFile) else str(source)
         file = uri or nwbfile.identifier  # a file in memory is known by its identifier
         spike_times, spike_index = read_spikes(nwbfile, file)
+        seen = read_observation(nwbfile, nwbfile.units, file)
         return Session(
             key=key or nwbfile.identifier,
             source=_source(nwbfile, uri, source.digest if isinstance(source, Asset) else None),
             spike_times=spike_times,
             spike_index=spike_index,
             units=scalar_frame(nwbfile.units),
-            observed=read_observed(nwbfile.units, file),
+            observed=seen.observed,
             intervals=interval_tables(nwbfile),
             behavior={name: read_behavior(nwbfile, series_name(name), file) for name in asked},
             behavior_names=short_names(behavior_series(nwbfile)),
+            unit_observed=seen.unit_observed,
+            invalid=seen.invalid,
         )
 
 
@@ -65,16 +69,25 @@ def read_spikes(nwbfile: NWBFile, file: str):
     if units is None or len(units) == 0:
         found = "no Units table" if units is None else "a Units table without rows"
         raise DataError("the file holds no units", file=file, item="/units", found=found, remedy=NO_UNITS)
-    index = columns_of(units).get("spike_times_index")
-    if not isinstance(index, VectorIndex):
-        found = f"columns {', '.join(units.colnames)}"
-        raise DataError(
-            "the Units table holds no spike times", file=file, item="/units/spike_times", found=found, remedy=NO_UNITS
-        )
-    times = values_of(index.target.data).astype(np.float64, copy=False).ravel()
-    bounds = np.concatenate([[0], values_of(index.data).astype(np.int64)])
+    times, bounds = _in_rows(units, file)
     _check_index(bounds, len(times), file)
     return _clean(times, bounds, file)
+
+
+def _in_rows(units: DynamicTable, file: str) -> tuple[np.ndarray, np.ndarray]:
+    """Spike times end to end and their bounds (unit + 1,), from a ragged column or from (unit, spike) padded with NaN."""
+    columns = columns_of(units)
+    if "spike_times" not in columns:
+        problem, found = "the Units table holds no spike times", f"columns {', '.join(units.colnames)}"
+        raise DataError(problem, file=file, item="/units/spike_times", found=found, remedy=NO_UNITS)
+    times, index = values_of(columns["spike_times"].data).astype(np.float64, copy=False), columns.get("spike_times_index")
+    if isinstance(index, VectorIndex) and times.size == max(times.shape):
+        return times.ravel(), np.concatenate([[0], values_of(index.data).astype(np.int64).ravel()])
+    if index is None and times.ndim == 2 and len(times) == len(units):
+        return times.ravel(), times.shape[1] * np.arange(len(units) + 1)
+    problem, remedy = "it is not clear which spikes belong to which unit", "nwbfile.add_unit(spike_times=...) for each unit"
+    found = f"shape {times.shape}, {'no' if index is None else 'an'} index, {len(units)} units"
+    raise DataError(problem, file=file, item="/units/spike_times", found=found, remedy=remedy)
 
 
 def _check_index(bounds, n_spikes: int, file) -> None:
@@ -117,27 +130,3 @@ def _check_range(times, file) -> None:
         found = "no finite spike time" if len(times) == 0 else f"spike times from {times.min():g} to {times.max():g} s"
         remedy = f"spike times are seconds from the session's start, at most {LATEST:g}"
         raise DataError("the spike times cannot be used", file=file, item="/units/spike_times", found=found, remedy=remedy)
-
-
-def read_observed(units: DynamicTable, file: str):
-    """The union over units of `obs_intervals` (interval, 2) [s], disjoint and ascending; None when the file has none."""
-    column = columns_of(units).get("obs_intervals")
-    if column is None:
-        return None
-    intervals = values_of(column.data).astype(np.float64).reshape(-1, 2)
-    usable = (
-        np.isfinite(intervals).all(axis=1) & (intervals[:, 1] > intervals[:, 0]) & (np.abs(intervals) <= LATEST).all(axis=1)
-    )
-    if not usable.all():
-        warnings.warn(f"{file}: {np.sum(~usable)} obs_intervals that are NaN, empty or reversed are left out", stacklevel=3)
-    return union(intervals[usable]) if usable.any() else None
-
-
-def union(intervals: np.ndarray) -> np.ndarray:
-    """The union of intervals (interval, 2) [s] as disjoint, ascending intervals; those that touch become one."""
-    ordered = intervals[np.argsort(intervals[:, 0], kind="stable")]
-    reach = np.maximum.accumulate(ordered[:, 1])
-    touch = 1e-9 + np.spacing(np.abs(reach[:-1]))  # a nanosecond, or what float64 cannot tell apart
-    first = np.concatenate([[True], ordered[1:, 0] > reach[:-1] + touch])
-    last = np.concatenate([first[1:], [True]])
-    return np.column_stack([ordered[first, 0], reach[last]])
