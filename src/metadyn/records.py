@@ -24,12 +24,20 @@ class Source:
 
 @dataclass(frozen=True)
 class BehaviorSeries:
-    """One behavioural time series: `values` (sample, channel) in `unit` at `times` (sample,), ascending, finite."""
+    """One behavioural time series: `values` (sample, channel) in `unit` at `times` (sample,) [s], ascending.
+
+    A value that is NaN is a channel that was not measured at that time. `between` says what holds between two samples: a
+    straight line (`linear`), the value of the nearer sample (`nearest`) or of the one before (`held`); samples of `events`
+    are moments, one column a kind, 1 where the moment is of that kind. Times are finite; the first of a `held` series may
+    be -inf. `period` (channel,): the turn after which an angle comes round, inf for a channel that is no angle.
+    """
 
     name: str
     times: np.ndarray
     values: np.ndarray
     unit: str
+    between: str = "linear"
+    period: np.ndarray | float = np.inf
 
 
 @dataclass(frozen=True)
@@ -96,7 +104,8 @@ class TrialCounts:
     observed (trial, time): False in padding and where no unit was observed.
     unit_observed (trial, time, unit): False where that unit was not observed; None where all units are observed alike.
     unit_rows (unit,): rows of the Units table, in the order of the last axis.
-    behavior (trial, time, channel): values at bin centres, NaN where there are none; condition (trial,): labels.
+    behavior (trial, time, channel): values at bin centres, NaN where there are none, channel by channel; condition
+    (trial,): labels. behavior_period (channel,): the turn of each channel that is an angle, inf of others; None: no angle.
     """
 
     session: str
@@ -109,6 +118,16 @@ class TrialCounts:
     behavior_name: str | None = None
     condition: np.ndarray | None = None
     unit_observed: np.ndarray | None = None
+    behavior_period: np.ndarray | None = None
+
+    @property
+    def behavior_targets(self) -> np.ndarray | None:
+        """What a linear decoder predicts (trial, time, target): channels that are no angle, then cosines, then sines."""
+        if self.behavior is None or self.behavior_period is None:
+            return self.behavior
+        angle = np.isfinite(self.behavior_period)
+        phase = self.behavior[..., angle] * (2 * np.pi / self.behavior_period[angle])
+        return np.concatenate([self.behavior[..., ~angle], np.cos(phase), np.sin(phase)], axis=-1)
 
     @property
     def observed_entries(self) -> np.ndarray:

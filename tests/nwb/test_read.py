@@ -268,7 +268,7 @@ def with_behavior(new_nwb, save):
 
 def test_behaviour_is_listed_by_short_unique_names_or_paths(with_behavior):
     names = set(read_session(with_behavior).behavior_names)
-    assert names == {"cursor_vel", "behavior/Position/Hand", "behavior/CompassDirection/Hand", "pupil", "timeless"}
+    assert names == {"cursor_vel", "behavior/Position/Hand", "behavior/CompassDirection/Hand", "pupil", "timeless", "words"}
 
 
 @pytest.mark.parametrize("name", ["cursor_vel", "Velocity/cursor_vel", "behavior/Velocity/cursor_vel"])

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from metadyn.data.behavior import bin_behavior
+from metadyn.data.behavior import bin_behavior, binned_period
 from metadyn.data.counting import Spikes, count
 from metadyn.data.selection import no_such_column, select_rows
 from metadyn.data.smoothing import smooth
@@ -45,7 +45,7 @@ def bin_spikes(
     min_rate : units that fire less in the windows' observed bins are left out [Hz].
     spike_lag : count spikes this much earlier than the window [s].
     smoothing : SD of a Gaussian that smooths the counts in time [s]; 0 leaves integers.
-    behavior : name of a behaviour series that was read with the session, or `velocity:NAME` of a position.
+    behavior : name of a behaviour series that was read with the session, or `velocity:NAME` of a position or an angle.
     condition : column of the interval table whose values, as strings, label the windows.
 
     Raises
@@ -68,6 +68,7 @@ def bin_spikes(
         count_spikes(session, windows, units=rows, spike_lag=spike_lag),
         behavior=None if behavior is None else bin_behavior(session, windows, behavior),
         behavior_name=behavior,
+        behavior_period=None if behavior is None else binned_period(session, behavior),
         condition=None if condition is None else condition_labels(session, windows, condition),
     )
     counts = drop_unobserved_windows(drop_quiet_units(counts, min_rate))

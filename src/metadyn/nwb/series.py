@@ -4,39 +4,51 @@ from __future__ import annotations
 
 import difflib
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 from hdmf.utils import get_data_shape
 from pynwb import NWBFile, TimeSeries
 from pynwb.ecephys import ElectricalSeries
 from pynwb.image import ImageSeries
+from pynwb.misc import IntervalSeries
 
 from metadyn.errors import DataError
 from metadyn.nwb.constructing import left_out
+from metadyn.nwb.events import EVENT_TYPES, are_events, event_series, is_text, moments
+from metadyn.nwb.meaning import interval_states, trace
+from metadyn.nwb.sampling import REMEDY, samples
 from metadyn.records import BehaviorSeries
-from ndx_metadyn.values import values_of
 
 OWN_RESULTS = ("LatentSeries", "FiringRateSeries")  # what metadyn wrote is no behaviour
 
 
-def behavior_series(nwbfile: NWBFile) -> dict[str, TimeSeries]:
-    """Every time series of one or two numeric dimensions, by its path (`behavior/Velocity/cursor_vel`); voltages excepted."""
-    found = {_path(item): item for item in nwbfile.objects.values() if isinstance(item, TimeSeries) and _is_behavior(item)}
+def behavior_series(nwbfile: NWBFile) -> dict:
+    """Every time series of one or two dimensions and every table of events, by its path (`behavior/Velocity/cursor_vel`).
+
+    Voltages and images excepted.
+    """
+    found = {path_of(item): item for item in nwbfile.objects.values() if _is_behavior(item)}
     return dict(sorted(found.items()))
 
 
-def _is_behavior(series: TimeSeries) -> bool:
-    if isinstance(series, ElectricalSeries | ImageSeries) or series.neurodata_type in OWN_RESULTS:
+def _is_behavior(item) -> bool:
+    if getattr(item, "neurodata_type", None) in EVENT_TYPES:
+        return True
+    excepted = ElectricalSeries | ImageSeries
+    if not isinstance(item, TimeSeries) or isinstance(item, excepted) or item.neurodata_type in OWN_RESULTS:
         return False
-    shape = get_data_shape(series.data)
-    return shape is not None and len(shape) in (1, 2) and shape[0] > 0 and _dtype(series.data).kind in "fiub"
+    shape, kind = get_data_shape(item.data), _dtype(item.data).kind
+    if shape is None or 0 in shape[:1]:
+        return False
+    return len(shape) in (1, 2) if kind in "fiub" else len(shape) == 1 and kind in "OSUT"
 
 
 def _dtype(data) -> np.dtype:
     return np.dtype(data.dtype) if hasattr(data, "dtype") else np.asarray(data[:1]).dtype
 
 
-def _path(item) -> str:
+def path_of(item) -> str:
     names = []
     while item is not None and not isinstance(item, NWBFile):
         names.append(item.name)
@@ -51,34 +63,38 @@ def short_names(paths) -> tuple[str, ...]:
 
 
 def read_behavior(nwbfile: NWBFile, name: str, file) -> BehaviorSeries:
-    """The series of that name or path: `values` in `unit` at ascending, finite `times`.
+    """The series of that name or path, and no other: `values` in `unit` at ascending `times`, and what lies between.
 
-    Samples with a NaN time or value are left out. Raises DataError when no or several series go by the name, or
-    when it has no usable time base.
+    Samples without a time, and those NaN in every channel, are left out; the former with a warning. Raises DataError when
+    no or several series go by the name, when its times do not fit its values, when its clock jumps back, or when nothing in
+    it can be used.
     """
-    series = _find(nwbfile, name, file)
-    values = _values(series)
-    times = _times(series, len(values), file)
-    finite = np.isfinite(times) & np.isfinite(values).all(axis=1)
-    times, first = np.unique(times[finite], return_index=True)
-    if len(times) < 2:
-        raise DataError("the behaviour series has no two finite samples", file=file, item=name, remedy="name another series")
-    return BehaviorSeries(name=name, times=times, values=values[finite][first], unit=str(series.unit))
+    return read_series(_find(nwbfile, name, file), name, file)
 
 
-def _called(paths, name: str) -> list[str]:
-    return [path for path in paths if path == name or path.endswith("/" + name)]
+def read_series(item, name: str, file) -> BehaviorSeries:
+    """As `read_behavior`, of an object that `behavior_series` found."""
+    if item.neurodata_type in EVENT_TYPES:
+        return event_series(name, *moments(item), file)
+    times, stored = samples(item, file)
+    if isinstance(item, IntervalSeries):
+        return interval_states(name, times, stored[:, 0], file)
+    if are_events(item, times, stored):
+        return event_series(name, times, stored, file)
+    if is_text(stored):
+        return replace(event_series(name, times, stored, file), unit="state", between="nearest")
+    return trace(item, name, times, stored, file)
 
 
-def _find(nwbfile: NWBFile, name: str, file) -> TimeSeries:
+def _find(nwbfile: NWBFile, name: str, file):
     series = behavior_series(nwbfile)
     matches = _called(series, name)
     if len(matches) == 1 or name in series:
         return series[name if name in series else matches[0]]
     refused = left_out(nwbfile)
     if not matches and (same := _called(refused, name)):
-        remedy = f"name another series, or mend {same[0]} in a copy of the file"
-        raise DataError("the behaviour series cannot be read", file=file, item=same[0], found=refused[same[0]], remedy=remedy)
+        found = refused[same[0]]
+        raise DataError("the behaviour series cannot be read", file=file, item=same[0], found=found, remedy=REMEDY)
     there = ", ".join(matches or short_names(series)) or "none"
     nearest = difflib.get_close_matches(name, short_names(series), n=1)
     problem = f"{len(matches)} behaviour series are called {name!r}" if matches else f"no behaviour series {name!r}"
@@ -86,21 +102,5 @@ def _find(nwbfile: NWBFile, name: str, file) -> TimeSeries:
     raise DataError(problem, file=file, item=name, found=f"series: {there}", remedy=remedy)
 
 
-def _values(series: TimeSeries) -> np.ndarray:
-    raw = values_of(series.data).astype(np.float64)
-    return raw.reshape(len(raw), -1) * series.conversion + (series.offset or 0.0)
-
-
-def _times(series: TimeSeries, n_samples: int, file) -> np.ndarray:
-    if series.timestamps is not None:
-        times = values_of(series.timestamps).astype(np.float64)
-        if len(times) == n_samples:
-            return times
-        found = f"{len(times)} timestamps, {n_samples} samples"
-    elif series.rate and np.isfinite(series.starting_time or 0.0):
-        return (series.starting_time or 0.0) + np.arange(n_samples) / series.rate
-    else:
-        found = f"starting_time {series.starting_time}, rate {series.rate}, no timestamps"
-    raise DataError(
-        "the behaviour series has no time base", file=file, item=series.name, found=found, remedy="name another series"
-    )
+def _called(paths, name: str) -> list[str]:
+    return [path for path in paths if path == name or path.endswith("/" + name)]
