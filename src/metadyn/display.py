@@ -190,11 +190,11 @@ def _interval_table(table) -> Table:
 
 
 def _behavior_table(behavior) -> Table:
-    shown = Table("series", "unit", "rate [Hz]", "shape", title="behaviour", title_justify="left")
+    shown = Table("series", "kind", "unit", "rate [Hz]", "shape", title="behaviour", title_justify="left")
     return rows(
         shown,
         list(behavior),
-        lambda s: (s.path, s.unit, "" if s.rate is None else f"{s.rate:.6g}", "x".join(map(str, s.shape))),
+        lambda s: (s.path, s.kind, s.unit, "" if s.rate is None else f"{s.rate:.6g}", "x".join(map(str, s.shape))),
     )
 
 

@@ -9,7 +9,7 @@ from os import PathLike
 
 import numpy as np
 import pandas as pd
-from pynwb import NWBFile, TimeSeries
+from pynwb import NWBFile
 
 from metadyn.data.binning import bin_spikes
 from metadyn.data.intervals import duration, intersection
@@ -17,10 +17,10 @@ from metadyn.data.selection import values_of
 from metadyn.data.tables import event_columns, task_tables
 from metadyn.data.windows import is_bounded
 from metadyn.errors import DataError, MetadynError, as_flags
-from metadyn.nwb.constructing import left_out
 from metadyn.nwb.opening import open_nwb
 from metadyn.nwb.read import read_session
-from metadyn.nwb.series import behavior_series
+from metadyn.nwb.series_summary import SeriesSummary, summaries
+from metadyn.nwb.series_summary import problems as behavior_problems
 from metadyn.nwb.tables import interval_tables
 from metadyn.records import Session
 
@@ -47,16 +47,6 @@ class TableSummary:
 
 
 @dataclass(frozen=True)
-class SeriesSummary:
-    """One behaviour series: its path in the file, unit, sampling rate [Hz] (None when unknown) and shape."""
-
-    path: str
-    unit: str
-    rate: float | None
-    shape: tuple[int, ...]
-
-
-@dataclass(frozen=True)
 class UnitsObserved:
     """Units, as rows of the Units table, that were observed at the same times, and for how long [s]."""
 
@@ -70,8 +60,8 @@ class Description:
 
     `observed_seconds`: when some unit was observed, without invalid time (None: the file does not say); `invalid_seconds`: what
     of the recording is invalid for some unit; `units_observed`: empty where all units were observed alike.
-    `problems` say what stands in the way with default options, `notes` what reading and binning left out;
-    `next_commands` were tried on this file and work; none when no choice of options makes the file usable.
+    `problems` say what stands in the way with default options, and which series cannot be used; `notes` what reading and
+    binning left out; `next_commands` were tried on this file and work; none when no choice of options makes the file usable.
     """
 
     file: str
@@ -101,14 +91,16 @@ def describe(path: str | PathLike) -> Description:
         warnings.simplefilter("always")
         session, problems = _session(nwbfile)
         options, more = usable_options(session) if session else (None, ())
+        of_units = _of_units(session)
+        behavior = summaries(nwbfile, str(path), of_units["span"])
         return Description(
             file=str(path),
             identifier=nwbfile.identifier,
-            **_of_units(session),
+            **of_units,
             tables=tuple(_table(name, table) for name, table in interval_tables(nwbfile).items()),
-            behavior=tuple(_series(name, series) for name, series in behavior_series(nwbfile).items()),
+            behavior=behavior,
             runs=tuple(item.name for item in nwbfile.objects.values() if getattr(item, "neurodata_type", None) in RUN_TYPES),
-            problems=(*problems, *more, *(f"{path} cannot be read: {why}" for path, why in left_out(nwbfile).items())),
+            problems=(*problems, *more, *behavior_problems(nwbfile, behavior)),
             notes=tuple(dict.fromkeys(str(warning.message) for warning in caught)),
             next_commands=next_commands(str(path), options),
         )
@@ -150,19 +142,6 @@ def _table(name: str, table: pd.DataFrame) -> TableSummary:
     events = event_columns(table)
     columns = [ColumnSummary(str(key), int(table[key].isna().sum()), key in events, values_of(table[key])) for key in table]
     return TableSummary(name, len(table), tuple(columns))
-
-
-def _series(path: str, series: TimeSeries) -> SeriesSummary:
-    return SeriesSummary(path, str(series.unit), _rate(series), tuple(int(size) for size in np.shape(series.data)))
-
-
-def _rate(series: TimeSeries, most: int = 1000) -> float | None:
-    """The rate in the file, else one over the median step of the first timestamps; the rest is not read."""
-    if series.timestamps is None:
-        return float(series.rate) if series.rate else None
-    step = np.diff(np.asarray(series.timestamps[:most], dtype=np.float64))
-    step = step[np.isfinite(step) & (step > 0)]
-    return float(1 / np.median(step)) if len(step) else None
 
 
 def usable_options(session: Session):
