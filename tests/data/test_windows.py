@@ -115,6 +115,14 @@ def test_windows_beyond_the_recording_are_left_out_or_refused(make_session, make
     assert "99.99" in error.value.found
 
 
+def test_a_window_that_ends_on_the_first_spike_saw_nothing_of_the_recording(make_session, make_trials):
+    """From the first spike to the last: the bin that ends there ends before it, the one that begins on the last has it."""
+    trials = make_trials([0.5, 1.0, 2.5, 3.0])
+    with pytest.warns(UserWarning, match="1 of 4 windows"):
+        windows = make_windows(make_session([[1.0, 2.2], [1.5, 3.0]], trials))
+    assert windows.row.tolist() == [1, 2, 3]
+
+
 def test_empty_rows_are_left_out_or_refused(make_session):
     trials = pd.DataFrame({"start_time": [1.0, 2.0, 3.0], "stop_time": [1.5, 2.0, 2.5]})
     with pytest.warns(UserWarning, match="2 of 3 rows of trials are shorter than a bin"):

@@ -139,6 +139,32 @@ def test_states_are_drawn_round_what_the_encoder_tells_of_each_embedding(trained
             np.testing.assert_allclose(drawn.state[sample, trial], q.mean[0, 0, 7], atol=1e-5)
 
 
+@pytest.mark.parametrize("pooling", ["mean", "trial"])
+def test_draws_for_a_forecast_know_the_context_alone(trained, counts, pooling):
+    model, data = trained(pooling=pooling), counts()
+    behind = np.arange(20) >= 8
+    garbled = replace(data, counts=np.where(behind[:, None], 60, data.counts), observed=data.observed | behind)
+    one, two = (draw(model, each, 8, 3, seed=0) for each in (data, garbled))
+    assert torch.equal(one.embedding, two.embedding)
+    assert torch.equal(one.state, two.state)
+
+
+def test_process_noise_repeats_none_of_the_numbers_that_embedding_and_state_were_drawn_with(trained, counts):
+    """One embedding a trial, of as many dimensions as latents: all draws of a forecast could be the same numbers."""
+    model, data = trained(pooling="trial"), counts(n_trials=30)
+    result = forecast(model, data, context=8, steps=1, samples=20)
+    q = conditioning(model, 1, trial_embeddings(model, data, 8))
+    drawn = draw(model, data, 8, 20, seed=0, told=q)
+    mean = model.module.transition(drawn.embedding, torch.ones(20, dtype=torch.long)).rollout(drawn.state, 1)
+    noise = result["latent_samples"].values[:, :, 0] - mean[:, :, 0].numpy(force=True)
+    told = latents_given(model, data, drawn.embedding[:1], 8)
+    of_embedding = ((drawn.embedding - q.mean) / q.sd).numpy(force=True)
+    of_state = ((drawn.state[0] - told.mean[0, :, 7]) / told.sd[0, :, 7]).numpy(force=True)
+    for one, other in ((noise, of_embedding), (noise[0], of_state), (of_embedding[0], of_state)):
+        correlation = np.corrcoef(one.reshape(-1), other.reshape(-1))[0, 1]
+        assert abs(correlation) < 4.5 / one.size**0.5
+
+
 def test_samples_follow_their_seed(trained, counts):
     one, same, other = (forecast(trained(), counts(), samples=2, seed=seed, **SEEN) for seed in (4, 4, 5))
     assert one.identical(same)

@@ -7,6 +7,7 @@ import pytest
 
 from metadyn.errors import DataError, ModelFileError
 from metadyn.inference import infer as infer_module
+from metadyn.inference.forecast import draw
 from metadyn.inference.infer import conditioning, for_each_trial, infer, latents_given, trial_embeddings
 
 
@@ -116,6 +117,20 @@ def test_the_sessions_embedding_is_the_product_over_trials_where_it_conditions_t
     np.testing.assert_allclose(result["embedding_mean"][:, 0], mean, rtol=1e-3)
     np.testing.assert_allclose(result["embedding_sd"][:, 0], sd, rtol=1e-3)
     assert result.embedding_scope == "session"
+
+
+def test_a_sessions_embedding_stays_as_its_training_left_it_and_as_sure(trained, counts):
+    """Mean and SD of the entry are those of what conditions the trials, and of draws for forecasts."""
+    model, data = trained(), counts()
+    known = replace(model.sessions[1], embedding_mean=(0.7, -1.2), embedding_sd=(0.1, 0.5))
+    model = replace(model, sessions=(model.sessions[0], known))
+    result = infer(model, data)
+    for name, value in (("mean", [0.7, -1.2]), ("sd", [0.1, 0.5])):
+        np.testing.assert_allclose(result[f"session_embedding_{name}"], value, rtol=1e-6)
+        np.testing.assert_allclose(result[f"embedding_{name}"], np.tile(value, (6, 1)), rtol=1e-6)
+    drawn = draw(model, data, 8, 4000, seed=1).embedding[:, 0].numpy()
+    np.testing.assert_allclose(drawn.mean(0), [0.7, -1.2], atol=0.04)
+    np.testing.assert_allclose(drawn.std(0), [0.1, 0.5], rtol=0.06)
 
 
 def test_an_unknown_session_other_units_or_other_bins_are_refused(trained, counts):

@@ -12,6 +12,7 @@ from metadyn.model.readin import Visible
 from metadyn.model.score import Weight
 
 N_UNITS = [3, 5]
+ORDERS = [(1, 0), (0, 1)]  # rows of the sessions in a batch: the larger session first, and last
 
 
 def linear(weight, bias):
@@ -21,15 +22,16 @@ def linear(weight, bias):
     return layer
 
 
-def test_batched_readin_is_an_mlp_of_each_session(model):
-    readin = model().readin
+@pytest.mark.parametrize("rows", ORDERS)
+def test_batched_readin_is_an_mlp_of_each_session(model, rows):
+    readin, sizes = model().readin, tuple(N_UNITS[row] for row in rows)
     counts = torch.poisson(torch.full((2, 4, 6, 5), 2.0)).double()
     counts[0, :, :, 3:] = 0
-    session = torch.tensor([1, 0])  # rows in another order than the model's
-    visible = Visible((torch.arange(5) < torch.tensor([5, 3])[:, None, None, None]).expand(counts.shape), 1.0)
-    features = readin(counts.flip(0), session, visible=visible)
-    torch.testing.assert_close(readin(counts.flip(0), session, visible=visible, n_units=(5, 3)), features)
-    for place, row in enumerate([1, 0]):
+    given, session = counts[list(rows)], torch.tensor(rows)
+    visible = Visible((torch.arange(5) < torch.tensor(sizes)[:, None, None, None]).expand(counts.shape), 1.0)
+    features = readin(given, session, visible=visible)
+    torch.testing.assert_close(readin(given, session, visible=visible, n_units=sizes), features)
+    for place, row in enumerate(rows):
         units = N_UNITS[row]
         first = linear(readin.weight_in[row, :units].T, readin.bias_in[row])
         second = linear(readin.weight_out[row].T, readin.bias_out[row])
@@ -101,20 +103,21 @@ def test_gaussian_log_prob_is_that_of_scipy(model):
 LIKELIHOODS = [{}, {"link": "softplus"}, {"likelihood": "gaussian"}]
 
 
+@pytest.mark.parametrize("rows", ORDERS)
 @pytest.mark.parametrize("entries", [1, 1 << 20])
 @pytest.mark.parametrize("options", LIKELIHOODS, ids=str)
-def test_the_score_is_the_weighted_sum_of_log_prob_in_value_and_gradient(model, options, entries, monkeypatch):
+def test_the_score_is_the_weighted_sum_of_log_prob_in_value_and_gradient(model, options, entries, rows, monkeypatch):
     """Also session by session; some counts are beyond the table of factorials."""
     monkeypatch.setattr(stretches, "ENTRIES", entries)
-    likelihood, session = model(**options).likelihood, torch.tensor([1, 0])
+    likelihood, session, sizes = model(**options).likelihood, torch.tensor(rows), tuple(N_UNITS[row] for row in rows)
     z = torch.randn(2, 4, 6, 2).double().requires_grad_()
-    units = (torch.arange(5) < torch.tensor([5, 3])[:, None]).double()[:, None, None]
+    units = (torch.arange(5) < torch.tensor(sizes)[:, None]).double()[:, None, None]
     weight = Weight(torch.rand(2, 4, 6).double(), (torch.rand(2, 4, 6, 5) < 0.7) & units.bool())
     for size in (2.0, 300.0):
         counts = torch.poisson(torch.full((2, 4, 6, 5), size)).double() * units
         sums = [
             (likelihood(z, session).log_prob(counts) * weight.whole()).sum(),
-            likelihood.score(z, session, counts, weight, (5, 3)),
+            likelihood.score(z, session, counts, weight, sizes),
             likelihood.score(z, session, counts, weight),
         ]
         inputs = [z, *likelihood.parameters()]

@@ -1,5 +1,8 @@
 """Simulated sessions as counts, and training short enough for a test."""
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 import torch
 
@@ -48,5 +51,32 @@ def short():
     def make(**options) -> TrainingConfig:
         usual = {"distil_steps": 4, "steps": 8, "trials_per_session": 4, "validate_every": 4, "kl_ramp": 4}
         return TrainingConfig(**{**usual, "smoothing_bins": 3.0, **options})
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def uneven(simulated):
+    """Two to four sessions in which nothing is equal that need not be: the smallest first; 5, 9, 3 and 8 trials of 9 to 24
+    bins; a gap in each trial, and a trial of the first in which hardly anything was observed."""
+
+    def make(n_sessions: int = 3, **options) -> list[TrialCounts]:
+        rng, sizes = np.random.default_rng(3), [(4, 4), (9, 9), (6, 6), (7, 7)]
+        out = []
+        for place, (units, n_trials) in enumerate(zip(sizes, (5, 9, 3, 8), strict=True)):
+            counts = simulated(n_sessions=n_sessions, units=units, n_trials=n_trials, seed=place, **options)[place % n_sessions]
+            n_bins = rng.integers(9, 25, n_trials)
+            n_bins[place % n_trials] = 24
+            bins, gap = np.arange(24), rng.integers(2, 8, n_trials)[:, None]
+            observed = (bins < n_bins[:, None]) & ((bins < gap) | (bins > gap + 1))
+            if place == 0:
+                observed[1, 3:] = False
+            windows = replace(counts.windows, n_bins=n_bins, row=np.arange(n_trials) * 2 + 1)
+            values = counts.counts * observed[..., None].astype(counts.counts.dtype)
+            rows = np.arange(units[0]) * 3 + place
+            out.append(
+                replace(counts, session=f"session-{place}", counts=values, observed=observed, windows=windows, unit_rows=rows)
+            )
+        return out[:n_sessions]
 
     return make

@@ -105,3 +105,28 @@ def test_the_next_checkpoint_removes_what_killed_runs_left_in_this_folder_alone(
     point(folder, "latest", write_checkpoint(folder, "step-000002", b"more", {}, {}, {}))
     assert sorted(path.name for path in folder.iterdir()) == [".notes", "best", "latest", "step-000001", "step-000002"]
     assert beside.exists()
+
+
+def test_files_of_a_checkpoint_get_their_names_when_their_bytes_are_on_the_disk(tmp_path, monkeypatch):
+    """Whole bytes are flushed, then the file has its name, and the pointer comes after all of them."""
+    asked, flush, rename = [], os.fsync, os.replace
+
+    def fsync(descriptor):
+        flush(descriptor)
+        asked.append(("flush", os.fstat(descriptor).st_ino, os.fstat(descriptor).st_size))
+
+    def replace(old, new):
+        asked.append(("name", os.stat(old).st_ino, Path(new).name))
+        rename(old, new)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(os, "replace", replace)
+    name = write_checkpoint(tmp_path, "step-000003", b"weights" * 100, {}, {"model": {"rank": 2}}, {"step": 3})
+    point(tmp_path, "latest", name)
+    files = ["model.safetensors", "state.safetensors", "config.toml", "metrics.json"]
+    assert [each[2] for each in asked if each[0] == "name"] == [*files, "step-000003", "latest"]
+    paths = [*(tmp_path / name / file for file in files), tmp_path / "latest"]
+    for path in paths:
+        there = path.stat()
+        flushed, named = asked.index(("flush", there.st_ino, there.st_size)), asked.index(("name", there.st_ino, path.name))
+        assert flushed < named, path.name

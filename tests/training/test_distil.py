@@ -10,7 +10,7 @@ from metadyn.model.build import build_model
 from metadyn.model.elbo import draw
 from metadyn.model.meta_ssm import Observations
 from metadyn.training.batch import Resident, hide, uniform_below
-from metadyn.training.distil import ROLLOUT, STARTS, rollout_loss
+from metadyn.training.distil import ROLLOUT, STARTS, distil_loss, rollout_loss, start_process_noise
 from metadyn.training.objective import make_objective
 
 
@@ -45,6 +45,67 @@ def test_latents_of_unobserved_bins_do_not_matter(setting):
     transition = model.transition(embedding, seen.session)
     one, two = (rollout_loss(transition, seen, z, z, torch.Generator().manual_seed(1)) for z in (latents, other))
     assert one == two
+
+
+def test_unobserved_bins_teach_the_encoder_nothing(setting):
+    """Whatever their latents are, and where a trial ends; of a bin that was seen it matters."""
+    model, seen, latents, _ = setting
+    at_trial = (torch.arange(30) < seen.length[..., None]) & seen.observed
+
+    def loss(latents):
+        return distil_loss(model, seen, latents, "mean", torch.Generator().manual_seed(1))
+
+    assert loss(latents) == loss(torch.where(at_trial[..., None], latents, 50.0))
+    assert loss(latents) != loss(torch.where(at_trial[..., None], 50.0, latents))
+
+
+def test_distillation_is_the_mean_distance_of_latents_of_rollouts_and_of_the_embedding_from_its_prior(setting):
+    """Bin by bin and dimension by dimension: the encoder's means of bins that were seen, from a sample of q(e)."""
+    model, seen, latents, _ = setting
+    with torch.no_grad():
+        model.embedding_encoder.head.bias[1:] = -30.0  # q(e) of no width: which sample is drawn does not matter
+    loss = distil_loss(model, seen, latents, "trial", torch.Generator().manual_seed(1))
+    q = model.embedding(model.features(seen), seen.length)
+    mean = model.latents(model.features(seen), q.mean, seen.length).mean
+    distances, kl = [], []
+    for s in range(2):
+        for n in range(3):
+            kl += [0.5 * (q.mean[s, n, 0] ** 2 + q.sd[s, n, 0] ** 2 - 1 - 2 * q.sd[s, n, 0].log())]
+            for t in range(int(seen.length[s, n])):
+                if seen.observed[s, n, t]:
+                    distances += [huber_loss(mean[s, n, t, k], latents[s, n, t, k]) for k in range(2)]
+    generator = torch.Generator().manual_seed(1)
+    q.noise(generator)
+    rollouts = rollout_loss(model.transition(q.mean, seen.session), seen, latents, latents, generator)
+    expected = sum(distances) / len(distances) + rollouts + 1e-3 * sum(kl) / len(kl)
+    torch.testing.assert_close(loss, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("shared_noise", [False, True])
+def test_process_noise_starts_at_the_mean_square_of_what_a_step_leaves_unexplained(small, shared_noise):
+    """Pair by pair of bins that were both seen, in sessions of other sizes; one that the step has not keeps its own."""
+    torch.manual_seed(0)
+    model = build_model(small(shared_noise=shared_noise), [3, 5, 4], process_noise=1e-6)
+    observed, length = torch.rand(2, 3, 20) < 0.8, torch.tensor([[9, 20, 13], [20, 6, 17]])
+    seen = Observations(torch.poisson(torch.ones(2, 3, 20, 5)), observed, length, torch.tensor([2, 0]))
+    latents = torch.randn(2, 3, 20, 2) * torch.tensor([0.5, 2.0])
+    before = model.log_q.detach().clone()
+    start_process_noise(model, seen, latents, "mean")
+    q = model.embedding(model.features(seen), seen.length).mean.mean(1, keepdim=True)
+    f = model.transition(q, seen.session).mean
+    squares = [[], []]
+    for s in range(2):
+        for n in range(3):
+            for t in range(int(length[s, n]) - 1):
+                if observed[s, n, t] and observed[s, n, t + 1]:
+                    state = torch.zeros(2, 1, 1, 2)
+                    state[s, 0, 0] = latents[s, n, t]
+                    squares[s].append((latents[s, n, t + 1] - f(state)[s, 0, 0]) ** 2)
+    means = [sum(each) / len(each) for each in squares]
+    expected = (sum(means) / 2).log()[None] if shared_noise else torch.stack([means[1].log(), before[1], means[0].log()])
+    torch.testing.assert_close(model.log_q.detach(), expected.detach(), rtol=1e-4, atol=1e-4)
+    start_process_noise(model, seen, 0.01 * latents, "mean")  # it is raised, never lowered
+    assert (model.log_q >= expected - 1e-4).all()
 
 
 def test_one_bin_leaves_nothing_to_roll_out(setting):

@@ -19,7 +19,7 @@ from metadyn.errors import DataError, DeviceError, TrainingError
 from metadyn.inference.infer import infer
 from metadyn.model.build import build_model
 from metadyn.training.checkpoint import load_model, pointed, read_state, save_model
-from metadyn.training.fit import FAR_SEED, fit
+from metadyn.training.fit import FAR_SEED, fit, split_sessions
 from metadyn.training.loop import Progress
 
 FILES = {"model.safetensors", "state.safetensors", "config.toml", "metrics.json"}
@@ -298,3 +298,42 @@ def test_of_several_initial_networks_that_with_the_best_forecasts_after_distilli
     assert len(alone) == 3
     assert_equal_weights(chosen, alone[max(alone)])
     assert sum("initial networks" in (each.message or "") for each in told) == 3
+
+
+def test_the_weights_of_the_best_validation_are_those_that_are_kept(tmp_path, uneven, small, short, monkeypatch):
+    """Scores that are given, the best of them in the middle: the weights that were scored then."""
+    scores, scored = iter([0.9, 0.1, 0.7, 0.3, 0.5]), []
+
+    def validate(model, *_):
+        scored.append({name: value.clone() for name, value in model.state_dict().items()})
+        return {"hidden_entries": next(scores), "forecast": 0.0}
+
+    monkeypatch.setattr("metadyn.training.fit.validate", validate)
+    trained = fit(uneven(), small(), short(distil_steps=2, steps=8, validate_every=2), folder=tmp_path)
+    for name, value in weights(trained).items():
+        assert torch.equal(value, scored[2][name]), name
+    assert not torch.equal(scored[4]["log_q"], scored[2]["log_q"])
+    assert_equal_weights(trained, load_model(tmp_path))
+
+
+@pytest.mark.parametrize("fraction", [0.15, 0.5, 0.99])
+def test_trials_that_choose_the_checkpoint_train_nothing(uneven, fraction):
+    """Each trial is in one part; the second is the share asked for, with a trial at least in both."""
+    for counts, train, held_out in zip(uneven(), *split_sessions(uneven(), fraction, seed=1), strict=True):
+        both = [*train.windows.row, *held_out.windows.row]
+        assert sorted(both) == counts.windows.row.tolist()
+        assert held_out.n_trials == min(max(1, round(fraction * counts.n_trials)), counts.n_trials - 1)
+        for part in (train, held_out):
+            rows = np.searchsorted(counts.windows.row, part.windows.row)
+            np.testing.assert_array_equal(part.counts, counts.counts[rows])
+            np.testing.assert_array_equal(part.observed, counts.observed[rows])
+
+
+def test_a_model_knows_as_trained_on_the_windows_that_did_not_choose_its_checkpoint(uneven, small, short):
+    sessions, training = uneven(), short(distil_steps=2, steps=2, validation_fraction=0.4)
+    trained = fit(sessions, small(), training)
+    train, held_out = split_sessions(sessions, 0.4, training.seed)
+    for entry, counts, seen, unseen in zip(trained.sessions, sessions, train, held_out, strict=True):
+        assert entry.held_out(unseen).all()
+        assert not entry.held_out(seen).any()
+        assert entry.held_out(counts).sum() == unseen.n_trials > 0

@@ -177,3 +177,21 @@ def test_cosine_falls_from_one_to_zero():
 def test_ramp_rises_to_one_over_its_length_and_stays():
     assert [ramp(step, 4) for step in range(6)] == [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]
     assert ramp(0, 0) == 1.0
+
+
+def numbers_of(seed: int, steps: int) -> list[int]:
+    """A random number from each step of a run of that seed."""
+    task, drawn = bowl(steps=steps, every=steps), []
+    inner = task.objective
+
+    def objective(step, generator, kl_weight):
+        drawn.append(int(torch.randint(2**62, (), generator=generator)))
+        return inner(step, generator, kl_weight)
+
+    run(replace(task, objective=objective, seed=seed), Progress(), report=lambda _: None, save=lambda _: None)
+    return drawn
+
+
+def test_no_two_steps_of_a_run_and_no_two_runs_of_other_seeds_have_the_same_numbers():
+    drawn = [number for seed in (0, 1, 7) for number in numbers_of(seed, 40)]
+    assert len(set(drawn)) == len(drawn) == 120

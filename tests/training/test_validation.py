@@ -98,3 +98,84 @@ def test_a_tail_of_a_given_length_is_looked_at_once(looked_at):
     bins = torch.arange(24)
     assert torch.equal(hidden.any(-1).any(0).any(0), bins < 19)
     assert torch.equal(ahead.any(-1).any(0).any(0), bins >= 19)
+
+
+@pytest.fixture
+def told(uneven, small, short):
+    """validate(…) of a model of sessions of other sizes, `change` made to it before: scores."""
+
+    def scores(change=lambda model: None, sessions=None, tails=(0, 16), **options):
+        sessions, config = sessions or uneven(), small(**options)
+        model = build_model(config, [counts.n_units for counts in uneven()], seed=1)
+        for row, counts in enumerate(uneven()):
+            rows = torch.as_tensor(counts.counts[counts.observed].astype(np.float32))
+            model.readin.mean[row, : counts.n_units], model.readin.sd[row, : counts.n_units] = rows.mean(0), rows.std(0) + 0.1
+        with torch.no_grad():
+            change(model)
+        return validate(model, Resident.of(sessions, torch.device("cpu")), short(), 24, tails, config.pooling)
+
+    return scores
+
+
+@pytest.mark.parametrize("likelihood", ["poisson", "gaussian"])
+def test_who_says_each_units_mean_rate_has_a_score_of_zero(told, likelihood):
+    def knows_the_mean(model):
+        model.likelihood.weight.zero_()
+        rate = model.readin.mean.clamp(min=1e-6)
+        model.likelihood.bias.copy_(rate.log() if likelihood == "poisson" else model.readin.mean)
+
+    assert told(knows_the_mean, likelihood=likelihood) == pytest.approx({"hidden_entries": 0, "forecast": 0}, abs=1e-5)
+
+
+def test_a_score_does_not_depend_on_how_unsure_the_embedding_is(told):
+    """It is of the mean of q(e): no number drawn makes one checkpoint better than another."""
+
+    def width(log_var):
+        def change(model):
+            head = model.embedding_encoder.head
+            head.weight[1:], head.bias[1:] = 0.0, log_var
+
+        return change
+
+    assert told(width(-20.0)) == told(width(3.0))
+
+
+def test_no_trial_counts_twice(uneven, small, short, monkeypatch):
+    """A session of fewer trials than another: entries scored are those of its own trials, once each."""
+    sessions, numbers = uneven(), []
+
+    def note(counts, told, mean, where):
+        numbers.append([int(each.sum()) for each in where])
+        return where.sum(), where.sum()
+
+    monkeypatch.setattr(validation, "poisson_gain", note)
+    model = build_model(small(), [counts.n_units for counts in sessions], seed=1)
+    validate(model, Resident.of(sessions, torch.device("cpu")), short(), 24, (5, 5), "mean")
+    for place, counts in enumerate(sessions):
+        ahead = 0
+        for n_bins, observed in zip(counts.windows.n_bins, counts.observed, strict=True):
+            ahead += int(observed[max(n_bins - 5, n_bins // 3) : n_bins].sum())
+        assert numbers[1][place] == ahead * counts.n_units
+
+
+def test_scores_are_in_bits_per_spike_of_what_the_model_says_behind_the_context(uneven, small, short):
+    """A model that nothing tells about the trial, so that its forecast is known: spike by spike with scipy."""
+    sessions = uneven()
+    model = build_model(small(), [counts.n_units for counts in sessions], seed=1)
+    with torch.no_grad():
+        model.dynamics.weight_out.zero_()
+        model.dynamics.bias_out[:] = torch.tensor([0.3, -0.2])  # where all forecasts are from the first bin on
+        model.readin.mean += 0.4
+    found = validate(model, Resident.of(sessions, torch.device("cpu")), short(), 24, (6, 6), "mean")["forecast"]
+    gain, spikes = 0.0, 0
+    for row, counts in enumerate(sessions):
+        weight, bias = (
+            each[row, : counts.n_units].numpy(force=True) for each in (model.likelihood.weight, model.likelihood.bias)
+        )
+        rate = np.exp(weight @ [0.3, -0.2] + bias)
+        for n_bins, observed, y in zip(counts.windows.n_bins, counts.observed, counts.counts, strict=True):
+            for t in range(max(n_bins - 6, n_bins // 3), n_bins):
+                if observed[t]:
+                    gain += (poisson.logpmf(y[t], rate) - poisson.logpmf(y[t], 0.4)).sum() / np.log(2)
+                    spikes += y[t].sum()
+    assert found == pytest.approx(gain / spikes, rel=1e-4)

@@ -68,6 +68,21 @@ def test_the_moment_starts_bias_gives_the_mean_rates(factor_model):
     np.testing.assert_allclose(expected, counts.counts.mean((0, 1)), rtol=0.02)
 
 
+def test_of_as_many_units_as_latents_the_readout_is_what_their_log_rates_vary_by_beyond_counting(factor_model):
+    """Moments by numpy over bins that were observed; smoothing leaves 1 / (2 √π SD) of a Poisson variance."""
+    counts = factor_model[0].select(units=factor_model[0].counts.mean((0, 1)).argsort()[-2:])
+    observed = np.random.default_rng(0).random(counts.observed.shape) < 0.9
+    counts = replace(counts, observed=observed, counts=counts.counts * observed[..., None])
+    start = poisson_start(counts, 2, 4.0)
+    rows = smoothed(counts, 4.0)[observed].astype(float)
+    mean = rows.mean(0)
+    beyond = np.cov(rows.T) - np.diag(mean / (2 * np.sqrt(np.pi) * 4.0))
+    of_log_rates = np.log(1 + beyond / np.outer(mean, mean))
+    assert np.linalg.eigvalsh(of_log_rates).min() > 0
+    np.testing.assert_allclose(start.weight @ start.weight.T, of_log_rates, atol=1e-3)
+    np.testing.assert_allclose(start.bias, np.log(mean) - 0.5 * np.diag(of_log_rates), atol=1e-3)
+
+
 @pytest.mark.parametrize("scale", [1.0, 8.0])
 def test_a_softplus_start_has_the_mean_rates_and_slopes_of_the_exponential(factor_model, scale):
     """Over many z ~ N(0, I), at low rates and at high ones: the mean to 2 %; the slope to a third, for it is linearised."""

@@ -115,10 +115,17 @@ def test_one_window_is_stored_with_a_rate_instead_of_timestamps(source, tmp_path
     assert "trial" not in run.embeddings.colnames
 
 
-def test_touching_windows_are_one_regular_series(source, tmp_path, made):
-    start = 3.3 + 0.02 * 7 * np.arange(6)
-    run = run_of(write_run(source, tmp_path / "out.nwb", made.posterior(start, [7] * 6, range(4), rows=[-1] * 6, table="")))
-    assert run.latent_series["LatentSeries"].rate == 50.0
+@pytest.mark.parametrize("width", [0.02, 0.03])
+def test_touching_windows_are_one_regular_series_of_bin_centres(source, tmp_path, made, width):
+    """Also where there is no whole number of bins in a second: a rate of 33 Hz would be off by a bin after 100."""
+    n_bins = np.array([7, 30, 12, 60, 7, 41])
+    start = 3.3 + width * (np.cumsum(n_bins) - n_bins)
+    given = made.posterior(start, n_bins, range(4), rows=[-1] * 6, table="", bin_width=width)
+    run = run_of(write_run(source, tmp_path / "out.nwb", given))
+    latents = run.latent_series["LatentSeries"]
+    assert latents.timestamps is None
+    times = latents.starting_time + np.arange(len(latents.data)) / latents.rate
+    np.testing.assert_allclose(times, 3.3 + width * (np.arange(n_bins.sum()) + 0.5), atol=1e-6)
     assert (run.embeddings["stop_time"][:-1] == run.embeddings["start_time"][1:]).all()
 
 
@@ -136,12 +143,14 @@ def test_times_of_many_hours_keep_their_microseconds(source, tmp_path, made):
 
 
 def test_windows_are_written_in_order_of_time_with_their_own_trials(source, tmp_path, simulated, made):
-    order = [3, 0, 4, 1, 2]
-    given = made.posterior(simulated.trial_start[order], [30] * 5, range(4), rows=order)
+    """Some of the trials, so that a row of theirs is not a row of the result; each lies where its trial does."""
+    order = [4, 1, 3]
+    given = made.posterior(simulated.trial_start[order], [12, 30, 25], range(4), rows=order)
     run = run_of(write_run(source, tmp_path / "out.nwb", given))
     assert (np.diff(run.latent_series["LatentSeries"].timestamps) > 0).all()
-    assert list(run.embeddings["trial"].data) == [0, 1, 2, 3, 4]
-    np.testing.assert_allclose(run.embeddings["timeseries"][3][0].data, given.latent_mean[0], rtol=1e-6)
+    assert list(run.embeddings["trial"].data) == [1, 3, 4]
+    np.testing.assert_allclose([trial.start_time.item() for trial in run.embeddings["trial"]], run.embeddings["start_time"][:])
+    np.testing.assert_allclose(run.embeddings["timeseries"][2][0].data, given.latent_mean[0, :12], rtol=1e-6)
 
 
 def test_overlapping_windows_are_refused(source, tmp_path, made):
@@ -194,8 +203,10 @@ def test_trials_of_nothing_but_numbers_are_referred_to_by_number(tmp_path, made)
         nwbfile.add_unit(spike_times=[0.1, 1.2])
     with NWBHDF5IO(tmp_path / "numbers.nwb", "w") as io:
         io.write(nwbfile)
-    target = write_run(tmp_path / "numbers.nwb", tmp_path / "out.nwb", made.posterior([0.0, 1.0, 2.0], [25] * 3, [0, 1]))
-    assert list(run_of(target).embeddings["trial_row"].data) == [0, 1, 2]
+    target = write_run(
+        tmp_path / "numbers.nwb", tmp_path / "out.nwb", made.posterior([2.0, 1.0], [25, 20], [0, 1], rows=[2, 1])
+    )
+    assert list(run_of(target).embeddings["trial_row"].data) == [1, 2]
     said = {message.check_function_name for message in inspect_nwbfile(nwbfile_path=str(target))}
     assert said == {message.check_function_name for message in inspect_nwbfile(nwbfile_path=str(tmp_path / "numbers.nwb"))}
 

@@ -215,6 +215,46 @@ def test_a_target_that_came_meanwhile_is_kept(source, tmp_path):
     assert (tmp_path / "new.nwb").read_bytes() == b"theirs"
 
 
+@pytest.fixture
+def noted(monkeypatch):
+    """What the system is asked for, in order: inodes flushed to the disk and the size they had, and names that are given."""
+    asked, flush, rename = [], os.fsync, os.replace
+
+    def fsync(descriptor):
+        there = os.fstat(descriptor)
+        asked.append(("flush", there.st_ino, there.st_size))
+        flush(descriptor)
+
+    def replace(old, new):
+        asked.append(("name", os.stat(old).st_ino, str(new)))
+        rename(old, new)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(os, "replace", replace)
+    return asked
+
+
+def test_a_file_gets_its_name_when_its_bytes_are_on_the_disk_and_the_name_follows_them_there(source, tmp_path, noted):
+    """Bytes, name, folder: after a loss of power the name stands for the whole new file, or for the old one."""
+    with replacement(source, tmp_path / "copy.nwb") as work:
+        work.write_bytes(b"new" * 1000)
+        inode = work.stat().st_ino
+    folder = tmp_path.stat()
+    assert [each[:2] for each in noted] == [("flush", inode), ("name", inode), ("flush", folder.st_ino)]
+    assert noted[0][2] == 3000
+    assert noted[1][2] == str(tmp_path / "copy.nwb")
+
+
+def test_who_reads_the_file_while_it_is_replaced_reads_the_old_one_to_its_end(source):
+    """The file that was there is not written into; another takes its name."""
+    before = source.read_bytes()
+    with source.open("rb") as reader:
+        with replacement(source, source) as work:
+            work.write_bytes(b"new")
+        assert reader.read() == before
+    assert source.read_bytes() == b"new"
+
+
 def test_links_in_a_circle_are_named(source, tmp_path, result):
     circle = tmp_path / "circle.nwb"
     circle.symlink_to(circle)
