@@ -126,3 +126,13 @@ def test_the_units_of_a_large_file_are_read_without_reading_all_of_it_for_its_di
     assert inputs.read_counts(recording, DataConfig()).source.digest == sha256(journey.files[0])
     monkeypatch.setattr(inputs, "HASHED", journey.files[0].stat().st_size - 1)
     assert inputs.read_counts(recording, DataConfig()).source.digest is None
+
+
+def test_a_recording_on_the_net_may_have_a_name_as_long_as_a_file_system_takes(journey, serve, run, tmp_path):
+    name = "sub-" + "x" * 235 + "_ecephys.nwb"
+    (tmp_path / "net").mkdir()
+    (tmp_path / "net" / name).write_bytes(journey.files[2].read_bytes())
+    address = f"{serve(tmp_path / 'net').url}/{name}"
+    written = run.worked("annotate", journey.aligned, address, "-o", tmp_path / "out").strip()
+    np.testing.assert_array_equal(latents(written)[0], latents(journey.annotated)[0])
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [name]

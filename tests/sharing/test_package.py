@@ -112,6 +112,14 @@ def test_a_mistake_in_the_metadata_is_named_with_what_is_right(files, tmp_path, 
     assert said in str(error.value)
 
 
+def test_ids_that_make_a_name_too_long_for_a_file_are_refused_before_anything_is_written(files, tmp_path, toml):
+    given = GIVEN.replace("day/2", "day" * 80)
+    with pytest.raises(ConfigError, match="a shorter session_id") as error:
+        package([files.bare], tmp_path / "dandiset", toml(given))
+    assert f"{len('sub-mock_ses-_desc-metadyn_ecephys.nwb') + 240} bytes" in str(error.value)
+    assert not (tmp_path / "dandiset").exists()
+
+
 def test_what_the_user_wrote_into_dandiset_yaml_stays(files, tmp_path):
     package([files.whole], tmp_path)
     assert "contributor: []" in (tmp_path / "dandiset.yaml").read_text()

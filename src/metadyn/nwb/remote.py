@@ -20,7 +20,7 @@ import urllib3
 from metadyn.errors import RemoteError
 from metadyn.nwb.addresses import Asset
 from metadyn.nwb.provenance import file_digest
-from metadyn.nwb.replace import private_name, remove_leftovers
+from metadyn.nwb.replace import private_name, remove_leftovers, short_name
 
 BLOCK = 2**18  # bytes: HDF5 wants kilobytes from many places, and a request takes as long as a quarter of a megabyte
 AT_ONCE = 32  # blocks of one request, 8 MiB: what a connection that breaks can lose
@@ -183,7 +183,7 @@ def download(asset: Asset, target: Path, progress: Callable[[str, int, int], Non
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     with RemoteFile(asset) as remote:
-        part = target.with_name(f".{asset.path.name}.{remote.key[:16]}.part")  # another version is another file
+        part = target.with_name(f".{short_name(asset.path)}.{remote.key[:16]}.part")  # another version is another file
         with part.open("ab") as out:
             while (done := out.tell()) < remote.size:
                 out.write(remote.fetch(done, min(done + AT_ONCE * BLOCK, remote.size)))
@@ -202,7 +202,7 @@ def on_disk(source: Path | Asset, folder: Path, progress: Callable[[str, int, in
     if not isinstance(source, Asset):
         yield source
         return
-    whole = folder / f"source-{source.path.name}"
+    whole = folder / f"source-{short_name(source.path)}"  # not the name that the result gets
     remove_leftovers(whole)
     copy = download(source, private_name(whole), progress)
     try:

@@ -11,7 +11,8 @@ import shutil
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
+from hashlib import sha256
+from pathlib import Path, PurePath
 
 from metadyn.errors import MetadynError, WriteError
 
@@ -73,7 +74,7 @@ def _nothing_changed(error: Exception, target: Path) -> WriteError:
 
 def remove_leftovers(target: Path) -> list[Path]:
     """Remove the private copies, or folders, that killed runs on this machine left beside `target`."""
-    left = [path for path in target.parent.glob(f".{_glob_safe(target.name)}.*{SUFFIX}") if not _owner_lives(path)]
+    left = [path for path in target.parent.glob(f".{short_name(target)}.*{SUFFIX}") if not _owner_lives(path)]
     for path in left:
         shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
     return left
@@ -81,11 +82,12 @@ def remove_leftovers(target: Path) -> list[Path]:
 
 def private_name(target: Path) -> Path:
     """A file or folder of this process beside `target`, which `remove_leftovers` removes when the process was killed."""
-    return target.with_name(f".{target.name}.{socket.gethostname()}.{os.getpid()}{SUFFIX}")
+    return target.with_name(f".{short_name(target)}.{socket.gethostname()}.{os.getpid()}{SUFFIX}")
 
 
-def _glob_safe(name: str) -> str:
-    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)
+def short_name(path: Path | PurePath) -> str:
+    """16 letters that stand for a file's name: a name made of it has room where the file's own is as long as may be."""
+    return sha256(os.fsencode(path.name)).hexdigest()[:16]
 
 
 def _owner_lives(path: Path) -> bool:

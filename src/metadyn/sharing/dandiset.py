@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections import Counter
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from metadyn.nwb.validity import assert_no_worse
 from metadyn.sharing.given import to_fill
 
 METADATA_FILE = "dandiset.yaml"
+LONGEST_NAME = 255  # bytes, of nearly all file systems
 PLACEHOLDER = "PLACEHOLDER"  # dandi warns of this word
 DRAFT = """\
 # A draft for you to fill in. `dandi validate` reads this file; `metadyn upload` only its identifier: what the archive shows is
@@ -94,6 +96,11 @@ def _check_targets(targets: dict[Path, Path], overwrite: bool) -> None:
             found = ", ".join(str(file) for file in targets if targets[file] == target)
             remedy = "one file a session, or other session ids (--metadata)"
             raise ConfigError("several files are of one subject and session", file=target, found=found, remedy=remedy)
+        if (length := len(os.fsencode(target.name))) > LONGEST_NAME:
+            problem = "subject and session make a file name that no file system takes"
+            found = f"{length} bytes, at most {LONGEST_NAME}"
+            remedy = "a shorter session_id (--metadata)"
+            raise ConfigError(problem, file=target, found=found, remedy=remedy)
         if target.exists() and not overwrite:
             remedy = "another folder (-o DIR), or --overwrite"
             raise WriteError("the folder holds this file already", file=target, remedy=remedy)

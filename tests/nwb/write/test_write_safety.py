@@ -4,6 +4,7 @@ import hashlib
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -16,7 +17,7 @@ from pynwb import read_nwb
 
 from metadyn.errors import WriteError
 from metadyn.nwb import write
-from metadyn.nwb.replace import replacement
+from metadyn.nwb.replace import private_name, replacement
 from metadyn.nwb.write import write_run
 
 
@@ -183,10 +184,29 @@ def test_a_killed_write_leaves_the_file_as_it_was_and_the_next_run_cleans_up(sou
 
 
 def test_a_private_copy_of_another_machine_is_left_alone_whatever_its_process_number(source, result):
-    theirs = source.with_name(f".{source.name}.elsewhere.{os.getpid()}.metadyn-tmp")
+    ours = private_name(source)
+    theirs = ours.with_name(ours.name.replace(f".{socket.gethostname()}.", ".elsewhere."))
     theirs.write_bytes(b"")
     write_run(source, source, result)
     assert theirs.exists()
+
+
+LONG_NAMES = ["sub-" + "x" * 235 + "_ecephys.nwb", "é" * 123 + "[1]*.nwb", "😀" * 62 + ".nwb"]  # 251, 254, 252 bytes
+
+
+@pytest.mark.parametrize("name", LONG_NAMES)
+def test_a_name_as_long_as_a_file_system_takes_is_written_and_what_a_killed_run_left_is_removed(source, result, tmp_path, name):
+    long = source.rename(source.with_name(name))
+    target = tmp_path / "out" / name
+    target.parent.mkdir()
+    left = private_name(target)
+    left = left.with_name(left.name.replace(f".{os.getpid()}.", ".999999999."))  # no system gives this number
+    left.write_bytes(b"half")
+    write_run(long, target, result)
+    write_run(long, long, result, name="Again")
+    assert files_in(target.parent) == [name]
+    assert files_in(long.parent) == [name]
+    assert "Again" in read_nwb(long).processing["ecephys"].data_interfaces
 
 
 def test_ctrl_c_in_another_process_removes_the_private_copy(source, pickled):
