@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -65,6 +66,12 @@ File = Annotated[str, typer.Argument(help="NWB file, its address (https://, dand
 Model = Annotated[str, typer.Argument(help="model folder, or an NWB file that holds a model, or its address")]
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", "-c", help=r"TOML file with \[data], \[model], \[training], \[align]")
+]
+SkipBad = Annotated[
+    bool,
+    typer.Option(
+        "--skip-bad", help="leave out files that cannot be used and list them at the end; exit code 0 if any was used"
+    ),
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda")]
 
@@ -157,6 +164,7 @@ def fit(
         float | None,
         typer.Option(min=0, help="GiB of counts held in memory, all others on disk; default: a quarter of what is free"),
     ] = None,
+    skip_bad: SkipBad = False,
     flags: dict | None = None,
 ) -> None:
     """Train one model on all files; by several processes where torchrun starts it.
@@ -170,7 +178,7 @@ def fit(
     note = f"If a step was made, it is kept: the same command with --resume goes on in {output}."
     with kept_on_interrupt(note), training_progress() as report:
         options = {"resume": resume, "device": device, "deterministic": deterministic, "memory": memory}
-        trained = steps.fit(files, output, settings, report=report, **options)
+        trained = steps.fit(files, output, settings, skip_bad=skip_bad, report=report, **options)
     if first_process():
         out().print(f"model of {len(trained.sessions)} sessions: {output}", highlight=False)
 
@@ -216,6 +224,7 @@ def annotate(
     ] = None,
     steps: Annotated[int, typer.Option(min=1, help="bins to forecast")] = 20,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace files that exist in the folder")] = False,
+    skip_bad: SkipBad = False,
     device: Device = "auto",
     flags: dict | None = None,
 ) -> None:
@@ -240,6 +249,7 @@ def annotate(
             steps=steps,
             data=given(flags),
             overwrite=overwrite,
+            skip_bad=skip_bad,
             device=device,
             report=lambda path: out().print(str(path), highlight=False),
             progress=progress,
@@ -289,6 +299,7 @@ def score(
     held_out: Annotated[
         bool, typer.Option("--held-out/--all-windows", help="only the windows that did not train the model, or all")
     ] = True,
+    skip_bad: SkipBad = False,
     device: Device = "auto",
     flags: dict | None = None,
 ) -> None:
@@ -299,10 +310,16 @@ def score(
     from metadyn.display import show_score
     from metadyn.pipeline import steps as verbs
     from metadyn.pipeline.inputs import recordings
+    from metadyn.pipeline.skipping import skipping
 
-    for recording in recordings(files):
-        asked = {"context": context, "steps": steps, "held_out": held_out, "data": given(flags), "device": device}
-        show_score(verbs.score(model, recording, **asked))
+    asked = {"context": context, "steps": steps, "held_out": held_out, "data": given(flags), "device": device}
+    every = recordings(files, absent_too=skip_bad)
+    with skipping(skip_bad) as skipped:
+        for recording in every:
+            scores = skipped.attempt(recording, partial(verbs.score, model, recording, **asked))
+            if scores is not None:
+                show_score(scores)
+        skipped.kept(every)
 
 
 @app.command()

@@ -7,14 +7,25 @@ import tomllib
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from metadyn.errors import ConfigError
 from metadyn.paper import PAPER
 
 
+def plain_numbers(values: dict[str, Any]) -> dict[str, Any]:
+    """Numbers of fewer than 64 bits as the decimals that they were written as: numpy's float32 of 0.1 is 1.5e-9 more."""
+    return {name: float(str(value)) if isinstance(value, np.floating) else value for name, value in values.items()}
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_written(cls, values: Any) -> Any:
+        return plain_numbers(values) if isinstance(values, dict) else values
 
 
 class DataConfig(_Section):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 from dataclasses import dataclass, field
 from os import PathLike
@@ -56,7 +57,7 @@ def assets(address: str) -> list[Asset]:
 def located(source):
     """Text as the Path or, of an address, the Asset that it means, all else as it is; RemoteError where it means several."""
     if not is_address(source):
-        return Path(source) if isinstance(source, str | PathLike) else source
+        return Path(os.path.expanduser(source)) if isinstance(source, str | PathLike) else source
     first, *more = assets(source)
     if more:
         found, remedy = f"{len(more) + 1} files, the first is {first.path}", "the address of one"

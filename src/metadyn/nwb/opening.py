@@ -14,6 +14,7 @@ from pynwb import NWBHDF5IO, NWBFile
 from metadyn.errors import DataError, MetadynError
 from metadyn.nwb.addresses import Asset, located
 from metadyn.nwb.constructing import read_objects
+from metadyn.nwb.presence import check_here
 from metadyn.nwb.remote import RemoteFile
 from metadyn.nwb.zarr import is_zarr, refuse_to_read
 from ndx_metadyn.values import check_claim
@@ -44,6 +45,7 @@ def open_hdf5(source: Path | Asset) -> Iterator[h5py.File]:
     Raises DataError where it is damaged, at once or while it is read; RemoteError where the net fails, whatever is made of it.
     """
     if isinstance(source, Path):
+        _check_is_file(source)
         with _hdf5(source, source) as file:
             yield file
         return
@@ -84,8 +86,6 @@ def damage_told(source: Path | Asset) -> Iterator[None]:
 @contextmanager
 def open_nwb2(source: Path | Asset) -> Iterator[h5py.File]:
     """As `open_hdf5`. Raises DataError unless the file says that it is NWB 2, and stores what it claims."""
-    if isinstance(source, Path):
-        _check_is_file(source)
     with open_hdf5(source) as file:
         version = _nwb_version(file)
         if version is None or not version.startswith("2"):
@@ -102,8 +102,7 @@ def _check_is_file(path: Path) -> None:
     if path.is_dir():
         found = "a folder; name the .nwb files in it"
         raise DataError("not an NWB file", file=path, found=found, remedy=f"{path}/*.nwb")
-    if not path.exists():
-        raise DataError("no such file", file=path, remedy="check the path; relative paths start at the working directory")
+    check_here([path])
 
 
 def _check_claims(file: h5py.File) -> None:

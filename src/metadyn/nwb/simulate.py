@@ -31,7 +31,7 @@ SYNTHETIC = "http://purl.obolibrary.org/obo/NCBITaxon_32630"  # NCBI taxonomy: s
 def simulated_path(folder: str | Path, key: str) -> Path:
     """Where a simulated session lies in a dandiset: sub-<key>/sub-<key>_ses-<key>_ecephys.nwb."""
     label = re.sub(r"[^A-Za-z0-9]", "", key)
-    return Path(folder) / f"sub-{label}" / f"sub-{label}_ses-{label}_ecephys.nwb"
+    return Path(folder).expanduser() / f"sub-{label}" / f"sub-{label}_ses-{label}_ecephys.nwb"
 
 
 def write_simulated(session: SimulatedSession, folder: str | Path) -> Path:

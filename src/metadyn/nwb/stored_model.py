@@ -41,9 +41,8 @@ def read_model(path: str | Path | Asset, name: str | None = None) -> ModelFile:
         with open_nwb(path) as nwbfile:
             return _to_model_file(_choose(list(models_in(nwbfile)), name, path), path)
     except DataError as error:
-        raise ModelFileError(
-            "no model can be read from the file", file=path, found=error.found, remedy="metadyn inspect FILE"
-        ) from error
+        found = f"{error.problem}: {error.found}"
+        raise ModelFileError("no model can be read from the file", file=path, found=found, remedy=error.remedy) from error
 
 
 def models_in(nwbfile: NWBFile) -> Iterator[LatentDynamicsModel]:

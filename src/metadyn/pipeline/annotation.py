@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from metadyn.errors import ConfigError
 from metadyn.nwb.addresses import Asset
 from metadyn.pipeline.inputs import Recording, recordings
 from metadyn.pipeline.models import counts_for, data_options, load_model, on_device
+from metadyn.pipeline.skipping import skipping
 
 
 def annotate(
@@ -25,6 +27,7 @@ def annotate(
     steps: int = 20,
     data: dict | None = None,
     overwrite: bool = False,
+    skip_bad: bool = False,
     device: str = "auto",
     report: Callable[[Path], None] = lambda _: None,
     progress: Callable[[str, int, int], None] = lambda *_: None,
@@ -41,6 +44,7 @@ def annotate(
     context : also store forecasts of the `steps` bins after the first `context` bins of each window that has more; WindowError
         where none has, and a warning that counts those shorter than the context.
     data : options for other windows than those trained on, e.g. {"where": None}.
+    skip_bad : leave out recordings that cannot be used, and say which and why in a warning at the end.
     report : called with each path when it is written; `progress` during a download, see `metadyn.nwb.remote.download`.
 
     Returns
@@ -59,16 +63,21 @@ def annotate(
         problem = "a derived file lacks the raw data and cannot take its source's place"
         raise ConfigError(problem, found="--derive and --in-place", remedy="--derive -o DIR")
     trained = on_device(load_model(model), device)
-    given = recordings(files)
-    targets = [_target(each, output, in_place) for each in given]
-    _check_targets(given, targets, in_place)
-    for each, target in zip(given, targets, strict=True):
-        check_target(each.source, target, name=name, overwrite=overwrite)
+    given = recordings(files, absent_too=skip_bad)
+    targets = {id(each): _target(each, output, in_place) for each in given}
+    _check_targets(given, list(targets.values()), in_place)
     settings = {"name": name, "derived": derive, "overwrite": overwrite, "model": trained.file() if embed_model else None}
     written = []
-    for each, target in zip(given, targets, strict=True):
-        written.append(_annotate_one(trained, each, target, data, context, steps, settings, progress))
-        report(written[-1])
+    with skipping(skip_bad) as skipped:
+        for each in given:
+            skipped.attempt(each, partial(check_target, each.source, targets[id(each)], name=name, overwrite=overwrite))
+        for each in skipped.kept(given):
+            work = partial(_annotate_one, trained, each, targets[id(each)], data, context, steps, settings, progress)
+            path = skipped.attempt(each, work)
+            if path is not None:
+                written.append(path)
+                report(path)
+        skipped.kept(given)
     return written
 
 
@@ -86,7 +95,7 @@ def _target(recording: Recording, output: str | Path | None, in_place: bool) -> 
         return source
     path = source.path if isinstance(source, Asset) else source.absolute()
     folder = path.parent.name
-    return Path(output) / (folder if folder.startswith("sub-") else "") / path.name
+    return Path(output).expanduser() / (folder if folder.startswith("sub-") else "") / path.name
 
 
 def _check_targets(given: list[Recording], targets: list[Path], in_place: bool) -> None:

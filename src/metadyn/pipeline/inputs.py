@@ -8,9 +8,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from metadyn.config import DataConfig
-from metadyn.errors import DataError
-from metadyn.nwb.addresses import assets, is_address
+from metadyn.errors import ConfigError, DataError
+from metadyn.nwb.addresses import Asset, assets, is_address
+from metadyn.nwb.presence import check_here, files_below
 from metadyn.nwb.provenance import file_digest, public_uri
 from metadyn.nwb.zarr import is_zarr
 from metadyn.records import Session, TrialCounts
@@ -30,32 +33,56 @@ class Recording:
         return f"{self.name}={source}" if self.name else str(source)
 
 
-def recordings(given: object | Iterable[object]) -> list[Recording]:
-    """The recordings meant by paths, folders (all NWB files below), addresses, `NAME=FILE` or objects, in the order given.
+def recordings(given: object | Iterable[object], *, absent_too: bool = False) -> list[Recording]:
+    """The recordings meant by paths, folders (all NWB files below, but hidden ones), addresses, `NAME=FILE` or objects.
+
+    They come one alone or in any iterable, whose order is kept; a set has none, and is taken in that of its names.
 
     Raises
     ------
-    DataError : a path does not exist, or a folder holds no NWB file. RemoteError : DANDI has no NWB file at an address.
+    DataError : a file is not here (unless `absent_too`, which leaves that for reading to say), or a folder holds no NWB file.
+    RemoteError : DANDI has no NWB file at an address. ConfigError : something else was given.
     """
-    items = given if isinstance(given, list | tuple) else [given]
-    return [recording for item in items for recording in _expand(item)]
+    found = [recording for item in _one_by_one(given) for recording in _expand(item)]
+    if not found:
+        raise ConfigError("no recording was given", found=f"an empty {type(given).__name__}", remedy="one path at least")
+    if not absent_too:
+        check_here([each.source for each in found if isinstance(each.source, Path)])
+    return found
+
+
+def _one_by_one(given: object) -> list:
+    if isinstance(given, str | os.PathLike) or not isinstance(given, Iterable):
+        return [given]
+    if isinstance(given, np.ndarray):
+        return given.ravel().tolist()
+    return sorted(given, key=str) if isinstance(given, set | frozenset) else list(given)
 
 
 def _expand(item: object) -> list[Recording]:
     if not isinstance(item, str | os.PathLike):
-        return [item if isinstance(item, Recording) else Recording(item)]
+        return [item if isinstance(item, Recording) else Recording(_known(item))]
     name, text = _split_name(os.fspath(item))
     if is_address(text):
         return _named(name, assets(text), text)
-    path = Path(text)
-    if not path.exists():
-        raise DataError("there is no such file", file=path, remedy="a path of an NWB file, a folder of them, or NAME=FILE")
+    path = Path(os.path.expanduser(text))
     if not path.is_dir() or is_zarr(path):  # which reading refuses, and says why
         return [Recording(path, name)]
-    files = sorted(path.rglob("*.nwb"))
+    files = files_below(path)
     if not files:
-        raise DataError("the folder holds no NWB file", file=path, remedy="a folder with *.nwb below it")
+        problem, remedy = "the folder holds no NWB file", "a folder with *.nwb below it; hidden files are left out"
+        raise DataError(problem, file=path, remedy=remedy)
     return _named(name, files, text)
+
+
+def _known(item: object) -> object:
+    """The object, if it is one that holds a recording; ConfigError otherwise."""
+    from pynwb import NWBFile
+
+    if isinstance(item, Session | TrialCounts | Asset | NWBFile):
+        return item
+    remedy = "paths, addresses, NAME=FILE, open NWBFiles, Sessions or TrialCounts, one or any iterable of them"
+    raise ConfigError("this is no recording", found=f"{type(item).__name__}: {item!r}"[:200], remedy=remedy)
 
 
 def _named(name: str | None, files: list, given: str) -> list[Recording]:
@@ -67,7 +94,7 @@ def _named(name: str | None, files: list, given: str) -> list[Recording]:
 
 def single(given: object) -> Recording:
     """The one recording meant; raises as `recordings`, and DataError where there are several."""
-    found = recordings([given])
+    found = recordings(given)
     if len(found) > 1:
         problem, remedy = "this works on one recording at a time", f"one of them, e.g. {found[0]}"
         raise DataError(problem, file=given, found=f"{len(found)} files", remedy=remedy)
@@ -77,7 +104,7 @@ def single(given: object) -> Recording:
 def _split_name(text: str) -> tuple[str | None, str]:
     """`NAME=FILE`, unless a file of that whole name exists; an address may have a = of its own."""
     name, equals, path = text.partition("=")
-    if not equals or not name or is_address(text) or Path(text).exists():
+    if not equals or not name or is_address(text) or os.path.lexists(os.path.expanduser(text)):
         return None, text
     return name, path
 

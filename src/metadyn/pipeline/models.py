@@ -28,11 +28,11 @@ def load_model(model):
 
     if isinstance(model, TrainedModel):
         return model
-    path = Path(os.fspath(model))
-    if is_address(model) or path.is_file():
+    path = Path(os.path.expanduser(model))
+    if is_address(model) or path.is_file() or path.is_symlink():  # one that was not fetched is a link to nowhere
         from metadyn.nwb.stored_model import read_model
 
-        return TrainedModel.from_file(read_model(model))
+        return TrainedModel.from_file(read_model(model if is_address(model) else path))
     if not path.is_dir():
         raise ModelFileError("there is no such model", file=path, remedy="metadyn fit FILES… -o MODEL")
     from metadyn.training import checkpoint

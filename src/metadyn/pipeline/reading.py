@@ -11,6 +11,7 @@ from concurrent.futures import as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from metadyn.data.disk import filling, is_on_disk, on_disk, write
 from metadyn.errors import DataError
 from metadyn.nwb.replace import private_name, remove_leftovers
 from metadyn.pipeline.inputs import Recording, read_counts
+from metadyn.pipeline.skipping import Skipped
 from metadyn.records import TrialCounts
 
 OPENING = 64 * 2**20  # bytes that are read and binned in the time that it takes to open a file (0.05 s)
@@ -34,14 +36,16 @@ def read_all(
     folder: Path,
     memory: float | None = None,
     report: Callable[[int], None] = lambda _: None,
+    skipped: Skipped | None = None,
 ) -> list[TrialCounts]:
-    """The counts of all recordings, in the order given; report(n) when n of them are read.
+    """The counts of all recordings but those that are `skipped`, in the order given; report(n) when n of them are read.
 
     Up to `memory` GiB of counts (by default a quarter of what is free) are held in memory, all others in files of `folder`
     without a name, mapped; counts that were given stay what they are. Raises what `read_counts` raises, DataError where the
     system killed a process that reads, WriteError where the folder has no room.
     """
     read: dict[int, TrialCounts] = {}
+    skipped = skipped or Skipped(asked=False)
     left = virtual_memory().available // SHARE // processes() if memory is None else memory * GIB
 
     def take(place: int, counts: TrialCounts) -> None:
@@ -54,11 +58,13 @@ def read_all(
 
     workers = workers_for(given)
     if workers > 1:
-        read_in_processes(given, data, folder, workers, take)
+        read_in_processes(given, data, folder, workers, take, skipped)
     else:
         for place, each in enumerate(given):
-            take(place, read_counts(each, data))
-    return [read[place] for place in range(len(given))]
+            counts = skipped.attempt(each, partial(read_counts, each, data))
+            if counts is not None:
+                take(place, counts)
+    return [read[place] for place in sorted(read)]
 
 
 def held(values: np.ndarray, in_memory: bool, folder: Path) -> np.ndarray:
@@ -78,13 +84,23 @@ def workers_for(given: list[Recording]) -> int:
     from loky import cpu_count
 
     files = [each.source for each in given if isinstance(each.source, Path)]
-    if len(files) < len(given) or sum(OPENING + file.stat().st_size for file in files) < ENOUGH:
+    if len(files) < len(given) or sum(OPENING + _size(file) for file in files) < ENOUGH:
         return 1
     return min(len(files), cpu_count() // processes())
 
 
+def _size(file: Path) -> int:
+    """In bytes; 0 of a file that is not there, which reading finds."""
+    return file.stat().st_size if file.exists() else 0
+
+
 def read_in_processes(
-    given: list[Recording], data: DataConfig, folder: Path, workers: int, take: Callable[[int, TrialCounts], None]
+    given: list[Recording],
+    data: DataConfig,
+    folder: Path,
+    workers: int,
+    take: Callable[[int, TrialCounts], None],
+    skipped: Skipped,
 ) -> None:
     """take(place, counts) of each recording as it is read, in this process; counts lie on disk. Ctrl-C ends all at once."""
     from loky import ProcessPoolExecutor
@@ -95,7 +111,10 @@ def read_in_processes(
         try:
             places = {pool.submit(send, each, data, way / str(place)): place for place, each in enumerate(given)}
             for future in as_completed(places):
-                take(places[future], received(*future.result(), way / str(places[future])))
+                place = places[future]
+                sent = skipped.attempt(given[place], future.result)
+                if sent is not None:
+                    take(place, received(*sent, way / str(place)))
         except BrokenProcessPool as lost:
             told = str(lost).splitlines()
             raise DataError(

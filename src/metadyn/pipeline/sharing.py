@@ -32,7 +32,7 @@ def fetch(
 
     paths = []
     for asset in _assets(what):
-        path = Path(folder) / asset.path
+        path = Path(folder).expanduser() / asset.path
         paths.append(path if path.exists() else download(asset, path, progress))
         report(paths[-1])
     return paths
@@ -72,8 +72,8 @@ def derive(
 
     source, recording = located(file), located(recording)
     uri = uri or (str(source) if isinstance(source, Asset) and recording is None else None)
-    with on_disk(source, Path(output).parent, progress) as path:
-        return derive(path, output, recording=recording, uri=uri, overwrite=overwrite)
+    with on_disk(source, Path(output).expanduser().parent, progress) as path:
+        return derive(path, Path(output).expanduser(), recording=recording, uri=uri, overwrite=overwrite)
 
 
 def left_out(file: str | Path) -> list[str]:
@@ -95,7 +95,7 @@ def package(
     from metadyn.sharing.dandiset import package
 
     given = [_local(each.source) for each in recordings(files)]
-    return package(given, Path(output), metadata, overwrite=overwrite, report=report)
+    return package(given, Path(output).expanduser(), metadata, overwrite=overwrite, report=report)
 
 
 def _local(source: object) -> Path:
@@ -109,7 +109,7 @@ def findings(folder: str | Path):
     """What `dandi validate` and nwbinspector find; see `metadyn.sharing.findings.findings`."""
     from metadyn.sharing.findings import findings
 
-    return findings(Path(folder))
+    return findings(Path(folder).expanduser())
 
 
 def upload(folder: str | Path, *, instance: str = "dandi", dry_run: bool = False):
@@ -119,7 +119,7 @@ def upload(folder: str | Path, *, instance: str = "dandi", dry_run: bool = False
     """
     from metadyn.sharing.upload import plan, upload
 
-    planned = plan(Path(folder), instance)
+    planned = plan(Path(folder).expanduser(), instance)
     if not dry_run:
         if planned.obstacles:
             found = "; ".join(planned.obstacles)
@@ -139,7 +139,7 @@ def export_model(file: str | Path, output: str | Path, *, overwrite: bool = Fals
     """The model in an NWB file as safetensors, byte for byte, and its config beside it as JSON; returns both paths."""
     from metadyn.nwb.replace import new_file
 
-    model, weights = stored_model(file), Path(output)
+    model, weights = stored_model(file), Path(output).expanduser()
     config = json.dumps({**model.config, "architecture": model.architecture}, indent=1)
     contents = {weights: model.weights, weights.with_suffix(".json"): config.encode()}
     for path in contents:

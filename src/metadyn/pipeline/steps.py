@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from metadyn.config import Config, load_config
+from metadyn.config import Config, load_config, plain_numbers
 from metadyn.data.disk import is_on_disk, nearest
 from metadyn.errors import ConfigError, WindowError
 from metadyn.pipeline.annotation import annotate
@@ -22,6 +22,7 @@ from metadyn.pipeline.inputs import check_distinct, read_counts, recordings, sin
 from metadyn.pipeline.models import counts_for, load_model, on_device, stored_options
 from metadyn.pipeline.reading import read_all
 from metadyn.pipeline.sharing import derive, fetch, findings, package, upload
+from metadyn.pipeline.skipping import skipping
 from metadyn.records import Session, TrialCounts
 
 __all__ = [
@@ -60,7 +61,7 @@ def bin_spikes(session: Session, **options) -> TrialCounts:
     """Counts in windows; options are the fields of `DataConfig`, see `metadyn.data.binning.bin_spikes`."""
     from metadyn.data.binning import bin_spikes
 
-    return bin_spikes(session, **options)
+    return bin_spikes(session, **plain_numbers(options))
 
 
 def simulate(family: str, output: str | Path, **options) -> list[Path]:
@@ -84,16 +85,18 @@ def fit(
     device: str = "auto",
     deterministic: bool = False,
     memory: float | None = None,
+    skip_bad: bool = False,
     report: Callable = lambda _: None,
 ):
     """Train one model on all recordings; returns the `TrainedModel`, kept in the folder `output` if given.
 
     Up to `memory` GiB of counts (by default a quarter of what is free) are held in memory; of all others the trials stay in
     files beside the model, which have no name and end with the run. Many files are read by several processes.
+    With `skip_bad` recordings that cannot be used are left out, and a warning at the end says which and why.
 
     Raises
     ------
-    DataError : a recording cannot be used, two share one identifier, or a process that reads was killed.
+    DataError : a recording (with `skip_bad`: each) cannot be used, two share an identifier, or a process that reads was killed.
     DeviceError : there is no such device.
     ConfigError : `output` holds a model already and `resume` is not set.
     WriteError : `output` cannot be written, which is found before anything is read, or the disk is full.
@@ -105,14 +108,16 @@ def fit(
     find_device(device)
     config = config or Config()
     folder = _model_folder(output, resume)
-    given = recordings(files)
-    sessions = read_all(given, config.data, nearest(folder), memory, lambda n: report(StepReport(n, len(given), "reading")))
-    check_distinct(given, [counts.session for counts in sessions])
-    if config.training.sessions_per_step is None and any(is_on_disk(counts.counts) for counts in sessions):
-        warnings.warn(ALL_AT_ONCE, stacklevel=2)
-    options = {"data": stored_options(config.data), "folder": folder, "resume": resume, "device": device, "report": report}
-    with fixed_order(deterministic):
-        return fit(sessions, config.model, config.training, **options)
+    given = recordings(files, absent_too=skip_bad)
+    with skipping(skip_bad) as skipped:
+        options = {"memory": memory, "report": lambda n: report(StepReport(n, len(given), "reading"))}
+        sessions = read_all(given, config.data, nearest(folder), skipped=skipped, **options)
+        check_distinct(skipped.kept(given), [counts.session for counts in sessions])
+        if config.training.sessions_per_step is None and any(is_on_disk(counts.counts) for counts in sessions):
+            warnings.warn(ALL_AT_ONCE, stacklevel=2)
+        options = {"data": stored_options(config.data), "folder": folder, "resume": resume, "device": device, "report": report}
+        with fixed_order(deterministic):
+            return fit(sessions, config.model, config.training, **options)
 
 
 def align(
@@ -223,7 +228,7 @@ def _model_folder(output: str | Path | None, resume: bool) -> Path | None:
 
     if output is None:
         return None
-    folder = Path(output)
+    folder = Path(output).expanduser()
     check_writable(folder)
     if (folder / "best").exists() and not resume:
         remedy = "another folder (-o), or --resume to go on with the run that it holds"

@@ -128,7 +128,7 @@ def read_state(checkpoint: Path) -> tuple[dict[str, Tensor], dict]:
 
 def save_model(trained: TrainedModel, folder: str | Path) -> Path:
     """Write a finished model as a checkpoint folder that `load_model` reads; returns the folder."""
-    folder = Path(folder)
+    folder = Path(folder).expanduser()
     file = trained.file()
     name = f"step-{file.digest[7:13]}"
     settings = {"model": trained.config.model_dump(mode="json"), "data": trained.data}
