@@ -105,7 +105,9 @@ class TrialCounts:
     unit_observed (trial, time, unit): False where that unit was not observed; None where all units are observed alike.
     unit_rows (unit,): rows of the Units table, in the order of the last axis.
     behavior (trial, time, channel): values at bin centres, NaN where there are none, channel by channel; condition
-    (trial,): labels. behavior_period (channel,): the turn of each channel that is an angle, inf of others; None: no angle.
+    (trial,): labels, empty text where a window has none. behavior_period (channel,): the turn of each channel that is an
+    angle, inf of others; None: no angle.
+    unit_digests (unit,): what tells each unit's spike times from any others; None of counts that no spike times came with.
     """
 
     session: str
@@ -119,6 +121,7 @@ class TrialCounts:
     condition: np.ndarray | None = None
     unit_observed: np.ndarray | None = None
     behavior_period: np.ndarray | None = None
+    unit_digests: np.ndarray | None = None
 
     @property
     def behavior_targets(self) -> np.ndarray | None:
@@ -163,6 +166,7 @@ class TrialCounts:
             behavior=of_trials(self.behavior),
             condition=of_trials(self.condition),
             unit_observed=entries,
+            unit_digests=None if self.unit_digests is None else self.unit_digests[units],
         )
 
 
@@ -175,6 +179,8 @@ class SessionEntry:
     embedding_mean, embedding_sd (embedding,): posterior of the session's dynamical embedding given the windows that trained
     it; empty where nothing is known beside what each window tells.
     noise_scale: SD of the process noise of its forecasts over that of the transitions (`training.calibrate`).
+    unit_digests: those of `TrialCounts`, by which the same recording is known again; models of before they were kept have
+    none.
     """
 
     key: str
@@ -186,13 +192,17 @@ class SessionEntry:
     embedding_mean: tuple[float, ...] = ()
     embedding_sd: tuple[float, ...] = ()
     noise_scale: float = 1.0
+    unit_digests: tuple[str, ...] = ()
 
     @staticmethod
     def of(trained: TrialCounts) -> SessionEntry:
         """The entry of a session that these trials trained."""
         order = np.argsort(trained.windows.start, kind="stable")
         starts, stops = (tuple(np.round(times[order], 6).tolist()) for times in (trained.windows.start, trained.windows.stop))
-        return SessionEntry(trained.session, trained.n_units, tuple(map(int, trained.unit_rows)), trained.source, starts, stops)
+        rows = tuple(map(int, trained.unit_rows))
+        digests = () if trained.unit_digests is None else tuple(map(str, trained.unit_digests))
+        known = SessionEntry(trained.session, trained.n_units, rows, trained.source, starts, stops)
+        return replace(known, unit_digests=digests)
 
     @staticmethod
     def from_json(entry: dict) -> SessionEntry:
@@ -207,7 +217,30 @@ class SessionEntry:
         source, noise_scale = Source(**entry["source"]), float(entry.get("noise_scale", 1.0))
         if not 0 < noise_scale < np.inf:
             raise ValueError(f"noise_scale {noise_scale}")
-        return SessionEntry(str(entry["key"]), int(entry["n_units"]), rows, source, starts, stops, mean, sd, noise_scale)
+        digests = tuple(map(str, entry.get("unit_digests", ())))
+        if digests and len(digests) != len(rows):
+            raise ValueError(f"{len(digests)} unit_digests, {len(rows)} unit_rows")
+        return SessionEntry(
+            str(entry["key"]), int(entry["n_units"]), rows, source, starts, stops, mean, sd, noise_scale, digests
+        )
+
+    def other_data(self, counts: TrialCounts) -> str | None:
+        """What units or spikes of a recording differ from those that the model was fitted to, in words; None where, as far as
+        is known of both, none do."""
+        rows = tuple(map(int, counts.unit_rows))
+        if len(rows) != self.n_units:
+            return f"{len(rows)} units, not {self.n_units}"
+        if rows != self.unit_rows:
+            return f"rows {_listed(rows)} of the Units table, not {_listed(self.unit_rows)}"
+        if counts.unit_digests is None or not self.unit_digests:
+            return None
+        then, now = np.array(self.unit_digests), counts.unit_digests
+        other = np.flatnonzero(then != now)
+        if len(other) == 0:
+            return None
+        if sorted(then) == sorted(now):
+            return f"the same {len(rows)} units, in another order"
+        return f"other spike times in {len(other)} of {len(rows)} units (rows {_listed(np.array(rows)[other].tolist())})"
 
     def held_out(self, counts: TrialCounts) -> np.ndarray:
         """Which windows (trial,) share no time with those that trained the model."""
@@ -229,3 +262,7 @@ class ModelFile:
     weights: bytes
     digest: str
     sessions: tuple[SessionEntry, ...]
+
+
+def _listed(rows, most: int = 5) -> str:
+    return ", ".join(map(str, rows[:most])) + (", …" if len(rows) > most else "")

@@ -42,7 +42,7 @@ def trained():
             module.readin.mean += 1.5
             module.log_q += 0.5 * torch.randn(module.log_q.shape, generator=generator)
             module.likelihood.weight.mul_(0.4)
-        entries = tuple(SessionEntry(key, n, tuple(range(n)), Source()) for key, n in (("a", 3), ("b", 5)))
+        entries = tuple(SessionEntry(key, n, tuple(range(1, 3 * n, 3)), Source()) for key, n in (("a", 3), ("b", 5)))
         dim = config.latent_dim
         frame = Frame(
             np.ones(dim, np.float32),

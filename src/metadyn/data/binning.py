@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import replace
+from hashlib import sha256
 
 import numpy as np
 
@@ -72,6 +73,7 @@ def bin_spikes(
         condition=None if condition is None else condition_labels(session, windows, condition),
     )
     counts = drop_unobserved_windows(drop_quiet_units(counts, min_rate))
+    counts = replace(counts, unit_digests=unit_digests(session, counts.unit_rows))
     return smooth(counts, smoothing) if smoothing else counts
 
 
@@ -106,6 +108,13 @@ def observed_of_units(session: Session, windows: Windows, rows: np.ndarray, lag:
         return masks[..., 0], None
     place = {key: number for number, key in enumerate(different)}
     return masks.any(-1), masks[..., [place[own.tobytes()] for own in of_units]]
+
+
+def unit_digests(session: Session, rows: np.ndarray) -> np.ndarray:
+    """The first 16 digits of the sha256 of each unit's spike times (unit,), by which the same recording is known again."""
+    bounds = session.spike_index
+    spikes = (session.spike_times[bounds[row] : bounds[row + 1]] for row in rows)
+    return np.array([sha256(np.ascontiguousarray(times, "<f8")).hexdigest()[:16] for times in spikes])
 
 
 def _check_memory(session: Session, shape) -> None:

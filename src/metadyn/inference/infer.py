@@ -23,15 +23,17 @@ CHUNK_BINS = 100_000  # bins encoded at once: bounds memory, long enough to keep
 
 
 def check_counts(trained: TrainedModel, counts: TrialCounts) -> int:
-    """The session's row in the model; refuses units or bins that the model was not made for."""
+    """The session's row in the model; refuses units, spikes or bins that the model was not made for."""
     row = trained.index(counts.session)
-    entry = trained.sessions[row]
-    if counts.n_units != entry.n_units:
+    other = trained.sessions[row].other_data(counts)
+    if other:
         raise DataError(
-            "the model was made for other units of this session",
-            item=counts.session,
-            found=f"{counts.n_units} units, not {entry.n_units}",
-            remedy="bin with the options stored in the model",
+            "the model was made for other units or spikes of this session",
+            file=counts.source.uri,
+            item=f"session {counts.session}",
+            found=other,
+            remedy="the recording that the model was fitted to; this one under a name of its own: "
+            "metadyn align MODEL NAME=FILE -o MODEL2",
         )
     if abs(counts.bin_width - trained.bin_width) > 1e-9:
         raise DataError("the model was made for other bins", found=f"{counts.bin_width} s, not {trained.bin_width} s")

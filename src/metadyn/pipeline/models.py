@@ -12,7 +12,8 @@ from metadyn.nwb.addresses import is_address
 from metadyn.pipeline.inputs import Recording, read_counts
 from metadyn.records import Source, TrialCounts
 
-OF_A_SESSION = {"units": None, "min_rate": 0.0}  # the model says which units: their rows are kept with it
+# the model says which units: their rows are kept with it; and what it infers asks for no conditions
+OF_A_SESSION = {"units": None, "min_rate": 0.0, "condition": None}
 
 
 def load_model(model):
@@ -56,12 +57,13 @@ def counts_for(model, recording: Recording, overrides: dict | None = None) -> Tr
     Raises
     ------
     ModelFileError : the model knows no such session.
-    DataError : the file lacks units of the model.
+    DataError : the file lacks units of the model. (Other spikes in these units are refused where the counts are used.)
     ConfigError : another bin width than the model's.
     """
     counts = read_counts(recording, data_options(model, overrides))
     entry = model.sessions[model.index(counts.session)]
-    _warn_of_other_units(recording, entry.source, counts.source)
+    if not entry.unit_digests or counts.unit_digests is None:
+        _warn_of_other_units(recording, entry.source, counts.source)
     position = {row: place for place, row in enumerate(counts.unit_rows.tolist())}
     missing = [row for row in entry.unit_rows if row not in position]
     if missing:
@@ -70,13 +72,14 @@ def counts_for(model, recording: Recording, overrides: dict | None = None) -> Tr
             file=recording,
             item="units",
             found=f"{counts.n_units} units; rows {missing[:5]} are missing",
-            remedy="the file that the model was trained on, or metadyn align for another one",
+            remedy="the recording that the model was fitted to; this one under a name of its own: "
+            "metadyn align MODEL NAME=FILE -o MODEL2",
         )
     return counts.select(units=[position[row] for row in entry.unit_rows])
 
 
 def _warn_of_other_units(recording: Recording, trained: Source, found: Source) -> None:
-    """A model knows units by their rows; in a Units table of another identity these may be other units."""
+    """A model of before spikes were compared knows units by their rows; in another Units table these may be other units."""
     if None not in (trained.units_object_id, found.units_object_id) and trained.units_object_id != found.units_object_id:
         warnings.warn(
             f"{recording}: its Units table is not the one that the model was trained on (another object id); "

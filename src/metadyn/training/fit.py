@@ -21,6 +21,7 @@ from metadyn.model.rows import is_specific
 from metadyn.model.trained import Frame, TrainedModel
 from metadyn.records import SessionEntry, TrialCounts
 from metadyn.training.batch import Resident
+from metadyn.training.begun import Begun, check_same, trial_digests
 from metadyn.training.calibrate import calibrated, evenly
 from metadyn.training.devices import find_device
 from metadyn.training.frame import learn_frame
@@ -170,6 +171,11 @@ def fit_here(
     """`fit`, where this process is and among those there are."""
     check_sessions(sessions, config.latent_dim if "latent_dim" in config.model_fields_set else 1)
     config = fitting(config, sessions)
+    settings = {"model": config.model_dump(mode="json"), "training": training.model_dump(mode="json"), "data": data}
+    begun = Begun(settings, {counts.session: trial_digests(counts) for counts in sessions} if folder else {})
+    going_on = resume and folder is not None
+    if going_on:
+        check_same(folder, sessions, begun)
     keep = keeper(sessions, folder)
     train, held_out = split_sessions(sessions, training.validation_fraction, training.seed, keep)
     starts = find_starts(train, config, training, keep)
@@ -181,7 +187,6 @@ def fit_here(
         model = started_model(sessions, starts, config, training.model_copy(update={"seed": seed}))
         return task_of(ranks.narrowed(model).to(where), trials, validation, config, training, crops)
 
-    going_on = resume and folder is not None
     task, progress = (started(training.seed), None) if going_on else best_distilled(started, training, report)
     model = task.module
     entries = tuple(SessionEntry.of(counts) for counts in train)
@@ -189,9 +194,8 @@ def fit_here(
     whole = model if ranks.size == 1 else build_model(config, [counts.n_units for counts in sessions]).to(where)
     trained = TrainedModel(whole, config, sessions[0].bin_width, entries, frame, training, data)
 
-    settings = {"model": config.model_dump(mode="json"), "training": training.model_dump(mode="json"), "data": data}
-    progress = progress or resumed(task, trained, folder, settings)
-    save = checkpointer(task, trained, folder, settings) if folder else lambda _: None
+    progress = progress or resumed(task, folder)
+    save = checkpointer(task, trained, folder, begun) if folder else lambda _: None
     run(task, progress, report=warning_reporter(report, model, trials, config, training, crops[1]), save=save)
     put_best(task, progress)
     collect(task, trained)
@@ -199,7 +203,7 @@ def fit_here(
         trained = with_embedding(trained, counts)
     trained = calibrated(replace(trained, frame=frame_of(trained, train, keep)), held_out)
     if folder and ranks.rank == 0:
-        finish(trained, folder, settings, progress)
+        finish(trained, folder, begun, progress)
     return trained
 
 

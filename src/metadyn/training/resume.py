@@ -3,32 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from safetensors.torch import load
 
-from metadyn.errors import TrainingError
 from metadyn.model.trained import TrainedModel
-from metadyn.records import SessionEntry
+from metadyn.training.begun import Begun
 from metadyn.training.checkpoint import damage_told, point, pointed, read_model_file, read_state, write_checkpoint
 from metadyn.training.loop import Progress, restore
 from metadyn.training.optim import optimiser_state
 from metadyn.training.step import Task
 
 
-def metrics_of(progress: Progress, settings: dict) -> dict:
+def metrics_of(progress: Progress, begun: Begun) -> dict:
     return {
         "step": progress.step,
         "step_size": progress.step_size,
         "best_step": progress.best_step,
         "best_score": progress.best_score if progress.best else None,
         "history": progress.history,
-        "settings": settings,
+        **asdict(begun),
     }
 
 
-def checkpointer(task: Task, trained: TrainedModel, folder: Path, settings: dict) -> Callable[[Progress], None]:
+def checkpointer(task: Task, trained: TrainedModel, folder: Path, begun: Begun) -> Callable[[Progress], None]:
     """save(progress) → a checkpoint of the weights, the optimiser and the best weights, which `latest` then names.
 
     A step's random numbers follow from seed and step, so these two are the random state. Of several processes the first
@@ -46,7 +46,7 @@ def checkpointer(task: Task, trained: TrainedModel, folder: Path, settings: dict
         tensors = {f"optimiser/{key}": value for key, value in state.items()}
         tensors |= {f"best/{key}": value for key, value in best.items()}
         tensors["step"], tensors["seed"] = torch.tensor(progress.step), torch.tensor(task.seed)
-        name = write_checkpoint(folder, name, trained.file().weights, tensors, settings, metrics_of(progress, settings))
+        name = write_checkpoint(folder, name, trained.file().weights, tensors, begun.settings, metrics_of(progress, begun))
         point(folder, "latest", name)
         if progress.best_step == progress.step or not (folder / "best").exists():
             point(folder, "best", name)
@@ -60,21 +60,11 @@ def collect(task: Task, trained: TrainedModel) -> None:
         trained.module.load_state_dict(task.ranks.whole(task.module.state_dict()))
 
 
-def units_of(sessions: tuple[SessionEntry, ...]) -> list[tuple]:
-    return [(entry.key, entry.unit_rows) for entry in sessions]
-
-
-def resumed(task: Task, trained: TrainedModel, folder: Path, settings: dict) -> Progress:
-    """Weights, optimiser and progress of the last checkpoint put back; refuses a run of other settings."""
+def resumed(task: Task, folder: Path) -> Progress:
+    """Weights, optimiser and progress of the last checkpoint put back."""
     checkpoint = pointed(folder, "latest")
     tensors, metrics = read_state(checkpoint)
     before = read_model_file(checkpoint / "model.safetensors")
-    if metrics.get("settings") != settings or units_of(before.sessions) != units_of(trained.sessions):
-        raise TrainingError(
-            "the run in this folder was started with other settings or files",
-            file=folder,
-            remedy="the settings of its config.toml, or another output folder",
-        )
     with damage_told(checkpoint):
         return _put_back(task, load(before.weights), tensors, metrics)
 
@@ -103,8 +93,8 @@ def put_best(task: Task, progress: Progress) -> None:
             task.parameters[name].copy_(value)
 
 
-def finish(trained: TrainedModel, folder: Path, settings: dict, progress: Progress) -> None:
+def finish(trained: TrainedModel, folder: Path, begun: Begun, progress: Progress) -> None:
     """The finished model, which `best` then names; `latest` stays what a resumed run starts from."""
     name = f"step-{progress.best_step:06d}-best"
-    name = write_checkpoint(folder, name, trained.file().weights, {}, settings, metrics_of(progress, settings))
+    name = write_checkpoint(folder, name, trained.file().weights, {}, begun.settings, metrics_of(progress, begun))
     point(folder, "best", name)
