@@ -105,17 +105,18 @@ def test_the_way_that_the_refusal_offers_works(run, world, tmp_path, monkeypatch
 
 
 def without_last_row(table):
-    """The last row of every column but a ragged one's data is cut off."""
+    """Every column without its last row; of a ragged one the index is cut, and the data that belonged to it."""
     for name, column in list(table.items()):
-        told, values = dict(column.attrs), column[:-1]
-        if f"{name}_index" not in table:
-            del table[name]
-            table[name] = values
-            table[name].attrs.update(told)
+        index = table.get(f"{name}_index")
+        told, values = dict(column.attrs), column[:-1] if index is None else column[: index[-2]]
+        del table[name]
+        table[name] = values
+        table[name].attrs.update(told)
+        if index is not None:
+            index.attrs["target"] = table[name].ref
 
 
 def last_unit_left_out(file):
-    set_spikes(file, [*spikes_of(file)[:-1], []])
     without_last_row(file["units"])
 
 
