@@ -21,7 +21,7 @@ INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 
 class Commands(TyperGroup):
-    """Turns our errors into a short panel (exit code 1, 2 for what was asked wrongly) and Ctrl-C into 130."""
+    """Turns our errors into a few lines (exit code 1, 2 for what was asked wrongly) and Ctrl-C into 130."""
 
     def invoke(self, ctx):
         from metadyn import display

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from textwrap import fill
 from unicodedata import category
 
 import numpy as np
 import xarray as xr
 from rich.console import Console
-from rich.panel import Panel
 from rich.progress import (
     BarColumn,
     DownloadColumn,
@@ -28,7 +29,9 @@ from metadyn.errors import MetadynError, MissingMetadataError
 
 MOST_ROWS = 12  # lines of a table that still fit on a screen; the rest is counted
 
-
+NO_BREAK = "\ue000"  # a private letter, which no text has, where a line may not end
+QUOTED = re.compile(r'"[^"]*"')
+COPIED = re.compile(r" *(file: |try: (.*\s)?(--[a-z]|(metadyn|git|datalad|pip|python|h5clear|cp|curl) ))")
 UNSEEN = ("Cc", "Cf", "Cs")  # Unicode's categories of control and format characters and half surrogates
 
 
@@ -37,6 +40,13 @@ class PlainConsole(Console):
 
     def __init__(self, **options):
         super().__init__(markup=False, emoji=False, soft_wrap=True, **options)
+
+    def print(self, *objects, **options):
+        """A table is laid out within the width, its long words folded; the lines of all else are the terminal's to fold."""
+        tables = [each for each in objects if isinstance(each, Table)]
+        for column in (column for table in tables for column in table.columns):
+            column.overflow = "fold"
+        super().print(*objects, **{"soft_wrap": not tables, **options})
 
     def render(self, renderable, options=None):
         for segment in super().render(renderable, options):
@@ -61,9 +71,23 @@ def first_process() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
+def wrapped(text: str, width: int) -> str:
+    """The text in lines of this width, broken between words alone; what is copied stays in one line: a file, a command."""
+    return "\n".join(line if COPIED.match(line) else _filled(line, width) for line in text.split("\n"))
+
+
+def _filled(line: str, width: int) -> str:
+    indent = line[: len(line) - len(line.lstrip(" "))] + "    "
+    whole = QUOTED.sub(lambda quoted: quoted[0].replace(" ", NO_BREAK), line)
+    return fill(whole, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False).replace(NO_BREAK, " ")
+
+
 def show_error(error: MetadynError) -> None:
-    """The error in a panel; a template to fill in goes to the standard output, so that it can be kept in a file."""
-    err().print(Panel(Text(str(error)), title=type(error).__name__, title_align="left", border_style="red"))
+    """The kind of error and its lines; a template to fill in goes to the standard output, so that it can be kept in a file."""
+    console = err()
+    told = Text(wrapped(f"{type(error).__name__}: {error}", console.width))
+    told.stylize("bold red", 0, len(type(error).__name__) + 1)
+    console.print(told)
     if isinstance(error, MissingMetadataError):
         out().print(error.template, highlight=False)
 
@@ -72,7 +96,8 @@ def show_warnings_as_notes() -> None:
     """Warnings as one line each, without the code that raised them."""
 
     def note(message, category, filename, lineno, file=None, line=None):
-        err().print(Text(f"note: {message}", style="yellow"))
+        console = err()
+        console.print(Text(wrapped(f"note: {message}", console.width), style="yellow"))
 
     warnings.showwarning = note
 
@@ -93,9 +118,9 @@ def training_progress() -> Iterator:
 
         def report(step) -> None:
             if step.message:
-                console.print(Text(f"note: {step.message}", style="yellow"))
+                console.print(Text(wrapped(f"note: {step.message}", console.width), style="yellow"))
             if step.validation:
-                console.print(Text(_terms(step)), highlight=False)
+                console.print(Text(_terms(step, console.width if console.is_terminal else None)), highlight=False)
             progress.update(bar, description=step.stage, completed=step.step, total=step.steps, speed=_speed(step))
 
         yield report
@@ -117,9 +142,12 @@ def download_progress() -> Iterator:
         yield progress
 
 
-def _terms(step) -> str:
-    values = " ".join(f"{name} {value:.4g}" for name, value in {**step.terms, **step.validation}.items())
-    return f"{step.stage} {step.step}/{step.steps} {values} {_speed(step)} {step.seconds_left:.0f} s left"
+def _terms(step, width: int | None) -> str:
+    """One line, or lines of a width that are broken between the terms."""
+    terms = [f"{name} {value:.4g}" for name, value in {**step.terms, **step.validation}.items()]
+    parts = [f"{step.stage} {step.step}/{step.steps}", *terms, _speed(step), f"{step.seconds_left:.0f} s left"]
+    line = " ".join(part.replace(" ", NO_BREAK) for part in parts if part)
+    return line.replace(NO_BREAK, " ") if width is None else _filled(line, width)
 
 
 def _speed(step) -> str:
@@ -156,7 +184,8 @@ def show_description(found) -> None:
     ):
         if lines:
             console.print(Text(f"{title}:", style="bold"))
-            console.print(Text("\n".join(f"  {line}" for line in lines)))
+            told = "\n".join(f"  {line}" for line in lines)
+            console.print(Text(told if title == "next" else wrapped(told, console.width)))
 
 
 def _rates(found) -> str:

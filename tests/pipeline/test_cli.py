@@ -92,7 +92,7 @@ def test_a_config_file_lies_under_the_flags(run, world, tmp_path):
     assert (trained.bin_width, trained.data["min_rate"], trained.config.conditioning) == (0.05, 0.5, "shared")
 
 
-def test_a_misspelt_key_is_a_panel_without_traceback_and_exit_code_2(run, world, tmp_path):
+def test_a_misspelt_key_is_told_without_traceback_and_exit_code_2(run, world, tmp_path):
     (tmp_path / "c.toml").write_text("[data]\nbin_widht = 0.04\n")
     result = run("fit", world.files[0], "-o", tmp_path / "model", "-c", tmp_path / "c.toml")
     assert result.exit_code == 2
@@ -101,7 +101,7 @@ def test_a_misspelt_key_is_a_panel_without_traceback_and_exit_code_2(run, world,
     assert "Traceback" not in result.stderr
 
 
-def test_what_is_wrong_with_a_file_is_a_panel_and_exit_code_1(run, world, tmp_path):
+def test_what_is_wrong_with_a_file_is_told_with_exit_code_1(run, world, tmp_path):
     result = run("forecast", world.model, world.files[2], "--context", 10)
     assert result.exit_code == 1
     assert "metadyn align" in result.stderr
@@ -188,7 +188,7 @@ def test_a_device_of_no_name_is_a_device_error(run, world):
     assert (result.exit_code, "DeviceError" in result.stderr, "'gpu'" in result.stderr) == (1, True, True)
 
 
-def test_what_the_system_refuses_is_a_panel_that_names_the_path(run, world, tmp_path):
+def test_what_the_system_refuses_is_told_and_names_the_path(run, world, tmp_path):
     (tmp_path / "taken").write_bytes(b"")
     for arguments in (
         ("forecast", world.model, world.files[0], "--context", 20, "-o", tmp_path / "taken" / "ahead.nc"),

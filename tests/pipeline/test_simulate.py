@@ -17,7 +17,7 @@ def test_twenty_duffing_sessions_are_the_whole_grid(run, tmp_path):
     assert found == {tuple(each.values()) for each in FAMILIES["duffing"].cover(None)}
 
 
-def test_an_unknown_family_is_a_panel_that_lists_them(run, tmp_path):
+def test_an_unknown_family_is_told_and_lists_them(run, tmp_path):
     result = run("simulate", "lorenz", "-o", tmp_path / "raw")
     assert result.exit_code == 2
     assert all(name in result.stderr for name in FAMILIES)

@@ -1,0 +1,103 @@
+"""What a person sees keeps every word at any width, and what they copy works: no frame, no break inside a command."""
+
+import shlex
+import subprocess
+import sys
+import warnings
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from rich.table import Table
+from typer.testing import CliRunner
+
+from metadyn.cli import app
+from metadyn.display import _terms, out, show_error, show_warnings_as_notes, wrapped
+from metadyn.errors import DataError, WindowError
+
+LONG = "/data/a lab/" + "x" * 90 + "/day1.nwb"
+REMEDY = f"metadyn align model {shlex.quote('mine=' + LONG)} -o model3 --trials 8"
+
+
+@pytest.mark.parametrize("width", [20, 40, 80, 300])
+def test_an_error_keeps_every_word_and_its_command_is_one_line(capsys, monkeypatch, width):
+    monkeypatch.setenv("COLUMNS", str(width))
+    found = 'columns a, b, c and "an expression of many words", ' * 4
+    show_error(WindowError("windows overlap " * 9, file=LONG, item="trials", found=found, remedy=REMEDY))
+    told = capsys.readouterr().err
+    whole = f"WindowError: {'windows overlap ' * 9} file: {LONG} object: trials found: {found} try: {REMEDY}"
+    assert told.split() == whole.split()
+    assert f"  try: {REMEDY}\n" in told
+    assert f"  file: {LONG}\n" in told
+    prose = [line for line in told.splitlines() if not line.lstrip().startswith(("file:", "try:", '"an expression'))]
+    assert max(map(len, prose)) <= max(width, len('      "an expression of many words",'))
+    assert '"an expression of many words"' in told
+
+
+@pytest.mark.parametrize("width", [20, 40, 80])
+def test_prose_is_broken_between_words_and_a_remedy_that_is_prose_too(width):
+    text = f"problem {'word ' * 30}\n  try: {'check the unit of the times, ' * 6}"
+    lines = wrapped(text, width).splitlines()
+    assert max(map(len, lines)) <= width
+    assert " ".join(lines).split() == text.split()
+
+
+@pytest.mark.parametrize("width", [40, 80])
+def test_a_table_keeps_every_letter_at_any_width(capsys, monkeypatch, width):
+    monkeypatch.setenv("COLUMNS", str(width))
+    table, rng = Table("column", "values", "more", title="trials"), np.random.default_rng(3)
+    cells = ["".join(rng.choice(list("abcdefgh"), n)) for n in (31, 7, 64)]
+    table.add_row(*cells)
+    out().print(table)
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= width
+    split = [[part.strip() for part in line.strip("│").split("│")] for line in lines if line.startswith("│")]
+    assert ["".join(column) for column in zip(*split, strict=True)] == cells
+
+
+def test_a_note_is_wrapped_and_the_list_of_skipped_files_keeps_its_lines(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "60")
+    show_warnings_as_notes()
+    error = DataError("no such file", file="a.nwb", remedy="metadyn inspect " + "a" * 70)
+    warnings.showwarning(f"1 recordings left out:\n  a.nwb: {error!s}", UserWarning, "x.py", 1)
+    told = capsys.readouterr().err
+    assert told.splitlines()[0] == "note: 1 recordings left out:"
+    assert f"  try: {error.remedy}" in told
+
+
+def step(**terms):
+    given = {"stage": "elbo", "step": 50, "steps": 600, "steps_per_second": 12.34, "seconds_left": 43.2, "message": None}
+    return SimpleNamespace(**given, terms=terms, validation={"forecast": -0.125})
+
+
+def test_terms_of_training_break_between_terms_on_a_terminal_and_are_one_line_in_a_log():
+    terms = {f"kl_of_part_{i}": i / 7 for i in range(9)}
+    whole = _terms(step(**terms), None)
+    assert "\n" not in whole
+    for width in (40, 80):
+        lines = _terms(step(**terms), width).splitlines()
+        assert max(map(len, lines)) <= width
+        assert " ".join(lines).split() == whole.split()
+        assert not any(line.split()[-1] in terms for line in lines)  # a name without its value
+
+
+def test_the_command_that_a_refusal_proposes_runs_as_it_is_copied_from_a_narrow_terminal(world, tmp_path):
+    """By a pseudo-terminal of 40 columns; the line after `try: ` goes to a shell."""
+    pytest.importorskip("pty")
+    model = tmp_path / "model"
+    lines = on_a_terminal(["fit", str(world.files[0]), "-o", str(model), "--start", "0.1"], width=40)
+    (remedy,) = [line.strip().removeprefix("try: ") for line in lines if line.strip().startswith("try: ")]
+    flags = shlex.split(remedy.partition(", or ")[0])
+    done = CliRunner().invoke(
+        app, ["fit", str(world.files[0]), "-o", str(model), *flags, "--steps", "2", "--distil-steps", "2"]
+    )
+    assert done.exit_code == 0, done.stderr
+    assert model.is_dir()
+
+
+def on_a_terminal(arguments, width) -> list[str]:
+    """What a command shows on a terminal of this width: its lines, which the terminal itself would fold."""
+    script = "import os, pty, sys; os.environ.pop('COLUMNS', None); pty.spawn(sys.argv[1:])"
+    shell = f"stty cols {width}; exec {shlex.join([sys.executable, '-m', 'metadyn', *arguments])}"
+    done = subprocess.run([sys.executable, "-c", script, "sh", "-c", shell], capture_output=True, text=True, check=False)
+    return done.stdout.replace("\r\n", "\n").splitlines()
