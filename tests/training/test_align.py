@@ -11,7 +11,7 @@ from metadyn.errors import DataError, ModelFileError
 from metadyn.inference.forecast import draw, forecast
 from metadyn.inference.infer import infer
 from metadyn.training import gauge
-from metadyn.training.align import align
+from metadyn.training.align import align, chosen_steps
 from metadyn.training.calibrate import SAMPLES, surprise
 from metadyn.training.checkpoint import load_model, save_model
 from metadyn.training.fit import fit
@@ -95,6 +95,44 @@ def test_steps_train_the_new_session_alone(trained, new):
 def test_without_steps_given_validation_chooses(trained, new):
     extended = align(trained, new, AlignConfig(max_steps=3))
     assert infer(extended, new)["latent_mean"].notnull().all()
+
+
+@pytest.mark.parametrize(
+    ("scores", "best"), [([0.1, 0.3, 0.9, 0.2], 50), ([0.5, 0.3, 0.2, 0.4], 0), ([0.1, 0.2, 0.3, 0.4], 75)]
+)
+def test_as_many_steps_are_taken_as_score_best_on_trials_kept_aside_which_may_be_none(trained, new, monkeypatch, scores, best):
+    """The start and every 25 steps are scored, on a quarter of the trials that trained nothing."""
+    given, seen = iter(scores), []
+
+    def validate(model, trials, *_):
+        seen.append(trials.n_trials.tolist())
+        return {"hidden_entries": 0.0, "forecast": next(given)}
+
+    monkeypatch.setattr("metadyn.training.fit.validate", validate)
+    training = trained.training.model_copy(
+        update={"distil_steps": 0, "kl_ramp": 0, "validate_every": 25, "steps": 75, "learning_rate": 0.003}
+    )
+    assert chosen_steps(trained, new, training, lambda _: None) == best
+    assert seen == [[2]] * 4  # of 8 trials
+    assert chosen_steps(trained, new.select(slice(3)), training, lambda _: None) == 0
+
+
+def test_a_larger_session_makes_room_in_which_the_others_padding_means_nothing(trained, new):
+    extended = align(trained, new, AlignConfig(steps=0)).module.state_dict()
+    old = trained.module.state_dict()
+    for row, units in enumerate((5, 8)):
+        units = int((old["readin.mean"][row] != 0).sum())
+        for name in ("readin.mean", "readin.weight_in", "likelihood.weight", "likelihood.bias"):
+            assert torch.equal(extended[name][row, :units], old[name][row, :units]), name
+            assert not extended[name][row, old[name].shape[1] :].any(), name
+        assert (extended["readin.sd"][row, units:] == 1).all()
+
+
+def test_alignment_takes_the_rate_and_the_steps_that_it_was_given_and_the_full_weight_of_the_kl_terms(trained, new):
+    """Adam's first step moves a bias by the rate."""
+    before, after = (align(trained, new, AlignConfig(steps=n, learning_rate=0.02)).module.state_dict() for n in (0, 1))
+    moved = (after["likelihood.bias"][2] - before["likelihood.bias"][2]).abs()
+    torch.testing.assert_close(moved, torch.full_like(moved, 0.02), rtol=1e-2, atol=0)
 
 
 def test_an_aligned_model_is_saved_and_loaded(tmp_path, trained, new):

@@ -5,13 +5,25 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from scipy.stats import multivariate_normal, norm
 
 from metadyn.config import ModelConfig
 from metadyn.errors import DataError
 from metadyn.model.build import build_model
 from metadyn.model.trained import Frame, TrainedModel
 from metadyn.records import SessionEntry, Source, TrialCounts, Windows
-from metadyn.training.gauge import Search, factor_of, find_gauge, learn_prior, orthogonal_maps, pull_of, readout_shape
+from metadyn.training.gauge import (
+    Search,
+    candidates,
+    factor_of,
+    find_gauge,
+    laplace_variance,
+    learn_prior,
+    orthogonal_maps,
+    pull_of,
+    ranked,
+    readout_shape,
+)
 from metadyn.training.starts import find_starts
 
 N_SESSIONS, N_UNITS, NOISE = 8, 20, 0.05
@@ -132,6 +144,147 @@ def test_rollout_errors_are_those_of_a_plain_loop(trained):
                     away = (x - search.x[n, t + step + 1]).abs()
                     total[step] += torch.where(away < 1, 0.5 * away**2, away - 0.5).numpy() / 3
             np.testing.assert_allclose(fast[:, c], total, rtol=2e-3, atol=1e-4)
+
+
+@pytest.fixture
+def uneven_model(trained):
+    """The model with readouts, baselines, centres and spreads that differ, and known embeddings that are not evenly spread."""
+    rng, n_units = np.random.default_rng(5), [4, 20, 9, 13, 20, 7, 11, 16]
+    module = build_model(CONFIG, n_units, seed=0)
+    module.dynamics.load_state_dict(trained.module.dynamics.state_dict())
+    with torch.no_grad():
+        module.likelihood.weight.normal_(generator=torch.Generator().manual_seed(1))
+        module.likelihood.bias.normal_(0.4, 0.6, generator=torch.Generator().manual_seed(2))
+    entries = [
+        replace(each, n_units=n, embedding_mean=(float(e),))
+        for each, n, e in zip(trained.sessions, n_units, rng.normal(size=8), strict=True)
+    ]
+    spread = np.array([[0.5, 0.1], [0.1, 0.3]])
+    frame = replace(trained.frame, centers=rng.normal(size=(8, 2)), latent_sd=np.array([0.7, 1.9]), trial_spread=spread)
+    return replace(trained, module=module, sessions=tuple(entries), frame=frame)
+
+
+@pytest.mark.parametrize("known", [8, 5])
+def test_the_prior_is_mean_and_covariance_of_what_sessions_showed_and_one_more(uneven_model, known):
+    """Feature by feature: embedding, log diagonal and lower entry over that of its column, mean latent. Sessions that were
+    aligned later know no centre, and count for the usual readout alone."""
+    frame = replace(uneven_model.frame, centers=uneven_model.frame.centers[:known])
+    model = replace(uneven_model, frame=frame)
+    prior, rows, shapes, baselines = learn_prior(model, 3), [], [], []
+    for row, entry in enumerate(model.sessions):
+        weight = model.module.likelihood.weight[row, : entry.n_units].detach().double().numpy()
+        factor = np.linalg.cholesky(weight.T @ weight / entry.n_units + 1e-4 * np.eye(2))
+        shapes.append([np.log(factor[0, 0]), np.log(factor[1, 1]), factor[1, 0] / factor[0, 0]])
+        baselines += model.module.likelihood.bias[row, : entry.n_units].tolist()
+        if row < known:
+            rows.append([*entry.embedding_mean, *shapes[-1], *frame.centers[row]])
+    new, sd = np.array([0, *np.mean(shapes, 0), 0, 0]), np.array([1, 0.3, 0.3, 0.3, 0.3 * 0.7, 0.3 * 1.9])
+    mean = (np.sum(rows, 0) + new) / (known + 1)
+    covariance = np.zeros((6, 6))
+    for i in range(6):
+        for j in range(6):
+            scatter = sum((each[i] - mean[i]) * (each[j] - mean[j]) for each in rows)
+            covariance[i, j] = (scatter + sd[i] ** 2 if i == j else scatter * known / (known + 6)) / (known + 1)
+    covariance[4:, 4:] += frame.trial_spread / 3
+    np.testing.assert_allclose(prior.mean, mean, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(prior.covariance, covariance, rtol=1e-4, atol=1e-5)
+    assert prior.baseline_mean == pytest.approx(np.mean(baselines), rel=1e-5)
+    assert prior.baseline_var == pytest.approx(np.var(baselines) + 1e-4, rel=1e-4)
+
+
+def searched(model, n_trials=3):
+    """A search with gaps, and some candidates and rollouts of it."""
+    _, _, counts = recorded(model, 0.2, n_trials)
+    observed = np.random.default_rng(1).random(counts.observed.shape) < 0.8
+    search = Search.of(model, find_starts([counts], CONFIG, model.training)[0], replace(counts, observed=observed))
+    rng = np.random.default_rng(0)
+    parts = tuple(torch.tensor(rng.normal(0, 1, shape)).float() for shape in ((3, 2, 2), (3, 2), (3, 1)))
+    return search, parts, (torch.tensor([0, 2, 1]), torch.tensor([0, 7, 20]))
+
+
+def test_the_loss_is_a_negative_log_posterior_of_misfit_features_and_baselines(uneven_model):
+    """Up to a constant: Gaussian densities by scipy, and errors of unknown size, as many as rollouts fit into the data."""
+    search, parts, where = searched(uneven_model)
+    with torch.no_grad():
+        found = search.loss(*parts, where).double().numpy()
+        errors = search.errors(*parts, where).mean((0, -1)).double().numpy()
+        prior, weight, bias = search.prior, search.weight.double().numpy(), search.bias.double().numpy()
+        expected = []
+        for (maps, shift, embedding), error in zip(
+            zip(*(part.double().numpy() for part in parts), strict=True), errors, strict=True
+        ):
+            readout, offset = weight @ np.linalg.inv(maps), shift + maps @ search.pull.double().numpy()
+            shape = readout_shape(torch.tensor(readout).float()).double().numpy()
+            fit = multivariate_normal(prior.mean, prior.covariance).logpdf([*embedding, *shape, *offset])
+            plane = weight @ np.linalg.inv(np.linalg.cholesky(weight.T @ weight)).T  # orthonormal in the plane of the readout
+            baseline = plane.T @ (bias - prior.baseline_mean - readout @ offset)
+            usual = norm.logpdf(baseline, 0, prior.baseline_var**0.5).sum()
+            misfit = 0.5 * float(search.observed.sum()) * 2 / search.steps * np.log(error + 1e-8)
+            expected.append(misfit - fit - usual)
+    np.testing.assert_allclose(found - found[0], np.array(expected) - expected[0], rtol=1e-3, atol=0.05)
+
+
+def test_errors_of_rollouts_count_where_start_and_end_were_observed(uneven_model):
+    """Whatever the latents are elsewhere."""
+    search, parts, where = searched(uneven_model)
+    garbled = replace(search, x=torch.where(search.observed[..., None], search.x, 30.0))
+    with torch.no_grad():
+        torch.testing.assert_close(search.errors(*parts, where), garbled.errors(*parts, where))
+
+
+def test_rollouts_over_all_data_start_every_quarter_of_their_length_in_every_trial(uneven_model):
+    search, _, _ = searched(uneven_model)
+    trial, first = search.rollouts(None, torch.Generator())
+    starts = list(range(0, 60 - search.steps, search.steps // 4))
+    assert list(zip(trial.tolist(), first.tolist(), strict=True)) == [(n, t) for n in range(3) for t in starts]
+    assert (first + search.steps < 60).all()
+    trial, first = search.rollouts(5000, torch.Generator().manual_seed(0))
+    assert set(trial.tolist()) == {0, 1, 2}
+    assert set(first.tolist()) == set(range(60 - search.steps))
+
+
+def test_the_variance_of_the_embedding_is_that_of_the_curvature_by_differences(uneven_model):
+    """The inverse of a Hessian by differences of the loss, map and shift free too; no direction is less sure than SD 1."""
+    search, _, _ = searched(uneven_model)
+    best = (torch.tensor([[0.9, 0.1], [-0.2, 1.1]]), torch.tensor([0.1, -0.2]), torch.tensor([0.3]))
+    where = search.rollouts(None, torch.Generator())
+    flat = np.concatenate([part.flatten().numpy() for part in best])
+
+    def gradient(values):
+        values = torch.tensor(values).float().requires_grad_()
+        parts = (values[:4].view(1, 2, 2), values[4:6][None], values[6:][None])
+        return torch.autograd.grad(search.loss(*parts, where).sum(), values)[0].double().numpy()
+
+    step = 2e-3
+    hessian = np.stack([(gradient(flat + step * e) - gradient(flat - step * e)) / (2 * step) for e in np.eye(7)])
+    values, vectors = np.linalg.eigh((hessian + hessian.T) / 2)
+    expected = vectors @ np.diag(1 / np.maximum(values, 1)) @ vectors.T
+    np.testing.assert_allclose(laplace_variance(search, best), [expected[6, 6]], rtol=0.05)
+
+
+def test_the_first_maps_give_the_readout_its_usual_shape(uneven_model):
+    _, _, counts = recorded(uneven_model, 0.2, 3)
+    start = find_starts([counts], CONFIG, uneven_model.training)[0]
+    search = Search.of(uneven_model, start, counts)
+    maps, shifts, embeddings = candidates(search, start, 0)
+    usual = search.prior.mean[1:4]
+    shapes = readout_shape(search.weight @ torch.linalg.inv(maps))
+    np.testing.assert_allclose(shapes, np.tile(usual, (len(maps), 1)), atol=1e-2)
+    np.testing.assert_allclose(shifts, np.tile(search.prior.mean[4:], (len(maps), 1)), rtol=1e-5)
+    many = np.concatenate([candidates(search, start, seed)[2].numpy() for seed in range(60)])
+    assert many.std() == pytest.approx(search.prior.covariance[0, 0] ** 0.5, rel=0.15)
+    assert len(np.unique(embeddings)) == len(maps)
+
+
+def test_candidates_are_ranked_by_their_loss_over_all_rollouts_and_what_is_no_map_is_last(uneven_model):
+    search, parts, _ = searched(uneven_model)
+    parts = (torch.cat([torch.zeros(1, 2, 2), parts[0]]), *(torch.cat([part[:1], part]) for part in parts[1:]))
+    loss, order = ranked(search, parts, torch.Generator())
+    where = search.rollouts(None, torch.Generator())
+    with torch.no_grad():
+        expected = [float(search.loss(*(part[row : row + 1] for part in parts), where)) for row in (1, 2, 3)]
+    assert order.tolist() == [*(1 + np.argsort(expected)).tolist(), 0]
+    np.testing.assert_allclose(loss[1:], expected, rtol=1e-4)
 
 
 def test_a_candidate_that_is_no_map_is_told_and_changes_nothing_for_the_others(trained):

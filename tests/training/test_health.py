@@ -55,6 +55,23 @@ def test_an_embedding_that_tells_sessions_apart_is_not_remarked_on(messages):
     assert messages(change=spread_out) == []
 
 
+def test_one_dimension_that_tells_sessions_apart_is_enough(messages):
+    """Of two, the other says nothing; if neither does, it is said."""
+
+    def one_of_two(model):
+        spread_out(model)
+        model.embedding_encoder.head.weight[1] = 0
+
+    assert messages(change=one_of_two, embedding_dim=2) == []
+    assert messages(change=collapse, embedding_dim=2) == [(16, COLLAPSED)]
+
+
+@pytest.mark.parametrize(("scores", "flat"), [((0.0049, 0.0049), True), ((0.0051, -1.0), False), ((-1.0, 0.0051), False)])
+def test_rates_are_flat_where_both_scores_are_below_five_thousandths_of_a_bit(messages, scores, flat):
+    given = dict(zip(("hidden_entries", "forecast"), scores, strict=True))
+    assert messages(scores=given, change=spread_out) == [(16, FLAT)] * flat
+
+
 def test_one_session_or_shared_dynamics_have_no_embedding_to_collapse(messages):
     assert messages(change=collapse, sessions=1) == []
     assert messages(conditioning="shared") == []

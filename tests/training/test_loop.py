@@ -192,6 +192,45 @@ def numbers_of(seed: int, steps: int) -> list[int]:
     return drawn
 
 
+def test_of_equal_scores_the_later_weights_are_kept():
+    task, scores = bowl(), iter([0.0, 0.0, 1.0, 2.0, 2.0, 1.0, 2.0, 0.5])
+    task = replace(task, validate=lambda: {"score": next(scores)})
+    progress = run(task, Progress(), report=lambda _: None, save=lambda _: None)
+    assert (progress.best_step, progress.best_score) == (35, 2.0)
+
+
+def test_scores_of_a_validation_are_added_up():
+    """The best is that of the best sum, not of the best of either."""
+    hidden, ahead = iter([0, 0, 5, 0, 3, 0, 0, 0]), iter([0, 0, -9, 4, 3, 0, 0, 0])
+    task = replace(bowl(), validate=lambda: {"hidden_entries": float(next(hidden)), "forecast": float(next(ahead))})
+    progress = run(task, Progress(), report=lambda _: None, save=lambda _: None)
+    assert (progress.best_step, progress.best_score) == (25, 6.0)
+
+
+def test_the_time_left_is_that_of_the_steps_left_at_the_rate_so_far(monkeypatch):
+    """A clock that goes on by 2 s a step, in a run that begins at step 8 of 40."""
+    task, reports, clock = bowl(), [], {"seconds": 100.0}
+    inner = task.objective
+
+    def objective(*given):
+        clock["seconds"] += 2.0
+        return inner(*given)
+
+    monkeypatch.setattr("metadyn.training.loop.time.monotonic", lambda: clock["seconds"])
+    run(replace(task, objective=objective), Progress(step=8), report=reports.append, save=lambda _: None)
+    for each in reports:
+        assert each.steps_per_second == pytest.approx(0.5)
+        assert each.seconds_left == pytest.approx(2.0 * (40 - each.step))
+
+
+def test_step_sizes_scale_the_learning_rate_of_a_step():
+    """Adam's first step is as long as its rate."""
+    for step_size in (1.0, 0.25):
+        task = bowl(steps=1)
+        run(task, Progress(step_size=step_size), report=lambda _: None, save=lambda _: None)
+        assert float(task.module.weight.detach()) == pytest.approx(0.1 * step_size, rel=1e-4)
+
+
 def test_no_two_steps_of_a_run_and_no_two_runs_of_other_seeds_have_the_same_numbers():
     drawn = [number for seed in (0, 1, 7) for number in numbers_of(seed, 40)]
     assert len(set(drawn)) == len(drawn) == 120
