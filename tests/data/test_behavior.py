@@ -116,11 +116,12 @@ def test_an_angle_that_leaves_the_usual_ranges_stays_in_its_own():
 
 
 def test_states_hold_until_the_next_sample_or_give_way_half_way(make_session):
-    times, states = np.array([0.51, 0.9, 1.13, 4.0]), np.array([[0, 5], [1, np.nan], [0, 7], [2, 8]])
+    times = np.array([0.51, 0.9, 1.13, 4.0])
+    states = np.array([[0, 5, np.nan, np.nan], [1, np.nan, np.nan, np.nan], [0, 7, 3, np.nan], [2, 8, np.nan, np.nan]])
     at = np.arange(0.3, 5, 0.013)
     held = interpolate(series(times, states, between="held")["hand"], at)
     for now, found in zip(at, held, strict=True):
-        for channel in range(2):
+        for channel in range(4):
             before = [states[k, channel] for k in range(4) if times[k] <= now and np.isfinite(states[k, channel])]
             np.testing.assert_equal(found[channel], before[-1] if before else np.nan)
     regular = 0.5 + np.arange(30) * 0.1

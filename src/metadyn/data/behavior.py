@@ -80,15 +80,31 @@ def _course(series: BehaviorSeries, times: np.ndarray) -> np.ndarray:
     """As `interpolate`, but angles go on counting where they come round."""
     longest = LONGEST_GAP * np.median(np.diff(series.times))
     way = {"linear": _linear, "nearest": _nearest, "held": _held}[series.between]
+    known = np.isfinite(series.values)
     out = np.full((*times.shape, series.values.shape[1]), np.nan)
-    for channel, period in enumerate(_periods(series)):
-        known = np.isfinite(series.values[:, channel])
-        own, values = series.times[known], series.values[known, channel]
-        if np.isfinite(period) and series.between == "linear":
-            values = np.unwrap(values, period=period)
-        if len(own) > 1 or series.between == "held":
-            out[..., channel] = way(own, values, times, longest)
+    for channels in _known_together(known):
+        of_all = known[:, channels[0]]
+        own, values = (each if of_all.all() else each[of_all] for each in (series.times, series.values[:, channels]))
+        if series.between == "linear":
+            values = _unwrapped(values, _periods(series)[channels])
+        if len(own) > (series.between != "held"):  # between two samples, or behind one
+            out[..., channels] = way(own, values, times, longest)
     return out
+
+
+def _known_together(known: np.ndarray) -> list[np.ndarray]:
+    """The channels that are known at all samples, and each of the others alone."""
+    always = known.all(axis=0)
+    return [np.flatnonzero(always)] * bool(always.any()) + [np.array([channel]) for channel in np.flatnonzero(~always)]
+
+
+def _unwrapped(values: np.ndarray, period: np.ndarray) -> np.ndarray:
+    """Values (sample, channel) in which each channel that is an angle counts its turns."""
+    if not np.isfinite(period).any():
+        return values
+    return np.stack(
+        [np.unwrap(own, period=turn) if np.isfinite(turn) else own for own, turn in zip(values.T, period, strict=True)], -1
+    )
 
 
 def _periods(series: BehaviorSeries) -> np.ndarray:
@@ -107,20 +123,24 @@ def _lowest(angle: np.ndarray, period: float) -> float:
 
 def _linear(own: np.ndarray, values: np.ndarray, times: np.ndarray, longest: float) -> np.ndarray:
     right = _right(own, times)
-    share = (times - own[right - 1]) / (own[right] - own[right - 1])
+    share = ((times - own[right - 1]) / (own[right] - own[right - 1]))[..., None]
     found = values[right - 1] * (1 - share) + values[right] * share
-    return np.where(_unknown(own, times, right, longest), np.nan, found)
+    found[_unknown(own, times, right, longest)] = np.nan
+    return found
 
 
 def _nearest(own: np.ndarray, values: np.ndarray, times: np.ndarray, longest: float) -> np.ndarray:
     right = _right(own, times)
-    found = np.where(times - own[right - 1] < own[right] - times, values[right - 1], values[right])
-    return np.where(_unknown(own, times, right, longest), np.nan, found)
+    found = values[right - (times - own[right - 1] < own[right] - times)]
+    found[_unknown(own, times, right, longest)] = np.nan
+    return found
 
 
 def _held(own: np.ndarray, values: np.ndarray, times: np.ndarray, _) -> np.ndarray:
-    last = np.searchsorted(own, times, side="right")  # samples so far
-    return np.r_[np.nan, values][last]
+    last = np.searchsorted(own, times, side="right") - 1
+    found = values[np.maximum(last, 0)]
+    found[last < 0] = np.nan
+    return found
 
 
 def _right(own: np.ndarray, times: np.ndarray) -> np.ndarray:

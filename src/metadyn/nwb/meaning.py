@@ -41,13 +41,11 @@ def trace(series: TimeSeries, name: str, times: np.ndarray, stored: np.ndarray, 
 
 
 def _converted(series: TimeSeries, stored: np.ndarray) -> np.ndarray:
-    """stored · conversion (of all, and of each channel where the type has them) + offset."""
+    """stored · conversion + offset, those of the series that holds the data."""
     owner = series
     while isinstance(owner.fields["data"], TimeSeries):
         owner = owner.fields["data"]
-    of_channel = getattr(owner, "channel_conversion", None)
-    factor = owner.conversion * (1.0 if of_channel is None else np.asarray(of_channel[:]))
-    return stored.astype(np.float64) * factor + (owner.offset or 0.0)
+    return stored.astype(np.float64) * owner.conversion + (owner.offset or 0.0)
 
 
 def _say_what_is_still(values: np.ndarray, series: TimeSeries, file) -> None:

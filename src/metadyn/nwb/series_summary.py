@@ -14,7 +14,7 @@ from metadyn.nwb.events import EVENT_TYPES
 from metadyn.nwb.series import behavior_series, read_series
 from metadyn.records import BehaviorSeries
 
-MOST_READ = 2_000_000  # numbers: 16 MB, six hours of a place at 30 Hz; of longer series only what stands beside the numbers
+MOST_READ = 2_000_000  # numbers: 16 MB, six hours of a place at 30 Hz; of longer series only the attributes
 FIRST = 1000  # timestamps of a longer series that tell its rate
 
 
