@@ -51,7 +51,9 @@ class DataConfig(_Section):
     where: str | None = Field(
         None, description="rows to keep, e.g. \"result == 'R' and not bad\"; missing values satisfy neither x nor not x"
     )
-    units: str | None = Field(None, description="units to keep, e.g. \"quality == 'good'\"")
+    units: str | None = Field(
+        None, description="units to keep, e.g. \"quality == 'good'\", or by their electrodes: \"location == 'M1'\""
+    )
     min_rate: float = Field(0.1, ge=0, description="units below this mean rate in the windows are dropped [Hz] (paper, D.1)")
     spike_lag: float = Field(0.0, description="count spikes this much earlier than the window [s]")
     smoothing: float = Field(0.0, ge=0, description="SD of Gaussian smoothing of counts, for the Gaussian likelihood [s]")

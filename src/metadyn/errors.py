@@ -9,7 +9,13 @@ from contextlib import contextmanager
 
 def as_flags(options: dict) -> str:
     """Configuration keys as the options of a command, quoted for the shell."""
-    return " ".join(f"--{name.replace('_', '-')} {shlex.quote(str(value))}" for name, value in options.items())
+    return " ".join(f"--{name.replace('_', '-')} {shell_word(str(value))}" for name, value in options.items())
+
+
+def shell_word(text: str) -> str:
+    """The text quoted for the shell, the way a person would write it."""
+    readable = "'" in text and not set(text) & set('"`$\\!')
+    return f'"{text}"' if readable else shlex.quote(text)
 
 
 class MetadynError(Exception):

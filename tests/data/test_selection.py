@@ -2,6 +2,8 @@
 
 import ast
 import itertools
+import shlex
+import subprocess
 
 import numpy as np
 import pandas as pd
@@ -168,3 +170,120 @@ def test_keeping_nothing_shows_the_values_that_the_columns_have():
         rows("result == 'X' and rt > 5")
     assert "'R' (3)" in error.value.found
     assert "rt: " in error.value.found
+
+
+ODD = pd.DataFrame(
+    {
+        "trial type": ["go", "stop", "go", "catch"],
+        "class": ["E", "I", "E", "E"],
+        "rate [Hz]": [1.0, 20.0, 3.0, np.nan],
+        "it's": [1, 2, 3, 4],
+        "µ": [0.5, 1.5, 2.5, 3.5],
+        "go-cue": [5, 6, 7, 8],
+        "name": ["a", "b", "a", "c"],
+        "trial": [9, 8, 7, 6],
+    },
+    index=pd.Index([100, 103, 106, 12], name="id"),
+)
+
+
+@pytest.mark.parametrize(
+    ("expression", "expected"),
+    [
+        ("`trial type` == 'go'", [0, 2]),
+        ("`class` == 'E' and `rate [Hz]` > 2", [2]),
+        ("not `rate [Hz]` > 2", [0]),
+        ("`it's` in [2, 3] and name != 'b'", [2]),
+        ("`µ` > 1", [1, 2, 3]),
+        ("1 < `µ` < 3", [1, 2]),
+        ("name == 'a' or name == '`trial type`'", [0, 2]),
+        ('`name` == "a"', [0, 2]),
+        ("`go-cue` > 5", [1, 2, 3]),
+        ("id in [100, 12]", [0, 3]),
+        ("id > 100 and `trial` < 8", [2]),
+    ],
+)
+def test_a_column_goes_by_its_name_in_backquotes_and_a_row_by_its_id(expression, expected):
+    assert rows(expression, ODD) == expected
+
+
+def test_a_column_called_id_is_meant_rather_than_the_rows_ids():
+    assert rows("id == 2", pd.DataFrame({"id": [1, 2, 3]}, index=[2, 3, 4])) == [1]
+
+
+@pytest.mark.parametrize(
+    ("expression", "expected"),
+    [
+        ("trial type == 'go'", [0, 2]),
+        ("trial_type == 'go'", [0, 2]),
+        ("class == 'E'", [0, 2, 3]),
+        ("rate [Hz] > 2 and name == 'a'", [2]),
+        ("go-cue > 5", [1, 2, 3]),
+        ("not class == 'E' or trial type in ['catch']", [1, 3]),
+        ("name == 'trial type' or trial type == 'go'", [0, 2]),
+    ],
+)
+def test_what_lacks_backquotes_is_answered_by_an_option_that_a_shell_understands(expression, expected):
+    with pytest.raises(SelectionError) as error:
+        rows(expression, ODD)
+    option, again = shlex.split(error.value.remedy)[:2]
+    assert option == "--where"
+    assert rows(again, ODD) == expected
+    shell = subprocess.run(
+        ["bash", "-c", f"printf '%s\\n' {error.value.remedy.split(' (')[0]}"], capture_output=True, text=True
+    )
+    assert shell.stdout.splitlines() == [option, again]
+
+
+SEVERAL = pd.DataFrame(
+    {
+        "tags": [("good",), ("good", "late"), (), ("late",), ("bad", "late", "odd")],
+        "location": [("M1",), ("M1", "PMd"), None, ("PMd",), ("S1",)],
+        "depth": [(1.0, 2.0), (2.0, 9.0), None, (9.0,), (4.0,)],
+        "quality": ["good"] * 5,
+    }
+)
+
+
+@pytest.mark.parametrize(
+    "expression", ["'good' in tags", "'late' not in tags", "not 'good' in tags", "'good' in tags and 'late' in tags"]
+)
+def test_one_of_several_values_is_found_as_python_finds_it(expression):
+    expected = [i for i, tags in enumerate(SEVERAL.tags) if eval(expression, {"tags": tags})]
+    assert rows(expression, SEVERAL) == expected
+
+
+@pytest.mark.parametrize(
+    "expression", ["location == 'M1'", "location != 'M1'", "depth > 3", "3 < depth", "depth in [1, 2, 4]", "tags != 'good'"]
+)
+@pytest.mark.filterwarnings("ignore:.*some values of:UserWarning")
+def test_a_comparison_holds_of_all_values_of_a_row_or_not_at_all(expression):
+    name = next(name for name in SEVERAL if name in expression)
+    of_each = [[eval(expression, {name: value}) for value in several or ()] for several in SEVERAL[name]]
+    assert rows(expression, SEVERAL) == [i for i, found in enumerate(of_each) if found and all(found)]
+    assert rows(f"not {expression}", SEVERAL) == [i for i, found in enumerate(of_each) if found and not any(found)]
+
+
+def test_of_a_row_that_refers_to_nothing_nothing_is_known():
+    assert rows("'M1' not in location", SEVERAL) == [3, 4]
+    assert rows("'M1' not in location or quality == 'good'", SEVERAL) == [0, 1, 2, 3, 4]
+
+
+def test_rows_between_are_named_with_what_asks_for_one_value():
+    with pytest.warns(UserWarning, match=r"of 1 of 5 rows of trials some values .*\(M1 \+ PMd\); left out \('M1' in location"):
+        assert rows("location == 'M1'", SEVERAL) == [0]
+
+
+@pytest.mark.parametrize(
+    ("expression", "expected"), [("'good' in quality", [0, 1, 2, 3, 4]), ("'bad' not in quality", [0, 1, 2, 3, 4])]
+)
+def test_a_part_of_a_text_is_not_asked_for_and_the_comparison_is_offered(expression, expected):
+    with pytest.raises(SelectionError, match="one value a row") as error:
+        rows(expression, SEVERAL)
+    assert rows(shlex.split(error.value.remedy)[1], SEVERAL) == expected
+
+
+def test_what_a_column_of_several_values_cannot_answer_is_refused():
+    for expression in ("tags", "location == quality", "-1 in depth"):
+        with pytest.raises(SelectionError, match="cannot select"):
+            rows(expression, SEVERAL)

@@ -12,7 +12,6 @@ import pytest
 import zarr
 from pynwb import NWBHDF5IO, TimeSeries
 from pynwb.behavior import BehavioralTimeSeries, CompassDirection, Position, SpatialSeries
-from pynwb.epoch import TimeIntervals
 
 from metadyn.data.binning import bin_spikes
 from metadyn.data.intervals import union
@@ -73,19 +72,6 @@ def test_the_file_is_closed_after_reading_and_after_an_error(new_nwb, save):
             assert behavior
         with h5py.File(path, "r+") as file:  # HDF5 refuses to write to what is still open for reading
             file.attrs["touched"] = True
-
-
-def test_ragged_vector_and_reference_columns_stay_in_the_file(new_nwb, save):
-    nwbfile = new_nwb()
-    nwbfile.add_unit_column("waveform_mean", "mean waveform", data=np.zeros((2, 10)))
-    nwbfile.add_unit_column("tags", "words", data=[["a"], ["b", "c"]], index=True)
-    table = TimeIntervals(name="blocks", description="blocks of the task")
-    table.add_column("kind", "what")
-    table.add_row(start_time=0.0, stop_time=1.0, kind="a", tags=["x", "y"])
-    nwbfile.add_time_intervals(table)
-    session = read_session(save(nwbfile))
-    assert session.units.shape == (2, 0)
-    assert session.intervals["blocks"].columns.tolist() == ["start_time", "stop_time", "kind"]
 
 
 def test_observed_is_the_union_over_units(new_nwb, save):

@@ -64,7 +64,9 @@ def bin_spikes(
         max_bins=max_bins,
         where=where,
     )
-    rows = np.flatnonzero(select_rows(session.units, units, what="units", file=session.source.uri)) if units else None
+    rows = None
+    if units:
+        rows = np.flatnonzero(select_rows(session.units, units, what="units", option="units", file=session.source.uri))
     counts = replace(
         count_spikes(session, windows, units=rows, spike_lag=spike_lag),
         behavior=None if behavior is None else bin_behavior(session, windows, behavior),

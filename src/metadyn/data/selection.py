@@ -5,11 +5,15 @@ from __future__ import annotations
 import ast
 import difflib
 import operator
+import re
+import warnings
+from itertools import chain
 
 import numpy as np
 import pandas as pd
 
-from metadyn.errors import SelectionError
+from metadyn.data.expressions import LONGEST, names_in, parse, spelled, with_backquotes
+from metadyn.errors import SelectionError, shell_word
 
 COMPARISONS = {
     ast.Eq: operator.eq,
@@ -21,42 +25,48 @@ COMPARISONS = {
 }
 GRAMMAR = "comparisons (== != < <= > >= in) of columns and literals, joined by and, or, not and parentheses"
 EXAMPLE = "\"result == 'R' and not (target_id in [1, 2])\""
-LONGEST = 10_000  # characters; no person writes more
 HOLDS, FAILS = 0, 1  # rows of a truth (2, row); where a value is missing, neither
 
 
-def select_rows(table: pd.DataFrame, expression: str, *, what: str, file: str | None = None) -> np.ndarray:
+def select_rows(
+    table: pd.DataFrame, expression: str, *, what: str, option: str = "where", file: str | None = None
+) -> np.ndarray:
     """Mask (row,) of the rows for which the expression is known to hold.
 
-    Of a missing value (NaN, None or empty text) nothing is known: a comparison with it neither holds nor fails, and `not`
-    leaves it so. `and` fails where one side fails, `or` holds where one side holds, whatever the other (Kleene's logic).
+    A column goes by its name, in backquotes where that is no Python identifier (`` `KS label` == 'good' ``); `id` is the row's
+    id in the file where no column is called so. Of a missing value (NaN, None or empty text) nothing is known: a comparison
+    with it neither holds nor fails, and `not` leaves it so. `and` fails where one side fails, `or` holds where one side holds,
+    whatever the other (Kleene's logic). Where a row has several values (tags, the locations of a unit's electrodes),
+    `'M1' in location` holds if one of them is M1; `location == 'M1'` holds if all of them are, fails if none is, and
+    rows between are left out with a warning.
 
-    `what` names the rows in messages ("rows of trials"), `file` where they come from. Raises SelectionError for an
-    unknown column, anything beyond comparisons of columns and literals, and an expression that keeps no row.
+    `what` names the rows in messages ("rows of trials"), `option` the option that the expression was given by, `file` where
+    the rows come from. Raises SelectionError for an unknown column, anything beyond comparisons of columns and literals, and
+    an expression that keeps no row.
     """
+    evaluator = _Evaluator(table, expression, what, option, file)
     try:
-        tree = ast.parse(expression[:LONGEST].strip(), mode="eval").body
-        mask = _Evaluator(table, expression, what, file).truth(tree)[HOLDS]
+        tree = parse(expression)
+        mask = evaluator.truth(tree)[HOLDS]
     except (SyntaxError, ValueError, OverflowError, RecursionError, MemoryError) as error:
-        raise _malformed(expression, what, file, str(error)) from error
+        raise evaluator.malformed(str(error)) from error
     if not mask.any():
-        found = "; ".join(f"{name}: {values_of(table[name])}" for name in _names(tree)) or f"{len(table)} rows"
+        found = "; ".join(f"{name}: {values_of(column_of(table, name))}" for name in names_in(tree)) or f"{len(table)} rows"
         raise SelectionError(f"no {what} left", file=file, item=expression, found=found, remedy="loosen the expression")
     return mask
 
 
-def _malformed(expression: str, what: str, file: str | None, found: str) -> SelectionError:
-    item = expression if len(expression) < 200 else expression[:200] + "…"
-    remedy = f"{GRAMMAR}, e.g. {EXAMPLE}"
-    return SelectionError(f"cannot select {what} by this expression", file=file, item=item, found=found, remedy=remedy)
-
-
-def _names(tree: ast.AST) -> list[str]:
-    return sorted({node.id for node in ast.walk(tree) if isinstance(node, ast.Name)})
+def column_of(table: pd.DataFrame, name: str) -> pd.Series | None:
+    """A column by its name, `id` for the rows' ids; None where there is none."""
+    if name in table:
+        return table[name]
+    return pd.Series(table.index, index=table.index) if name == "id" else None
 
 
 def values_of(column: pd.Series, most: int = 8) -> str:
     """What a column holds, short: its values with their counts, or its range when there are many."""
+    if has_several(column):
+        column = column.map(lambda each: " + ".join(map(str, each)) if isinstance(each, tuple) else each)
     counts = column.value_counts(dropna=False)
     if len(counts) > most and pd.api.types.is_numeric_dtype(column):
         return f"{column.min():g} to {column.max():g}, {column.isna().sum()} NaN"
@@ -65,10 +75,20 @@ def values_of(column: pd.Series, most: int = 8) -> str:
     return ", ".join(listed) + ("" if shown == most else f", … ({len(counts)} different)")
 
 
-def no_such_column(table: pd.DataFrame, name: str, what: str, file: str | None) -> SelectionError:
-    """The error that lists the columns there are, the nearest first in the remedy."""
+def has_several(column) -> bool:
+    """Whether a row of this column may have several values, as a tuple."""
+    return isinstance(column, pd.Series) and column.dtype == object and any(isinstance(each, tuple) for each in column)
+
+
+def nearest_column(table: pd.DataFrame, name: str) -> str | None:
     nearest = difflib.get_close_matches(name, map(str, table.columns), n=1, cutoff=0.5)
-    remedy = f"did you mean {nearest[0]!r}?" if nearest else "use one of these columns"
+    return nearest[0] if nearest else None
+
+
+def no_such_column(table: pd.DataFrame, name: str, what: str, file: str | None, remedy: str | None = None) -> SelectionError:
+    """The error that lists the columns there are; unless another remedy is given, it names the nearest."""
+    nearest = nearest_column(table, name)
+    remedy = remedy or (f"did you mean {nearest!r}?" if nearest else "use one of these columns")
     found = f"columns: {', '.join(map(str, table.columns)) or 'none'}"
     return SelectionError(f"no column {name!r} for {what}", file=file, item=name, found=found, remedy=remedy)
 
@@ -76,8 +96,8 @@ def no_such_column(table: pd.DataFrame, name: str, what: str, file: str | None) 
 class _Evaluator:
     """Walks the few kinds of node that are allowed; every other one is refused by name."""
 
-    def __init__(self, table, expression, what, file):
-        self.table, self.expression, self.what, self.file = table, expression, what, file
+    def __init__(self, table, expression, what, option, file):
+        self.table, self.expression, self.what, self.option, self.file = table, expression, what, option, file
 
     def truth(self, node) -> np.ndarray:
         """Where the expression holds and where it fails (2, row)."""
@@ -96,7 +116,7 @@ class _Evaluator:
 
     def comparison(self, node) -> np.ndarray:
         operands = [node.left, *node.comparators]
-        if not _names(node):
+        if not names_in(node):
             raise self.refused(node)
         pairs = zip(operands, node.ops, operands[1:], strict=False)
         return _all([self.compare(left, op, right) for left, op, right in pairs])
@@ -107,26 +127,78 @@ class _Evaluator:
         if type(op) not in COMPARISONS:
             raise self.refused(op)
         first, second = self.operand(left), self.operand(right)
+        if has_several(first) or has_several(second):
+            return self.of_several(first, second, COMPARISONS[type(op)], ast.unparse(ast.Compare(left, [op], [right])))
+        return _truth(
+            np.broadcast_to(self.holds(COMPARISONS[type(op)], first, second), len(self.table)), _missing(first, second)
+        )
+
+    def holds(self, compare, first, second) -> np.ndarray:
         try:
-            holds = np.asarray(COMPARISONS[type(op)](first, second), dtype=bool)
+            return np.asarray(compare(first, second), dtype=bool)
         except TypeError as error:
             raise self.malformed(str(error)) from error
-        return _truth(np.broadcast_to(holds, len(self.table)), _missing(first) | _missing(second))
+
+    def of_several(self, first, second, compare, said: str) -> np.ndarray:
+        """Where a comparison with a literal holds of all values of a row, and where of none."""
+        column, flipped = (first, False) if has_several(first) else (second, True)
+        other = first if flipped else second
+        if isinstance(other, pd.Series):
+            raise self.malformed(f"a column of several values a row, {column.name!r}, beside another column")
+        n_values = column.map(lambda each: len(each) if isinstance(each, tuple) else 0).to_numpy()
+        values = pd.Series(list(chain.from_iterable(each for each in column if isinstance(each, tuple))))
+        holds = self.holds(compare, *((other, values) if flipped else (values, other)))
+        n_holding = np.bincount(np.repeat(np.arange(len(column)), n_values), weights=holds, minlength=len(column))
+        truth = np.stack([(n_values > 0) & (n_holding == n_values), (n_values > 0) & (n_holding == 0)])
+        self.say_mixed(column, said, (n_values > 0) & ~truth.any(axis=0))
+        return truth
+
+    def say_mixed(self, column: pd.Series, said: str, mixed: np.ndarray) -> None:
+        if mixed.any():
+            example = " + ".join(map(str, column[mixed].iloc[0]))
+            one = f"{column[mixed].iloc[0][0]!r} in {spelled(column.name)}"
+            found = f"of {mixed.sum()} of {len(mixed)} {self.what} some values of {column.name!r} fulfil {said}, some do not"
+            warnings.warn(f"{self.file or self.what}: {found} ({example}); left out ({one} asks for one of them)", stacklevel=8)
 
     def membership(self, left, right, negated) -> np.ndarray:
+        if isinstance(left, ast.Constant) and isinstance(right, ast.Name):
+            return self.one_of_several(left, right, negated)
         if not (isinstance(left, ast.Name) and isinstance(right, ast.List | ast.Tuple | ast.Set)):
             raise self.refused(right)
-        column = self.column(left.id)
-        inside = column.isin([self.literal(item) for item in right.elts]).to_numpy()
-        return _truth(~inside if negated else inside, _missing(column))
+        column, listed = self.column(left.id), [self.literal(item) for item in right.elts]
+
+        def inside(values, _) -> np.ndarray:
+            return values.isin(listed).to_numpy() ^ negated
+
+        if has_several(column):
+            said = f"{left.id} {'not ' * negated}in {listed}"
+            return self.of_several(column, listed, inside, said)
+        return _truth(inside(column, listed), _missing(column))
+
+    def one_of_several(self, left, right, negated) -> np.ndarray:
+        """`'M1' in location`: whether it is one of a row's values. Of a row that refers to nothing, that is not known."""
+        column, value = self.column(right.id), self.literal(left)
+        if not has_several(column):
+            instead = f"{spelled(right.id)} {'!=' if negated else '=='} {left.value!r}"
+            raise self.malformed(f"{right.id!r} has one value a row", f"{self.as_option(instead)} compares it")
+        inside = column.map(lambda each: isinstance(each, tuple) and value in each).to_numpy(dtype=bool)
+        return _truth(inside ^ negated, _missing(column))
 
     def operand(self, node):
         return self.column(node.id) if isinstance(node, ast.Name) else self.literal(node)
 
     def column(self, name: str) -> pd.Series:
-        if name not in self.table:
-            raise no_such_column(self.table, name, self.what, self.file)
-        return self.table[name]
+        column = column_of(self.table, name)
+        if column is None:
+            raise self.unknown(name)
+        return column
+
+    def unknown(self, name: str) -> SelectionError:
+        nearest, remedy = nearest_column(self.table, name), None
+        if nearest and spelled(nearest) != nearest:
+            meant = re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", lambda _: nearest, self.expression)
+            remedy = self.as_option(with_backquotes(meant, [nearest]))
+        return no_such_column(self.table, name, self.what, self.file, remedy)
 
     def literal(self, node):
         match node:
@@ -147,8 +219,24 @@ class _Evaluator:
     def refused(self, node) -> SelectionError:
         return self.malformed(f"{type(node).__name__}, which is not evaluated")
 
-    def malformed(self, found: str) -> SelectionError:
-        return _malformed(self.expression, self.what, self.file, found)
+    def malformed(self, found: str, remedy: str | None = None) -> SelectionError:
+        item = self.expression if len(self.expression) < 200 else self.expression[:200] + "…"
+        problem, remedy = f"cannot select {self.what} by this expression", remedy or self.in_backquotes()
+        return SelectionError(problem, file=self.file, item=item, found=found, remedy=remedy or f"{GRAMMAR}, e.g. {EXAMPLE}")
+
+    def in_backquotes(self) -> str | None:
+        """The option with backquotes where column names need them, if that is what is wrong."""
+        meant = with_backquotes(self.expression[:LONGEST], map(str, self.table.columns))
+        if meant.count("`") == self.expression.count("`"):
+            return None
+        try:
+            _Evaluator(self.table, meant, self.what, self.option, self.file).truth(parse(meant))
+        except (SelectionError, SyntaxError, ValueError, RecursionError, MemoryError):
+            return None
+        return f"{self.as_option(meant)} (backquotes round a name that is no word)"
+
+    def as_option(self, expression: str) -> str:
+        return f"--{self.option} {shell_word(expression)}"
 
 
 def _truth(holds: np.ndarray, missing) -> np.ndarray:
@@ -161,6 +249,7 @@ def _all(truths: list[np.ndarray]) -> np.ndarray:
     return np.stack([holds.all(axis=0), fails.any(axis=0)])
 
 
-def _missing(operand):
-    """Mask (row,) of NaN, None and empty text in a column; a literal is never missing."""
-    return (operand.isna() | (operand == "")).to_numpy() if isinstance(operand, pd.Series) else False
+def _missing(*operands) -> np.ndarray | bool:
+    """Mask (row,) of NaN, None and empty text in any column of these; a literal is never missing."""
+    missing = [(each.isna() | (each == "")).to_numpy() for each in operands if isinstance(each, pd.Series)]
+    return np.logical_or.reduce(missing) if missing else False

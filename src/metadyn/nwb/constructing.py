@@ -5,6 +5,7 @@ from __future__ import annotations
 from hdmf.build import Builder, ConstructError, GroupBuilder
 from pynwb import NWBHDF5IO, NWBFile, TimeSeries
 
+from metadyn.nwb.builders import mend_tables
 from ndx_metadyn.values import values_of
 
 LEFT_OUT = "metadyn_left_out"  # where an NWBFile keeps them, for as long as it is open
@@ -13,8 +14,10 @@ LEFT_OUT = "metadyn_left_out"  # where an NWBFile keeps them, for as long as it 
 def read_objects(io: NWBHDF5IO) -> NWBFile:
     """As `io.read()`, but a series that pynwb cannot make costs that series and what links to it; see `left_out`.
 
-    Timestamps stored as one column or one row are turned into the one dimension that NWB asks for.
+    Timestamps stored as one column or one row are turned into the one dimension that NWB asks for; tables are mended as
+    `metadyn.nwb.builders` says.
     """
+    mend_tables(io.read_builder())  # which the io keeps
     refused: dict[str, str] = {}
     while True:
         try:

@@ -212,7 +212,7 @@ def _copy(old: h5py.Group, new: h5py.Group, path: str, keep: _Keep) -> None:
 def _keep_columns(table: h5py.Group) -> None:
     """A table names only the columns that it has."""
     if "colnames" in table.attrs:
-        names = [name for name in table.attrs["colnames"] if _text(name) in table]
+        names = [name for each in table.attrs["colnames"] if (name := _text(each).strip()) in table]
         table.attrs.create("colnames", names, dtype=h5py.string_dtype(), shape=(len(names),))
 
 

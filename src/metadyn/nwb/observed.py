@@ -14,7 +14,7 @@ from pynwb.epoch import TimeIntervals
 from metadyn.data.intervals import ALL_TIME, NO_TIME, complement, duration, intersection, union
 from metadyn.data.ticks import LATEST
 from metadyn.errors import DataError
-from metadyn.nwb.tables import columns_of
+from metadyn.nwb.columns import columns_of
 from ndx_metadyn.values import values_of
 
 SHAPE = "nwbfile.add_unit(..., obs_intervals=[[start, stop], ...]) stores (interval, 2) and an index"

@@ -14,10 +14,11 @@ from metadyn.data.behavior import series_name
 from metadyn.data.ticks import LATEST
 from metadyn.errors import DataError
 from metadyn.nwb.addresses import Asset, located
+from metadyn.nwb.columns import columns_of, table_frame
 from metadyn.nwb.observed import read_observation
 from metadyn.nwb.opening import open_nwb
 from metadyn.nwb.series import behavior_series, read_behavior, short_names
-from metadyn.nwb.tables import columns_of, interval_tables, scalar_frame
+from metadyn.nwb.tables import interval_tables
 from metadyn.records import Session, Source
 from ndx_metadyn.values import values_of
 
@@ -49,7 +50,7 @@ def read_session(source: str | PathLike | Asset | NWBFile, *, key: str | None = 
             source=_source(nwbfile, uri, source.digest if isinstance(source, Asset) else None),
             spike_times=spike_times,
             spike_index=spike_index,
-            units=scalar_frame(nwbfile.units),
+            units=table_frame(nwbfile.units),
             observed=seen.observed,
             intervals=interval_tables(nwbfile),
             behavior={name: read_behavior(nwbfile, series_name(name), file) for name in asked},
