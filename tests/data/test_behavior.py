@@ -110,6 +110,17 @@ def test_the_velocity_of_an_angle_counts_turns_however_wide_the_bin(make_session
     np.testing.assert_allclose(velocity[1, :4], np.tile([-4.7 * 360, 3], (4, 1)))
 
 
+def test_an_angle_between_its_samples_stays_in_their_range():
+    turn = np.array([2 * np.pi])
+    for samples in ([3.0, -2.9], [6.0, 0.2], [0.1, -0.1]):
+        own = series([0, 1], samples, period=turn)["hand"]
+        found = interpolate(own, np.array([0.25, 0.5, 0.75]))[:, 0]
+        step = (samples[1] - samples[0] + np.pi) % (2 * np.pi) - np.pi
+        lowest = 0.0 if min(samples) >= 0 else -np.pi
+        expected = [samples[0] + share * step for share in (0.25, 0.5, 0.75)]
+        np.testing.assert_allclose(found, [lowest + (each - lowest) % (2 * np.pi) for each in expected], atol=1e-9)
+
+
 def test_an_angle_that_leaves_the_usual_ranges_stays_in_its_own():
     own = series([0, 1, 2, 3], [5.0, 6.0, 7.0, 5.5], period=np.array([2 * np.pi]))["hand"]
     np.testing.assert_allclose(interpolate(own, np.array([0.5, 1.5, 2.0, 2.5]))[:, 0], [5.5, 6.5, 7.0, 6.25])

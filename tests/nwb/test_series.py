@@ -1,5 +1,7 @@
 """What a behaviour series in a real file means: its unit and time base, angles, states, intervals, events, clocks."""
 
+import subprocess
+import sys
 import warnings
 from itertools import pairwise
 
@@ -105,6 +107,16 @@ def test_data_that_another_series_holds_are_converted_as_there(new_nwb, save):
         np.testing.assert_allclose(series.times, TIMES)
 
 
+def test_times_that_a_regular_series_lends_are_its_own(new_nwb):
+    lent = TimeSeries(name="lent", data=3 * TIMES, rate=12.5, starting_time=0.3, unit="m")
+    nwbfile = new_nwb()
+    nwbfile.add_acquisition(lent)
+    nwbfile.add_acquisition(TimeSeries(name="x", data=5 * TIMES, timestamps=lent, unit="m"))
+    series = read_session(nwbfile, behavior="x").behavior["x"]
+    np.testing.assert_allclose(series.times, 0.3 + np.arange(500) / 12.5)
+    np.testing.assert_allclose(series.values[:, 0], 5 * TIMES)
+
+
 def test_features_have_units_of_their_own_and_only_the_angle_among_them_comes_round(holding):
     data = np.column_stack([(200 * TIMES) % 360, 7.3 * TIMES])
     features = AbstractFeatureSeries(
@@ -156,12 +168,23 @@ def test_an_angle_of_any_unit_and_range_comes_round(holding, kind):
     assert [series.kind for series in describe(path).behavior] == ["angle"]
 
 
-def test_an_angle_whose_unit_was_left_at_metres_says_what_it_is_taken_for(holding):
-    path = holding(heading(course=TURN % (2 * np.pi), unit="meters"))
-    with pytest.warns(UserWarning, match="comes round as an angle in radians, not 'meters'"):
-        series = read(path)
-    assert series.unit == "radians"
-    assert any("not 'meters'" in note for note in describe(path).notes)
+@pytest.mark.parametrize(
+    ("item", "said", "is_"),
+    [
+        (heading(course=TURN % (2 * np.pi), unit="meters"), "'meters'", "radians"),
+        (heading(course=np.rad2deg(TURN) % 360, unit="radians"), "'radians'", "degrees"),
+        (TimeSeries(name="x", data=TURN % (2 * np.pi) - np.pi, timestamps=TIMES, unit="a.u."), "'a.u.'", "radians"),
+        (TimeSeries(name="yaw", data=(25 * np.rad2deg(TURN)) % 360, timestamps=TIMES, unit=""), "''", "degrees"),  # coarse
+    ],
+)
+def test_an_angle_whose_unit_says_otherwise_is_taken_for_what_it_is_and_that_is_said(holding, item, said, is_):
+    path = quietly(holding, item)
+    name = "yaw" if item.name == "yaw" else "x"
+    with pytest.warns(UserWarning, match=f"comes round as an angle in {is_}, not {said}"):
+        series = read(path, name)
+    assert series.unit == is_
+    assert series.period.tolist() == [2 * np.pi if is_ == "radians" else 360]
+    assert any(f"not {said}" in note for note in describe(path).notes)
 
 
 def test_a_heading_that_counts_its_turns_goes_on_counting(holding):
@@ -226,11 +249,12 @@ def held_by_hand(times, states, now):
         (np.array([1, 0, 1, 0, 1, 0, 1], dtype=bool), {}),
         (np.array([0.5, 1.7, 0.2, 9.1, 3.3, 0.1, 2.2]), {"continuity": "step"}),
         (np.array([0, 90, 270, 180, 0, 270, 90]), {"conversion": 0.5}),
+        (np.array([0, 90, 315, 180, 0, 270, 90]), {"unit": "degrees"}),
     ],
 )
 def test_what_was_sampled_when_it_changed_holds_until_the_next_sample(holding, states, options):
     times = np.array([0.6, 0.71, 1.9, 3.31, 4.0, 5.2, 6.35])
-    path = quietly(holding, TimeSeries(name="x", data=states, timestamps=times, unit="n/a", **options))
+    path = quietly(holding, TimeSeries(name="x", data=states, timestamps=times, **{"unit": "n/a"} | options))
     values, left = binned(path)
     expected = [[held_by_hand(times, states, now) for now in row] for row in left + 0.01]
     np.testing.assert_allclose(values[..., 0], options.get("conversion", 1.0) * np.array(expected))
@@ -315,6 +339,51 @@ def test_a_table_of_events_is_behaviour(new_nwb, add_trials, save):
     expected = [[((a - 1e-9 <= MARKS) & (a + 0.1 - 1e-9 > MARKS)).sum() for a in row] for row in left]
     np.testing.assert_allclose(values[..., 0] * 0.1, expected)
     assert [(series.path, series.shape) for series in describe(path).behavior] == [("licks", (9,))]
+
+
+NDX_EVENTS = """
+import sys
+from datetime import UTC, datetime
+import numpy as np
+from pynwb import NWBFile, NWBHDF5IO, get_class, load_namespaces
+from pynwb.spec import NWBAttributeSpec, NWBDatasetSpec, NWBGroupSpec, NWBNamespaceBuilder
+folder = sys.argv[1]
+text = dict(doc="text", dtype="text")
+unit = NWBAttributeSpec(name="unit", value="seconds", **text)
+labels = NWBAttributeSpec(name="labels", shape=(None,), dims=("label",), **text)
+event = dict(doc="one an event", dims=("event",), shape=(None,))
+times = NWBDatasetSpec(name="timestamps", dtype="float64", attributes=[unit], **event)
+codes = NWBDatasetSpec(name="data", dtype="uint8", attributes=[labels], **event)
+group = dict(doc="events", attributes=[NWBAttributeSpec(name="description", **text)])
+namespace = NWBNamespaceBuilder("events", "ndx-events", version="0.2.0", author="lab", contact="lab")
+namespace.include_type("NWBDataInterface", namespace="core")
+for name, parent, data in (("Events", "NWBDataInterface", [times]), ("LabeledEvents", "Events", [codes])):
+    own = NWBGroupSpec(neurodata_type_def=name, neurodata_type_inc=parent, datasets=data, **group)
+    namespace.add_spec("ndx-events.extensions.yaml", own)
+namespace.export("ndx-events.namespace.yaml", outdir=folder)
+load_namespaces(folder + "/ndx-events.namespace.yaml")
+nwbfile = NWBFile("events", "events", datetime(2024, 1, 1, tzinfo=UTC))
+for step in (0.1, 0.23, 0.3):
+    nwbfile.add_unit(spike_times=np.arange(0, 10, step))
+nwbfile.add_trial(start_time=0.4, stop_time=6.4)
+marks = [0.41, 0.52, 0.5, 3.7, 5.15]
+ttl = dict(data=np.array([1, 0, 1, 7, 0], dtype="u1"), data__labels=["a", "b"])
+nwbfile.add_acquisition(get_class("LabeledEvents", "ndx-events")(name="ttl", description="d", timestamps=marks, **ttl))
+nwbfile.add_acquisition(get_class("Events", "ndx-events")(name="lick", description="d", timestamps=marks))
+with NWBHDF5IO(folder + "/events.nwb", "w") as io:
+    io.write(nwbfile)
+"""
+
+
+def test_events_of_ndx_events_are_counted_without_that_package(tmp_path):
+    subprocess.run([sys.executable, "-W", "ignore", "-c", NDX_EVENTS, str(tmp_path)], check=True)
+    marks, codes = np.array([0.41, 0.52, 0.5, 3.7, 5.15]), np.array([1, 0, 1, 7, 0])
+    for name, kinds in (("ttl", (0, 1, 7)), ("lick", (None,))):
+        values, left = binned(tmp_path / "events.nwb", name, bin_width=0.1)
+        for channel, kind in enumerate(kinds):
+            own = marks[(codes == kind) | (kind is None)]
+            expected = [((own >= a - 1e-9) & (own < a + 0.1 - 1e-9)).sum() for a in left[0]]
+            np.testing.assert_allclose(values[0, :, channel] * 0.1, expected)
 
 
 def test_free_text_is_refused_by_name(holding):

@@ -18,6 +18,7 @@ RADIANS, DEGREES = 2 * np.pi, 360.0  # a turn
 TURNS = dict.fromkeys(("radians", "radian", "rad", "rads"), RADIANS)
 TURNS |= dict.fromkeys(("degrees", "degree", "deg", "degs", "°"), DEGREES)
 NAMES = {RADIANS: "radians", DEGREES: "degrees"}
+DIRECTIONS = re.compile("heading|direction|azimuth|yaw|angle|orientation|bearing|theta|phase")  # names of angles
 ROUNDING = 1e-3  # of a turn
 MOST_LEVELS = 20  # whole numbers that a series of states takes at most
 CONTINUITY = {"step": "held", "continuous": "linear"}  # what a series may say of itself
@@ -86,24 +87,28 @@ def _turn(series: TimeSeries, channel: int, values: np.ndarray, smooth: bool) ->
     known = values[np.isfinite(values)]
     if len(known) < 2:
         return np.inf
-    if smooth and np.isfinite(seen := _turn_seen(known)):
+    direction = isinstance(series.parent, CompassDirection)
+    if smooth and np.isfinite(seen := _turn_seen(known, named=direction or bool(DIRECTIONS.search(series.name.lower())))):
         return seen
-    span, direction = np.ptp(known), isinstance(series.parent, CompassDirection)
+    span = np.ptp(known)
     turn = TURNS.get(_word(_unit_of(series, channel)), RADIANS if direction and span <= RADIANS * (1 + ROUNDING) else np.inf)
     if span > turn * (1 + ROUNDING):
         return np.inf
     return turn if direction or np.abs(np.diff(known)).max() > turn / 2 else np.inf
 
 
-def _turn_seen(known: np.ndarray) -> float:
-    """A turn by the values alone: they go all through 0 to 2π (or ±π, 0 to 360, ±180), and jump nearly all of it or little."""
+def _turn_seen(known: np.ndarray, named: bool) -> float:
+    """A turn by the values: they go all through 0 to 2π (or ±π, 0 to 360, ±180), and jump more than half of it, twice at least.
+
+    Where no name says that they are angles, jumps must be nearly a turn, and all other steps small.
+    """
     step, least, most = np.abs(np.diff(known)), known.min(), known.max()
     for turn in (RADIANS, DEGREES):
         middle = np.abs(known - (least + most) / 2) < turn / 4
         fills = 0.9 * turn < most - least <= (1 + ROUNDING) * turn and middle.mean() > 0.1
         begins = min(abs(least), abs(least + turn / 2)) < 0.1 * turn
-        jumps = step > 0.75 * turn
-        if fills and begins and jumps.sum() > 1 and (jumps | (step < 0.25 * turn)).all():
+        jumps = step > (0.5 if named else 0.75) * turn
+        if fills and begins and jumps.sum() > 1 and (named or (jumps | (step < 0.25 * turn)).all()):
             return turn
     return np.inf
 

@@ -9,12 +9,14 @@ from hdmf.utils import get_data_shape
 from pynwb import NWBFile
 
 from metadyn.errors import MetadynError
+from metadyn.nwb.addresses import Asset, located
 from metadyn.nwb.constructing import left_out
 from metadyn.nwb.events import EVENT_TYPES
 from metadyn.nwb.series import behavior_series, read_series
 from metadyn.records import BehaviorSeries
 
-MOST_READ = 2_000_000  # numbers: 16 MB, six hours of a place at 30 Hz; of longer series only the attributes
+MOST_FETCHED = 100_000  # numbers of a series that are read over the net
+MOST_READ = 2_000_000  # and from a disk: 16 MB, six hours of a place at 30 Hz; of longer series only the attributes
 FIRST = 1000  # timestamps of a longer series that tell its rate
 
 
@@ -35,7 +37,8 @@ class SeriesSummary:
 
 def summaries(nwbfile: NWBFile, file: str, span: tuple[float, float] | None) -> tuple[SeriesSummary, ...]:
     """Every behaviour series of a file whose spikes reach from span[0] to span[1] [s]."""
-    return tuple(_summary(path, item, file, span) for path, item in behavior_series(nwbfile).items())
+    most = MOST_FETCHED if isinstance(located(file), Asset) else MOST_READ
+    return tuple(_summary(path, item, file, span, most) for path, item in behavior_series(nwbfile).items())
 
 
 def problems(nwbfile: NWBFile, found: tuple[SeriesSummary, ...]) -> tuple[str, ...]:
@@ -44,9 +47,9 @@ def problems(nwbfile: NWBFile, found: tuple[SeriesSummary, ...]) -> tuple[str, .
     return (*own, *(f"{path} cannot be read: {why}" for path, why in left_out(nwbfile).items()))
 
 
-def _summary(path: str, item, file: str, span) -> SeriesSummary:
+def _summary(path: str, item, file: str, span, most: int) -> SeriesSummary:
     shape = _shape(item)
-    series, problem = _read(path, item, file) if np.prod(shape) <= MOST_READ else (None, None)
+    series, problem = _read(path, item, file) if np.prod(shape) <= most else (None, None)
     if series is None:
         return SeriesSummary(path, str(getattr(item, "unit", "")), _rate_in_file(item), shape, "", problem)
     rate = _rate_in_file(item) if series.between in ("linear", "nearest") else None  # else no clock took the samples
