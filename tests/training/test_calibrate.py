@@ -119,7 +119,20 @@ def test_windows_that_end_with_their_context_leave_the_noise_as_it_is():
     assert calibrated(trained, [short]).sessions[0].noise_scale == 1.0
 
 
-def test_a_parabola_is_lowest_where_it_is():
-    x = np.arange(-4, 2.25, 0.5)
-    assert np.isclose(lowest(x, (x + 1.3) ** 2), -1.3)
-    assert lowest(x, x) == -4
+def test_the_lowest_point_is_found_from_few_values():
+    for true in (-3.2, -1.3, 0.1, 1.4):
+        tried = []
+
+        def bowl(x: float, true: float = true, tried: list = tried) -> float:
+            tried.append(x)
+            return (x - true) ** 2
+
+        assert np.isclose(lowest(bowl), true)
+        assert len(tried) == len(set(tried)) <= 8
+    assert [lowest(lambda x: x), lowest(lambda x: -x), lowest(lambda x: 1.0)] == [-4, 2, 0]
+
+
+def test_what_cannot_be_judged_is_not_chosen():
+    assert np.isclose(lowest(lambda x: (x + 1.2) ** 2 if x < 0.7 else np.nan), -1.2)
+    assert lowest(lambda x: np.nan if x < 0 else x) == 0
+    assert lowest(lambda x: np.nan) == 0

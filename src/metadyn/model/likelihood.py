@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from math import log, pi
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int, Real
 from torch import Tensor, nn
@@ -38,6 +39,13 @@ class Readout(nn.Module):
     ) -> Float[Tensor, "session trial time unit"]:
         out = torch.baddbmm(self.bias[session, None], z.flatten(1, 2), self.weight[session].mT)
         return out.unflatten(1, z.shape[1:3])
+
+    def of_units(self, row: int, units: Int[np.ndarray, " unit"]) -> Readout:
+        """The readout of some units of one session, as a model of these alone has it."""
+        own = type(self)(1, len(units), self.weight.shape[-1])
+        for name in ("weight", "bias", *self.further):
+            setattr(own, name, nn.Parameter(getattr(self, name)[row : row + 1, units].detach()))
+        return own
 
     def score(
         self,

@@ -26,7 +26,7 @@ from metadyn.training.calibrate import calibrated, evenly
 from metadyn.training.devices import find_device
 from metadyn.training.frame import learn_frame
 from metadyn.training.health import warning_reporter
-from metadyn.training.loop import Progress, StepReport, run
+from metadyn.training.loop import Progress, StepReport, reported, run
 from metadyn.training.objective import crop_range, make_objective, tail_range
 from metadyn.training.optim import make_optimiser
 from metadyn.training.pool import Pool
@@ -178,7 +178,7 @@ def fit_here(
         check_same(folder, sessions, begun)
     keep = keeper(sessions, folder)
     train, held_out = split_sessions(sessions, training.validation_fraction, training.seed, keep)
-    starts = find_starts(train, config, training, keep)
+    starts = find_starts(train, config, training, keep, report)
     crops = crop_range(training, sessions)
     trials = trials_of(train, [start.latents for start in starts] if training.warm_start else None, training, where, ranks)
     validation = trials_of(looked_at(held_out, training), None, training, where, ranks)
@@ -199,9 +199,10 @@ def fit_here(
     run(task, progress, report=warning_reporter(report, model, trials, config, training, crops[1]), save=save)
     put_best(task, progress)
     collect(task, trained)
-    for counts in train:
+    for counts in reported(train, "embed", report):
         trained = with_embedding(trained, counts)
-    trained = calibrated(replace(trained, frame=frame_of(trained, train, keep)), held_out)
+    trained = replace(trained, frame=frame_of(trained, train, keep, report))
+    trained = calibrated(trained, held_out, report)
     if folder and ranks.rank == 0:
         finish(trained, folder, begun, progress)
     return trained
@@ -234,8 +235,8 @@ def best_distilled(
     return task, progress
 
 
-def frame_of(trained: TrainedModel, sessions: list[TrialCounts], keep: Keep) -> Frame:
+def frame_of(trained: TrainedModel, sessions: list[TrialCounts], keep: Keep, report: Callable[[StepReport], None]) -> Frame:
     """What the training trials have in common under the trained model."""
-    latents = [keep(smoothed_latents(trained, counts)) for counts in sessions]
+    latents = [keep(smoothed_latents(trained, counts)) for counts in reported(sessions, "frame", report)]
     readouts = trained.module.likelihood.weight.numpy(force=True)
     return learn_frame(sessions, latents, [readouts[row, : counts.n_units] for row, counts in enumerate(sessions)])

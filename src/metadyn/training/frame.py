@@ -6,6 +6,8 @@ latents that the trained model holds for each condition.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
@@ -13,6 +15,7 @@ from metadyn.data.disk import Keep, in_memory
 from metadyn.data.smoothing import blocks
 from metadyn.model.trained import Frame
 from metadyn.records import TrialCounts
+from metadyn.training.loop import StepReport, reported
 from metadyn.training.warmstart import Start, smoothed, start_from_readout
 
 
@@ -77,13 +80,19 @@ def regress_on(frame: np.ndarray, labels: list[str], counts: TrialCounts, varian
     return start_from_readout(counts, smoothed(counts, sd_bins), *readout_on(frame, labels, counts, variance))
 
 
-def common_frame_starts(sessions: list[TrialCounts], dim: int, sd_bins: float, keep: Keep = in_memory) -> list[Start]:
+def common_frame_starts(
+    sessions: list[TrialCounts],
+    dim: int,
+    sd_bins: float,
+    keep: Keep = in_memory,
+    report: Callable[[StepReport], None] = lambda _: None,
+) -> list[Start]:
     """Starts of sessions that share conditions; the readouts' prior variance comes from a first regression of all."""
     labels, n_bins = shared_labels(sessions), shared_bins(sessions)
     frame = common_trajectories(sessions, labels, n_bins, dim, sd_bins)
-    broad = [readout_on(frame, labels, counts, np.ones(frame.shape[-1]))[0] for counts in sessions]
+    broad = [readout_on(frame, labels, counts, np.ones(frame.shape[-1]))[0] for counts in reported(sessions, "start", report)]
     variance = np.concatenate(broad).var(0) + 1e-4
-    return [regress_on(frame, labels, counts, variance, sd_bins).kept(keep) for counts in sessions]
+    return [regress_on(frame, labels, counts, variance, sd_bins).kept(keep) for counts in reported(sessions, "start", report)]
 
 
 def mean_latents(sessions: list[TrialCounts], latents: list[np.ndarray]) -> tuple[list[str], np.ndarray]:

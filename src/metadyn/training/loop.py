@@ -5,9 +5,10 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -18,11 +19,12 @@ from metadyn.training.optim import optimiser_state, restore_optimiser
 from metadyn.training.step import Task
 
 REPORT_EVERY, MAX_RECOVERIES = 10, 8
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
 class StepReport:
-    """What is shown while recordings are read (`step` of them) and a model trains.
+    """What is shown while recordings are read, started and calibrated (`step` of them) and a model trains.
 
     `terms`: ELBO terms per entry; `validation`: bits per spike; `message`: a warning.
     """
@@ -35,6 +37,14 @@ class StepReport:
     steps_per_second: float = 0.0
     seconds_left: float = 0.0
     message: str | None = None
+
+
+def reported(items: Sequence[Item], stage: str, report: Callable[[StepReport], None]) -> Iterator[Item]:
+    """The items one by one, and a report of how many are done: at first none."""
+    report(StepReport(0, len(items), stage))
+    for done, item in enumerate(items, 1):
+        yield item
+        report(StepReport(done, len(items), stage))
 
 
 @dataclass

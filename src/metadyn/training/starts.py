@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 
@@ -11,6 +13,7 @@ from metadyn.model.build import build_model
 from metadyn.model.meta_ssm import MetaSSM
 from metadyn.records import TrialCounts
 from metadyn.training.frame import common_frame_starts
+from metadyn.training.loop import StepReport
 from metadyn.training.warmstart import Start, session_starts, softplus_start
 
 
@@ -47,14 +50,18 @@ def install_start(model: MetaSSM, row: int, start: Start) -> None:
 
 
 def find_starts(
-    sessions: list[TrialCounts], config: ModelConfig, training: TrainingConfig, keep: Keep = in_memory
+    sessions: list[TrialCounts],
+    config: ModelConfig,
+    training: TrainingConfig,
+    keep: Keep = in_memory,
+    report: Callable[[StepReport], None] = lambda _: None,
 ) -> list[Start]:
     """By condition labels where all sessions share them, else by each session's own moments."""
     poisson = config.likelihood == "poisson"
     if poisson and len(sessions) > 1 and all(counts.condition is not None for counts in sessions):
-        starts = common_frame_starts(sessions, config.latent_dim, training.smoothing_bins, keep)
+        starts = common_frame_starts(sessions, config.latent_dim, training.smoothing_bins, keep, report)
     else:
-        starts = session_starts(sessions, config.likelihood, config.latent_dim, training.smoothing_bins, keep)
+        starts = session_starts(sessions, config.likelihood, config.latent_dim, training.smoothing_bins, keep, report)
     return [softplus_start(start) for start in starts] if poisson and config.link == "softplus" else starts
 
 
