@@ -41,10 +41,24 @@ def test_a_short_fit_forecasts_better_than_the_mean_rate(simulated, small, short
     fit(
         sessions, small(hidden=(16, 16)), short(distil_steps=80, steps=60, kl_ramp=30, validate_every=70), report=reports.append
     )
-    scores = reports[-1].validation
+    last = [each for each in reports if each.stage == "elbo"][-1]
+    scores = last.validation
     assert scores["forecast"] > 0.01
     assert scores["hidden_entries"] > 0.01
-    assert {"log_likelihood", "kl_latent", "kl_initial", "kl_embedding", "weight_change", "loss"} <= set(reports[-1].terms)
+    assert {"log_likelihood", "kl_latent", "kl_initial", "kl_embedding", "weight_change", "loss"} <= set(last.terms)
+
+
+@pytest.mark.parametrize("labelled", [False, True])
+def test_whatever_a_fit_does_is_reported_session_by_session(simulated, small, short, labelled):
+    """Each stage from nothing done to all done, in order: none of what runs before and after the steps is silent."""
+    said, sessions = [], simulated()[:2]
+    if labelled:  # which start together, by a regression and another one
+        sessions = [replace(each, condition=np.array(["left", "right"])[np.arange(each.n_trials) % 2]) for each in sessions]
+    fit(sessions, small(), short(distil_steps=2, steps=2, validate_every=2), report=said.append)
+    stages = [(each.stage, each.step, each.steps) for each in said]
+    before = [("start", done, 2) for done in range(3)] * (1 + labelled)
+    after = [(stage, done, 2) for stage in ("embed", "frame", "calibrate") for done in range(3)]
+    assert stages == [*before, ("distil", 2, 4), ("elbo", 4, 4), *after]
 
 
 @pytest.mark.parametrize(
@@ -261,7 +275,7 @@ def test_a_run_killed_in_the_middle_leaves_a_checkpoint_that_resumes(tmp_path, s
     first = metrics["step"]
 
     def report(step_report):
-        steps.append(step_report.step)
+        steps.extend([step_report.step] * (step_report.stage in ("distil", "elbo")))
         if len(steps) == 3:
             os.kill(os.getpid(), signal.SIGINT)
 
@@ -293,7 +307,7 @@ def test_of_several_initial_networks_that_with_the_best_forecasts_after_distilli
         monkeypatch.setattr("metadyn.training.fit.best_distilled", lambda started, *_, seed=seed: (started(seed), Progress()))
         reports = []
         trained = fit(sessions, small(), training, report=reports.append)
-        distilled = next(each.validation["forecast"] for each in reports if each.step == 6)
+        distilled = next(each.validation["forecast"] for each in reports if each.step == 6 and each.validation)
         alone[distilled] = trained
     assert len(alone) == 3
     assert_equal_weights(chosen, alone[max(alone)])

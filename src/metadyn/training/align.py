@@ -57,7 +57,7 @@ def train_on(
 ) -> tuple[MetaSSM, Gauge | None, Progress]:
     """Start and ELBO steps on some trials: the module after the last step, its gauge if one was searched, and which step
     scored best on `held_out` (0: the start)."""
-    start, gauge = analytic_start(trained, counts)
+    start, gauge = analytic_start(trained, counts, report)
     module = solo(trained, counts.n_units, gauge)
     trials, unseen = (Resident.of([each], module.log_q.device) for each in (counts, held_out))
     config = (
@@ -68,7 +68,7 @@ def train_on(
     def score() -> float:
         return sum(task.validate().values())
 
-    install(trained, module, start, gauge, score)
+    install(trained, module, start, gauge, score, report)
     progress = Progress(best_score=score())
     run(task, progress, report=report, save=lambda _: None)
     return module, gauge, progress
@@ -139,4 +139,4 @@ def align(
     final = training.model_copy(update={"steps": steps, "validate_every": max(steps, 1)})
     module, gauge, _ = train_on(trained, counts, counts, final, report)
     aligned = extended(trained, module, counts, gauge)
-    return calibrated(aligned, [counts]) if counts.n_trials >= FEWEST_TO_VALIDATE else aligned
+    return calibrated(aligned, [counts], report) if counts.n_trials >= FEWEST_TO_VALIDATE else aligned

@@ -7,6 +7,7 @@ baselines, latents and embeddings (recipe.md, "Few-shot alignment that works"; d
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +19,7 @@ from torch.nn.functional import huber_loss
 from metadyn.errors import DataError
 from metadyn.model.trained import TrainedModel
 from metadyn.records import TrialCounts
+from metadyn.training.loop import StepReport, reported
 from metadyn.training.schedules import cosine
 from metadyn.training.warmstart import Start
 
@@ -231,11 +233,17 @@ def candidates(search: Search, start: Start, seed: int) -> tuple[Tensor, Tensor,
     return tuple(torch.as_tensor(part, dtype=torch.float32, device=search.x.device) for part in (maps, shifts, embeddings))
 
 
-def descend(search: Search, parts: tuple[Tensor, ...], iterations: int, generator: torch.Generator) -> tuple[Tensor, ...]:
+def descend(
+    search: Search,
+    parts: tuple[Tensor, ...],
+    iterations: int,
+    generator: torch.Generator,
+    report: Callable[[StepReport], None],
+) -> tuple[Tensor, ...]:
     """The candidates after Adam steps on random rollouts, each on its own loss."""
     parts = tuple(part.detach().clone().requires_grad_() for part in parts)
     optimiser = torch.optim.Adam(parts, lr=LEARNING_RATE)
-    for iteration in range(iterations):
+    for iteration in reported(range(iterations), "search", report):
         optimiser.param_groups[0]["lr"] = LEARNING_RATE * (1 + cosine(iteration, iterations)) / 2
         loss = search.loss(*parts, search.rollouts(POINTS, generator))
         gradients = torch.autograd.grad(loss.sum(), parts, allow_unused=True, materialize_grads=True)
@@ -254,7 +262,13 @@ def ranked(search: Search, parts: tuple[Tensor, ...], generator: torch.Generator
     return loss, loss.argsort()
 
 
-def find_gauge(trained: TrainedModel, start: Start, counts: TrialCounts, seed: int = 0) -> Gauge:
+def find_gauge(
+    trained: TrainedModel,
+    start: Start,
+    counts: TrialCounts,
+    seed: int = 0,
+    report: Callable[[StepReport], None] = lambda _: None,
+) -> Gauge:
     """The most probable map and embedding of a session, and how sure the embedding is.
 
     start: the session's warm start, of which latents (trial, time, latent), weight and bias are used. The dynamics are not
@@ -262,9 +276,10 @@ def find_gauge(trained: TrainedModel, start: Start, counts: TrialCounts, seed: i
     """
     search = Search.of(trained, start, counts)
     generator = torch.Generator(search.x.device).manual_seed(seed)
-    parts = descend(search, candidates(search, start, seed), ITERATIONS // 3, generator)
+    parts = descend(search, candidates(search, start, seed), ITERATIONS // 3, generator, report)
     _, order = ranked(search, parts, generator)
-    parts = descend(search, tuple(part[order[:SURVIVORS]] for part in parts), ITERATIONS - ITERATIONS // 3, generator)
+    survivors = tuple(part[order[:SURVIVORS]] for part in parts)
+    parts = descend(search, survivors, ITERATIONS - ITERATIONS // 3, generator, report)
     loss, order = ranked(search, parts, generator)
     best = tuple(part[order[0]] for part in parts)
     width = search.prior.embedding_dim

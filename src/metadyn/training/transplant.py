@@ -14,6 +14,7 @@ from metadyn.model.trained import TrainedModel
 from metadyn.records import TrialCounts
 from metadyn.training.frame import regress_on
 from metadyn.training.gauge import Gauge, find_gauge
+from metadyn.training.loop import StepReport, reported
 from metadyn.training.starts import find_starts
 from metadyn.training.warmstart import Start
 
@@ -28,13 +29,15 @@ def framed(trained: TrainedModel, counts: TrialCounts) -> bool:
     return bool(set(counts.condition) & set(trained.frame.labels))
 
 
-def analytic_start(trained: TrainedModel, counts: TrialCounts) -> tuple[Start, Gauge | None]:
+def analytic_start(
+    trained: TrainedModel, counts: TrialCounts, report: Callable[[StepReport], None]
+) -> tuple[Start, Gauge | None]:
     """By condition labels, or by a search for the gauge and the embedding."""
     if framed(trained, counts):
         frame, sd_bins = trained.frame, trained.training.smoothing_bins
         return regress_on(frame.latents, list(frame.labels), counts, frame.weight_var, sd_bins), None
-    start = find_starts([counts], trained.config, trained.training)[0]
-    gauge = find_gauge(trained, start, counts)
+    start = find_starts([counts], trained.config, trained.training, report=report)[0]
+    gauge = find_gauge(trained, start, counts, report=report)
     return start.mapped(gauge.map, gauge.offset), gauge
 
 
@@ -79,12 +82,19 @@ def nearest(trained: TrainedModel, gauge: Gauge) -> int:
     return known[int(np.argmin(far))] if known else 0
 
 
-def install(trained: TrainedModel, module: MetaSSM, start: Start, gauge: Gauge | None, score: Callable[[], float]) -> None:
+def install(
+    trained: TrainedModel,
+    module: MetaSSM,
+    start: Start,
+    gauge: Gauge | None,
+    score: Callable[[], float],
+    report: Callable[[StepReport], None],
+) -> None:
     """Put the start into the module, with the read-in of the session nearest in embedding, or else the one that scores best."""
 
     def tried(row: int) -> float:
         transplant(module, start, trained, row)
         return score()
 
-    rows = range(len(trained.sessions))
+    rows = reported(range(len(trained.sessions)), "start", report)
     transplant(module, start, trained, max(rows, key=tried) if gauge is None else nearest(trained, gauge))
