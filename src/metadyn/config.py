@@ -41,7 +41,9 @@ class DataConfig(_Section):
         None, description="interval table to take windows from; default: trials, else the whole recording"
     )
     align: str | None = Field(
-        None, description="event column that windows start from; default: each row from start_time to stop_time"
+        None,
+        description='event column that windows start from, or a sum of columns, e.g. "start_time + cue / 1000"; default: each row '
+        "from start_time to stop_time",
     )
     start: float = Field(0.0, description="start of the window after the event [s]")
     n_bins: int | None = Field(

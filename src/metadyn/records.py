@@ -46,7 +46,8 @@ class Session:
 
     spike_times (spike,) holds the spikes of all units end to end, ascending within a unit; those of unit u are
     `spike_times[spike_index[u]:spike_index[u + 1]]`. `units` and each table of `intervals` hold
-    a value a row, or a tuple of several, indexed by the rows' ids; interval tables always have start_time and stop_time, and their row order is the file's.
+    a value a row, or a tuple of several, indexed by the rows' ids; interval tables always have start_time and stop_time.
+    Their row order is the file's.
 
     observed (interval, 2): when some unit was observed, invalid time taken out; None where the file does not say. It reaches
     to ±`data.ticks.LATEST` where the file says only what is invalid. unit_observed: the same of each unit, (interval, 2);

@@ -8,6 +8,7 @@ import warnings
 import numpy as np
 import pandas as pd
 
+from metadyn.data.events import event_columns
 from metadyn.data.ticks import LATEST
 from metadyn.errors import WindowError, as_flags
 from metadyn.records import Session
@@ -17,16 +18,21 @@ NO_TASK = ("epochs", "invalid_times")  # tables that divide or mark a recording 
 
 
 def choose_table(session: Session, intervals: str | None) -> str | None:
-    """The table to take windows from: the one named, else `trials`; None for the whole recording.
+    """The table to take windows from: the one of that name or path, else `trials`; None for the whole recording.
 
-    Raises WindowError when the named table is missing or empty, and when a file without `trials` has other tables of a task.
+    Raises WindowError when the named table is missing or empty, or several have that name, and when a file without `trials`
+    has other tables of a task.
     """
-    if intervals is None and "trials" in session.intervals:
-        intervals = "trials"
-    if intervals == RECORDING and RECORDING not in session.intervals:
-        return None
     if intervals is None:
-        return _whole_recording(session)
+        trials = tables_called("trials", session.intervals)
+        return trials[0] if len(trials) == 1 else _whole_recording(session)
+    found = tables_called(intervals, session.intervals)
+    if intervals == RECORDING and not found:
+        return None
+    if len(found) > 1:
+        problem, remedy = f"{len(found)} interval tables are called {intervals!r}", f"--intervals {found[0]}"
+        raise WindowError(problem, file=session.source.uri, item=intervals, found=listing(session), remedy=remedy)
+    intervals = found[0] if found else intervals
     table = session.intervals.get(intervals)
     if table is None or len(table) == 0:
         problem = f"no interval table {intervals!r}" if table is None else f"the interval table {intervals!r} has no rows"
@@ -34,6 +40,11 @@ def choose_table(session: Session, intervals: str | None) -> str | None:
             problem, file=session.source.uri, item=intervals, found=listing(session), remedy=_other_table(session, intervals)
         )
     return intervals
+
+
+def tables_called(name: str, tables) -> list[str]:
+    """The tables of that name or path: `trials` is behavior/trials too, where there is no table of the whole name."""
+    return [name] if name in tables else [path for path in tables if path.endswith("/" + name)]
 
 
 def table_option(name: str) -> dict:
@@ -50,11 +61,11 @@ def _whole_recording(session: Session) -> None:
 
 
 def task_tables(tables: dict[str, pd.DataFrame]) -> list[str]:
-    """The tables whose rows look like trials: they say more of a row than when it was."""
+    """The tables whose rows look like trials: they say more of a row than when it was, and lie where trials do."""
     return [
         name
         for name, table in tables.items()
-        if len(table) and name not in NO_TASK and set(table.columns) - {"start_time", "stop_time", "tags"}
+        if len(table) and name not in NO_TASK and "/" not in name and set(table.columns) - {"start_time", "stop_time", "tags"}
     ]
 
 
@@ -68,28 +79,6 @@ def listing(session: Session) -> str:
     """Every interval table with its rows and columns, on one line."""
     tables = [f"{name} ({len(table)} rows: {', '.join(table.columns)})" for name, table in session.intervals.items()]
     return "interval tables: " + ("; ".join(tables) or "none")
-
-
-def event_columns(table: pd.DataFrame) -> list[str]:
-    """The columns named `..._time` of event times in seconds on the session's clock.
-
-    A column that ends before the first row starts counts from the start of each row, and is none.
-    """
-    names = [
-        name for name in table.columns if name.endswith(("_time", "_times")) and pd.api.types.is_numeric_dtype(table[name])
-    ]
-    return [name for name in names if table[name].max() >= table["start_time"].min()]
-
-
-def event_times(session: Session, name: str, column: str) -> np.ndarray:
-    """A column of event times (row,) [s], NaN where there is none. Raises WindowError when it is no such column."""
-    table = session.intervals[name]
-    if column in table and pd.api.types.is_numeric_dtype(table[column]):
-        return table[column].to_numpy(dtype=np.float64)
-    problem = f"column {column!r} holds no times" if column in table else f"no event column {column!r} in {name!r}"
-    nearest = difflib.get_close_matches(column, event_columns(table), n=1) or ["start_time"]
-    found = f"event columns: {', '.join(event_columns(table)) or 'none'}"
-    raise WindowError(problem, file=session.source.uri, item=f"{name}.{column}", found=found, remedy=f"--align {nearest[0]}")
 
 
 def usable_rows(session: Session, name: str, rows: np.ndarray, times: dict[str, np.ndarray]) -> np.ndarray:

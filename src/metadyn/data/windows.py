@@ -7,9 +7,10 @@ from dataclasses import replace
 
 import numpy as np
 
+from metadyn.data.events import check_inside, event_columns, event_times
 from metadyn.data.intervals import intersection, meeting
 from metadyn.data.selection import select_rows
-from metadyn.data.tables import choose_table, event_columns, event_times, table_option, usable_rows
+from metadyn.data.tables import choose_table, table_option, usable_rows
 from metadyn.data.ticks import LATEST, rounding, to_seconds, to_ticks, within
 from metadyn.errors import WindowError, as_flags
 from metadyn.records import Session, Windows
@@ -105,10 +106,11 @@ def from_start_to_stop(session: Session, name: str, rows: np.ndarray, bin_ticks:
 def from_events(session: Session, name: str, rows: np.ndarray, align: str, start, n_bins, bin_ticks: int) -> Windows:
     """One window of `n_bins` a row, from `start` seconds after the event in column `align`."""
     if n_bins is None:
-        remedy = f"--align {align} --n-bins 50"
+        remedy = as_flags({"align": align, "n_bins": 50})
         raise WindowError("a window round an event needs a length", file=session.source.uri, item=align, remedy=remedy)
     events = event_times(session, name, align)
     rows = usable_rows(session, name, rows, {align: events})
+    check_inside(session, name, align, rows, events, {**({"start": start} if start else {}), "n_bins": n_bins})
     starts = to_ticks(events[rows]) + to_ticks(start)
     lengths = np.full(len(rows), n_bins, dtype=np.int64)
     return Windows(to_seconds(starts), lengths, float(to_seconds(bin_ticks)), name, rows)

@@ -1,8 +1,8 @@
 """A derived file: the results and what they rest on, without the raw data; slim, and whole by itself.
 
-Kept are /general but for the tables of single cells, /units but for raw waveforms, /intervals, and of /processing the runs
-and models. What is kept is copied as it is, dataset by dataset (docs/decisions/derived-files.md); the file gets an identifier
-and a root object id of its own, its objects keep theirs.
+Kept are /general but for the tables of single cells, /units but for raw waveforms, /intervals, and of /processing the runs,
+their models and the tables that they refer to. What is kept is copied as it is, dataset by dataset
+(docs/decisions/derived-files.md); the file gets an identifier and a root object id of its own, its objects keep theirs.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from metadyn.errors import DataError, WriteError
 from metadyn.nwb.addresses import Asset, located
 from metadyn.nwb.opening import open_hdf5, open_nwb2
 from metadyn.nwb.provenance import describe_source, file_digest, to_json
-from metadyn.nwb.references import drop_unlinked, restore_references, walk
+from metadyn.nwb.references import drop_unlinked, restore_references, tables_referred_to, walk
 from metadyn.nwb.replace import new_file, real_path
 from metadyn.nwb.validity import assert_no_worse
 from metadyn.nwb.zarr import is_zarr, refuse_to_write
@@ -31,8 +31,8 @@ RUN, MODEL = "LatentDynamics", "LatentDynamicsModel"
 KEPT = ("general", "intervals", "units", "specifications")
 RAW = (  # below what is kept, and raw all the same
     "general/intracellular_ephys",  # its tables are of sweeps of the acquisition
-    *(f"units/waveforms{index}" for index in ("", "_index", "_index_index")),  # a piece of the voltage for every spike
 )
+WAVEFORMS = ("waveforms", "waveforms_index", "waveforms_index_index")  # of units: a piece of the voltage for every spike
 EMPTY = ("acquisition", "analysis", "processing", "stimulus/presentation", "stimulus/templates")  # an NWB file has these
 DERIVED_FROM = "derived_from"  # key of a run's parameters: uri, identifier, object_id and digest of the source
 
@@ -143,9 +143,11 @@ class _Keep:
 
     def __init__(self, file: h5py.File):
         self._file = file
-        self._roots = (*KEPT, *_of_type(file, RUN), *_of_type(file, MODEL))
+        runs = _of_type(file, RUN)
+        tables = tables_referred_to(file, runs)
+        self._roots = (*KEPT, *runs, *_of_type(file, MODEL), *tables)
         self._old_schemas = _superseded(file)
-        self.dropped = set(RAW)
+        self.dropped = {*RAW, *(f"{table}/{waveforms}" for table in ("units", *tables) for waveforms in WAVEFORMS)}
 
     def holds(self, path: str) -> bool:
         """Whether an object is kept, or leads to one that is."""

@@ -12,16 +12,17 @@ import pandas as pd
 from pynwb import NWBFile
 
 from metadyn.data.binning import bin_spikes
+from metadyn.data.events import event_columns
 from metadyn.data.intervals import duration, intersection
 from metadyn.data.selection import values_of
-from metadyn.data.tables import event_columns, task_tables
+from metadyn.data.tables import task_tables
 from metadyn.data.windows import is_bounded
 from metadyn.errors import DataError, MetadynError, as_flags
 from metadyn.nwb.opening import open_nwb
 from metadyn.nwb.read import read_session
 from metadyn.nwb.series_summary import SeriesSummary, summaries
 from metadyn.nwb.series_summary import problems as behavior_problems
-from metadyn.nwb.tables import interval_tables
+from metadyn.nwb.tables import interval_frames
 from metadyn.records import Session
 
 RUN_TYPES = ("LatentDynamics", "LatentDynamicsModel")
@@ -97,7 +98,7 @@ def describe(path: str | PathLike) -> Description:
             file=str(path),
             identifier=nwbfile.identifier,
             **of_units,
-            tables=tuple(_table(name, table) for name, table in interval_tables(nwbfile).items()),
+            tables=tuple(_table(name, table) for name, table in interval_frames(nwbfile).items()),
             behavior=behavior,
             runs=tuple(item.name for item in nwbfile.objects.values() if getattr(item, "neurodata_type", None) in RUN_TYPES),
             problems=(*problems, *more, *behavior_problems(nwbfile, behavior)),

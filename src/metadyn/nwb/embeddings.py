@@ -9,6 +9,7 @@ from pynwb import NWBFile
 from pynwb.base import TimeSeriesReference, TimeSeriesReferenceVectorData
 
 from metadyn.nwb.stretch import Stretch, finite, n_without, window_bounds
+from metadyn.nwb.tables import interval_tables
 from ndx_metadyn import DynamicalEmbeddingsTable
 
 # Where the forecasts start: with these two and the stored model, a rollout gives the forecast again (ndx_metadyn.rollout).
@@ -90,11 +91,8 @@ def _trial_column(table: DynamicTable, rows: np.ndarray) -> VectorData:
 
 
 def interval_table(nwbfile: NWBFile, name: str | None) -> DynamicTable | None:
-    """The interval table of that name (trials, epochs or any other); None for none."""
-    if not name:
-        return None
-    own = {"trials": nwbfile.trials, "epochs": nwbfile.epochs, "invalid_times": nwbfile.invalid_times}
-    return own[name] if own.get(name) is not None else nwbfile.intervals.get(name)
+    """The interval table of that name (trials, epochs, behavior/trials, …); None for none."""
+    return interval_tables(nwbfile).get(name) if name else None
 
 
 def region(table: DynamicTable, name: str, rows: np.ndarray, description: str) -> DynamicTableRegion:

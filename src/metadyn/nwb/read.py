@@ -18,7 +18,7 @@ from metadyn.nwb.columns import columns_of, table_frame
 from metadyn.nwb.observed import read_observation
 from metadyn.nwb.opening import open_nwb
 from metadyn.nwb.series import behavior_series, read_behavior, short_names
-from metadyn.nwb.tables import interval_tables
+from metadyn.nwb.tables import interval_frames, say_where, units_table
 from metadyn.records import Session, Source
 from ndx_metadyn.values import values_of
 
@@ -43,16 +43,18 @@ def read_session(source: str | PathLike | Asset | NWBFile, *, key: str | None = 
     with open_nwb(source) as nwbfile:
         uri = nwbfile.container_source if isinstance(source, NWBFile) else str(source)
         file = uri or nwbfile.identifier  # a file in memory is known by its identifier
-        spike_times, spike_index = read_spikes(nwbfile, file)
-        seen = read_observation(nwbfile, nwbfile.units, file)
+        units = units_table(nwbfile, file)
+        spike_times, spike_index = read_spikes(units, file)
+        say_where(units, nwbfile, file)
+        seen = read_observation(nwbfile, units, file)
         return Session(
             key=key or nwbfile.identifier,
-            source=_source(nwbfile, uri, source.digest if isinstance(source, Asset) else None),
+            source=_source(nwbfile, units, uri, source.digest if isinstance(source, Asset) else None),
             spike_times=spike_times,
             spike_index=spike_index,
-            units=table_frame(nwbfile.units),
+            units=table_frame(units),
             observed=seen.observed,
-            intervals=interval_tables(nwbfile),
+            intervals=interval_frames(nwbfile),
             behavior={name: read_behavior(nwbfile, series_name(name), file) for name in asked},
             behavior_names=short_names(behavior_series(nwbfile)),
             unit_observed=seen.unit_observed,
@@ -60,13 +62,12 @@ def read_session(source: str | PathLike | Asset | NWBFile, *, key: str | None = 
         )
 
 
-def _source(nwbfile: NWBFile, uri: str | None, digest: str | None) -> Source:
-    return Source(uri, nwbfile.identifier, nwbfile.object_id, nwbfile.units.object_id, digest)
+def _source(nwbfile: NWBFile, units: DynamicTable, uri: str | None, digest: str | None) -> Source:
+    return Source(uri, nwbfile.identifier, nwbfile.object_id, units.object_id, digest)
 
 
-def read_spikes(nwbfile: NWBFile, file: str):
+def read_spikes(units: DynamicTable | None, file: str):
     """Spike times (spike,) [s] of all units end to end, finite and ascending within a unit, and their index (unit + 1,)."""
-    units = nwbfile.units
     if units is None or len(units) == 0:
         found = "no Units table" if units is None else "a Units table without rows"
         raise DataError("the file holds no units", file=file, item="/units", found=found, remedy=NO_UNITS)

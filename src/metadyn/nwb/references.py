@@ -64,6 +64,17 @@ def name_of(file: h5py.File, reference: h5py.Reference) -> str | None:
     return file[reference].name.lstrip("/") or "/" if reference else None
 
 
+def tables_referred_to(file: h5py.File, paths: list[str]) -> list[str]:
+    """The tables that regions in the groups at these paths are rows of."""
+    regions = [item for path in paths for item in _datasets(file[path]) if "table" in item.attrs]
+    found = dict.fromkeys(name_of(item.file, item.attrs["table"]) for item in regions)
+    return [path for path in found if path]
+
+
+def _datasets(group: h5py.Group) -> list[h5py.Dataset]:
+    return [item for path, _ in walk(group) if isinstance(item := group.get(path), h5py.Dataset)]
+
+
 def _reference_fields(dtype: np.dtype) -> list[str | None]:
     """The fields that hold references; None where the whole dataset does."""
     if h5py.check_ref_dtype(dtype):

@@ -24,6 +24,7 @@ from metadyn.nwb.provenance import SOFTWARE, file_digest, public_uri, run_parame
 from metadyn.nwb.replace import real_path, replacement
 from metadyn.nwb.stored_model import add_model
 from metadyn.nwb.stretch import Stretch, beside, in_order, lay_out, n_without
+from metadyn.nwb.tables import units_table
 from metadyn.nwb.validity import assert_no_worse
 from metadyn.records import ModelFile, Source
 from ndx_metadyn import FiringRateSeries, LatentDynamics, LatentSeries  # before a file is opened: types are looked up then
@@ -150,7 +151,7 @@ def prepare_run(
         run = _new_run(nwbfile, posterior, name, description, parameters or {}, provenance or Source(), input_key)
         run.model = None if model is None else add_model(nwbfile, home, model)
         home.add(run)
-        run.units = region(nwbfile.units, "units", rows, "Units that were the input of the model, in input order.")
+        run.units = region(units_table(nwbfile), "units", rows, "Units that were the input of the model, in input order.")
         series = [_add_series(run, stretch, nwbfile, posterior.unit.values, times) for stretch in estimates]
         run.embeddings = embeddings_table(nwbfile, posterior, forecast, estimates, series)
 
@@ -176,7 +177,8 @@ def _too_short(forecast: xr.Dataset) -> str:
 def _check_tables(nwbfile: NWBFile, rows: np.ndarray, posterior: xr.Dataset) -> None:
     """The rows that the result speaks of exist in the file."""
     file = nwbfile.identifier
-    n_units = 0 if nwbfile.units is None else len(nwbfile.units)
+    units = units_table(nwbfile, file)
+    n_units = 0 if units is None else len(units)
     if len(rows) == 0 or rows.min() < 0 or rows.max() >= n_units:
         raise WriteError("the result is of other units", file=file, item="units", found=f"{n_units} units, rows {rows}")
     table = interval_table(nwbfile, posterior.attrs.get("table"))
@@ -199,7 +201,7 @@ def _new_run(nwbfile, posterior: xr.Dataset, name, description, parameters, prov
         source_uri=public_uri(provenance.uri),
         source_software=SOFTWARE,
         source_software_version=software_version(),
-        parameters=to_json(run_parameters(provenance, parameters, nwbfile.units.object_id)),
+        parameters=to_json(run_parameters(provenance, parameters, units_table(nwbfile).object_id)),
     )
 
 
@@ -230,7 +232,7 @@ def _add_series(run, stretch: Stretch, nwbfile: NWBFile, unit_rows: np.ndarray, 
         name=f"FiringRateSeries{suffix}",
         description=f"Firing rates {words}, windows end to end; {times}.",
         estimate=stretch.estimate,
-        units=region(nwbfile.units, "units", unit_rows, "Units that the columns of data describe."),
+        units=region(units_table(nwbfile), "units", unit_rows, "Units that the columns of data describe."),
         **_mean_and_sd(stretch.rate_mean, stretch.rate_sd),
         **({"timestamps": latents} if "timestamps" in timing else timing),
     )
