@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from metadyn.errors import WindowError
-from metadyn.inference.forecast import draw, forecast
+from metadyn.inference.forecast import default_context, draw, forecast
 from metadyn.inference.infer import conditioning, infer, latents_given, trial_embeddings
 
 SEEN = {"context": 8, "steps": 5}
@@ -179,6 +179,28 @@ def test_an_embedding_given_takes_the_place_of_the_inferred_one(trained, counts)
     np.testing.assert_allclose(same["latent_mean"], inferred["latent_mean"], atol=1e-5)
     assert not np.allclose(other["latent_mean"], inferred["latent_mean"], atol=1e-3)
     np.testing.assert_allclose(other["embedding_mean"], np.broadcast_to([3.0, -3.0], (6, 2)))
+
+
+def test_by_default_a_third_of_the_median_window_is_the_context(counts):
+    data = counts()
+    for n_bins, context in (([20, 3, 3, 14, 16, 20], 5), ([20, 1, 1, 2, 2, 2], 1), ([20] * 6, 6)):
+        assert default_context(replace(data, windows=replace(data.windows, n_bins=np.array(n_bins)))) == context
+
+
+def test_the_noise_of_a_sessions_samples_is_as_many_times_as_loud_as_its_entry_says(trained, counts):
+    """SD of one step of both sessions, the other's factor left alone."""
+    q, data = np.array([0.04, 0.25]), counts(n_trials=120)
+    model = still(trained(), np.log(q))
+    entries = (replace(model.sessions[0], noise_scale=9.0), replace(model.sessions[1], noise_scale=0.5))
+    result = forecast(replace(model, sessions=entries), data, context=8, steps=1, samples=20)
+    deviations = (result["latent_samples"] - result["latent_mean"]).values.reshape(-1, 2)
+    np.testing.assert_allclose(deviations.std(0), 0.5 * np.sqrt(q), rtol=0.07)
+
+
+def test_an_embedding_that_is_given_is_not_in_doubt(trained, counts):
+    result = forecast(trained(), counts(), embedding=np.array([0.3, -0.4]), samples=3, **SEEN)
+    assert (result["embedding_sd"] < 1e-6).all()
+    np.testing.assert_allclose(result["session_embedding_mean"], [0.3, -0.4], rtol=1e-6)
 
 
 @pytest.mark.parametrize("context", [0, 21])

@@ -84,6 +84,17 @@ def test_no_trial_is_drawn_twice_while_there_are_enough(sessions):
     assert len(seen) > 5
 
 
+def test_every_trial_is_drawn_as_often_as_the_others_of_its_session_and_none_that_is_not_there():
+    """2 of 5, 2 of 3, and 2 of 2, of which no other number may come."""
+    n_trials, drawn = torch.tensor([5, 3, 2]), torch.zeros(3, 5)
+    for seed in range(600):
+        for row, trials in enumerate(draw_trials(n_trials, 5, 2, generator(seed))):
+            drawn[row, trials] += 1
+    expected = torch.tensor([[2 / 5] * 5, [2 / 3] * 3 + [0] * 2, [1] * 2 + [0] * 3])
+    assert (drawn / 600 - expected).abs().max() < 5 * (0.25 / 600) ** 0.5
+    assert torch.equal(drawn > 0, expected > 0)
+
+
 def test_whole_numbers_below_a_bound_are_uniform_and_never_the_bound():
     numbers = uniform_below(torch.full((70_000,), 7), generator())
     share = torch.bincount(numbers, minlength=7) / 70_000

@@ -104,8 +104,15 @@ def test_process_noise_starts_at_the_mean_square_of_what_a_step_leaves_unexplain
     means = [sum(each) / len(each) for each in squares]
     expected = (sum(means) / 2).log()[None] if shared_noise else torch.stack([means[1].log(), before[1], means[0].log()])
     torch.testing.assert_close(model.log_q.detach(), expected.detach(), rtol=1e-4, atol=1e-4)
-    start_process_noise(model, seen, 0.01 * latents, "mean")  # it is raised, never lowered
-    assert (model.log_q >= expected - 1e-4).all()
+
+
+def test_process_noise_is_raised_and_never_lowered(setting):
+    model, seen, latents, _ = setting
+    with torch.no_grad():
+        model.log_q[:] = torch.tensor([[-20.0, 9.0], [9.0, -20.0]])
+    start_process_noise(model, seen, latents, "mean")
+    assert torch.equal(model.log_q == 9.0, torch.tensor([[False, True], [True, False]]))
+    assert (model.log_q > -8.0).all()
 
 
 def test_one_bin_leaves_nothing_to_roll_out(setting):

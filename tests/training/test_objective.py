@@ -67,6 +67,36 @@ def test_the_tail_of_given_crops_is_a_fifth_of_the_shortest_up_to_20(crops, bins
     assert tail_range(TrainingConfig(crop_bins=crops), crops[1]) == (bins, bins)
 
 
+@pytest.mark.parametrize(
+    ("longest", "crops", "tails"),
+    [(24, (24, 24), (0, 16)), (75, (75, 75), (0, 50)), (76, (60, 76), (0, 50)), (400, (60, 150), (0, 50))],
+)
+def test_by_default_crops_are_whole_windows_up_to_75_bins_else_60_to_150_and_tails_two_thirds_up_to_50(
+    simulated, longest, crops, tails
+):
+    """By the longest window of any session, which need not be the first."""
+    sessions = [*simulated(n_sessions=1, n_trials=3, n_bins=20), *simulated(n_sessions=1, n_trials=2, n_bins=longest)]
+    assert crop_range(TrainingConfig(), sessions) == crops
+    assert tail_range(TrainingConfig(), crops[1]) == tails
+    assert crop_range(TrainingConfig(crop_bins=(7, 9)), sessions) == (7, 9)
+
+
+def test_crops_of_a_range_are_of_every_length_in_it(shown):
+    """And start anywhere: the first bin that is shown is not always a window's first."""
+    training = TrainingConfig(distil_steps=0, crop_bins=(6, 9), tail_bins=0)
+    seen = shown(training, 0)
+    assert lengths(seen) == {6, 7, 8, 9}
+    assert {each.counts.shape[2] for each in seen} == {6, 7, 8, 9}
+
+
+def test_entries_are_hidden_at_the_share_asked_for_while_distilling_too(shown):
+    for distil_steps in (0, 300):
+        seen = shown(TrainingConfig(distil_steps=distil_steps, coordinated_dropout=0.4), 0)
+        visible = torch.cat([each.visible.entries.flatten() for each in seen]).float()
+        assert visible.mean() == pytest.approx(0.6, abs=0.01)
+        assert {each.visible.share for each in seen} == {0.6}
+
+
 def test_a_tail_of_a_given_length_costs_no_random_number(shown):
     """Trials and hidden entries stay those of a step without a tail."""
     one, other = (shown(TrainingConfig(distil_steps=0, tail_bins=bins), first=0) for bins in (0, 5))

@@ -93,6 +93,31 @@ def test_by_default_forecasts_of_a_validation_start_from_a_third_and_know_no_mor
     assert not torch.equal(rates[:, :, 8:], knowing[:, :, 8:])
 
 
+def test_each_score_is_of_its_own_look(simulated, small, short, monkeypatch):
+    """Hidden entries where the context is longest, forecasts where it is shortest; a fifth of the context is hidden."""
+    sessions, tails, shares = simulated(), [], []
+
+    def gains(model, trials, crop_bins, tail, pooling, generator):
+        tails.append(tail)
+        hidden, ahead = (1.0, 20.0) if tail == 2 else (3.0, 40.0)
+        return torch.tensor([[hidden, 2.0], [ahead, 4.0]])
+
+    inner = validation.hide
+
+    def hide(*given, **options):
+        shares.append(options["dropout"])
+        return inner(*given, **options)
+
+    monkeypatch.setattr(validation, "hide", hide)
+    model = build_model(small(), [counts.n_units for counts in sessions], seed=1)
+    trials = Resident.of(sessions, torch.device("cpu"))
+    validate(model, trials, short(), 24, (2, 9), "mean")
+    assert shares == [0.2, 0.2]
+    monkeypatch.setattr(validation, "gains_of", gains)
+    assert validate(model, trials, short(), 24, (2, 9), "mean") == {"hidden_entries": 0.5, "forecast": 10.0}
+    assert sorted(tails) == [2, 9]
+
+
 def test_a_tail_of_a_given_length_is_looked_at_once(looked_at):
     (_, hidden), (_, ahead) = looked_at((5, 5))
     bins = torch.arange(24)
