@@ -9,13 +9,17 @@ Ends with an error where a mutant lives, where its tests fail without it, or whe
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import tomllib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,39 +59,65 @@ def mutants() -> list[Mutant]:
     return [Mutant(**{**each, "tests": tuple(each["tests"])}) for each in listed]
 
 
-def run_tests(copy: Path, tests: tuple[str, ...]) -> tuple[int, str]:
-    """Exit status of pytest in the copy, up to the first failure, and what it said."""
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--tb=line", *tests]
-    own = {
-        "PYTHONPATH": f"{copy / 'src'}{os.pathsep}{copy}",
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "OMP_NUM_THREADS": "1",
-        "COLUMNS": "250",
-    }
+Run = Callable[[tuple[str, ...]], tuple[int, str]]  # tests → exit status of pytest, and what it said
+
+# Forks for each line of its input, so that what takes long to import is imported once; of the tree itself nothing is.
+SERVER = """
+import importlib, json, os, signal, sys
+for name in ("numpy", "scipy.stats", "pandas", "torch", "xarray", "pynwb", "pytest"):
+    importlib.import_module(name)
+for line in sys.stdin:
+    asked = json.loads(line)
+    if not (child := os.fork()):
+        output = os.open(asked["output"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(output, 1), os.dup2(output, 2)
+        signal.alarm(asked["seconds"])
+        os._exit(sys.modules["pytest"].main(asked["arguments"]))
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+
+
+@contextmanager
+def runner(copy: Path) -> Iterator[Run]:
+    """run(tests) → exit status of pytest in the copy, up to the first failure, and what it said."""
+    own = {"PYTHONPATH": f"{copy / 'src'}{os.pathsep}{copy}", "PYTHONDONTWRITEBYTECODE": "1", "COLUMNS": "250"}
     data = os.environ.get("METADYN_DATA", str(TREE.parent / "shared" / "data"))
-    environment = {**os.environ, **own, "METADYN_DATA": data}
-    try:
-        done = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True, timeout=LONGEST, check=False)
-    except subprocess.TimeoutExpired:
-        return 1, f"FAILED after {LONGEST} s"
-    return done.returncode, done.stdout + done.stderr
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", **own, "METADYN_DATA": data}
+    options = ["-x", "-q", "-p", "no:cacheprovider", "--tb=line"]
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        subprocess.Popen(
+            [sys.executable, "-c", SERVER], cwd=copy, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as server,
+    ):
+
+        def run(tests: tuple[str, ...]) -> tuple[int, str]:
+            output = Path(folder) / "output"
+            asked = {"arguments": [*options, *tests], "output": str(output), "seconds": LONGEST * len(tests)}
+            print(json.dumps(asked), file=server.stdin, flush=True)
+            return int(server.stdout.readline()), output.read_text()
+
+        try:
+            yield run
+        finally:
+            server.stdin.close()
 
 
-def verdict(copy: Path, mutant: Mutant) -> tuple[bool, str]:
+def verdict(run: Run, copy: Path, mutant: Mutant) -> tuple[bool, str]:
     """Whether the tests noticed, and which of them did."""
     target = copy / mutant.file
     before = target.read_text(encoding="utf-8")
     target.write_text(mutant.applied(before), encoding="utf-8")
     try:
-        status, said = run_tests(copy, mutant.tests)
+        status, said = run(mutant.tests)
     finally:
         target.write_text(before, encoding="utf-8")
     failed = re.findall(r"^(?:FAILED|ERROR) .*", said, flags=re.MULTILINE)
-    if status == 0:
-        return False, f"LIVES: {mutant.claim}"
+    if status == -signal.SIGALRM:
+        return True, f"did not end within {LONGEST} s"
     if status == 1 and failed:
         return True, failed[0]
-    return False, f"LIVES: pytest ended with {status}: {said[-500:]}"
+    return False, f"LIVES: {mutant.claim}" if status == 0 else f"LIVES: pytest ended with {status}: {said[-500:]}"
 
 
 def main() -> None:
@@ -102,13 +132,14 @@ def main() -> None:
     alive = []
     with tempfile.TemporaryDirectory() as folder:
         copy = shutil.copytree(TREE, Path(folder) / "tree", ignore=LEFT_OUT)
-        status, said = run_tests(copy, tuple(dict.fromkeys(test for each in chosen for test in each.tests)))
-        if status:
-            sys.exit(f"the tests fail without any mutant:\n{said[-3000:]}")
-        for mutant in chosen:
-            killed, how = verdict(copy, mutant)
-            alive += [] if killed else [mutant.id]
-            say(f"{mutant.id}: {how}")
+        with runner(copy) as run:
+            status, said = run(tuple(dict.fromkeys(test for each in chosen for test in each.tests)))
+            if status:
+                sys.exit(f"the tests fail without any mutant:\n{said[-3000:]}")
+            for mutant in chosen:
+                killed, how = verdict(run, copy, mutant)
+                alive += [] if killed else [mutant.id]
+                say(f"{mutant.id}: {how}")
     say(f"{len(chosen) - len(alive)} of {len(chosen)} were noticed")
     if alive:
         sys.exit(f"alive: {', '.join(alive)}")

@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 
 from benchmarks import mutants
-from benchmarks.mutants import TREE, Mutant, verdict
+from benchmarks.mutants import TREE, Mutant, runner, verdict
 
 
 def test_every_mutants_text_stands_once_in_its_file_and_the_changed_file_compiles():
@@ -42,28 +42,30 @@ def copy(tmp_path, monkeypatch):
     return tmp_path
 
 
-@pytest.mark.parametrize(
-    ("new", "test", "killed", "said"),
-    [
-        ("-2 * x", "test_code.py", True, "test_code.py::test_sign"),
-        ("-2 * x", "test_code.py::test_size", False, "LIVES"),
-        ("-2 * x", "test_code.py::test_that_is_not_there", False, "LIVES"),
-        ("2 *", "test_code.py", False, "LIVES"),
-    ],
-)
-def test_a_mutant_is_noticed_where_its_tests_fail_and_by_nothing_else(copy, new, test, killed, said):
-    """Not by a test that is not there, and not because the changed file is no Python."""
+CASES = [
+    ("-2 * x", "test_code.py", True, "test_code.py::test_sign"),
+    ("-2 * x", "test_code.py::test_size", False, "LIVES"),
+    ("-2 * x", "test_code.py::test_that_is_not_there", False, "LIVES"),
+    ("2 *", "test_code.py", False, "LIVES"),
+    ("2 * x", "test_code.py", False, "LIVES"),
+]
+
+
+def test_a_mutant_is_noticed_where_its_tests_fail_and_by_nothing_else(copy):
+    """Not by a test that is not there, and not because the changed file is no Python; one after the other, each alone."""
     before = (copy / "code.py").read_text()
-    found, how = verdict(copy, Mutant("sign", "code.py", "2 * x", new, (test,), "twice is twice"))
-    assert found == killed
-    assert said in how
-    assert (copy / "code.py").read_text() == before
+    with runner(copy) as run:
+        for new, test, killed, said in CASES:
+            found, how = verdict(run, copy, Mutant("sign", "code.py", "2 * x", new, (test,), "twice is twice"))
+            assert found == killed, new
+            assert said in how
+            assert (copy / "code.py").read_text() == before
 
 
 @pytest.mark.parametrize(("old", "times"), [("3 * x", 0), ("x", 2)])
 def test_a_text_that_does_not_stand_exactly_once_is_refused(copy, old, times):
     with pytest.raises(ValueError, match=f"sign(?s:.*){times} times in code.py"):
-        verdict(copy, Mutant("sign", "code.py", old, "y", ("test_code.py",), ""))
+        verdict(lambda tests: (0, ""), copy, Mutant("sign", "code.py", old, "y", ("test_code.py",), ""))
 
 
 def test_the_command_refuses_what_it_does_not_know(monkeypatch, capsys):
