@@ -72,7 +72,11 @@ for line in sys.stdin:
         output = os.open(asked["output"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(output, 1), os.dup2(output, 2)
         signal.alarm(asked["seconds"])
-        os._exit(sys.modules["pytest"].main(asked["arguments"]))
+        try:
+            os._exit(sys.modules["pytest"].main(asked["arguments"]))
+        except BaseException as problem:
+            print(repr(problem), flush=True)
+            os._exit(70)
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
 
@@ -83,7 +87,8 @@ def runner(copy: Path) -> Iterator[Run]:
     own = {"PYTHONPATH": f"{copy / 'src'}{os.pathsep}{copy}", "PYTHONDONTWRITEBYTECODE": "1", "COLUMNS": "250"}
     data = os.environ.get("METADYN_DATA", str(TREE.parent / "shared" / "data"))
     environment = {**os.environ, "OMP_NUM_THREADS": "1", **own, "METADYN_DATA": data}
-    options = ["-x", "-q", "-p", "no:cacheprovider", "--tb=line"]
+    already_imported = "ignore::pytest.PytestAssertRewriteWarning"
+    options = ["-x", "-q", "-p", "no:cacheprovider", "--tb=line", "-W", already_imported]
     with (
         tempfile.TemporaryDirectory() as folder,
         subprocess.Popen(
