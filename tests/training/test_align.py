@@ -15,6 +15,7 @@ from metadyn.training.align import align, chosen_steps
 from metadyn.training.calibrate import SAMPLES, surprise
 from metadyn.training.checkpoint import load_model, save_model
 from metadyn.training.fit import fit
+from metadyn.training.frame import regress_on
 
 SPECIFIC = ("readin.", "likelihood.", "log_q")
 STEPS = AlignConfig(steps=3)
@@ -128,11 +129,24 @@ def test_a_larger_session_makes_room_in_which_the_others_padding_means_nothing(t
         assert (extended["readin.sd"][row, units:] == 1).all()
 
 
-def test_alignment_takes_the_rate_and_the_steps_that_it_was_given_and_the_full_weight_of_the_kl_terms(trained, new):
+def test_alignment_takes_the_rate_that_it_was_given(trained, new):
     """Adam's first step moves a bias by the rate."""
     before, after = (align(trained, new, AlignConfig(steps=n, learning_rate=0.02)).module.state_dict() for n in (0, 1))
     moved = (after["likelihood.bias"][2] - before["likelihood.bias"][2]).abs()
     torch.testing.assert_close(moved, torch.full_like(moved, 0.02), rtol=1e-2, atol=0)
+
+
+def test_alignment_goes_on_the_elbo_at_once_with_the_full_weight_of_its_kl_terms(trained, new, monkeypatch):
+    """Whatever schedule the model was trained with: it ramped, distilled and may have used LAMB."""
+    tasks = []
+    monkeypatch.setattr("metadyn.training.align.run", lambda task, progress, **_: tasks.append(task))
+    of_lamb = replace(trained, training=trained.training.model_copy(update={"optimiser": "lamb", "kl_weight": 0.37}))
+    align(of_lamb, new, AlignConfig(steps=7, learning_rate=0.02, seed=3))
+    (task,) = tasks
+    assert [task.kl_weight(step) for step in (0, 6)] == [0.37, 0.37]
+    assert {task.stage(step) for step in range(7)} == {"elbo"}
+    assert (task.steps, task.learning_rate(0), task.seed) == (7, 0.02, 3)
+    assert type(task.optimiser) is torch.optim.AdamW
 
 
 def test_an_aligned_model_is_saved_and_loaded(tmp_path, trained, new):
@@ -185,6 +199,11 @@ def test_condition_labels_place_a_new_session_in_the_frame(sessions, new, small,
     assert trained.frame.latents.shape == (2, 24, 2)
     extended = align(trained, labelled[2], STEPS)
     assert infer(extended, labelled[2])["rate_mean"].notnull().all()
+    frame = trained.frame
+    expected = regress_on(frame.latents, list(frame.labels), labelled[2], frame.weight_var, trained.training.smoothing_bins)
+    at_start = align(trained, labelled[2], AlignConfig(steps=0)).module.likelihood
+    np.testing.assert_allclose(at_start.weight[2].detach(), expected.weight, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(at_start.bias[2].detach(), expected.bias, rtol=1e-4, atol=1e-5)
     strangers = replace(labelled[2], condition=np.array(["up", "down"] * 4))
     assert infer(align(trained, strangers, STEPS), strangers)["rate_mean"].notnull().all()
 

@@ -10,7 +10,7 @@ from metadyn.model.build import build_model
 from metadyn.model.elbo import draw
 from metadyn.model.meta_ssm import Observations
 from metadyn.training.batch import Resident, hide, uniform_below
-from metadyn.training.distil import ROLLOUT, STARTS, distil_loss, rollout_loss, start_process_noise
+from metadyn.training.distil import distil_loss, rollout_loss, start_process_noise
 from metadyn.training.objective import make_objective
 
 
@@ -27,16 +27,16 @@ def test_rollouts_are_scored_as_in_a_plain_loop(setting):
     model, seen, latents, embedding = setting
     transition, targets = model.transition(embedding, seen.session), torch.randn(2, 3, 30, 2)
     loss = rollout_loss(transition, seen, latents, targets, torch.Generator().manual_seed(1))
-    starts = uniform_below((seen.length[..., None] - ROLLOUT).expand(-1, -1, STARTS), torch.Generator().manual_seed(1))
-    errors = [[] for _ in range(ROLLOUT)]
+    starts = uniform_below((seen.length[..., None] - 15).expand(-1, -1, 8), torch.Generator().manual_seed(1))
+    errors = [[] for _ in range(15)]
     for s in range(2):
         for n in range(3):
             for start in starts[s, n].tolist():
-                path = transition.rollout(latents[:, :, start], ROLLOUT)[s, n]
-                for k in range(ROLLOUT):
+                path = transition.rollout(latents[:, :, start], 15)[s, n]
+                for k in range(15):
                     if seen.observed[s, n, start] and seen.observed[s, n, start + 1 + k]:
                         errors[k].append(huber_loss(path[k], targets[s, n, start + 1 + k]))
-    torch.testing.assert_close(loss, sum(sum(each) / len(each) for each in errors) / ROLLOUT)
+    torch.testing.assert_close(loss, sum(sum(each) / len(each) for each in errors) / 15)
 
 
 def test_latents_of_unobserved_bins_do_not_matter(setting):

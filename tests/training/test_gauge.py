@@ -12,6 +12,7 @@ from metadyn.errors import DataError
 from metadyn.model.build import build_model
 from metadyn.model.trained import Frame, TrainedModel
 from metadyn.records import SessionEntry, Source, TrialCounts, Windows
+from metadyn.training import gauge
 from metadyn.training.gauge import (
     Search,
     candidates,
@@ -274,6 +275,43 @@ def test_the_first_maps_give_the_readout_its_usual_shape(uneven_model):
     many = np.concatenate([candidates(search, start, seed)[2].numpy() for seed in range(60)])
     assert many.std() == pytest.approx(search.prior.covariance[0, 0] ** 0.5, rel=0.15)
     assert len(np.unique(embeddings)) == len(maps)
+
+
+def test_the_embedding_is_as_unsure_as_its_curvature_says_and_as_other_candidates_differ(uneven_model, monkeypatch):
+    """Each candidate beside the best by its probability; of what the search ranked last."""
+    _, _, counts = recorded(uneven_model, 0.2, 2)
+    start, seen = find_starts([counts], CONFIG, uneven_model.training)[0], []
+    inner = gauge.ranked
+
+    def noted(search, parts, generator):
+        loss, order = inner(search, parts, generator)
+        loss = loss.min() + 0.05 * (loss - loss.min())  # near enough for all to be probable
+        seen.append((search, parts, loss))
+        return loss, order
+
+    monkeypatch.setattr(gauge, "ranked", noted)
+    monkeypatch.setattr(gauge, "ITERATIONS", 9)
+    found = find_gauge(uneven_model, start, counts)
+    (_, tried, _), (search, parts, loss) = seen
+    assert (len(tried[0]), len(parts[0])) == (16, 6)
+    best = int(loss.argmin())
+    probability = np.exp(-(loss - loss.min()).numpy())
+    e = parts[2][:, 0].numpy()
+    between = (probability / probability.sum() * (e - e[best]) ** 2).sum()
+    of_curvature = laplace_variance(search, tuple(part[best] for part in parts))
+    assert between > 0.1 * float(of_curvature)
+    np.testing.assert_allclose(found.embedding_sd**2, between + of_curvature.numpy(), rtol=1e-4)
+    np.testing.assert_allclose(found.embedding_mean, e[[best]], rtol=1e-6)
+    np.testing.assert_allclose(found.map, parts[0][best], rtol=1e-6)
+    np.testing.assert_allclose(found.offset, parts[1][best] + parts[0][best] @ search.pull, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("bins", "steps"), [([60, 60, 60], 30), ([20, 60, 21], 10), ([3, 2, 2], 1)])
+def test_rollouts_of_a_search_are_as_long_as_half_the_median_window_up_to_30_bins(uneven_model, bins, steps):
+    _, _, counts = recorded(uneven_model, 0.2, 3)
+    start = find_starts([counts], CONFIG, uneven_model.training)[0]
+    ragged = replace(counts, windows=replace(counts.windows, n_bins=np.array(bins)))
+    assert Search.of(uneven_model, start, ragged).steps == steps
 
 
 def test_candidates_are_ranked_by_their_loss_over_all_rollouts_and_what_is_no_map_is_last(uneven_model):

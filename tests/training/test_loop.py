@@ -11,7 +11,7 @@ from torch import nn
 
 from metadyn.errors import TrainingError
 from metadyn.model.build import build_model
-from metadyn.training.loop import MAX_RECOVERIES, Progress, run, snapshot
+from metadyn.training.loop import Progress, run, snapshot
 from metadyn.training.optim import make_optimiser, optimiser_state, restore_optimiser
 from metadyn.training.schedules import cosine, ramp
 from metadyn.training.step import Task
@@ -106,7 +106,8 @@ def test_nan_that_does_not_go_away_ends_in_an_error_that_says_what_to_try(static
     task, reports = bowl(broken=lambda step, visit: step == 12, static=static), []
     with pytest.raises(TrainingError, match=r"step 12(?s:.*)training.learning_rate"):
         run(task, Progress(), report=reports.append, save=lambda _: None)
-    assert len([each for each in reports if each.message]) == MAX_RECOVERIES
+    sizes = [each.message.rpartition(" * ")[2] for each in reports if each.message]
+    assert sizes == [f"{0.5**halved:g}" for halved in range(1, 9)]  # eight times half the step size
 
 
 @pytest.mark.parametrize("static", [False, True])
@@ -122,6 +123,22 @@ def test_ctrl_c_saves_and_then_comes_out(static):
         run(task, Progress(), report=report, save=lambda progress: saved.append(progress.step))
     assert saved == [10]
     assert signal.getsignal(signal.SIGINT) is before
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(("times", "kept"), [(1, [8]), (2, [])])
+def test_one_signal_waits_for_the_step_and_a_save_and_a_second_comes_out_at_once(number, times, kept):
+    task, saved = bowl(every=20), []
+    inner = task.objective
+
+    def objective(step, generator, kl_weight):
+        for _ in range(times * (step == 7)):
+            os.kill(os.getpid(), number)
+        return inner(step, generator, kl_weight)
+
+    with pytest.raises(KeyboardInterrupt):
+        run(replace(task, objective=objective), Progress(), report=lambda _: None, save=lambda each: saved.append(each.step))
+    assert saved == kept
 
 
 def test_what_steps_told_is_looked_at_when_it_is_reported_and_the_same():

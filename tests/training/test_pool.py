@@ -134,6 +134,21 @@ def test_a_validation_of_a_few_sessions_at_a_time_is_one_of_all(started, short):
     assert scores[0] == pytest.approx(scores[2], abs=0.05)  # other entries are hidden from the encoder
 
 
+def test_a_run_of_few_sessions_a_step_validates_on_no_more_trials_of_each_than_a_step_takes(uneven, small, short, monkeypatch):
+    """Evenly spread among those kept aside; all of them where a step takes all sessions."""
+    seen = []
+
+    def validate(model, trials, *_):
+        seen.append(trials.n_trials.tolist())
+        return {"hidden_entries": 0.0, "forecast": 0.0}
+
+    monkeypatch.setattr("metadyn.training.fit.validate", validate)
+    options = {"distil_steps": 1, "steps": 1, "validation_fraction": 0.5, "trials_per_session": 2, "validate_every": 9}
+    for few in (None, 2):
+        fit(uneven(), small(), short(**options, sessions_per_step=few))
+    assert seen == [[2, 4, 2], [2, 2, 2]]
+
+
 def test_counts_stay_where_and_what_they_are(simulated, tmp_path):
     """Mapped from a file, bytes; a step reads the trials drawn."""
     (counts,) = simulated(n_sessions=1)
