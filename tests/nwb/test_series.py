@@ -187,6 +187,13 @@ def test_an_angle_whose_unit_says_otherwise_is_taken_for_what_it_is_and_that_is_
     assert any(f"not {said}" in note for note in describe(path).notes)
 
 
+def test_a_heading_that_never_passes_the_top_is_an_angle_all_the_same(holding):
+    path = holding(heading(course=1.5 + np.sin(TIMES)))
+    assert read(path).period.tolist() == [2 * np.pi]
+    values, left = binned(path)
+    np.testing.assert_allclose(values[..., 0], np.interp(left + 0.01, TIMES, 1.5 + np.sin(TIMES)))
+
+
 def test_a_heading_that_counts_its_turns_goes_on_counting(holding):
     path = holding(heading(course=TURN))
     series = read(path)
@@ -204,6 +211,7 @@ def test_a_heading_that_counts_its_turns_goes_on_counting(holding):
         (np.where(np.sin(20 * TIMES) > 0, 360.0, 0.0) + 0.1 * np.sin(TIMES), "lux"),  # on and off
         (np.random.default_rng(0).uniform(0, 360, 500), "a.u."),
         (36.5 + np.sin(3 * TIMES), "degrees C"),
+        (np.where(np.sin(20 * TIMES) > 0, 170, -170) + 0.1 * np.sin(TIMES), "degrees per second"),
         (np.abs((80 * TIMES) % 200 - 100), "cm"),
     ],
 )
@@ -211,7 +219,9 @@ def test_what_does_not_come_round_is_no_angle(holding, data, unit):
     path = holding(TimeSeries(name="x", data=data, timestamps=TIMES, unit=unit))
     values, left = binned(path)
     np.testing.assert_allclose(values[..., 0], np.interp(left + 0.01, TIMES, data))
-    assert read(path).unit == unit
+    series = read(path)
+    assert series.unit == unit
+    assert np.isinf(series.period).all()
 
 
 def test_the_real_head_direction_is_an_angle_and_turns_as_its_unwrapped_samples_do(real_data):
@@ -260,11 +270,21 @@ def test_what_was_sampled_when_it_changed_holds_until_the_next_sample(holding, s
     np.testing.assert_allclose(values[..., 0], options.get("conversion", 1.0) * np.array(expected))
 
 
-def test_few_whole_numbers_at_a_steady_rate_are_no_ramps(holding):
-    data = np.repeat([0, 3, 1, 3, 0], 100).astype(float)
-    path = holding(TimeSeries(name="x", data=data, rate=41.0, starting_time=0.0, unit="n/a"))
-    assert set(np.unique(binned(path)[0])) == {0.0, 1.0, 3.0}
+def test_few_whole_numbers_at_a_steady_rate_are_no_ramps_and_are_not_known_in_a_long_gap(holding):
+    data, kept = np.repeat([0, 3, 1, 3, 0], 100).astype(float), np.r_[0:180, 230:500]
+    path = holding(TimeSeries(name="x", data=data[kept], timestamps=TIMES[kept], unit="n/a"))
+    values, left = binned(path)
+    gap = (left + 0.01 > TIMES[179]) & (left + 0.01 < TIMES[230])
+    np.testing.assert_array_equal(np.isnan(values[..., 0]), gap)
+    assert set(np.unique(values[~gap])) == {0.0, 1.0, 3.0}
     assert [series.kind for series in describe(path).behavior] == ["states"]
+
+
+def test_few_samples_of_a_whole_numbers_ramp_are_a_line(holding):
+    data = np.array([0.0, 2, 4, 5, 7, 8, 6, 3, 1, 0, 2, 4])
+    path = holding(TimeSeries(name="x", data=data, rate=1.5, starting_time=0.0, unit="cm"))
+    values, left = binned(path)
+    np.testing.assert_allclose(values[..., 0], np.interp(left + 0.01, np.arange(12) / 1.5, data))
 
 
 def test_an_interval_series_is_1_inside_its_intervals_of_each_kind(holding):
@@ -282,11 +302,19 @@ def test_an_interval_series_is_1_inside_its_intervals_of_each_kind(holding):
 
 
 def test_an_interval_series_that_begins_inside_or_has_no_end_says_so(holding):
-    series = quietly(IntervalSeries, name="x", data=np.array([-2, 2], dtype="i1"), timestamps=[1.0, 5.5])
+    series = quietly(IntervalSeries, name="x", data=np.array([-2, 2], dtype="i1"), timestamps=[1.9, 5.5])
     path = quietly(holding, series)
     with pytest.warns(UserWarning, match="ends inside an interval"):
         values, left = binned(path)
-    np.testing.assert_array_equal(values[..., 0], (left + 0.01 < 1.0) | (left + 0.01 >= 5.5))
+    np.testing.assert_array_equal(values[..., 0], (left + 0.01 < 1.9) | (left + 0.01 >= 5.5))
+
+
+def test_an_end_too_many_ends_nothing(holding):
+    marks = np.array([1, -1, -1, 1, -1], dtype="i1")
+    series = quietly(IntervalSeries, name="x", data=marks, timestamps=[0.5, 1.0, 3.5, 3.7, 5.9])
+    values, left = binned(quietly(holding, series))
+    now = left + 0.01
+    np.testing.assert_array_equal(values[..., 0], ((now >= 0.5) & (now < 1.0)) | ((now >= 3.7) & (now < 5.9)))
 
 
 MARKS = np.array([0.41, 0.52, 0.5, 1.2, 4.0, 3.7, 5.15, 5.15, 8.0])  # not in order, two at once
