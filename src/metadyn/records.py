@@ -120,6 +120,7 @@ class TrialCounts:
     behavior: np.ndarray | None = None
     behavior_name: str | None = None
     condition: np.ndarray | None = None
+    condition_name: str | None = None
     unit_observed: np.ndarray | None = None
     behavior_period: np.ndarray | None = None
     unit_digests: np.ndarray | None = None

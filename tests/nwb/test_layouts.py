@@ -72,7 +72,7 @@ def test_perich_trials_are_rewarded_and_aligned_to_movement(perich):
     assert counts.counts.shape == (3, 36, 2)
     np.testing.assert_allclose(counts.windows.start, STARTS[[0, 2, 4]] + 1.1 - 0.26)
     np.testing.assert_allclose(counts.behavior[1, :, 0], 6 + 1.1 - 0.26 + (np.arange(36) + 0.5) * 0.02)
-    assert counts.condition.tolist() == ["0.0", "3.0", "7.0"]
+    assert counts.condition.tolist() == ["0", "3", "7"]
 
 
 def test_churchland_trials_are_correct_and_not_discarded_under_either_name(churchland):

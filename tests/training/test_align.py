@@ -205,7 +205,44 @@ def test_condition_labels_place_a_new_session_in_the_frame(sessions, new, small,
     np.testing.assert_allclose(at_start.weight[2].detach(), expected.weight, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(at_start.bias[2].detach(), expected.bias, rtol=1e-4, atol=1e-5)
     strangers = replace(labelled[2], condition=np.array(["up", "down"] * 4))
-    assert infer(align(trained, strangers, STEPS), strangers)["rate_mean"].notnull().all()
+    with pytest.warns(UserWarning, match="none of the labels 'down', 'up'; it knows 'left', 'right'; it is placed by a search"):
+        aligned = align(trained, strangers, STEPS)
+    assert infer(aligned, strangers)["rate_mean"].notnull().all()
+
+
+def test_labels_that_the_model_does_not_know_are_said_and_their_windows_place_nothing(sessions, new, small, short):
+    """Alignment as with these windows' labels empty is the second road."""
+    labels = np.array(["left", "right"] * 4)
+    trained = fit([replace(counts, condition=labels) for counts in sessions[:2]], small(), short(distil_steps=1, steps=1))
+    partly, empty = (replace(new, condition=np.where(np.arange(8) < 3, other, labels)) for other in ("up", ""))
+    with pytest.warns(
+        UserWarning, match="does not know its labels 'up' .it knows 'left', 'right'.; their windows take no part"
+    ):
+        one = align(trained, partly, AlignConfig(steps=0)).module.state_dict()
+    other = align(trained, empty, AlignConfig(steps=0)).module.state_dict()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_model_whose_conditions_differ_in_length_is_kept_and_aligns_windows_of_any_length(
+    tmp_path, sessions, new, small, short
+):
+    """Conditions of 24 and 10 bins: behind these the frame of the second is not known, also when loaded."""
+    labels = np.array(["long", "short"] * 4)
+
+    def uneven(counts, longest=24):
+        n_bins = np.where(labels == "long", longest, 10)
+        observed = np.arange(24) < n_bins[:, None]
+        windows = replace(counts.windows, n_bins=n_bins)
+        return replace(counts, counts=counts.counts * observed[..., None], observed=observed, windows=windows, condition=labels)
+
+    trained = fit([uneven(counts) for counts in sessions[:2]], small(), short(distil_steps=1, steps=1))
+    back = load_model(save_model(trained, tmp_path))
+    for model in (trained, back):
+        assert np.isfinite(model.frame.latents).all(-1).sum(1).tolist() == [24, 10]
+    np.testing.assert_array_equal(back.frame.latents, trained.frame.latents.astype(np.float32))
+    for longest in (24, 15):
+        aligned = align(back, uneven(new, longest), AlignConfig(steps=0))
+        assert infer(aligned, uneven(new, longest))["rate_mean"].notnull().any()
 
 
 def test_a_gaussian_session_is_not_placed_by_a_regression_of_spikes(sessions, new, small, short):

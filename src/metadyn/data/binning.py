@@ -5,8 +5,10 @@ from __future__ import annotations
 import warnings
 from dataclasses import replace
 from hashlib import sha256
+from numbers import Integral, Number
 
 import numpy as np
+import pandas as pd
 
 from metadyn.data.behavior import bin_behavior, binned_period
 from metadyn.data.counting import Spikes, count
@@ -17,6 +19,7 @@ from metadyn.data.windows import MOST_BINS, check_overlap, make_windows, observe
 from metadyn.errors import DataError, SelectionError, WindowError
 from metadyn.records import Session, TrialCounts, Windows
 
+FLOAT32_INTEGERS = 2**24  # float32 tells integers apart up to here
 MOST_CELLS = 2**33  # trials x bins x units, a byte each at least: what a workstation holds
 
 
@@ -47,7 +50,7 @@ def bin_spikes(
     spike_lag : count spikes this much earlier than the window [s].
     smoothing : SD of a Gaussian that smooths the counts in time [s]; 0 leaves integers.
     behavior : name of a behaviour series that was read with the session, or `velocity:NAME` of a position or an angle.
-    condition : column of the interval table whose values, as strings, label the windows.
+    condition : column of the interval table whose values label the windows; see `condition_labels`.
 
     Raises
     ------
@@ -73,6 +76,7 @@ def bin_spikes(
         behavior_name=behavior,
         behavior_period=None if behavior is None else binned_period(session, behavior),
         condition=None if condition is None else condition_labels(session, windows, condition),
+        condition_name=condition,
     )
     counts = drop_unobserved_windows(drop_quiet_units(counts, min_rate))
     counts = replace(counts, unit_digests=unit_digests(session, counts.unit_rows))
@@ -184,11 +188,31 @@ def _listed(rates: np.ndarray, most: int = 8) -> str:
 
 
 def condition_labels(session: Session, windows: Windows, column: str) -> np.ndarray:
-    """The column's value for each window (trial,), as strings. Raises SelectionError for an unknown column."""
+    """The column's value for each window (trial,) as text, empty where there is none (NaN, None, empty text).
+
+    Text is compared as it stands, without blanks around it. Numbers are compared as numbers: equal ones have one label
+    whatever type they are stored as, also where float32 rounds them (0.7853982 and 0.78539816), and a truth value is 0 or 1.
+    Raises SelectionError for an unknown column.
+    """
     if windows.table is None:
         found, remedy = "windows over the whole recording belong to no row", "--intervals TABLE, or leave --condition out"
         raise SelectionError("no condition labels", file=session.source.uri, item=column, found=found, remedy=remedy)
     table = session.intervals[windows.table]
     if column not in table:
         raise no_such_column(table, column, f"condition labels of {windows.table}", session.source.uri)
-    return table[column].astype(str).to_numpy(dtype=object)[windows.row].astype(str)
+    code, values = pd.factorize(table[column])  # missing values have the code -1, and by that the last label
+    return np.array([*map(label_of, values), ""])[code[windows.row]]
+
+
+def label_of(value: object) -> str:
+    """The label of a value, empty text for a missing one; numbers that differ by no more than float32 rounds have one."""
+    if value is None or value != value:
+        return ""
+    if not isinstance(value, Number | np.bool_):
+        text = str(value).strip()
+        return "" if text.lower() == "nan" else text  # NaN that was written as text
+    number = float(value)
+    if abs(number) < FLOAT32_INTEGERS:
+        number = float(np.float32(number))
+        return str(int(number)) if number.is_integer() else str(np.float32(number))
+    return str(value) if isinstance(value, Integral) or not number.is_integer() else str(int(number))

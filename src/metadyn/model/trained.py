@@ -26,7 +26,8 @@ class Frame:
     """What the training sessions have in common, by which a new session finds the model's latent space.
 
     latent_sd (latent,): SD of their latents; weight_var (latent,): variance of their readouts, the prior of a new one;
-    labels and latents (condition, time, latent): the mean latents of each condition, empty where they share none;
+    labels and latents (condition, time, latent): the mean latents of each condition, NaN behind the bins that enough of its
+    windows have, empty where they share none;
     centers (session, latent): mean latent of each training session; trial_spread (latent, latent): covariance within sessions
     of a trial's mean latent. Models of before these two were kept know no center.
     """
@@ -73,10 +74,11 @@ class TrainedModel:
             "training": self.training.model_dump(mode="json"),
             "data": self.data,
             "conditions": list(self.frame.labels),
+            "condition_bins": np.isfinite(self.frame.latents).all(-1).sum(1).tolist(),
         }
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.module.state_dict().items()}
         for name in FRAME_TENSORS:
-            tensors[f"frame.{name}"] = torch.as_tensor(getattr(self.frame, name), dtype=torch.float32)
+            tensors[f"frame.{name}"] = torch.as_tensor(getattr(self.frame, name), dtype=torch.float32).nan_to_num()
         weights = save(tensors, metadata={"metadyn": json.dumps(config)})
         digest = "sha256:" + hashlib.sha256(weights).hexdigest()
         return ModelFile(ARCHITECTURE, config, weights, digest, self.sessions)
@@ -98,6 +100,8 @@ class TrainedModel:
             parts = {name: tensors.pop(f"frame.{name}").numpy() for name in FRAME_TENSORS if f"frame.{name}" in tensors}
             parts.setdefault("centers", np.zeros((0, config.latent_dim), np.float32))
             parts.setdefault("trial_spread", np.diag(parts["latent_sd"] ** 2))
+            for latents, n_bins in zip(parts["latents"], file.config.get("condition_bins", ()), strict=False):
+                latents[int(n_bins) :] = np.nan
             frame = Frame(labels=tuple(file.config["conditions"]), **parts)
             training = TrainingConfig(**file.config["training"])
             with torch.device("meta"):  # sizes that the file claims cost no memory before its tensors bear them out

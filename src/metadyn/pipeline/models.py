@@ -6,8 +6,8 @@ import os
 import warnings
 from pathlib import Path
 
-from metadyn.config import DataConfig, check_config
-from metadyn.errors import ConfigError, DataError, ModelFileError
+from metadyn.config import DataConfig, check_config, load_config
+from metadyn.errors import ConfigError, DataError, ModelFileError, SelectionError
 from metadyn.nwb.addresses import is_address
 from metadyn.pipeline.inputs import Recording, read_counts
 from metadyn.records import Source, TrialCounts
@@ -76,6 +76,36 @@ def counts_for(model, recording: Recording, overrides: dict | None = None) -> Tr
             "metadyn align MODEL NAME=FILE -o MODEL2",
         )
     return counts.select(units=[position[row] for row in entry.unit_rows])
+
+
+def counts_to_align(model, recording: Recording, given: dict) -> TrialCounts:
+    """The counts of a new recording, made as for the model's training but for the options given.
+
+    Condition labels come from the model's column where the recording has it, with a warning where it has not.
+    Raises SelectionError where another column is asked for by name and its labels do not place the recording.
+    """
+    from metadyn.training.transplant import unplaced
+
+    options = {**model.data, **given, "bin_width": model.bin_width}
+    asked = given.get("condition")
+    try:
+        counts = read_counts(recording, load_config(data=options).data)
+    except SelectionError as error:
+        if asked or error.item is None or error.item != options.get("condition"):
+            raise
+        counts = read_counts(recording, load_config(data={**options, "condition": None}).data)
+        said = f"{error.problem}, by which the model's sessions were labelled"
+        warnings.warn(f"{recording}: {said}; it is placed by a search instead, without labels", stacklevel=3)
+    reason = unplaced(model, counts) if asked else None
+    if reason:
+        raise SelectionError(
+            "these condition labels do not place the recording in the model",
+            file=recording,
+            item=asked,
+            found=reason,
+            remedy="the column that labels what the model knows; or no --condition: a search then places it, without labels",
+        )
+    return counts
 
 
 def _warn_of_other_units(recording: Recording, trained: Source, found: Source) -> None:

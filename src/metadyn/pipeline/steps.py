@@ -18,8 +18,8 @@ from metadyn.config import Config, load_config, plain_numbers
 from metadyn.data.disk import is_on_disk, nearest
 from metadyn.errors import ConfigError, WindowError
 from metadyn.pipeline.annotation import annotate
-from metadyn.pipeline.inputs import check_distinct, read_counts, recordings, single
-from metadyn.pipeline.models import counts_for, load_model, on_device, stored_options
+from metadyn.pipeline.inputs import check_distinct, recordings, single
+from metadyn.pipeline.models import counts_for, counts_to_align, load_model, on_device, stored_options
 from metadyn.pipeline.reading import read_all
 from metadyn.pipeline.sharing import derive, fetch, findings, package, upload
 from metadyn.pipeline.skipping import skipping
@@ -134,14 +134,14 @@ def align(
     """Give a new recording a read-in and a likelihood; returns a `TrainedModel` that knows it too, kept in `output` if given.
 
     `data` are options for other windows or units than the model's; `trials` takes only that many windows, evenly spread.
-    Raises WriteError where `output` cannot be written, before anything is trained.
+    Raises WriteError where `output` cannot be written, before anything is trained; SelectionError where `data` name condition
+    labels and these do not place the recording. Those of the model's own column are warned of.
     """
     from metadyn.training.align import align
 
     trained = on_device(load_model(model), device)
     folder = _model_folder(output, resume=False)
-    options = {**trained.data, **(data or {}), "bin_width": trained.bin_width}
-    counts = read_counts(single(file), load_config(data=options).data)
+    counts = counts_to_align(trained, single(file), data or {})
     if trials is not None:
         counts = counts.select(trials=spread(counts.n_trials, trials))
     aligned = align(trained, counts, (config or Config()).align, device=device, report=report)

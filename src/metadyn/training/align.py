@@ -28,7 +28,7 @@ from metadyn.training.fit import split_sessions, task_of
 from metadyn.training.gauge import Gauge
 from metadyn.training.loop import Progress, StepReport, run
 from metadyn.training.objective import crop_range
-from metadyn.training.transplant import analytic_start, install
+from metadyn.training.transplant import analytic_start, install, warn_of_labels
 
 FEWEST_TO_VALIDATE = 4  # trials: below, none can be spared to choose the number of steps or the noise of forecasts
 
@@ -122,7 +122,8 @@ def align(
     """The model with one more session, fitted to its few trials; nothing that the sessions share is changed.
 
     Without `config.steps`, a quarter of the trials chooses the number of ELBO steps, and all are then used.
-    Raises ModelFileError when the model knows a session of that name, DataError for other bins.
+    Labels that the model does not know are warned of. Raises ModelFileError when the model knows a session of that name,
+    DataError for other bins.
     """
     if counts.session in [entry.key for entry in trained.sessions]:
         raise ModelFileError(
@@ -131,6 +132,7 @@ def align(
         )
     if abs(counts.bin_width - trained.bin_width) > 1e-9:
         raise DataError("the model was made for other bins", found=f"{counts.bin_width} s, not {trained.bin_width} s")
+    warn_of_labels(trained, counts)
     trained = replace(trained, module=trained.module.to(find_device(device)))
     update = {"optimiser": "adam", "distil_steps": 0, "kl_ramp": 0, "validate_every": 25, "steps": config.max_steps}
     update |= {"learning_rate": config.learning_rate, "seed": config.seed}

@@ -13,6 +13,7 @@ from metadyn.model.build import build_model
 from metadyn.model.meta_ssm import MetaSSM
 from metadyn.records import TrialCounts
 from metadyn.training.frame import common_frame_starts
+from metadyn.training.labels import all_labelled
 from metadyn.training.loop import StepReport
 from metadyn.training.warmstart import Start, session_starts, softplus_start
 
@@ -58,7 +59,7 @@ def find_starts(
 ) -> list[Start]:
     """By condition labels where all sessions share them, else by each session's own moments."""
     poisson = config.likelihood == "poisson"
-    if poisson and len(sessions) > 1 and all(counts.condition is not None for counts in sessions):
+    if poisson and len(sessions) > 1 and all_labelled(sessions):
         starts = common_frame_starts(sessions, config.latent_dim, training.smoothing_bins, keep, report)
     else:
         starts = session_starts(sessions, config.likelihood, config.latent_dim, training.smoothing_bins, keep, report)

@@ -3,6 +3,7 @@ training session behind it."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 
 import numpy as np
@@ -12,28 +13,49 @@ from torch import Tensor
 from metadyn.model.meta_ssm import MetaSSM
 from metadyn.model.trained import TrainedModel
 from metadyn.records import TrialCounts
-from metadyn.training.frame import regress_on
+from metadyn.training.frame import n_known, regress_on
 from metadyn.training.gauge import Gauge, find_gauge
+from metadyn.training.labels import labels_of, listed
 from metadyn.training.loop import StepReport, reported
 from metadyn.training.starts import find_starts
 from metadyn.training.warmstart import Start
 
 
-def framed(trained: TrainedModel, counts: TrialCounts) -> bool:
-    """Whether the session's condition labels tell where its trials lie in the model's latent space.
+def unplaced(trained: TrainedModel, counts: TrialCounts) -> str | None:
+    """Why condition labels do not tell where the session's trials lie in the model's latent space; None where they do.
 
     Not with a Gaussian likelihood: the regression that places them is Poisson's, as in the starts of a fit.
     """
+    known, given, dim = set(trained.frame.labels), labels_of(counts), trained.config.latent_dim
+    if trained.config.likelihood != "poisson":
+        return "the model has a Gaussian likelihood, with which condition labels are not used"
+    if not known:
+        return "the model knows no condition labels: its sessions had none, or shared none"
+    if not known & given:
+        return f"the model knows none of the labels {listed(given)}; it knows {listed(known)}"
+    n_averages = n_known(trained.frame.latents, list(trained.frame.labels), counts)
+    if n_averages <= dim:
+        return f"{n_averages} averages of the labels that the model knows ({listed(known & given)}) do not tell {dim} latents"
+    return None
+
+
+def warn_of_labels(trained: TrainedModel, counts: TrialCounts) -> None:
+    """Say where labels were given and do not place the session, or not all of them do."""
     if counts.condition is None or trained.config.likelihood != "poisson":
-        return False
-    return bool(set(counts.condition) & set(trained.frame.labels))
+        return
+    reason, unknown = unplaced(trained, counts), labels_of(counts) - set(trained.frame.labels)
+    if reason:
+        warnings.warn(f"{counts.session}: {reason}; it is placed by a search instead, without labels", stacklevel=3)
+    elif unknown:
+        known = f"the model does not know its labels {listed(unknown)} (it knows {listed(trained.frame.labels)})"
+        warnings.warn(f"{counts.session}: {known}; their windows take no part in placing it", stacklevel=3)
 
 
 def analytic_start(
     trained: TrainedModel, counts: TrialCounts, report: Callable[[StepReport], None]
 ) -> tuple[Start, Gauge | None]:
     """By condition labels, or by a search for the gauge and the embedding."""
-    if framed(trained, counts):
+    if unplaced(trained, counts) is None:
         frame, sd_bins = trained.frame, trained.training.smoothing_bins
         return regress_on(frame.latents, list(frame.labels), counts, frame.weight_var, sd_bins), None
     start = find_starts([counts], trained.config, trained.training, report=report)[0]
