@@ -215,7 +215,7 @@ def test_a_run_of_other_settings_names_each_with_both_values_and_its_own_setting
     other = [2 if each == 3 else each for each in small]
     refused = run("fit", *world.files[:2], "-o", folder, *other, "--max-bins", 30, "--resume")
     assert refused.exit_code == 1
-    said = " ".join(refused.stderr.replace("│", " ").split())
+    said = " ".join(refused.stderr.split())
     assert "data.max_bins not set in the run, 30 now; training.steps 3 in the run, 2 now" in said
     assert "training.learning_rate" not in said
     config = folder / (folder / "latest").read_text() / "config.toml"
