@@ -5,7 +5,6 @@ The verbs are imported when first asked for, so that reading a file needs no tor
 
 import os
 from importlib import import_module
-from importlib.metadata import version
 
 # Threads that spin long while they wait for each other hold up whoever else wants the core; some microseconds are worth it
 # (docs/decisions/threads.md). Read once, when torch is loaded; who sets it themselves is heard.
@@ -22,6 +21,8 @@ __all__ = ["VERBS", "__version__", *VERBS]
 
 def __getattr__(name: str):
     if name == "__version__":
+        from importlib.metadata import version
+
         return version("ndx-metadyn")
     if name in VERBS:
         return getattr(import_module("metadyn.pipeline.steps"), name)

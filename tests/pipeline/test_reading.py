@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import h5py
@@ -23,6 +24,7 @@ from metadyn.errors import DataError, MetadynError, MissingMetadataError, Window
 from metadyn.nwb.replace import private_name
 from metadyn.pipeline import reading
 from metadyn.pipeline.inputs import read_counts, recordings
+from metadyn.pipeline.interrupts import interrupts_held
 from metadyn.pipeline.reading import read_all, workers_for
 
 
@@ -120,25 +122,42 @@ def gone(pids: list[int], within: float) -> bool:
     return not any(map(lives, pids))
 
 
+def blocks_interrupts(pid: int) -> bool:
+    """Whether SIGINT waits for ever in a process, as the system says: bit 1 of the mask of what is blocked."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    mask = next(line.split()[1] for line in status.splitlines() if line.startswith("SigBlk"))
+    return bool(int(mask, 16) >> (signal.SIGINT - 1) & 1)
+
+
 INTERRUPTED = textwrap.dedent("""
     import signal, sys
-    from metadyn.cli import app
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell in the background hands down that it be ignored
+    print("begun", flush=True)
+    from metadyn.__main__ import main
     from metadyn.pipeline import reading
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell in the background hands down that it be ignored
     reading.ENOUGH = 0
-    app(["fit", *sys.argv[1:]])
+    sys.argv[0] = "metadyn"
+    main()
 """)
+
+
+def interruptible_fit(files: list[Path], output: Path) -> subprocess.Popen:
+    """`metadyn fit` by two processes that read, in a process group of its own, once it hears Ctrl-C."""
+    command = [sys.executable, "-c", INTERRUPTED, "fit", *map(str, files), "-o", str(output)]
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "start_new_session": True}
+    fit = subprocess.Popen(command, env={**os.environ, "LOKY_MAX_CPU_COUNT": "2"}, **options)
+    assert fit.stdout.readline() == "begun\n"
+    return fit
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="finds processes in /proc")
 def test_ctrl_c_while_reading_stops_all_at_once_and_leaves_nothing(world, pipe, tmp_path):
     """The signal goes to all processes, as a terminal sends it, once one file is read and the other blocks for ever."""
-    command = [sys.executable, "-c", INTERRUPTED, str(world.files[0]), str(pipe), "-o", str(tmp_path / "model")]
-    environment = {**os.environ, "LOKY_MAX_CPU_COUNT": "2"}
-    fit = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True)
-    until = time.monotonic() + 120
+    fit = interruptible_fit([world.files[0], pipe], tmp_path / "model")
+    until = time.monotonic() + 240
     while len(readers(fit.pid)) < 2 and fit.poll() is None and time.monotonic() < until:
         time.sleep(0.05)
+    assert all(map(blocks_interrupts, readers(fit.pid)))
     time.sleep(1)
     begun = children(fit.pid)
     os.killpg(fit.pid, signal.SIGINT)
@@ -147,6 +166,84 @@ def test_ctrl_c_while_reading_stops_all_at_once_and_leaves_nothing(world, pipe, 
     assert "Traceback" not in trouble
     assert gone(begun, within=10)
     assert list(tmp_path.iterdir()) == [pipe]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="finds processes in /proc")
+def test_readers_are_deaf_to_ctrl_c_from_their_first_moment(tmp_path):
+    """Before they have imported a thing, where a handler of their own would come too late; and this process hears it again."""
+    from loky import ProcessPoolExecutor
+
+    pool = ProcessPoolExecutor(2)
+    with interrupts_held():
+        slept = [pool.submit(time.sleep, 0) for _ in range(2)]
+    until = time.monotonic() + 60
+    while len(begun := readers(os.getpid())) < 2 and time.monotonic() < until:
+        pass
+    assert all(map(blocks_interrupts, begun))
+    assert not blocks_interrupts(os.getpid())
+    for pid in begun:
+        os.kill(pid, signal.SIGINT)
+    assert [each.result(120) for each in slept] == [None, None]
+    assert all(map(blocks_interrupts, begun))
+    pool.shutdown(kill_workers=True)
+
+
+def interrupted_while_held(reached: list[str]) -> None:
+    with interrupts_held():
+        os.kill(os.getpid(), signal.SIGINT)
+        reached.append("the end")
+
+
+def test_ctrl_c_while_processes_start_is_answered_when_they_have():
+    reached = []
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            interrupted_while_held(reached)
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        with interrupts_held():  # as of a job in the background, which does not hear it
+            os.kill(os.getpid(), signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert reached == ["the end"]
+
+
+def test_interrupts_are_held_in_a_thread_too():
+    """Whose processes are deaf as well; answering is for the main thread."""
+    with ThreadPoolExecutor(1) as threads:
+
+        def masks() -> tuple[bool, bool]:
+            with interrupts_held():
+                inside = signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+            return inside, signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+
+        assert threads.submit(masks).result() == (True, False)
+
+
+def imports(pid: int) -> bool:
+    """Whether a process is so far as to have psutil, which loky imports before it runs a thing of ours."""
+    try:
+        return "/psutil/" in Path(f"/proc/{pid}/maps").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="finds processes in /proc")
+def test_ctrl_c_is_quiet_at_every_moment(world, pipe, tmp_path):
+    """Runs that are interrupted, all processes at once, while they import, and while a reader does."""
+    runs = [interruptible_fit([world.files[0], pipe], tmp_path / str(place)) for place in range(2)]
+    time.sleep(0.5)  # both import something, on a busy machine the first of it
+    os.killpg(runs[0].pid, signal.SIGINT)
+    until = time.monotonic() + 240
+    while not any(map(imports, readers(runs[1].pid))) and runs[1].poll() is None and time.monotonic() < until:
+        time.sleep(0.01)
+    os.killpg(runs[1].pid, signal.SIGINT)
+    for run in runs:
+        said, trouble = run.communicate(timeout=240)
+        assert run.returncode in (130, -signal.SIGINT), trouble
+        assert "Traceback" not in said + trouble
+    assert {each.name for each in tmp_path.iterdir()} <= {pipe.name, "0", "1"}
 
 
 @pytest.mark.parametrize("enough", [0, 2**40], ids=["processes", "one"])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import as_completed
@@ -22,6 +21,7 @@ from metadyn.data.disk import filling, is_on_disk, on_disk, write
 from metadyn.errors import DataError
 from metadyn.nwb.replace import private_name, remove_leftovers
 from metadyn.pipeline.inputs import Recording, read_counts
+from metadyn.pipeline.interrupts import interrupts_held
 from metadyn.pipeline.skipping import Skipped
 from metadyn.records import TrialCounts
 
@@ -105,11 +105,11 @@ def read_in_processes(
     """take(place, counts) of each recording as it is read, in this process; counts lie on disk. Ctrl-C ends all at once."""
     from loky import ProcessPoolExecutor
 
-    # a terminal's Ctrl-C goes to all processes; this one alone answers, and ends the others
-    pool = ProcessPoolExecutor(workers, initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN))
+    pool = ProcessPoolExecutor(workers)
     with passage(folder) as way:
         try:
-            places = {pool.submit(send, each, data, way / str(place)): place for place, each in enumerate(given)}
+            with interrupts_held():
+                places = {pool.submit(send, each, data, way / str(place)): place for place, each in enumerate(given)}
             for future in as_completed(places):
                 place = places[future]
                 sent = skipped.attempt(given[place], future.result)
@@ -123,7 +123,8 @@ def read_in_processes(
                 remedy="fewer at a time: LOKY_MAX_CPU_COUNT=1 metadyn fit …",
             ) from lost
         finally:
-            pool.shutdown(kill_workers=True)
+            with interrupts_held():
+                pool.shutdown(kill_workers=True)
 
 
 @contextmanager
