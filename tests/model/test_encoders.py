@@ -3,6 +3,7 @@
 import torch
 from torch import nn
 
+from metadyn.model.build import build_model
 from metadyn.model.gru import reverse_within
 
 LENGTH = torch.tensor([4, 7, 1])
@@ -65,3 +66,20 @@ def test_every_bin_within_a_window_is_seen(model):
     for t in (0, 6):
         (gradient,) = torch.autograd.grad(q.mean[0, t].sum(), features, retain_graph=True)
         assert (gradient.abs().sum(-1) > 0).all()
+
+
+def test_a_new_models_posteriors_are_as_wide_as_asked_for_whatever_it_sees_and_its_embeddings_close_together(config):
+    """torch draws weights of a layer from ±1 / √inputs; means of embeddings are .3 of that, log variances a tenth."""
+    module = build_model(config(embedding_hidden=40, latent_hidden=50, embedding_dim=20), [3, 5], posterior_log_var=-2.5)
+    embedding, latents = module.embedding_encoder.head, module.latent_encoder.head
+    bounds = {0.3 / 40**0.5: embedding.weight[:20], 0.1 / 40**0.5: embedding.weight[20:], 0.1 / 100**0.5: latents.weight[2:]}
+    for bound, weight in bounds.items():
+        assert 0.97 * bound < weight.abs().max() <= bound
+    torch.testing.assert_close(embedding.bias, torch.tensor([0.0] * 20 + [-5.0] * 20))
+    torch.testing.assert_close(latents.bias[2:], torch.tensor([-2.5, -2.5]))
+
+
+def test_a_new_linear_adapter_hardly_changes_with_the_embedding(config):
+    module = build_model(config(conditioning="linear", hidden=(30, 40)), [3, 5])
+    for directions in (module.dynamics.directions_in, module.dynamics.directions_hidden):
+        assert abs(directions.std() / 0.02 - 1) < 0.25
