@@ -42,8 +42,8 @@ class DataConfig(_Section):
     )
     align: str | None = Field(
         None,
-        description='event column that windows start from, or a sum of columns, e.g. "start_time + cue / 1000"; default: each row '
-        "from start_time to stop_time",
+        description='event column that windows start from, or a sum of columns, e.g. "start_time + cue / 1000"; default: each '
+        "row from start_time to stop_time",
     )
     start: float = Field(0.0, description="start of the window after the event [s]")
     n_bins: int | None = Field(
