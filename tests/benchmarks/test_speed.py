@@ -28,6 +28,7 @@ def last_line(module: str) -> dict:
     ("module", "parts"),
     [
         ("align", {"1", "4", "ceiling"}),
+        ("calibration", {"calibration_share", "cpu_s", "peak_mib"}),
         ("forecast", {"ours_s", "reference_ratio", "peak_mib"}),
         ("io", {"annotate", "read", "many"}),
         ("scale", {"memory", "sessions"}),
