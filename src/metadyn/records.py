@@ -5,6 +5,7 @@ Vocabulary of axes: session trial time unit latent embedding rank sample.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -150,6 +151,16 @@ class TrialCounts:
     @property
     def n_units(self) -> int:
         return self.counts.shape[2]
+
+    def kept(self, keep: Callable[[np.ndarray], np.ndarray]) -> TrialCounts:
+        """The same counts, what they hold of each entry where `keep` has it (`data.disk`)."""
+        entries = None if self.unit_observed is None else keep(self.unit_observed)
+        return replace(self, counts=keep(self.counts), unit_observed=entries)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of what is held of each entry."""
+        return self.counts.nbytes + (0 if self.unit_observed is None else self.unit_observed.nbytes)
 
     def select(self, trials=slice(None), units=slice(None), session: str | None = None) -> TrialCounts:
         """The same session restricted to some trials and units (indices, masks or slices), under another key if given."""

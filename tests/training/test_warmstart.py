@@ -176,17 +176,18 @@ def test_starts_of_several_sessions_turn_one_way(simulated):
     assert len({np.sign(turning(start.latents)[0]) for start in starts}) == 1
 
 
-def test_poisson_regression_is_at_the_optimum_that_scipy_finds():
+@pytest.mark.parametrize("units", [1, 3])  # one exposure of all units, or one of each
+def test_poisson_regression_is_at_the_optimum_that_scipy_finds(units):
     rng = np.random.default_rng(0)
     x, variance = rng.standard_normal((80, 2)), np.array([0.3, 0.8])
-    exposure = rng.integers(1, 5, 80).astype(float)
-    total = rng.poisson(exposure[:, None] * np.exp(x @ rng.normal(0, 0.5, (2, 3)) - 0.5))
+    exposure = rng.integers(1 if units == 1 else 0, 5, (80, units)).astype(float)
+    total = rng.poisson(exposure * np.exp(x @ rng.normal(0, 0.5, (2, 3)) - 0.5))
     weight, bias = poisson_regression(x, total, exposure, variance)
     for unit in range(3):
 
         def loss(c, unit=unit):
             log_rate = x @ c[:2] + c[2]
-            likelihood = total[:, unit] @ log_rate - exposure @ np.exp(log_rate)
+            likelihood = total[:, unit] @ log_rate - exposure[:, unit % units] @ np.exp(log_rate)
             return -likelihood + 0.5 * (c[:2] ** 2 / variance).sum() + 0.5e-3 * c[2] ** 2
 
         best = minimize(loss, np.zeros(3), method="BFGS", options={"gtol": 1e-7})
@@ -195,7 +196,7 @@ def test_poisson_regression_is_at_the_optimum_that_scipy_finds():
 
 def test_poisson_regression_of_a_silent_unit_stays_finite():
     x = np.random.default_rng(0).standard_normal((50, 2))
-    weight, bias = poisson_regression(x, np.zeros((50, 1)), np.ones(50), np.ones(2))
+    weight, bias = poisson_regression(x, np.zeros((50, 1)), np.ones((50, 1)), np.ones(2))
     assert np.isfinite(weight).all()
     assert bias < -4
 

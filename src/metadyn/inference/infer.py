@@ -50,8 +50,8 @@ def observations(
 ) -> Observations:
     """Some trials of one session as the encoders see them.
 
-    `context` bounds the bins they see, and the bins that there are;
-    `visible` (trial, time, unit) are the entries they see; they stand for all.
+    `context` bounds the bins they see, and the bins that there are; `visible` (trial, time, unit) are the entries they see, of
+    those that were observed; they stand for all.
     """
     device, bins = module.log_q.device, slice(context)
 
@@ -61,13 +61,19 @@ def observations(
         out[0, :, :, : counts.n_units] = values
         return torch.from_numpy(out).to(device)
 
+    shown = None
+    if counts.unit_observed is not None:
+        shown = Visible.of(padded(counts.unit_observed[trials]).bool(), counts.n_units)
+    if visible is not None:
+        entries, share = padded(visible[trials]).bool(), max(float(visible.mean()), 1e-6)
+        shown = Visible(entries, share) if shown is None else shown.without(~entries, 1 - share)
     length = torch.as_tensor(counts.windows.n_bins[trials].astype(np.int64), device=device)[None]
     return Observations(
         padded(counts.counts[trials]),
         torch.as_tensor(counts.observed[trials, bins], device=device)[None],
         length if context is None else length.clamp(max=context),
         torch.tensor([row], device=device),
-        None if visible is None else Visible(padded(visible[trials]).bool(), max(float(visible.mean()), 1e-6)),
+        shown,
     )
 
 

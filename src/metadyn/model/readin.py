@@ -17,48 +17,64 @@ from metadyn.model.tf32 import tf32
 
 
 class Visible(NamedTuple):
-    """Entries that the encoders see, (session, trial, time, unit), which stand for all: their share of them."""
+    """Entries that the encoders see, which stand for all: their share of them, one number or one of each bin."""
 
     entries: Bool[Tensor, "session trial time unit"]
-    share: float
+    share: float | Float[Tensor, "session trial time"]
+
+    @staticmethod
+    def of(entries: Bool[Tensor, "session trial time unit"], n_units: Int[Tensor, "session_or_1 1 1"] | int) -> Visible:
+        """The entries that were observed, of so many units."""
+        seen = entries.sum(-1) / n_units
+        return Visible(entries, (seen + FEWEST) / (1 + FEWEST))
+
+    def without(self, hidden: Bool[Tensor, "session trial time unit"], share: float) -> Visible:
+        """The same but for a share of the entries."""
+        return Visible(self.entries & ~hidden, self.share * (1 - share))
+
+
+FEWEST = 0.1  # added to the share of the units that were seen: what few of them say is not multiplied by more than eleven
 
 
 class FirstLayer(torch.autograd.Function):
     """relu(deviations @ weight + bias) · kept, (session, point, hidden), without the products of padding.
 
-    The deviations, ((counts − mean) / sd) · visible, are made stretch by stretch, and once more for the gradient.
+    The deviations, ((counts − mean) / sd) · visible / share, are made stretch by stretch, and once more for the gradient.
     """
 
     @staticmethod
-    def forward(ctx, n_units, counts, visible, kept, mean, sd, weight, bias):
+    def forward(ctx, n_units, counts, visible, share, kept, mean, sd, weight, bias):
         hidden = weight.new_empty(*counts.shape[:2], weight.shape[-1])
         for rows, units in stretches(counts.shape, n_units, counts.device):
-            deviations, part = _deviations(counts, visible, mean, sd, rows, units), hidden[rows]
+            deviations, part = _deviations(counts, visible, share, mean, sd, rows, units), hidden[rows]
             torch.baddbmm(bias[rows, None], deviations, weight[rows, :units], out=part)
             part.relu_()
             if kept is not None:
                 part.mul_(factors(kept[rows], part.dtype))
         ctx.n_units = n_units
-        ctx.save_for_backward(counts, visible, mean, sd, weight, hidden)
+        ctx.save_for_backward(counts, visible, share, mean, sd, weight, hidden)
         return hidden
 
     @staticmethod
     @once_differentiable
     def backward(ctx, d_hidden):
-        counts, visible, mean, sd, weight, hidden = ctx.saved_tensors
+        counts, visible, share, mean, sd, weight, hidden = ctx.saved_tensors
         d_weight, d_bias = torch.zeros_like(weight), weight.new_empty(hidden.shape[0], hidden.shape[-1])
         for rows, units in stretches(counts.shape, ctx.n_units, counts.device):
-            deviations = _deviations(counts, visible, mean, sd, rows, units)
+            deviations = _deviations(counts, visible, share, mean, sd, rows, units)
             d_sum = d_hidden[rows] * factors(hidden[rows] > 0, hidden.dtype)
             with tf32(counts.is_cuda):
                 d_weight[rows, :units] = deviations.mT @ d_sum
             d_bias[rows] = d_sum.sum(1)
-        return None, None, None, None, None, None, d_weight, d_bias
+        return None, None, None, None, None, None, None, d_weight, d_bias
 
 
-def _deviations(counts: Tensor, visible: Tensor | None, mean: Tensor, sd: Tensor, rows: slice, units: int) -> Tensor:
+def _deviations(
+    counts: Tensor, visible: Tensor | None, share: Tensor | None, mean: Tensor, sd: Tensor, rows: slice, units: int
+) -> Tensor:
     deviations = counts[rows, :, :units].to(mean.dtype, copy=True).sub_(mean[rows, None, :units]).div_(sd[rows, None, :units])
-    return deviations if visible is None else deviations.mul_(factors(visible[rows, :, :units], mean.dtype))
+    deviations = deviations if visible is None else deviations.mul_(factors(visible[rows, :, :units], mean.dtype))
+    return deviations if share is None else deviations.div_(share[rows, :, None])
 
 
 class ReadIn(nn.Module):
@@ -94,8 +110,11 @@ class ReadIn(nn.Module):
         if self.dropout and generator is not None:
             shape = (*points.shape[:2], weight_out.shape[1])
             kept, weight_out = ~by_chance(self.dropout, shape, generator, points.device), weight_out / (1 - self.dropout)
-        shown, sd = (None, sd) if visible is None else (visible.entries.flatten(1, 2), sd * visible.share)
+        shown, share = None, None
+        if visible is not None:
+            shown, of_bins = visible.entries.flatten(1, 2), isinstance(visible.share, Tensor)
+            share, sd = (visible.share.flatten(1, 2), sd) if of_bins else (None, sd * visible.share)
         with tf32(counts.is_cuda and torch.is_grad_enabled()):  # in training
-            hidden = FirstLayer.apply(n_units, points, shown, kept, mean, sd, *first)
+            hidden = FirstLayer.apply(n_units, points, shown, share, kept, mean, sd, *first)
         features = layer(hidden, weight_out, rows_of(self.bias_out, session))
         return features.unflatten(1, counts.shape[1:3])

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -51,8 +50,8 @@ def read_all(
     def take(place: int, counts: TrialCounts) -> None:
         nonlocal left
         if not isinstance(given[place].source, TrialCounts):
-            left -= counts.counts.nbytes
-            counts = replace(counts, counts=held(counts.counts, left >= 0, folder))
+            left -= counts.nbytes
+            counts = counts.kept(partial(held, in_memory=left >= 0, folder=folder))
         read[place] = counts
         report(len(read))
 
@@ -114,7 +113,7 @@ def read_in_processes(
                 place = places[future]
                 sent = skipped.attempt(given[place], future.result)
                 if sent is not None:
-                    take(place, received(*sent, way / str(place)))
+                    take(place, received(*sent))
         except BrokenProcessPool as lost:
             told = str(lost).splitlines()
             raise DataError(
@@ -140,22 +139,32 @@ def passage(folder: Path) -> Iterator[Path]:
         shutil.rmtree(way, ignore_errors=True)
 
 
-def send(recording: Recording, data: DataConfig, path: Path) -> tuple[TrialCounts, dict, list[tuple]]:
-    """Read and bin a recording; its counts go into a file. Returns all else, their layout, and what was warned of."""
+def send(recording: Recording, data: DataConfig, path: Path) -> tuple[TrialCounts, list[dict], list[tuple]]:
+    """Read and bin a recording; what it holds of each entry goes into files. Returns all else, their layouts, and what was
+    warned of."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         counts = read_counts(recording, data)
-    with filling(path.parent.parent), path.open("wb") as file:
-        write(counts.counts, file)
-    layout = {"dtype": counts.counts.dtype, "shape": counts.counts.shape}
+    layouts: list[dict] = []
+
+    def sent(values: np.ndarray) -> np.ndarray:
+        file = path.with_suffix(f".{len(layouts)}")
+        with filling(path.parent.parent), file.open("wb") as opened:
+            write(values, opened)
+        layouts.append({"filename": file, "dtype": values.dtype, "shape": values.shape})
+        return np.empty(0)
+
+    emptied = counts.kept(sent)
     warned = [(str(each.message), each.category, each.filename, each.lineno) for each in caught]
-    return replace(counts, counts=np.empty(0)), layout, warned
+    return emptied, layouts, warned
 
 
-def received(counts: TrialCounts, layout: dict, warned: list[tuple], path: Path) -> TrialCounts:
-    """The counts that another process sent, mapped from a file that has no name any more; warns of what it warned of."""
+def received(counts: TrialCounts, layouts: list[dict], warned: list[tuple]) -> TrialCounts:
+    """The counts that another process sent, mapped from files that have no name any more; warns of what it warned of."""
     for each in warned:
         warnings.warn_explicit(*each)
-    values = np.memmap(path, mode="r", **layout)
-    path.unlink()
-    return replace(counts, counts=values)
+    mapped = (np.memmap(mode="r", **layout) for layout in layouts)
+    counts = counts.kept(lambda _: next(mapped))  # in the order in which they were sent
+    for layout in layouts:
+        layout["filename"].unlink()
+    return counts

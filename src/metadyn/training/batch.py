@@ -31,11 +31,19 @@ def _padded(arrays: list[np.ndarray], dtype, here: list[int]) -> Tensor:
     return torch.from_numpy(out)
 
 
+def _entries(sessions: list[TrialCounts], here: list[int]) -> Tensor | None:
+    """Which entries were observed (session, trial, time, unit), of those at `here`; None where no session's units differ."""
+    if all(counts.unit_observed is None for counts in sessions):
+        return None
+    return _padded([np.broadcast_to(counts.observed_entries, counts.counts.shape) for counts in sessions], bool, here)
+
+
 @dataclass(frozen=True)
 class Resident:
     """All trials of some sessions, padded: counts (session, trial, time, unit), observed (session, trial, time),
     n_bins (session, trial), n_trials (session,), units (session, unit) False in padding, latents of the warm start or None;
-    n_units of each session; session (session,): rows of the model.
+    n_units of each session; session (session,): rows of the model; unit_observed (session, trial, time, unit), None where all
+    units of each session are observed alike.
 
     Of several processes each has its own sessions, which stand at the places `here` of `among`.
     """
@@ -51,6 +59,7 @@ class Resident:
     here: list[int]
     among: int
     ranks: Alone = ALONE
+    unit_observed: Tensor | None = None
 
     @staticmethod
     def of(
@@ -72,11 +81,12 @@ class Resident:
             torch.tensor([sessions[place].n_trials for place in here], dtype=torch.long),
             _padded([np.ones(counts.n_units) for counts in sessions], bool, here),
             _padded(latents, np.float32, here) if latents else None,
+            _entries(sessions, here),
         ]
         n_units = tuple(sessions[place].n_units for place in here)
         session = torch.tensor([ranks.local(rows[place]) for place in here], dtype=torch.long, device=device)
-        moved = [tensor if tensor is None else tensor.to(device) for tensor in tensors]
-        return Resident(*moved, n_units, session, here, len(rows), ranks)
+        *moved, entries = [tensor if tensor is None else tensor.to(device) for tensor in tensors]
+        return Resident(*moved, n_units, session, here, len(rows), ranks, entries)
 
     @property
     def n_sessions(self) -> int:
@@ -107,7 +117,7 @@ class Batch:
     """Cropped trials: counts (session, trial, time, unit), observed, length (session, trial) of the crop.
 
     distinct (session, trial): False from where on a session's trials come round again; session (session,): rows of the
-    model; here: which of the step's `among` sessions these are.
+    model; here: which of the step's `among` sessions these are; unit_observed (session, trial, time, unit) as in `Resident`.
     """
 
     counts: Tensor
@@ -120,6 +130,7 @@ class Batch:
     session: Tensor
     here: list[int]
     among: int
+    unit_observed: Tensor | None = None
 
     @property
     def share(self) -> float:
@@ -171,6 +182,7 @@ def crop(resident: Resident, trial: Tensor, width: int, generator: torch.Generat
         resident.session,
         resident.here,
         resident.among,
+        None if resident.unit_observed is None else resident.unit_observed[index],
     )
 
 
@@ -194,6 +206,7 @@ def hide(
     The last `tail_bins`, at most two thirds, are not seen and come from the dynamics; `masking` of the others come from the
     dynamics too, the same bins in all trials of a session where that is the `mask_scope`;
     `dropout` of the entries are hidden from the encoder and stand for all in the likelihood (coordinated dropout).
+    Entries that were not observed are neither seen nor scored.
     Where the tail is known to have at most `longest_tail` bins, so is the longest run of bins from the dynamics.
     """
     time = torch.arange(batch.counts.shape[2], device=batch.counts.device)
@@ -205,10 +218,12 @@ def hide(
     longest = None
     if longest_tail is not None:
         masked, longest = masked & (mask_depth(masked) <= longest_masked(masking)), longest_masked(masking) + longest_tail
-    weight, visible = Weight(batch.observed.float(), batch.units[:, None, None]), None
+    entries = batch.unit_observed
+    weight = Weight(batch.observed.float(), batch.units[:, None, None] if entries is None else entries)
+    visible = None if entries is None else Visible.of(entries, batch.units.sum(-1)[:, None, None])
     if dropout:
         hidden = by_chance(dropout, batch.counts.shape, generator, time.device)
-        visible = Visible(~hidden, 1 - dropout)
+        visible = Visible(~hidden, 1 - dropout) if visible is None else visible.without(hidden, dropout)
         of_bins = torch.where(ahead, weight.bins, weight.bins / dropout)
         weight = Weight(of_bins, hidden.logical_or_(ahead[..., None]).logical_and_(weight.entries))
     seen = Observations(batch.counts, batch.observed, context, batch.session, visible, batch.distinct, batch.n_units)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -56,8 +57,18 @@ def split_sessions(
         n_validation = min(max(1, round(fraction * counts.n_trials)), counts.n_trials - 1) if fraction else 0
         train, validation, _ = split_trials(counts.n_trials, (counts.n_trials - n_validation, n_validation, 0), seed)
         chosen = [counts.select(trials) for trials in (train, validation if n_validation else train)]
-        parts.append([replace(part, counts=keep(part.counts)) for part in chosen])
+        parts.append([part.kept(keep) for part in of_trained_units(*chosen)])
     return [part[0] for part in parts], [part[1] for part in parts]
+
+
+def of_trained_units(train: TrialCounts, held_out: TrialCounts) -> tuple[TrialCounts, TrialCounts]:
+    """The same trials, without the units that were observed in none of those that train, of which nothing can be learnt."""
+    seen = train.observed_entries.any((0, 1))
+    if seen.all():
+        return train, held_out
+    found = f"{np.sum(~seen)} of {train.n_units} units were observed in none of the windows that train the model"
+    warnings.warn(f"{train.source.uri or train.session}: {found}; left out", stacklevel=3)
+    return train.select(units=seen), held_out.select(units=seen)
 
 
 def check_sessions(sessions: list[TrialCounts], latent_dim: int) -> None:
@@ -170,28 +181,28 @@ def fit_here(
 ) -> TrainedModel:
     """`fit`, where this process is and among those there are."""
     check_sessions(sessions, config.latent_dim if "latent_dim" in config.model_fields_set else 1)
-    config = fitting(config, sessions)
+    keep = keeper(sessions, folder)
+    train, held_out = split_sessions(sessions, training.validation_fraction, training.seed, keep)
+    config = fitting(config, train)
     settings = {"model": config.model_dump(mode="json"), "training": training.model_dump(mode="json"), "data": data}
     begun = Begun(settings, {counts.session: trial_digests(counts) for counts in sessions} if folder else {})
     going_on = resume and folder is not None
     if going_on:
         check_same(folder, sessions, begun)
-    keep = keeper(sessions, folder)
-    train, held_out = split_sessions(sessions, training.validation_fraction, training.seed, keep)
     starts = find_starts(train, config, training, keep, report)
     crops = crop_range(training, sessions)
     trials = trials_of(train, [start.latents for start in starts] if training.warm_start else None, training, where, ranks)
     validation = trials_of(looked_at(held_out, training), None, training, where, ranks)
 
     def started(seed: int) -> Task:
-        model = started_model(sessions, starts, config, training.model_copy(update={"seed": seed}))
+        model = started_model(train, starts, config, training.model_copy(update={"seed": seed}))
         return task_of(ranks.narrowed(model).to(where), trials, validation, config, training, crops)
 
     task, progress = (started(training.seed), None) if going_on else best_distilled(started, training, report)
     model = task.module
     entries = tuple(SessionEntry.of(counts) for counts in train)
     frame = learn_frame(train, [start.latents for start in starts], [start.weight for start in starts])
-    whole = model if ranks.size == 1 else build_model(config, [counts.n_units for counts in sessions]).to(where)
+    whole = model if ranks.size == 1 else build_model(config, [counts.n_units for counts in train]).to(where)
     trained = TrainedModel(whole, config, sessions[0].bin_width, entries, frame, training, data)
 
     progress = progress or resumed(task, folder)

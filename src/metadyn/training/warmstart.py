@@ -21,6 +21,7 @@ from metadyn.training.loop import StepReport, reported
 
 SPIKES_PER_SD = 0.25  # spikes that the mean unit should fire within one SD of the smoothing
 MANY = 200  # units from which a few eigenvectors are found faster than all
+RIDGE = 0.1  # on latents of variance one that follow from counts
 MOST_LOG_SD = 1.5  # SD of a unit's log rate at the start; moments of rare spikes claim more, and training unlearns it slowly
 
 
@@ -68,29 +69,62 @@ def smoothed(counts: TrialCounts, sd_bins: float) -> np.ndarray:
     return smooth(counts, sd_bins * counts.bin_width).counts
 
 
-def rows_of(values: np.ndarray, observed: np.ndarray) -> Iterator[np.ndarray]:
-    """Values (trial, time, unit) of the observed bins as rows (bin, unit) of doubles, some trials at a time."""
-    return (values[trials][observed[trials]].astype(np.float64) for trials in blocks(values))
+def deviations(
+    values: np.ndarray, entries: np.ndarray, mean: np.ndarray | float = 0.0
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Values (trial, time, unit) − mean as rows (bin, unit) of doubles, some trials at a time, and which of them were observed.
+
+    entries: (trial, time, unit), or (trial, time, 1) where all units are observed alike. Bins of which nothing was observed are
+    left out; entries that were not are zero.
+    """
+    for trials in blocks(values):
+        seen = entries[trials].any(-1)
+        known = entries[trials][seen]  # (bin, unit or 1)
+        rows = values[trials][seen] - np.asarray(mean, dtype=np.float64)
+        yield (rows if known.shape[-1] == 1 else rows * known), known
 
 
-def moments(values: np.ndarray, observed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean (unit,) and covariance (unit, unit) of values (trial, time, unit) over the observed bins."""
-    number = observed.sum()
-    mean = sum(rows.sum(0) for rows in rows_of(values, observed)) / number
-    about = ((rows - mean) for rows in rows_of(values, observed))
-    return mean, sum(rows.T @ rows for rows in about) / max(number - 1, 1)
+def moments(values: np.ndarray, entries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean (unit,) and covariance (unit, unit) of values (trial, time, unit), `entries` as of `deviations`.
+
+    Each is of the bins in which the unit, or both units, were observed; the covariance of two that never were is zero.
+    """
+    mean = mean_and_sd(values, entries)[0]
+    products = pairs = 0.0
+    for rows, known in deviations(values, entries, mean):
+        counted = known.astype(np.float32)
+        products, pairs = products + rows.T @ rows, pairs + counted.T @ counted
+    return mean, products / np.maximum(pairs - 1, 1)
 
 
-def mean_and_sd(values: np.ndarray, observed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and SD (unit,) of values (trial, time, unit) over the observed bins."""
-    mean = sum(rows.sum(0) for rows in rows_of(values, observed)) / observed.sum()
-    return mean, np.sqrt(sum(((rows - mean) ** 2).sum(0) for rows in rows_of(values, observed)) / observed.sum())
+def mean_and_sd(values: np.ndarray, entries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and SD (unit,) of values (trial, time, unit) over the bins in which each unit was observed."""
+    number = np.maximum(entries.sum((0, 1)), 1)
+    mean = sum(rows.sum(0) for rows, _ in deviations(values, entries)) / number
+    return mean, np.sqrt(sum((rows**2).sum(0) for rows, _ in deviations(values, entries, mean)) / number)
 
 
 def projected(values: np.ndarray, mean: np.ndarray, projection: np.ndarray, observed: np.ndarray) -> np.ndarray:
     """Latents (trial, time, latent): projection (values − mean), zero where nothing was observed."""
     latents = [(values[trials] - mean) @ projection.T * observed[trials][..., None] for trials in blocks(values)]
     return np.concatenate([each.astype(np.float32) for each in latents])
+
+
+def least_squares(
+    values: np.ndarray, mean: np.ndarray, weight: np.ndarray, variance: np.ndarray, ridge: float, entries: np.ndarray
+) -> np.ndarray:
+    """Latents (trial, time, latent) from the units that were observed in each bin, `entries` (trial, time, unit).
+
+    Least squares of values − mean ≈ variance · weight z with noise of that `variance` (unit,), and a ridge on z.
+    """
+    products = (variance[:, None, None] * weight[:, :, None] * weight[:, None]).reshape(len(weight), -1)
+    prior, latents = ridge * np.eye(weight.shape[1]), []
+    for trials in blocks(values):
+        known = entries[trials].astype(np.float64)
+        right = ((values[trials] - mean) * known) @ weight  # (trial, time, latent)
+        information = (known @ products).reshape(*right.shape, -1) + prior
+        latents.append(np.linalg.solve(information, right[..., None])[..., 0].astype(np.float32))
+    return np.concatenate(latents)
 
 
 def kernel_power(sd_bins: float) -> float:
@@ -132,12 +166,14 @@ def with_columns(loadings: np.ndarray, dim: int) -> np.ndarray:
 def rate_projection(weight: np.ndarray, mean: np.ndarray) -> np.ndarray:
     """(latent, unit): least squares of z from counts − mean, linearised about the mean rate, with the prior z ~ N(0, I)."""
     information = weight.T @ (mean[:, None] * weight)
-    return np.linalg.solve(information + 0.1 * np.eye(len(information)), weight.T)
+    return np.linalg.solve(information + RIDGE * np.eye(len(information)), weight.T)
 
 
 def wide_enough(counts: TrialCounts, sd_bins: float) -> float:
     """The SD of smoothing [bins], wider where units fire so rarely that their moments would be noise."""
-    spikes_per_bin = counts.counts[counts.observed].mean()
+    entries = counts.observed_entries
+    spikes_per_bin = sum(rows.sum() for rows, _ in deviations(counts.counts, entries))
+    spikes_per_bin /= entries.sum() * counts.n_units / entries.shape[-1]
     return float(np.clip(SPIKES_PER_SD / max(spikes_per_bin, 1e-6), sd_bins, max(sd_bins, counts.counts.shape[1] / 5)))
 
 
@@ -145,7 +181,7 @@ def poisson_start(counts: TrialCounts, latent_dim: int, sd_bins: float) -> Start
     """Moments of smoothed counts under y ~ Poisson(exp(C z + D)), z ~ N(0, I)."""
     sd_bins = wide_enough(counts, sd_bins)
     smooth = smoothed(counts, sd_bins)
-    mean, covariance = moments(smooth, counts.observed)
+    mean, covariance = moments(smooth, counts.observed_entries)
     mean = np.maximum(mean, 1e-4)
     signal = covariance - np.diag(mean * kernel_power(sd_bins))
     log_covariance = np.log(np.maximum(1 + signal / np.outer(mean, mean), 0.05))
@@ -158,9 +194,13 @@ def poisson_start(counts: TrialCounts, latent_dim: int, sd_bins: float) -> Start
 
 def start_from_readout(counts: TrialCounts, smooth: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> Start:
     """Read-in and latents that follow from a Poisson readout."""
-    mean, sd = (np.maximum(*each) for each in zip(mean_and_sd(counts.counts, counts.observed), (1e-4, 1e-2), strict=True))
+    mean, sd = mean_and_sd(counts.counts, counts.observed_entries)
+    mean, sd = np.maximum(mean, 1e-4), np.maximum(sd, 1e-2)
     projection = rate_projection(weight, mean)
-    latents = projected(smooth, mean, projection, counts.observed)
+    if counts.unit_observed is None:
+        latents = projected(smooth, mean, projection, counts.observed)
+    else:
+        latents = least_squares(smooth, mean, weight, mean, RIDGE, counts.unit_observed)
     return Start(weight, bias, mean, sd, projection, np.zeros(len(bias)), latents, np.zeros(weight.shape[1]))
 
 
@@ -182,13 +222,17 @@ def softplus_start(start: Start) -> Start:
 
 def gaussian_start(counts: TrialCounts, latent_dim: int, sd_bins: float) -> Start:
     """PCA; every direction of the plane keeps its scale, by which sessions can be told to have the same dynamics."""
-    mean, covariance = moments(counts.counts, counts.observed)
-    sample = 1 - 1 / counts.observed.sum()  # of the variance, that of these bins themselves
+    entries = counts.observed_entries
+    mean, covariance = moments(counts.counts, entries)
+    sample = 1 - 1 / np.maximum(entries.sum((0, 1)), 1)  # of the variance, that of these bins themselves
     sd = np.maximum(np.sqrt(sample * np.diag(covariance)), 1e-6)
     _, vectors = np.linalg.eigh(covariance)
     weight = with_columns(vectors[:, ::-1][:, :latent_dim] * np.sqrt(len(mean)), latent_dim)
     projection = np.linalg.pinv(weight)
-    latents = projected(counts.counts, mean, projection, counts.observed)
+    if counts.unit_observed is None:
+        latents = projected(counts.counts, mean, projection, counts.observed)
+    else:  # all units together would have the information len(mean) of each latent
+        latents = least_squares(counts.counts, mean, weight, np.ones(len(mean)), 0.01 * len(mean), counts.unit_observed)
     beside = np.eye(len(mean)) - projection.T @ weight.T
     residual = sample * np.maximum(np.einsum("ui,uv,vi->i", beside, covariance, beside, optimize=True), 0)
     return Start(weight, mean, mean, sd, projection, np.log(residual + 1e-6), latents, np.zeros(latent_dim))
