@@ -4,11 +4,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
+import xarray as xr
 
 from metadyn.errors import DataError, ModelFileError
 from metadyn.inference import infer as infer_module
 from metadyn.inference.forecast import draw
-from metadyn.inference.infer import conditioning, for_each_trial, infer, latents_given, trial_embeddings
+from metadyn.inference.infer import conditioning, for_each_trial, infer, latents_given, observations, trial_embeddings
+from metadyn.model.readin import FEWEST
 
 
 @pytest.mark.parametrize("pooling", ["mean", "trial", "product"])
@@ -77,6 +80,7 @@ def test_the_result_says_what_it_is(trained, counts):
         "trial_embedding_mean": ("trial", "embedding"),
         "session_embedding_mean": ("embedding",),
         "session_embedding_sd": ("embedding",),
+        "observed": ("trial", "time"),
     }
     np.testing.assert_allclose(result["time"], (np.arange(20) + 0.5) * 0.05)
     assert result["time"].units == result["start_time"].units == "s"
@@ -141,3 +145,41 @@ def test_an_unknown_session_other_units_or_other_bins_are_refused(trained, count
         infer(model, data.select(units=slice(4)))
     with pytest.raises(DataError, match=r"0\.01 s, not 0\.05 s"):
         infer(model, replace(data, windows=replace(data.windows, bin_width=0.01)))
+
+
+def lossy(data):
+    """Units 1 and 3 lost from the middle of each window on, and some bins of all."""
+    entries = np.repeat(data.observed[..., None], data.n_units, -1)
+    entries[:, 8:, [1, 3]] = False
+    return replace(data, counts=data.counts * entries, unit_observed=entries)
+
+
+def test_what_stands_in_missing_entries_changes_nothing(trained, counts):
+    data = lossy(counts())
+    other = replace(data, counts=np.where(data.unit_observed, data.counts, 7).astype(np.uint8))
+    silent = replace(data, unit_observed=None)
+    one, two, three = (infer(trained(), each) for each in (data, other, silent))
+    xr.testing.assert_allclose(one, two)
+    assert not np.allclose(one.latent_mean, three.latent_mean, equal_nan=True)
+
+
+def test_an_entry_that_is_missing_is_one_that_is_hidden(trained, counts):
+    """Lost units are to the encoders as hidden ones, but that the rest of each bin stands for all."""
+    model, data = trained(), lossy(counts(ragged=False))
+    seen = observations(model.module, data, 1, slice(0, 2))
+    whole = observations(model.module, replace(data, unit_observed=None), 1, slice(0, 2), visible=data.unit_observed)
+    assert torch.equal(seen.visible.entries, whole.visible.entries)
+    share = (data.unit_observed[:2].mean(-1) + FEWEST) / (1 + FEWEST)
+    np.testing.assert_allclose(seen.visible.share[0], share, rtol=1e-6)
+    both = observations(model.module, data, 1, slice(0, 2), visible=np.arange(5) < np.full((6, 20, 1), 4))
+    assert not both.visible.entries[..., 4].any()
+    np.testing.assert_allclose(both.visible.share[0], 0.8 * share, rtol=1e-6)
+
+
+def test_the_result_says_what_was_observed_of_which_unit(trained, counts):
+    data = lossy(counts())
+    result = infer(trained(), data)
+    np.testing.assert_array_equal(result.observed, data.observed)
+    np.testing.assert_array_equal(result.unit_observed, data.unit_observed)
+    assert result.rate_mean.values[data.observed].min() > 0  # also of lost units: inferred from the others
+    assert "unit_observed" not in infer(trained(), counts())

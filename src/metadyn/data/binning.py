@@ -166,6 +166,8 @@ def drop_unobserved_windows(counts: TrialCounts) -> TrialCounts:
     seen = counts.observed.any(1)
     if seen.all():
         return counts
+    if not seen.any():
+        raise _nothing_observed(counts)
     found = f"in {np.sum(~seen)} of {counts.n_trials} windows none of the {counts.n_units} units was observed"
     warnings.warn(f"{counts.source.uri or counts.session}: {found}; left out", stacklevel=3)
     return counts.select(trials=seen)
@@ -175,11 +177,15 @@ def mean_rates(counts: TrialCounts) -> np.ndarray:
     """Mean rate (unit,) over the bins in which each was observed [Hz]; NaN where there is none."""
     n_observed = counts.observed_entries.sum((0, 1))
     if not n_observed.any():
-        remedy = "other windows, or a spike lag that leaves them inside the recording"
-        raise WindowError("no bin of any window was observed", file=counts.source.uri, remedy=remedy)
+        raise _nothing_observed(counts)
     spikes = counts.counts.sum(axis=(0, 1)).astype(np.float64)
     unknown = np.full(counts.n_units, np.nan)
     return np.divide(spikes, n_observed * counts.bin_width, out=unknown, where=n_observed > 0)
+
+
+def _nothing_observed(counts: TrialCounts) -> WindowError:
+    remedy = "other windows, or a spike lag that leaves them inside the recording"
+    return WindowError("no bin of any window was observed", file=counts.source.uri, remedy=remedy)
 
 
 def _listed(rates: np.ndarray, most: int = 8) -> str:

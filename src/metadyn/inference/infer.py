@@ -230,6 +230,16 @@ def posterior(trained: TrainedModel, counts: TrialCounts) -> tuple[Gaussian, Gau
     return q, used, latents_given(trained, counts, used.mean)
 
 
+def observation_variables(counts: TrialCounts) -> dict:
+    """Where some unit was observed, and, where units differ, where each was; False behind a window's end."""
+    words = {"long_name": "whether some unit was observed; elsewhere all values are what the model interpolates"}
+    variables = {"observed": (("trial", "time"), counts.observed, words)}
+    if counts.unit_observed is not None:
+        words = {"long_name": "whether the unit was observed; elsewhere its rate is inferred from other units and times"}
+        variables["unit_observed"] = (("trial", "time", "unit"), counts.unit_observed, words)
+    return variables
+
+
 def within_windows(counts: TrialCounts, values: np.ndarray) -> np.ndarray:
     """Values (trial, time, …), NaN behind a window's end."""
     known = np.arange(counts.counts.shape[1]) < counts.windows.n_bins[:, None]
@@ -245,8 +255,10 @@ def infer(trained: TrainedModel, counts: TrialCounts) -> xr.Dataset:
     """Smoothed latents, rates [Hz] and embeddings of one session (section 3.2).
 
     Returns a Dataset with latent_mean, latent_sd (trial, time, latent), rate_mean, rate_sd (trial, time, unit) [Hz] and
-    embeddings (trial, embedding), (embedding); NaN behind a window's end. Raises ModelFileError for a session the model
-    does not know, DataError for other units or bins.
+    embeddings (trial, embedding), (embedding); NaN behind a window's end. `observed` (trial, time) and, where units differ,
+    `unit_observed` (trial, time, unit) say what was observed: latents and rates elsewhere are what the model interpolates, and
+    a unit's rates what it infers from the others. Raises ModelFileError for a session the model does not know, DataError for
+    other units or bins.
     """
     row = check_counts(trained, counts)
     q_e, used, q_z = posterior(trained, counts)
@@ -260,6 +272,7 @@ def infer(trained: TrainedModel, counts: TrialCounts) -> xr.Dataset:
             "rate_mean": (("trial", "time", "unit"), within_windows(counts, rate_mean), hertz),
             "rate_sd": (("trial", "time", "unit"), within_windows(counts, rate_sd), hertz),
             **embedding_variables(q_e, used, session_embedding(trained, row, q_e)),
+            **observation_variables(counts),
         },
         coordinates(counts, trained.config.latent_dim, trained.config.embedding_dim),
         attributes(trained, counts, "smoothed"),

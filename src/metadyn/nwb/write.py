@@ -137,7 +137,7 @@ def prepare_run(
         not the units or trials that the result speaks of.
     """
     posterior = in_order(posterior)
-    estimates = [lay_out(posterior)]
+    estimates, notes = [lay_out(posterior)], {"smoothed": unobserved(posterior)}
     if forecast is not None:
         forecast = beside(in_order(forecast), posterior)
         estimates.append(lay_out(forecast))
@@ -152,7 +152,10 @@ def prepare_run(
         run.model = None if model is None else add_model(nwbfile, home, model)
         home.add(run)
         run.units = region(units_table(nwbfile), "units", rows, "Units that were the input of the model, in input order.")
-        series = [_add_series(run, stretch, nwbfile, posterior.unit.values, times) for stretch in estimates]
+        series = [
+            _add_series(run, stretch, nwbfile, posterior.unit.values, times, *notes.get(stretch.estimate, ("", "")))
+            for stretch in estimates
+        ]
         run.embeddings = embeddings_table(nwbfile, posterior, forecast, estimates, series)
 
     return add
@@ -212,15 +215,36 @@ def times_of(spike_lag: float) -> str:
     return f"times are bin centres; spikes counted {abs(spike_lag):g} s {'earlier' if spike_lag > 0 else 'later'}"
 
 
-def _add_series(run, stretch: Stretch, nwbfile: NWBFile, unit_rows: np.ndarray, times: str) -> list:
-    """The latents and, where there are any, the rates of one estimate; rates share the latents' timestamps."""
+def unobserved(posterior: xr.Dataset) -> tuple[str, str]:
+    """What the descriptions of latents and rates say of samples that rest on no observation; empty where there are none."""
+    if "observed" not in posterior:
+        return "", ""
+    inside = np.arange(posterior.sizes["time"]) < posterior.n_bins.values[:, None]
+    missing, of_latents, of_rates = inside & ~posterior.observed.values, "", ""
+    if missing.any():
+        of_latents = f" In {missing.sum()} of {inside.sum()} samples no unit was observed (obs_intervals of the units and"
+        of_latents += " invalid_times say when): values there are interpolated by the model."
+    if "unit_observed" in posterior:
+        lost = (posterior.observed.values[..., None] & ~posterior.unit_observed.values).any((0, 1)).sum()
+        of_rates = f" {lost} of {posterior.sizes['unit']} units were not observed in some samples in which others were; there,"
+        of_rates += " their rates are inferred from the others."
+    return of_latents, of_latents + of_rates
+
+
+def _add_series(
+    run, stretch: Stretch, nwbfile: NWBFile, unit_rows: np.ndarray, times: str, of_latents: str, of_rates: str
+) -> list:
+    """The latents and, where there are any, the rates of one estimate; rates share the latents' timestamps.
+
+    of_latents, of_rates: what their descriptions say beside what they are.
+    """
     smoothed = stretch.estimate == "smoothed"
     suffix = "" if smoothed else "Forecast"
     words = "given all counts of a window" if smoothed else "given the counts before each window's first sample here"
     timing = _timing(stretch)
     latents = LatentSeries(
         name=f"LatentSeries{suffix}",
-        description=f"Latent state {words}, windows end to end; {times}.",
+        description=f"Latent state {words}, windows end to end; {times}.{of_latents}",
         estimate=stretch.estimate,
         **_mean_and_sd(stretch.latent_mean, stretch.latent_sd),
         **timing,
@@ -230,7 +254,7 @@ def _add_series(run, stretch: Stretch, nwbfile: NWBFile, unit_rows: np.ndarray, 
         return [latents]
     rates = FiringRateSeries(
         name=f"FiringRateSeries{suffix}",
-        description=f"Firing rates {words}, windows end to end; {times}.",
+        description=f"Firing rates {words}, windows end to end; {times}.{of_rates}",
         estimate=stretch.estimate,
         units=region(units_table(nwbfile), "units", unit_rows, "Units that the columns of data describe."),
         **_mean_and_sd(stretch.rate_mean, stretch.rate_sd),

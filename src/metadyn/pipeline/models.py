@@ -60,6 +60,8 @@ def counts_for(model, recording: Recording, overrides: dict | None = None) -> Tr
     DataError : the file lacks units of the model. (Other spikes in these units are refused where the counts are used.)
     ConfigError : another bin width than the model's.
     """
+    from metadyn.data.binning import drop_unobserved_windows, observed_alike
+
     counts = read_counts(recording, data_options(model, overrides))
     entry = model.sessions[model.index(counts.session)]
     if not entry.unit_digests or counts.unit_digests is None:
@@ -75,7 +77,7 @@ def counts_for(model, recording: Recording, overrides: dict | None = None) -> Tr
             remedy="the recording that the model was fitted to; this one under a name of its own: "
             "metadyn align MODEL NAME=FILE -o MODEL2",
         )
-    return counts.select(units=[position[row] for row in entry.unit_rows])
+    return drop_unobserved_windows(observed_alike(counts.select(units=[position[row] for row in entry.unit_rows])))
 
 
 def counts_to_align(model, recording: Recording, given: dict) -> TrialCounts:

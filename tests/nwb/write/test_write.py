@@ -7,7 +7,7 @@ import h5py
 import numpy as np
 import pytest
 from nwbinspector import inspect_nwbfile
-from pynwb import NWBHDF5IO, NWBFile, read_nwb
+from pynwb import NWBHDF5IO, NWBFile, read_nwb, validate
 
 from metadyn.errors import WindowError, WriteError
 from metadyn.nwb.stored_model import read_model
@@ -244,3 +244,27 @@ def test_everything_that_was_in_the_source_is_in_the_copy(annotated, source):
     before, after = contents(source), contents(annotated)
     for name in before.keys() - {name for name in before if name.startswith("specifications")}:
         np.testing.assert_array_equal(before[name], after[name], err_msg=name)
+
+
+def test_descriptions_say_how_many_samples_rest_on_no_observation(source, tmp_path, result):
+    """3 samples of window 1 without any unit, and one unit lost in window 0; the file is valid and passes the inspector."""
+    trials, bins, units = result.rate_mean.shape
+    entries = np.ones((trials, bins, units), bool)
+    entries[1, 4:7] = False
+    entries[0, 10:, 0] = False
+    seen = {"observed": (("trial", "time"), entries.any(-1)), "unit_observed": (("trial", "time", "unit"), entries)}
+    path = write_run(source, tmp_path / "out.nwb", result.assign(seen))
+    run = run_of(path)
+    latents, rates = run.latent_series["LatentSeries"], run.firing_rate_series["FiringRateSeries"]
+    total = int(result.n_bins.sum())
+    assert f"In 3 of {total} samples no unit was observed" in latents.description
+    assert f"In 3 of {total} samples no unit was observed" in rates.description
+    assert f"1 of {units} units were not observed in some samples in which others were" in rates.description
+    assert "units were not observed in some" not in latents.description
+    first = result.latent_mean.values[:2].reshape(2 * bins, -1)
+    np.testing.assert_allclose(latents.data[: 2 * bins], first, rtol=1e-6)
+    assert not list(inspect_nwbfile(nwbfile_path=str(path)))
+    assert not validate(path=str(path))
+    write_run(source, tmp_path / "plain.nwb", result)
+    plain = run_of(tmp_path / "plain.nwb").latent_series["LatentSeries"].description
+    assert "observed" not in plain
