@@ -26,6 +26,7 @@ from metadyn.nwb.replace import new_file, real_path
 from metadyn.nwb.validity import assert_no_worse
 from metadyn.nwb.zarr import is_zarr, refuse_to_write
 from metadyn.records import Source
+from ndx_metadyn.values import check_claim
 
 RUN, MODEL = "LatentDynamics", "LatentDynamicsModel"
 KEPT = ("general", "intervals", "units", "specifications")
@@ -59,7 +60,7 @@ def derive(
     DataError : `source` is no NWB file, holds no run, links to a file that is not there, or is no copy of `recording`.
     WriteError : `target` exists (and not `overwrite`), cannot be written or would not be valid; nothing was changed.
     """
-    source, target = real_path(source), real_path(target)
+    source, target = Path(source), real_path(target)
     check_derivable(source)
     if is_zarr(target):
         raise refuse_to_write(target)
@@ -84,7 +85,7 @@ def check_derivable(source: Path) -> None:
 @contextmanager
 def derived_copy(source: Path, target: Path) -> Iterator[Path]:
     """A private derived copy of `source`, with its runs if it has any, that becomes `target` when the block ends well."""
-    if target == source:
+    if target == real_path(source):
         problem = "a derived file lacks the raw data and may not take its source's place"
         raise WriteError(problem, file=source, remedy="another path (-o)")
     with new_file(source, target) as work:
@@ -206,9 +207,19 @@ def _copy(old: h5py.Group, new: h5py.Group, path: str, keep: _Keep) -> None:
             new[key] = h5py.SoftLink(link.path)
         elif isinstance(old[key], h5py.Group):
             _copy(old[key], new.create_group(key), child, keep)
+        elif old[key].is_virtual or old[key].external:
+            _copy_values(old[key], new, key)
         else:
             old.copy(old[key], new, name=key)
     _keep_columns(new)
+
+
+def _copy_values(old: h5py.Dataset, new: h5py.Group, key: str) -> None:
+    """A dataset whose values lie in other files as one of its own."""
+    check_claim(old)
+    made = new.create_dataset(key, data=old[()], dtype=old.dtype)
+    for name, value in old.attrs.items():
+        made.attrs.create(name, value, dtype=old.attrs.get_id(name).dtype)
 
 
 def _keep_columns(table: h5py.Group) -> None:

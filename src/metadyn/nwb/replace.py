@@ -28,13 +28,19 @@ SUFFIX = ".metadyn-tmp"
 def replacement(source: Path, target: Path) -> Iterator[Path]:
     """A private copy of `source` that becomes `target` when the block ends well and vanishes when it does not.
 
+    It points to the other files that `source` points to, wherever `target` lies; see `metadyn.nwb.links`.
+
     Raises
     ------
     WriteError : the folder cannot be written, the disk is full, or the block failed; `target` is as it was. Another process
         wrote `target` meanwhile, which stays as that process wrote it.
     """
+    from metadyn.nwb.links import keep_pointing  # h5py, which those who read many files need not wait for
+
     with new_file(source, target) as work:
         shutil.copyfile(source, work)
+        if real_path(source) != real_path(target):
+            keep_pointing(work, source)
         yield work
 
 

@@ -5,6 +5,7 @@ Everything is computed before the file is touched; the file is replaced whole, v
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 from hdmf.backends.hdf5 import H5DataIO
+from hdmf.backends.warnings import BrokenLinkWarning
 from pynwb import NWBHDF5IO, NWBFile, ProcessingModule
 
 from metadyn.errors import WriteError
@@ -19,6 +21,7 @@ from metadyn.nwb.addresses import Asset
 from metadyn.nwb.constructing import read_objects
 from metadyn.nwb.derive import derived_copy, describe_origin, record_source
 from metadyn.nwb.embeddings import embeddings_table, interval_table, region
+from metadyn.nwb.links import check_movable
 from metadyn.nwb.opening import open_hdf5
 from metadyn.nwb.provenance import SOFTWARE, file_digest, public_uri, run_parameters, software_version, to_json
 from metadyn.nwb.replace import real_path, replacement
@@ -40,20 +43,24 @@ def check_target(
     *,
     name: str = "LatentDynamics",
     module: str = "ecephys",
+    derived: bool = False,
     overwrite: bool = False,
 ) -> tuple[Path | Asset, Path]:
     """The real paths behind `source` and `target`; cheap, so that nothing is computed in vain.
 
     Raises
     ------
-    WriteError : `target` is another file that exists already, or `source` holds an object `name` in that module.
+    WriteError : `target` is another file that exists already, or `source` holds an object `name` in that module; or it needs
+        other files in a way that no copy elsewhere can (see `metadyn.nwb.links`).
     DataError : `source` is no HDF5 file, or a damaged one.
     """
-    source, target = source if isinstance(source, Asset) else real_path(source), real_path(target)
+    given, source, target = source, source if isinstance(source, Asset) else real_path(source), real_path(target)
     if target != source and target.exists() and not overwrite:
         raise WriteError("the target exists already", file=target, remedy="another folder (-o DIR), or --overwrite")
     with open_hdf5(source) as file:
         taken = list(file.get(f"processing/{module}", ()))
+        if not derived and isinstance(source, Path) and target.parent != source.parent:
+            check_movable(file, Path(given))
     if name in taken:
         raise WriteError(
             f"the file holds an object of the name {name!r} already",
@@ -93,7 +100,8 @@ def write_run(
     ------
     WriteError, WindowError, DataError : nothing was written, `target` is as it was.
     """
-    source, target = check_target(source, target, name=name, module=module, overwrite=overwrite)
+    source = Path(source)  # by the name that was given: relative links of a file begin where that lies, if it is a link
+    _, target = check_target(source, target, name=name, module=module, derived=derived, overwrite=overwrite)
     origin = provenance or Source()
     origin = replace(origin, digest=origin.digest or file_digest(source))
     add = prepare_run(posterior, name=name, module=module, provenance=origin, **run)
@@ -163,7 +171,8 @@ def prepare_run(
 
 def _append(path: Path, add) -> None:
     """Open a private copy, add, write and close it."""
-    with NWBHDF5IO(str(path), "r+") as io:
+    with NWBHDF5IO(str(path), "r+") as io, warnings.catch_warnings():
+        warnings.simplefilter("ignore", BrokenLinkWarning)  # of what links lead to `metadyn.nwb.links` has told
         nwbfile = read_objects(io)
         add(nwbfile)
         io.write(nwbfile)

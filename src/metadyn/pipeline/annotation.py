@@ -67,10 +67,10 @@ def annotate(
     targets = {id(each): _target(each, output, in_place) for each in given}
     _check_targets(given, list(targets.values()), in_place)
     settings = {"name": name, "derived": derive, "overwrite": overwrite, "model": trained.file() if embed_model else None}
-    written = []
+    written, wanted = [], {"name": name, "derived": derive, "overwrite": overwrite}
     with skipping(skip_bad) as skipped:
         for each in given:
-            skipped.attempt(each, partial(check_target, each.source, targets[id(each)], name=name, overwrite=overwrite))
+            skipped.attempt(each, partial(check_target, each.source, targets[id(each)], **wanted))
         for each in skipped.kept(given):
             work = partial(_annotate_one, trained, each, targets[id(each)], data, context, steps, settings, progress)
             path = skipped.attempt(each, work)
