@@ -14,6 +14,7 @@ from pynwb import NWBHDF5IO, NWBFile
 from metadyn.errors import DataError, MetadynError
 from metadyn.nwb.addresses import Asset, located
 from metadyn.nwb.constructing import read_objects
+from metadyn.nwb.hindrances import load_extensions, load_filters, not_opened, not_read
 from metadyn.nwb.presence import check_here
 from metadyn.nwb.remote import RemoteFile
 from metadyn.nwb.zarr import is_zarr, refuse_to_read
@@ -31,9 +32,11 @@ def open_nwb(source: str | PathLike | Asset | NWBFile) -> Iterator[NWBFile]:
         return
     source = located(source)
     with open_nwb2(source) as file, ExitStack() as stack:
+        load_extensions(file)
         with warnings.catch_warnings():  # pynwb warns of what a file's writers did; a reader cannot mend it
             warnings.simplefilter("ignore")
             io = stack.enter_context(NWBHDF5IO(file=file, mode="r", load_namespaces=True))
+            stack.enter_context(_told(source, file))  # while the file is open, which io closes
             nwbfile = read_objects(io)
         yield nwbfile
 
@@ -64,23 +67,20 @@ def _hdf5(opened: Path | RemoteFile, source: Path | Asset) -> Iterator[h5py.File
     try:
         file = h5py.File(opened, "r")
     except OSError as error:
-        remedy = "give an NWB 2 file in HDF5; if it is one, download or copy it again"
-        raise DataError("not a readable HDF5 file", file=source, found=str(error)[:200], remedy=remedy) from error
-    with damage_told(source), file:
+        raise not_opened(error, source) from error
+    with file, _told(source, file):
         yield file
 
 
 @contextmanager
-def damage_told(source: Path | Asset) -> Iterator[None]:
+def _told(source: Path | Asset, file: h5py.File) -> Iterator[None]:
     """Whatever h5py, pynwb or numpy stumble over inside as a DataError: the file is what the user must look at."""
     try:
         yield
     except MetadynError:
         raise
     except Exception as error:
-        found = f"{type(error).__name__}: {str(error)[:300]}"
-        remedy = f"pynwb-validate {source} says more; download or copy it again if it is damaged"
-        raise DataError("the file cannot be read", file=source, found=found, remedy=remedy) from error
+        raise not_read(error, source, file) from error
 
 
 @contextmanager
@@ -93,6 +93,7 @@ def open_nwb2(source: Path | Asset) -> Iterator[h5py.File]:
             remedy = "give an NWB 2 file, or convert it (NeuroConv)"
             raise DataError("not an NWB 2 file", file=source, found=found, remedy=remedy)
         _check_claims(file)
+        load_filters(file)
         yield file
 
 
