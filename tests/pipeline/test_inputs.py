@@ -109,6 +109,11 @@ def test_a_model_that_was_not_fetched_is_named_with_its_command(tmp_path, world)
         metadyn.infer(tmp_path / "annotated.nwb", world.files[0])
 
 
+def test_a_link_to_a_model_folder_is_that_model(tmp_path, world):
+    (tmp_path / "model").symlink_to(world.model)
+    assert metadyn.load_model(tmp_path / "model").file().digest == metadyn.load_model(world.model).file().digest
+
+
 @pytest.mark.parametrize(
     "given", [tuple, iter, np.array, lambda p: dict(enumerate(p)).values(), lambda p: (each for each in p), pd.Series]
 )

@@ -30,7 +30,7 @@ def load_model(model):
     if isinstance(model, TrainedModel):
         return model
     path = Path(os.path.expanduser(model))
-    if is_address(model) or path.is_file() or path.is_symlink():  # one that was not fetched is a link to nowhere
+    if is_address(model) or path.is_file() or (path.is_symlink() and not path.exists()):  # such a one was not fetched
         from metadyn.nwb.stored_model import read_model
 
         return TrainedModel.from_file(read_model(model if is_address(model) else path))
