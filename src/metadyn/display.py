@@ -171,7 +171,11 @@ def show_description(found) -> None:
     for each in found.units_observed[:MOST_ROWS]:
         console.print(f"{len(each.rows)} of the units (rows {_ranges(each.rows)}): {each.seconds:.1f} s observed")
     if found.unit_columns:
-        console.print(Text(f"columns of units: {', '.join(found.unit_columns)}"))
+        console.print(Text(wrapped(f"columns of units: {', '.join(found.unit_columns)}", console.width)))
+    if found.areas:
+        shown = ", ".join(f"{area} ({count})" for area, count in found.areas[:MOST_ROWS])
+        more = f", and {len(found.areas) - MOST_ROWS} more" if len(found.areas) > MOST_ROWS else ""
+        console.print(Text(wrapped(f"units by location: {shown}{more}", console.width)))
     for table in found.tables:
         console.print(_interval_table(table))
     if found.behavior:
@@ -210,12 +214,19 @@ def _ranges(rows: tuple[int, ...]) -> str:
 
 
 def _interval_table(table) -> Table:
-    shown = Table(title=f"{table.name}: {table.n_rows} rows", title_justify="left")
+    shown = Table(title=f"{table.name}: {table.n_rows} rows{_lengths(table.seconds)}", title_justify="left")
     for heading in ("column", "missing", "event", "values"):
         shown.add_column(heading)
     for each in table.columns:
-        shown.add_row(Text(each.name), str(each.n_missing), "yes" if each.is_event else "", Text(each.values))
+        shown.add_row(Text(each.name), str(each.n_missing), Text(each.meant or "yes" * each.is_event), Text(each.values))
     return shown
+
+
+def _lengths(seconds: tuple[float, float, float] | None) -> str:
+    if seconds is None:
+        return ""
+    low, middle, high = (f"{each:.4g}" for each in seconds)
+    return f" of {middle} s" if low == high else f" of {low} to {high} s (median {middle})"
 
 
 def _behavior_table(behavior) -> Table:

@@ -69,7 +69,8 @@ def values_of(column: pd.Series, most: int = 8) -> str:
         column = column.map(lambda each: " + ".join(map(str, each)) if isinstance(each, tuple) else each)
     counts = column.value_counts(dropna=False)
     if len(counts) > most and pd.api.types.is_numeric_dtype(column):
-        return f"{column.min():g} to {column.max():g}, {column.isna().sum()} NaN"
+        n_missing = int(column.isna().sum())
+        return f"{column.min():g} to {column.max():g}" + (f", {n_missing} NaN" if n_missing else "")
     shown = most if len(counts) <= most else 3
     listed = [f"{value!r} ({count})" for value, count in zip(counts.index[:shown].tolist(), counts.iloc[:shown], strict=True)]
     return ", ".join(listed) + ("" if shown == most else f", … ({len(counts)} different)")

@@ -11,14 +11,13 @@ import numpy as np
 import pandas as pd
 from pynwb import NWBFile
 
-from metadyn.data.binning import bin_spikes
-from metadyn.data.events import event_columns
+from metadyn.data.events import event_columns, misplaced_columns
 from metadyn.data.intervals import duration, intersection
 from metadyn.data.selection import values_of
-from metadyn.data.tables import task_tables
 from metadyn.data.windows import is_bounded
-from metadyn.errors import DataError, MetadynError, as_flags
+from metadyn.errors import DataError, as_flags
 from metadyn.nwb.opening import open_nwb
+from metadyn.nwb.proposals import enriched, usable_options, where_events_are
 from metadyn.nwb.read import read_session
 from metadyn.nwb.series_summary import SeriesSummary, summaries
 from metadyn.nwb.series_summary import problems as behavior_problems
@@ -30,21 +29,26 @@ RUN_TYPES = ("LatentDynamics", "LatentDynamicsModel")
 
 @dataclass(frozen=True)
 class ColumnSummary:
-    """One scalar column: how many of its rows are missing, whether windows can start from it, and what it holds."""
+    """One column: how many of its rows are missing, whether windows can start from it, and what it holds.
+
+    `meant` is what `--align` takes instead, where its times lie outside of their rows ("start_time + cue_time").
+    """
 
     name: str
     n_missing: int
     is_event: bool
     values: str
+    meant: str | None = None
 
 
 @dataclass(frozen=True)
 class TableSummary:
-    """One interval table."""
+    """One interval table; `seconds` from start to stop of its rows (shortest, median, longest), where they have a stop."""
 
     name: str
     n_rows: int
     columns: tuple[ColumnSummary, ...]
+    seconds: tuple[float, float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,7 @@ class Description:
     `observed_seconds`: when some unit was observed, without invalid time (None: the file does not say); `invalid_seconds`: what
     of the recording is invalid for some unit; `units_observed`: empty where all units were observed alike.
     `problems` say what stands in the way with default options, and which series cannot be used; `notes` what reading and
-    binning left out; `next_commands` were tried on this file and work; none when no choice of options makes the file usable.
+    binning left out; `areas`: how many units each has; `next_commands` were tried on this file and work; none when no choice of options makes the file usable.
     """
 
     file: str
@@ -75,6 +79,7 @@ class Description:
     invalid_seconds: float
     units_observed: tuple[UnitsObserved, ...]
     unit_columns: tuple[str, ...]
+    areas: tuple[tuple[str, int], ...]
     tables: tuple[TableSummary, ...]
     behavior: tuple[SeriesSummary, ...]
     runs: tuple[str, ...]
@@ -92,6 +97,7 @@ def describe(path: str | PathLike) -> Description:
         warnings.simplefilter("always")
         session, problems = _session(nwbfile)
         options, more = usable_options(session) if session else (None, ())
+        options = enriched(session, options) if options is not None else None
         of_units = _of_units(session)
         behavior = summaries(nwbfile, str(path), of_units["span"])
         return Description(
@@ -102,7 +108,7 @@ def describe(path: str | PathLike) -> Description:
             behavior=behavior,
             runs=tuple(item.name for item in nwbfile.objects.values() if getattr(item, "neurodata_type", None) in RUN_TYPES),
             problems=(*problems, *more, *behavior_problems(nwbfile, behavior)),
-            notes=tuple(dict.fromkeys(str(warning.message) for warning in caught)),
+            notes=(*dict.fromkeys(str(warning.message) for warning in caught), *(where_events_are(session) if session else ())),
             next_commands=next_commands(str(path), options),
         )
 
@@ -117,7 +123,7 @@ def _session(nwbfile: NWBFile):
 def _of_units(session: Session | None) -> dict:
     if session is None:
         none = {"n_units": 0, "n_spikes": 0, "rate_quantiles": (), "span": None, "observed_seconds": None, "unit_columns": ()}
-        return none | {"invalid_seconds": 0.0, "units_observed": ()}
+        return none | {"areas": (), "invalid_seconds": 0.0, "units_observed": ()}
     span = (float(session.spike_times.min()), float(session.spike_times.max()))
     extent = session.observed if is_bounded(session.observed) else np.array([span])
     whole = np.array([[min(span[0], extent[0, 0]), max(span[1], extent[-1, 1])]])
@@ -136,42 +142,27 @@ def _of_units(session: Session | None) -> dict:
         "invalid_seconds": duration(intersection(session.invalid, whole)),
         "units_observed": tuple(UnitsObserved(tuple(rows), float(seconds[rows[0]])) for rows in alike.values()),
         "unit_columns": tuple(session.units.columns),
+        "areas": areas(session.units),
     }
 
 
+def areas(units: pd.DataFrame) -> tuple[tuple[str, int], ...]:
+    """How many units lie in each area, by the location of their electrodes; one on several areas counts in each."""
+    if "location" not in units:
+        return ()
+    each = units.location.map(lambda area: area if isinstance(area, tuple) else (area,)).explode().dropna()
+    return tuple((str(area), int(count)) for area, count in each[each != ""].value_counts().items())
+
+
 def _table(name: str, table: pd.DataFrame) -> TableSummary:
-    events = event_columns(table)
-    columns = [ColumnSummary(str(key), int(table[key].isna().sum()), key in events, values_of(table[key])) for key in table]
-    return TableSummary(name, len(table), tuple(columns))
-
-
-def usable_options(session: Session):
-    """The first choice of windows that gives counts (None when none does), and what was wrong with the default ones.
-
-    What a message proposes is tried next, so that the message and the next command are of one mind.
-    """
-    waiting, tried, problems = candidates(session), [], []
-    while waiting:
-        options = waiting.pop(0)
-        tried.append(options)
-        try:
-            bin_spikes(session, **options)
-        except MetadynError as error:
-            problems.append(error)
-            proposed = getattr(error, "options", None)
-            if proposed and proposed not in tried:
-                waiting.insert(0, proposed)
-        else:
-            return options, tuple(str(error) for error in problems[:1])
-    kinds = {error.problem: str(error) for error in problems}
-    return None, tuple(kinds.values())
-
-
-def candidates(session: Session) -> list[dict]:
-    """Choices of windows to try, the plainest first: default, round starts, a task's table, the whole recording."""
-    round_start = [{"align": "start_time", "n_bins": 50}] if "trials" in session.intervals else []
-    tables = [{"intervals": name} for name in task_tables(session.intervals) if name != "trials"]
-    return [{}, *round_start, *tables, {"intervals": "recording"}]
+    events, meant = event_columns(table), misplaced_columns(table)
+    columns = [
+        ColumnSummary(str(key), int(table[key].isna().sum()), key in events, values_of(table[key]), meant.get(key))
+        for key in table
+    ]
+    seconds = (table.stop_time - table.start_time).dropna()
+    quantiles = tuple(np.quantile(seconds, [0, 0.5, 1]).tolist()) if len(seconds) else None
+    return TableSummary(name, len(table), tuple(columns), quantiles)
 
 
 def next_commands(path: str, options: dict | None) -> tuple[str, ...]:
