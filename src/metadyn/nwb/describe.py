@@ -66,7 +66,8 @@ class Description:
     `observed_seconds`: when some unit was observed, without invalid time (None: the file does not say); `invalid_seconds`: what
     of the recording is invalid for some unit; `units_observed`: empty where all units were observed alike.
     `problems` say what stands in the way with default options, and which series cannot be used; `notes` what reading and
-    binning left out; `areas`: how many units each has; `next_commands` were tried on this file and work; none when no choice of options makes the file usable.
+    binning left out; `areas`: how many units each has; `next_commands` were tried on this file and work; none when no choice of
+    options makes the file usable.
     """
 
     file: str
