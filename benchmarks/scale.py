@@ -64,14 +64,17 @@ def counts_of(size: Size, session: int) -> TrialCounts:
     return TrialCounts(f"s{session}", Source(), values, observed, windows, np.arange(size.units))
 
 
+MODEL = ModelConfig(latent_dim=8)
+
+
 def task(size: Size) -> Task:
     sessions = [counts_of(size, session) for session in range(size.sessions)]
     training = TrainingConfig(
         warm_start=False, distil_steps=0, trials_per_session=size.batch, sessions_per_step=size.per_step, tail_bins=10
     )
     pool = Pool(sessions, torch.device("cpu"), size.per_step)
-    model = build_model(ModelConfig(), [counts.n_units for counts in sessions], seed=SEED)
-    return task_of(model, pool, pool, ModelConfig(), training, (size.bins, size.bins))
+    model = build_model(MODEL, [counts.n_units for counts in sessions], seed=SEED)
+    return task_of(model, pool, pool, MODEL, training, (size.bins, size.bins))
 
 
 def seconds_of_steps(sizes: list[Size], repeats: int) -> list[float]:
@@ -99,7 +102,7 @@ def fit_peak(size: Size, steps: int) -> dict[str, float]:
         distil_steps=steps, steps=steps, sessions_per_step=size.per_step, trials_per_session=size.batch, validate_every=steps
     )
     began = time.process_time()
-    fit(sessions, ModelConfig(), training)
+    fit(sessions, MODEL, training)
     return {
         "peak_mib": round(resident_mib()),
         "cpu_s": round(time.process_time() - began, 1),

@@ -45,9 +45,9 @@ SETTINGS = {
     "hopf-5": GAUSSIAN,
     "hopf-10": GAUSSIAN,
     "duffing-hopf": GAUSSIAN.model_copy(update={"steps": 1500}),  # two families: still better at 1000 steps, seed 0
-    # Spikes: the package's defaults with the demo's crops, tail and KL weight.
+    # Spikes: the demo's crops, tail, dropout and KL weight.
     **{
-        name: TrainingConfig(kl_weight=1.0, crop_bins=(60, 120), tail_bins=20, steps=600)
+        name: TrainingConfig(kl_weight=1.0, crop_bins=(60, 120), tail_bins=20, steps=600, coordinated_dropout=0.25)
         for name in PLANS
         if name.startswith("poisson")
     },

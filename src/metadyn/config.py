@@ -67,7 +67,7 @@ class ModelConfig(_Section):
     """The meta-dynamical state space model (Vermani et al., sections 3.1-3.2)."""
 
     latent_dim: int = Field(
-        8, gt=0, description="dimensions of the latent state; by default no more than the smallest session has units"
+        16, gt=0, description="dimensions of the latent state; by default no more than the smallest session has units"
     )
     embedding_dim: int = Field(2, gt=0, description="dimensions of the dynamical embedding (1 or 2 in the paper)")
     conditioning: Literal["low_rank", "linear", "input", "shared"] = Field(
@@ -113,7 +113,7 @@ class TrainingConfig(_Section):
     distil_starts: int = Field(
         1, gt=0, description="random initial networks to distil, of which that with the best validation forecasts goes on"
     )
-    steps: int = Field(600, ge=0, description="steps on the ELBO")
+    steps: int = Field(1200, ge=0, description="steps on the ELBO")
     optimiser: Literal["adam", "lamb"] = Field("adam", description="AdamW, or LAMB (App. D.1: motor recordings)")
     learning_rate: float = Field(0.005, gt=0, description="peak of the cosine schedule (App. D.3)")
     weight_decay: float = Field(0.001, ge=0, description="not applied to readout, noise and prior (App. D.3)")
@@ -143,7 +143,7 @@ class TrainingConfig(_Section):
         0.0, ge=0, description="weight of a loss on rollouts of up to 15 bins against later posterior means; not in the paper"
     )
     coordinated_dropout: float = Field(
-        0.25, ge=0, lt=1, description="share of entries hidden from the encoder and scored alone"
+        0.5, ge=0, lt=1, description="share of entries hidden from the encoder and scored alone"
     )
     kl_weight: float = Field(
         0.1, gt=0, description="weight of the KL terms at the end of the ramp; 1 is the ELBO, and flattens sparse recordings"
