@@ -142,9 +142,7 @@ class TrainingConfig(_Section):
     multi_step: float = Field(
         0.0, ge=0, description="weight of a loss on rollouts of up to 15 bins against later posterior means; not in the paper"
     )
-    coordinated_dropout: float = Field(
-        0.5, ge=0, lt=1, description="share of entries hidden from the encoder and scored alone"
-    )
+    coordinated_dropout: float = Field(0.5, ge=0, lt=1, description="share of entries hidden from the encoder and scored alone")
     kl_weight: float = Field(
         0.1, gt=0, description="weight of the KL terms at the end of the ramp; 1 is the ELBO, and flattens sparse recordings"
     )
