@@ -130,3 +130,11 @@ def test_numbers_of_files_are_compared_as_numbers(world, tmp_path, tiny):
         file["intervals/trials/speed"].attrs.update(told)
     with pytest.raises(DataError, match=r"'0\.1' and '0\.10' are one number, but at least one is stored as text"):
         metadyn.fit(text, None, config)
+
+
+def test_one_window_is_too_few_and_what_is_offered_cuts_it(run, world, tmp_path):
+    asked = ["fit", world.files[0], "-o", tmp_path / "model", "--where", "start_time < 2", *QUICK]
+    refused = run(*asked)
+    assert refused.exit_code == 1
+    assert "--max-bins 20" in refused.stderr
+    assert run(*asked, "--max-bins", 20).exit_code == 0

@@ -84,12 +84,13 @@ def check_sessions(sessions: list[TrialCounts], latent_dim: int) -> None:
     if len({round(counts.bin_width, 9) for counts in sessions}) > 1:
         raise DataError("the sessions were binned differently", found=str([counts.bin_width for counts in sessions]))
     for counts in sessions:
+        longest = int(counts.windows.n_bins.max())
         if counts.n_trials < 2:
             raise DataError(
                 "one window is not enough to train on",
                 item=counts.session,
-                found="1 window",
-                remedy="shorter windows: --n-bins",
+                found=f"1 window of {longest} bins",
+                remedy=f"--max-bins {max(longest // 2, 1)}, which cuts it in two" if longest > 1 else "more windows (--where)",
             )
         if counts.n_units < latent_dim:
             raise DataError(
