@@ -105,7 +105,7 @@ def test_counts_become_latents_by_regression_weighted_by_the_rates_with_a_tenth_
 def test_moments_are_those_of_observed_bins(uneven):
     for counts in uneven():
         rows = counts.counts[counts.observed].astype(float)
-        mean, covariance = moments(counts.counts, counts.observed)
+        mean, covariance = moments(counts.counts, counts.observed_entries)
         np.testing.assert_allclose(mean, rows.mean(0), rtol=1e-9)
         np.testing.assert_allclose(covariance, np.cov(rows.T), rtol=1e-9)
 

@@ -69,8 +69,13 @@ def test_the_best_weights_are_kept_and_none_of_the_first_stage():
 @pytest.mark.parametrize(("static", "every"), [(False, 5), (True, 5), (True, 20)])
 def test_one_nan_restores_the_last_good_state_with_half_the_step(static, every):
     """Also where it is seen some steps later."""
-    task, reports = bowl(every=every, broken=lambda step, visit: step == 22 and visit == 1, static=static), []
-    good = {}
+    visited, reports, good = [], [], {}
+
+    def broken(step, visit):
+        visited.append(step)
+        return step == 22 and visit == 1
+
+    task = bowl(every=every, broken=broken, static=static)
     inner = task.validate
     task = replace(task, validate=lambda: good.setdefault(len(good), snapshot(task)) and inner())
     weights = []
@@ -88,6 +93,7 @@ def test_one_nan_restores_the_last_good_state_with_half_the_step(static, every):
     assert "0.5" in messages[0]
     assert torch.equal(weights[0], good[20 // every - 1][0]["weight"])
     assert (progress.step_size, progress.step) == (0.5, 40)
+    assert visited[-20:] == list(range(20, 40))  # all steps since then are taken again
     assert abs(float(task.module.weight.detach()) - 3) < 1
 
 
