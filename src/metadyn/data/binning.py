@@ -13,6 +13,7 @@ import pandas as pd
 from metadyn.data.behavior import bin_behavior, binned_period
 from metadyn.data.counting import Spikes, count
 from metadyn.data.selection import no_such_column, select_rows
+from metadyn.data.slips import other_unit
 from metadyn.data.smoothing import smooth
 from metadyn.data.ticks import to_ticks
 from metadyn.data.windows import MOST_BINS, check_overlap, make_windows, observed_bins
@@ -78,7 +79,12 @@ def bin_spikes(
         condition=None if condition is None else condition_labels(session, windows, condition),
         condition_name=condition,
     )
-    counts = drop_unobserved_windows(drop_quiet_units(counts, min_rate))
+    try:
+        counts = drop_unobserved_windows(drop_quiet_units(counts, min_rate))
+    except DataError:
+        if slip := other_unit(session, windows):
+            raise slip from None
+        raise
     counts = replace(counts, unit_digests=unit_digests(session, counts.unit_rows))
     return smooth(counts, smoothing) if smoothing else counts
 

@@ -10,6 +10,7 @@ import numpy as np
 from metadyn.data.events import check_inside, event_columns, event_times
 from metadyn.data.intervals import intersection, meeting
 from metadyn.data.selection import select_rows
+from metadyn.data.slips import other_unit
 from metadyn.data.tables import choose_table, table_option, usable_rows
 from metadyn.data.ticks import LATEST, rounding, to_seconds, to_ticks, within
 from metadyn.errors import WindowError, as_flags
@@ -175,6 +176,8 @@ def drop_unobserved(session: Session, windows: Windows) -> Windows:
     found += " or all of it is invalid" if len(session.invalid) else ""
     found += f" (recorded from {extent[0]:g} to {extent[1]:g} s)"
     if not kept.any():
+        if slip := other_unit(session, windows):
+            raise slip
         start, stop = windows.start.min(), to_seconds(ends(windows)).max()
         remedy = "check the unit of the table's times (seconds on the session's clock), or another --intervals or --align"
         found = f"windows from {start:g} to {stop:g} s, a recording from {extent[0]:g} to {extent[1]:g} s"
