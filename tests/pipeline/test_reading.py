@@ -54,6 +54,8 @@ def readers(of: int) -> list[int]:
 def test_processes_read_what_one_reads_and_warn_of_it(world, file, tmp_path, always):
     with h5py.File(file, "r+") as damaged:
         damaged["units/spike_times"][0] = np.nan
+        start, stop = damaged["units/obs_intervals"][3]
+        damaged["units/obs_intervals"][3] = [start, (start + stop) / 2]  # the first unit is lost in the fourth trial
     given = recordings([world.files[1], f"damaged={file}", world.files[2]])
     name = private_name(tmp_path / "reading").name
     left = tmp_path / name.replace(f".{os.getpid()}.", ".999999999.")  # of a process that was killed
@@ -70,6 +72,9 @@ def test_processes_read_what_one_reads_and_warn_of_it(world, file, tmp_path, alw
         np.testing.assert_array_equal(one.observed, other.observed)
         np.testing.assert_array_equal(one.windows.start, other.windows.start)
         assert is_on_disk(one.counts)
+    assert [each.unit_observed is None for each in read] == [True, False, True]
+    np.testing.assert_array_equal(read[1].unit_observed, expected[1].unit_observed)
+    assert is_on_disk(read[1].unit_observed)
     assert told == [1, 2, 3]
     assert set(before) - set(tmp_path.iterdir()) == {left}
 
