@@ -205,7 +205,7 @@ def searched(model, n_trials=3):
 
 
 def test_the_loss_is_a_negative_log_posterior_of_misfit_features_and_baselines(uneven_model):
-    """But for their constants: Gaussian densities by scipy, and errors of unknown size, as many as rollouts fit into the data."""
+    """Without their constants: densities by scipy, and errors of unknown size, as many as rollouts fit into the data."""
     search, parts, where = searched(uneven_model)
     with torch.no_grad():
         found = search.loss(*parts, where).double().numpy()
