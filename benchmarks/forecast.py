@@ -52,7 +52,7 @@ def made(size: Size) -> tuple[TrainedModel, TrialCounts]:
     units, n_bins = (size.units, size.units), size.context + size.steps
     counts = as_counts(simulate("limit-cycle", n_sessions=1, units=units, n_trials=size.trials, n_bins=n_bins)[0])
     few = counts.select(slice(20))
-    return fit([few], ModelConfig(), TrainingConfig(steps=5, distil_steps=5, tail_bins=0)), counts
+    return fit([few], ModelConfig(), TrainingConfig(steps=5, distil_steps=5, tail_bins=0, test_fraction=0.0)), counts
 
 
 def reference_of(trained: TrainedModel) -> Reference:

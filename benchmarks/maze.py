@@ -8,6 +8,9 @@
 use for them. `methods` forecasts the last two thirds of a trial from the first, and keeps what it has computed in
 benchmarks/cache/maze, so that a run that was stopped goes on; its progress and a table go to stderr.
 
+`single` and `pseudo` decode as `metadyn score` does: decoders, their penalties, and width and number of components of the
+baselines are found on training trials; r² is beside the mean velocity of these. In `methods` it is beside that of test trials.
+
 Data: METADYN_DATA (default ../shared/data). Results: benchmarks/results/maze-*.json. Settings were chosen on validation
 trials (benchmarks/results/maze-tuning.json); test trials are read once.
 """
@@ -31,10 +34,11 @@ from benchmarks.record import mean_sem, save_result, say
 from metadyn import bin_spikes, read_session
 from metadyn.config import AlignConfig, ModelConfig, TrainingConfig
 from metadyn.data.splits import split_trials
-from metadyn.inference.decoding import fit_decoder, r2, with_past
+from metadyn.inference.baselines import LAGS, spike_decoders
+from metadyn.inference.decoding import Decoder, fit_decoder, r2
 from metadyn.inference.forecast import forecast
 from metadyn.inference.infer import infer
-from metadyn.inference.scores import HIDDEN, LAGS, bits_per_spike, hidden_rates
+from metadyn.inference.scores import HIDDEN, bits_per_spike, hidden_rates
 from metadyn.records import TrialCounts
 from metadyn.training.align import align
 from metadyn.training.checkpoint import save_model
@@ -42,7 +46,7 @@ from metadyn.training.fit import fit
 
 DATA = Path(os.environ.get("METADYN_DATA", Path(__file__).parents[2] / "shared" / "data"))
 BENCH = Bench(Cache(Path(__file__).parent / "cache" / "maze"), say=say)
-COMPONENTS = 20
+WHOLE_TRIAL_COMPONENTS = (2, 4, 8, 12, 20, 30)
 SHOTS, TEST_TRIALS = (8, 16, 32), 23
 METHODS = ("low_rank", "linear", "input", "shared", "single")
 MODEL = ModelConfig(latent_dim=20, hidden=(64, 64), readin_hidden=48, readin_dim=20)
@@ -60,6 +64,7 @@ TRAINING = TrainingConfig(
     smoothing_bins=2.5,
     multi_step=0.1,
     masking=0.0,
+    test_fraction=0.0,  # splits are made here
 )
 
 # What the single-session rival may choose from, by its own validation trials: changes of MODEL and of TRAINING.
@@ -76,18 +81,19 @@ def latents(trained, counts: TrialCounts) -> np.ndarray:
     return infer(trained, counts)["latent_mean"].values
 
 
-def velocity_decoder(train: list[tuple[np.ndarray, np.ndarray]], lags: int = LAGS) -> Callable[[np.ndarray], np.ndarray]:
-    """From features (trial, time, feature) to velocity (trial, time, channel), fitted to pairs of them."""
-    x = np.concatenate([with_past(each, lags) for each, _ in train])
-    decoder = fit_decoder(x, np.concatenate([each for _, each in train]))
-    return lambda features: decoder(with_past(features, lags))
+def velocity_decoder(train: list[tuple[np.ndarray, np.ndarray]]) -> Decoder:
+    """From features (trial, time, feature) to velocity (trial, time, channel), fitted to pairs of them, as `score` does."""
+    return fit_decoder(np.concatenate([x for x, _ in train]), np.concatenate([y for _, y in train]), LAGS)
 
 
-def velocity_r2(
-    train: list[tuple[np.ndarray, np.ndarray]], features: np.ndarray, velocity: np.ndarray, lags: int = LAGS
-) -> float:
-    """r² on test trials of a decoder fitted to (features, velocity) of training trials."""
-    return r2(velocity, velocity_decoder(train, lags)(features))
+def mean_velocity(counts: TrialCounts) -> np.ndarray:
+    """(channel,); what r² stands beside."""
+    return np.nanmean(counts.behavior, (0, 1))
+
+
+def spikes_r2(train: TrialCounts, test: TrialCounts) -> dict[str, float]:
+    """Velocity r² of the baselines of `score`, searched and fitted on training trials."""
+    return {name: r2(test.behavior, decode(test), mean_velocity(train)) for name, decode in spike_decoders(train).items()}
 
 
 def smoothed_spikes(counts: TrialCounts) -> np.ndarray:
@@ -108,13 +114,13 @@ def whole_trial_r2(train: TrialCounts, test: TrialCounts, components: int) -> fl
     scores, test_scores = whole_trials(train, test, components)
     velocity = np.nan_to_num(train.behavior).reshape(train.n_trials, 1, -1)
     decoder = fit_decoder(scores[:, None], velocity)
-    return r2(test.behavior, decoder(test_scores[:, None]).reshape(test.behavior.shape))
+    return r2(test.behavior, decoder(test_scores[:, None]).reshape(test.behavior.shape), mean_velocity(train))
 
 
 def best_whole_trial_r2(train: TrialCounts, test: TrialCounts) -> float:
     """The number of components is chosen on a quarter of the training trials."""
     chooser = np.arange(train.n_trials) % 4 == 0
-    options = [k for k in (2, 4, 8, 12, 20) if k < 0.75 * train.n_trials]
+    options = [k for k in WHOLE_TRIAL_COMPONENTS if k < 0.75 * train.n_trials]
     best = max(options, key=lambda k: whole_trial_r2(train.select(~chooser), train.select(chooser), k))
     return whole_trial_r2(train, test, best)
 
@@ -143,12 +149,11 @@ def single(seed: int, training: TrainingConfig = TRAINING) -> dict[str, float]:
     train_rows, _, test_rows = split_trials(counts.n_trials, (0.75, 0.0, 0.25), seed)
     train, test = counts.select(train_rows), counts.select(test_rows)
     trained = fit([train], MODEL.model_copy(update={"conditioning": "shared"}), training.model_copy(update={"seed": seed}))
-    spikes = [(smoothed_spikes(train), train.behavior)], smoothed_spikes(test), test.behavior
+    decode = velocity_decoder([(latents(trained, train), train.behavior)])
     return {
-        "velocity_r2": velocity_r2([(latents(trained, train), train.behavior)], latents(trained, test), test.behavior),
-        "velocity_r2_smoothed_spikes_one_lag": velocity_r2(*spikes, lags=1),
-        "velocity_r2_smoothed_spikes": velocity_r2(*spikes),
-        "velocity_r2_whole_trial": whole_trial_r2(train, test, COMPONENTS),
+        "velocity_r2": r2(test.behavior, decode(latents(trained, test)), mean_velocity(train)),
+        **{f"velocity_r2_{name}": value for name, value in spikes_r2(train, test).items()},
+        "velocity_r2_whole_trial": best_whole_trial_r2(train, test),
         "bits_held_out_entries": hidden_bits(trained, train, test, hidden_entries(test, seed)),
         "bits_held_out_units": hidden_bits(trained, train, test, hidden_units(test, seed)),
     }
@@ -179,18 +184,18 @@ def pseudo(rotation: int, seed: int = 0) -> dict[str, dict[str, float]]:
 
 
 def one_shot(trained, decoder_data, few: TrialCounts, test: TrialCounts, training: TrainingConfig) -> dict[str, float]:
-    aligned = align(trained, few, AlignConfig(seed=training.seed))
+    aligned = align(trained, few, AlignConfig(seed=training.seed, test_fraction=0.0))
     alone = best_single(few, training)
 
-    def own_labels(features, lags: int = LAGS) -> float:
-        return velocity_r2([(features(few), few.behavior)], features(test), test.behavior, lags)
+    def decoded(model, train: list[tuple[np.ndarray, np.ndarray]]) -> float:
+        return r2(test.behavior, velocity_decoder(train)(latents(model, test)), mean_velocity(few))
 
     units = hidden_units(test, training.seed)
     return {
-        "aligned_velocity_r2": velocity_r2(decoder_data, latents(aligned, test), test.behavior),
-        "aligned_velocity_r2_own_labels": own_labels(partial(latents, aligned)),
-        "single_velocity_r2": own_labels(partial(latents, alone)),
-        "smoothed_spikes_velocity_r2": own_labels(smoothed_spikes, 1),
+        "aligned_velocity_r2": decoded(aligned, decoder_data),
+        "aligned_velocity_r2_own_labels": decoded(aligned, [(latents(aligned, few), few.behavior)]),
+        "single_velocity_r2": decoded(alone, [(latents(alone, few), few.behavior)]),
+        **{f"{name}_velocity_r2": value for name, value in spikes_r2(few, test).items()},
         "whole_trial_velocity_r2": best_whole_trial_r2(few, test),
         "aligned_bits_held_out_units": hidden_bits(aligned, few, test, units),
         "single_bits_held_out_units": hidden_bits(alone, few, test, units),
@@ -229,13 +234,18 @@ def forecast_latents(trained, counts: TrialCounts, context: int) -> np.ndarray:
     return np.concatenate([latents(trained, first_bins(counts, context)), ahead], 1)
 
 
+def r2_of_test(true: np.ndarray, predicted: np.ndarray) -> float:
+    """r² of `methods`: beside the mean of the test trials themselves."""
+    return r2(true, predicted, np.nanmean(true, (0, 1)))
+
+
 def scores(trained, decode: Callable, test: TrialCounts, labels: str = "") -> dict[str, float]:
     """Hand-velocity r²: of whole trials from inferred latents, of the bins after the first third from forecast ones."""
     context = test.counts.shape[1] // 3
     ahead = decode(forecast_latents(trained, test, context))[:, context:]
     return {
-        f"reconstruction_r2{labels}": r2(test.behavior, decode(latents(trained, test))),
-        f"forecast_r2{labels}": r2(test.behavior[:, context:], ahead),
+        f"reconstruction_r2{labels}": r2_of_test(test.behavior, decode(latents(trained, test))),
+        f"forecast_r2{labels}": r2_of_test(test.behavior[:, context:], ahead),
     }
 
 
@@ -243,7 +253,7 @@ def mean_profile_r2(few: TrialCounts, test: TrialCounts) -> float:
     """Of the bins that are forecast: every test trial as the mean of the n trials, bin by bin, whatever their conditions."""
     context = test.counts.shape[1] // 3
     profile = np.broadcast_to(few.behavior.mean(0), test.behavior.shape)
-    return r2(test.behavior[:, context:], profile[:, context:])
+    return r2_of_test(test.behavior[:, context:], profile[:, context:])
 
 
 def measured(trained, others: list[tuple[np.ndarray, np.ndarray]], few: TrialCounts, test: TrialCounts) -> dict[str, float]:
@@ -298,7 +308,11 @@ def of_method(method: str, rotation: int, seed: int) -> dict[str, dict[str, floa
 
 def of_few(trained, few: TrialCounts, training: TrainingConfig, folder: Path, resume: bool):
     """The trained model aligned to a few trials, or where there is none the best model of them alone; begun anew if stopped."""
-    model = align(trained, few, AlignConfig(seed=training.seed)) if trained is not None else best_single(few, training)
+    model = (
+        align(trained, few, AlignConfig(seed=training.seed, test_fraction=0.0))
+        if trained is not None
+        else best_single(few, training)
+    )
     save_model(model, folder)
     return model
 

@@ -36,6 +36,7 @@ GAUSSIAN = TrainingConfig(
     coordinated_dropout=0.0,  # against overfitting of sparse spikes; 30 to 100 Gaussian units do not need it
     smoothing_bins=3.0,  # noise is a tenth of the signal: less smoothing than spikes need
     validate_every=100,
+    test_fraction=0.0,  # test trials are simulated apart
 )
 SETTINGS = {
     "limit-cycles-2": GAUSSIAN.model_copy(update={"steps": 600}),  # one family of one parameter: converges sooner
@@ -47,7 +48,9 @@ SETTINGS = {
     "duffing-hopf": GAUSSIAN.model_copy(update={"steps": 1500}),  # two families: still better at 1000 steps, seed 0
     # Spikes: the demo's crops, tail, dropout and KL weight.
     **{
-        name: TrainingConfig(kl_weight=1.0, crop_bins=(60, 120), tail_bins=20, steps=600, coordinated_dropout=0.25)
+        name: TrainingConfig(
+            kl_weight=1.0, crop_bins=(60, 120), tail_bins=20, steps=600, coordinated_dropout=0.25, test_fraction=0.0
+        )
         for name in PLANS
         if name.startswith("poisson")
     },
@@ -107,7 +110,8 @@ class Bench:
         return [self._sized(own.model_copy(update=candidate)) for candidate in SINGLE]
 
     def align(self, seed: int) -> AlignConfig:
-        return AlignConfig(seed=seed, max_steps=30) if self.quick else AlignConfig(seed=seed)
+        own = {"seed": seed, "test_fraction": 0.0}
+        return AlignConfig(max_steps=30, **own) if self.quick else AlignConfig(**own)
 
     def shots(self, *shots: int) -> tuple[int, ...]:
         return (1, 4) if self.quick else shots
@@ -168,7 +172,7 @@ def best_of(counts: TrialCounts, config: ModelConfig, candidates: list[TrainingC
     windows = counts if counts.n_trials >= FEWEST_WINDOWS else in_thirds(counts)
     tried: list[tuple[float, TrainedModel]] = []
     for training in candidates:
-        _, held_out = split_sessions([windows], training.validation_fraction, training.seed)
+        held_out = split_sessions([windows], training.validation_fraction, training.seed).validation
         try:
             trained = fit([windows], config, training)
         except TrainingError:
@@ -197,7 +201,8 @@ def fitted_inside(
 ) -> TrainedModel:
     """A new model whose read-ins and likelihoods are the generator's and stay so (App. A, "No model mismatch")."""
     config, device = generator.config, find_device("auto")
-    train, held_out = split_sessions(sessions, training.validation_fraction, training.seed)
+    parts = split_sessions(sessions, training.validation_fraction, training.seed)
+    train, held_out = parts.train, parts.validation
     model = started_model(sessions, find_starts(train, config, training), config, training)
     for name in ("readin", "likelihood"):
         part = getattr(model, name)
@@ -209,7 +214,7 @@ def fitted_inside(
     progress = Progress()
     run(task, progress, report=report, save=lambda _: None)
     put_best(task, progress)
-    trained = replace(generator, module=model, sessions=tuple(map(SessionEntry.of, train)), training=training)
+    trained = replace(generator, module=model, sessions=tuple(map(SessionEntry.of, train, held_out)), training=training)
     for counts in train:
         trained = with_embedding(trained, counts)
     return trained

@@ -14,7 +14,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 VERBS = (
     *("read_session", "bin_spikes", "simulate", "fit", "align", "infer", "forecast", "score", "annotate"),
     *("fetch", "derive", "package", "findings", "upload"),
-    *("load_model", "save_model", "load_config"),
+    *("load_model", "save_model", "save_scores", "load_config"),
 )
 __all__ = ["VERBS", "__version__", *VERBS]
 

@@ -179,8 +179,8 @@ def fit(
     with kept_on_interrupt(note), training_progress() as report:
         options = {"resume": resume, "device": device, "deterministic": deterministic, "memory": memory}
         trained = steps.fit(files, output, settings, skip_bad=skip_bad, report=report, **options)
-    if first_process():
-        out().print(f"model of {len(trained.sessions)} sessions: {output}", highlight=False)
+        if first_process():
+            out().print(f"model of {len(trained.sessions)} sessions: {output}", highlight=False)
 
 
 @app.command()
@@ -204,7 +204,7 @@ def align(
     settings = load_config(config, align=flags["align"])
     with training_progress() as report:
         aligned = steps.align(model, file, output, settings, data=given(flags), trials=trials, device=device, report=report)
-    out().print(f"model of {len(aligned.sessions)} sessions: {output}", highlight=False)
+        out().print(f"model of {len(aligned.sessions)} sessions: {output}", highlight=False)
 
 
 @app.command()
@@ -297,29 +297,46 @@ def score(
     ] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="bins to forecast; default: 20, or what is left of it")] = None,
     held_out: Annotated[
-        bool, typer.Option("--held-out/--all-windows", help="only the windows that did not train the model, or all")
+        bool,
+        typer.Option(
+            "--held-out/--all-windows",
+            help="only the windows kept aside for tests (where there are none, those that chose the checkpoint), or all",
+        ),
     ] = True,
     skip_bad: SkipBad = False,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="also keep the scores, of each unit and step too, here: NetCDF (.nc) or .json"),
+    ] = None,
     device: Device = "auto",
     flags: dict | None = None,
 ) -> None:
-    """Score reconstruction, forecasts and decoding of behaviour beside baselines: mean rate, last value, smoothed spikes.
+    """Score reconstruction, forecasts and decoding of behaviour beside baselines, and say where the model is behind.
 
-    Example: [bold]metadyn score model day1.nwb --behavior cursor_vel[/bold]
+    Baselines are the mean rate and the last value; of behaviour smoothed spikes and their principal components. Decoders
+    learn on the windows that trained the model.
+
+    Example: [bold]metadyn score model day1.nwb --behavior cursor_vel -o scores.json[/bold]
     """
-    from metadyn.display import show_score
+    from metadyn.display import out, show_score
     from metadyn.pipeline import steps as verbs
     from metadyn.pipeline.inputs import recordings
+    from metadyn.pipeline.scoring import check_scores_path
     from metadyn.pipeline.skipping import skipping
 
+    if output is not None:
+        check_scores_path(output)  # before anything is computed
     asked = {"context": context, "steps": steps, "held_out": held_out, "data": given(flags), "device": device}
-    every = recordings(files, absent_too=skip_bad)
+    every, found = recordings(files, absent_too=skip_bad), []
     with skipping(skip_bad) as skipped:
         for recording in every:
             scores = skipped.attempt(recording, partial(verbs.score, model, recording, **asked))
             if scores is not None:
+                found.append(scores)
                 show_score(scores)
         skipped.kept(every)
+        if output is not None:
+            out().print(str(verbs.save_scores(found, output)), highlight=False)
 
 
 @app.command()

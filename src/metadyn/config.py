@@ -156,6 +156,12 @@ class TrainingConfig(_Section):
     validation_fraction: float = Field(
         0.15, ge=0, lt=1, description="share of each session's trials that choose the checkpoint"
     )
+    test_fraction: float = Field(
+        0.15,
+        ge=0,
+        lt=1,
+        description="share of each session's trials kept aside for `score`, which nothing sees; of 20 trials or more",
+    )
     validate_every: int = Field(50, gt=0, description="steps between validations and checkpoints")
     seed: int = Field(0, ge=0, description="seed of every random number of the run")
 
@@ -175,6 +181,13 @@ class AlignConfig(_Section):
     )
     max_steps: int = Field(250, gt=0, description="longest run that is tried")
     learning_rate: float = Field(0.005, gt=0, description="peak of the cosine schedule")
+    test_fraction: float = Field(
+        0.15,
+        ge=0,
+        lt=1,
+        description="share of the trials kept aside for `score`, which nothing sees; of 20 trials or more, "
+        "and not where --trials says how many are used",
+    )
     seed: int = Field(0, ge=0, description="seed of every random number of the run")
 
 

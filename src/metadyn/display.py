@@ -104,7 +104,8 @@ def show_warnings_as_notes() -> None:
 
 @contextmanager
 def training_progress() -> Iterator:
-    """A bar with stage, steps/s and time left, and a line of every term at each validation; gives the `report` for training."""
+    """A bar with stage, steps/s and time left, a line of every term at each validation, and the verdict at the end; gives the
+    `report` for training."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -112,11 +113,14 @@ def training_progress() -> Iterator:
         TimeRemainingColumn(),
         TextColumn("{task.fields[speed]}"),
     )
-    console = err()
+    console, verdicts = err(), []
     with Progress(*columns, console=console, disable=not (console.is_terminal and first_process())) as progress:
         bar = progress.add_task("starting", total=None, speed="")
 
         def report(step) -> None:
+            if step.stage == "verdict":
+                verdicts.append(step.message)
+                return
             if step.message:
                 console.print(Text(wrapped(f"note: {step.message}", console.width), style="yellow"))
             if step.validation:
@@ -124,6 +128,9 @@ def training_progress() -> Iterator:
             progress.update(bar, description=step.stage, completed=step.step, total=step.steps, speed=_speed(step))
 
         yield report
+    if first_process():
+        for verdict in verdicts:
+            out().print(verdict, highlight=False)
 
 
 @contextmanager
@@ -262,24 +269,48 @@ def show_forecast(ahead: xr.Dataset) -> None:
     )
 
 
+WINDOWS = {
+    "test": "test windows, which the model has never met",
+    "validation": "validation windows, which chose the checkpoint but trained nothing",
+    "held-out": "windows that trained nothing; some may have chosen the checkpoint",
+    "all": "windows, those that trained the model too",
+}
+MEASURES = {  # heading of each column, and its score
+    "hidden\nr²": "reconstruction_r2",
+    "hidden\nbits": "bits_per_spike",
+    "forecast\nr²": "forecast_r2",
+    "forecast\nbits": "forecast_bits_per_spike",
+    "behaviour\nr²": "behavior_r2",
+}
+
+
 def show_score(scores: xr.Dataset) -> None:
-    """One line a predictor: reconstruction of hidden entries, forecasts, decoding; `-` for what is not measured of it."""
-    last = float(scores.step[-1])
+    """One line a predictor, `-` for what is not measured of it; what the columns are; the verdict."""
     told = scores.attrs
-    title = f"{told['session']}: {told['n_windows']} windows, forecasts of {told['n_forecast_windows']} after"
-    title += f" {told['context_bins']} bins"
-    table = Table(
-        "predictor", "reconstruction r²", "bits/spike", f"forecast r² at {last:.2f} s", "forecast bits/spike", title=title
-    )
-    if "behavior_r2" in scores:
-        table.add_column("behaviour r²")
+    columns = {heading: name for heading, name in MEASURES.items() if name in scores}
+    title = f"{told['session']}: {told['n_windows']} {WINDOWS[told['windows']]}"
+    table = Table("predictor", *columns, title=title, caption=_what_scores_are(scores), caption_justify="left")
     for i, predictor in enumerate(scores.predictor.values):
-        one = scores.isel(predictor=i)
-        values = [one.reconstruction_r2, one.bits_per_spike, one.forecast_r2[-1], one.forecast_bits_per_spike]
-        values += [one.behavior_r2] if "behavior_r2" in scores else []
-        if not all(np.isnan(value) for value in values):
-            table.add_row(str(predictor), *("-" if np.isnan(value) else f"{float(value):.3f}" for value in values))
-    out().print(table)
+        values = [float(scores[name][i]) for name in columns.values()]
+        if not np.isnan(values).all():
+            table.add_row(str(predictor), *("-" if np.isnan(value) else f"{value:.3f}" for value in values))
+    console = out()
+    console.print(table, soft_wrap=False)
+    if told["behavior_note"]:
+        console.print(f"behaviour has no r²: {told['behavior_note']}", highlight=False)
+    console.print(told["verdict"], highlight=False)
+
+
+def _what_scores_are(scores: xr.Dataset) -> str:
+    """The definitions under a table of scores."""
+    told, seconds = scores.attrs, float(scores.step[-1])
+    decoded = f" behaviour: decoders learn on {told['n_training_windows']} windows that trained the model."
+    return (
+        "r²: 1 - Σ(y - ŷ)² / Σ(y - ȳ)², ȳ the mean over the windows that trained the model, which scores 0. "
+        "bits: per spike, above the mean rate. hidden: a fifth of the entries, not shown to the model. "
+        f"forecast: the {scores.sizes['step']} bins ({seconds:.2f} s) after {told['context_bins']}, "
+        f"of {told['n_forecast_windows']} windows." + (decoded if "behavior_r2" in scores else "")
+    )
 
 
 def show_demo(found, figure) -> None:

@@ -9,7 +9,16 @@ from contextlib import contextmanager
 
 def as_flags(options: dict) -> str:
     """Configuration keys as the options of a command, quoted for the shell."""
-    return " ".join(f"--{name.replace('_', '-')} {shell_word(str(value))}" for name, value in options.items())
+    return " ".join(_as_flag(name.replace("_", "-"), value) for name, value in options.items())
+
+
+def _as_flag(name: str, value) -> str:
+    if isinstance(value, bool):
+        return f"--{name}" if value else f"--no-{name}"
+    if isinstance(value, list | tuple):
+        words = all(isinstance(each, str) for each in value)  # a flag for each, as the command takes them
+        return " ".join(f"--{name} {each}" for each in value) if words else f"--{name} {' '.join(map(str, value))}"
+    return f"--{name} {shell_word(str(value))}"
 
 
 def shell_word(text: str) -> str:

@@ -94,6 +94,19 @@ class Windows:
         """Where each window ends (window,) [s]."""
         return self.start + self.n_bins * self.bin_width
 
+    def share_time(self, starts, stops, gap: float = 0.0) -> np.ndarray:
+        """Which windows (trial,) share time with any interval from `starts` to `stops` [s], or lie less than `gap` s from it.
+
+        The intervals do not overlap. Half a bin is rounding: windows that touch share nothing.
+        """
+        if not len(starts):
+            return np.zeros(len(self), bool)
+        order = np.argsort(starts, kind="stable")
+        starts, stops = np.asarray(starts)[order], np.asarray(stops)[order]
+        slack = gap - self.bin_width / 2
+        last = np.searchsorted(starts, self.stop + slack) - 1
+        return (last >= 0) & (stops[np.maximum(last, 0)] > self.start - slack)
+
     def select(self, trials) -> Windows:
         return replace(self, start=self.start[trials], n_bins=self.n_bins[trials], row=self.row[trials])
 
@@ -183,6 +196,13 @@ class TrialCounts:
         )
 
 
+def start_and_stop(windows: Windows) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """When windows start and stop, in the order of time [s, to the microsecond]."""
+    order = np.argsort(windows.start, kind="stable")
+    starts, stops = (tuple(np.round(times[order], 6).tolist()) for times in (windows.start, windows.stop))
+    return starts, stops
+
+
 @dataclass(frozen=True)
 class SessionEntry:
     """What a model knows of a session it holds a read-in and a likelihood for.
@@ -191,6 +211,8 @@ class SessionEntry:
     has never seen, or only validated on. Models of before the stops were kept have none.
     embedding_mean, embedding_sd (embedding,): posterior of the session's dynamical embedding given the windows that trained
     it; empty where nothing is known beside what each window tells.
+    validated_starts, validated_stops: the same of the windows that chose its checkpoint; None in models of before they were
+    kept. gap: what is nearer than this [s] to such a window is none that the model has never met (a continuous recording).
     noise_scale: SD of the process noise of its forecasts over that of the transitions (`training.calibrate`).
     unit_digests: those of `TrialCounts`, by which the same recording is known again; models of before they were kept have
     none.
@@ -206,16 +228,19 @@ class SessionEntry:
     embedding_sd: tuple[float, ...] = ()
     noise_scale: float = 1.0
     unit_digests: tuple[str, ...] = ()
+    validated_starts: tuple[float, ...] | None = None
+    validated_stops: tuple[float, ...] | None = None
+    gap: float = 0.0
 
     @staticmethod
-    def of(trained: TrialCounts) -> SessionEntry:
-        """The entry of a session that these trials trained."""
-        order = np.argsort(trained.windows.start, kind="stable")
-        starts, stops = (tuple(np.round(times[order], 6).tolist()) for times in (trained.windows.start, trained.windows.stop))
+    def of(trained: TrialCounts, validated: TrialCounts | None = None, gap: float = 0.0) -> SessionEntry:
+        """The entry of a session that these trials trained, and others, if any, chose the checkpoint of."""
         rows = tuple(map(int, trained.unit_rows))
         digests = () if trained.unit_digests is None else tuple(map(str, trained.unit_digests))
+        starts, stops = start_and_stop(trained.windows)
+        chose = ((), ()) if validated is None else start_and_stop(validated.windows)
         known = SessionEntry(trained.session, trained.n_units, rows, trained.source, starts, stops)
-        return replace(known, unit_digests=digests)
+        return replace(known, unit_digests=digests, validated_starts=chose[0], validated_stops=chose[1], gap=gap)
 
     @staticmethod
     def from_json(entry: dict) -> SessionEntry:
@@ -233,9 +258,12 @@ class SessionEntry:
         digests = tuple(map(str, entry.get("unit_digests", ())))
         if digests and len(digests) != len(rows):
             raise ValueError(f"{len(digests)} unit_digests, {len(rows)} unit_rows")
-        return SessionEntry(
-            str(entry["key"]), int(entry["n_units"]), rows, source, starts, stops, mean, sd, noise_scale, digests
-        )
+        validated = [entry.get(name) for name in ("validated_starts", "validated_stops")]
+        if None not in validated and len(validated[0]) != len(validated[1]):
+            raise ValueError(f"{len(validated[0])} validated_starts, {len(validated[1])} validated_stops")
+        chose = [None if times is None else tuple(map(float, times)) for times in validated]
+        known = (str(entry["key"]), int(entry["n_units"]), rows, source, starts, stops, mean, sd, noise_scale, digests)
+        return SessionEntry(*known, *chose, float(entry.get("gap", 0.0)))
 
     def other_data(self, counts: TrialCounts) -> str | None:
         """What units or spikes of a recording differ from those that the model was fitted to, in words; None where, as far as
@@ -255,15 +283,22 @@ class SessionEntry:
             return f"the same {len(rows)} units, in another order"
         return f"other spike times in {len(other)} of {len(rows)} units (rows {_listed(np.array(rows)[other].tolist())})"
 
+    def trained_on(self, counts: TrialCounts, gap: float = 0.0) -> np.ndarray:
+        """Which windows (trial,) share time with those that trained the model, or lie less than `gap` s from one."""
+        starts = np.asarray(self.trained_starts)
+        same = np.isin(np.round(counts.windows.start, 6), starts)
+        return same | counts.windows.share_time(starts[: len(self.trained_stops)], np.asarray(self.trained_stops), gap)
+
     def held_out(self, counts: TrialCounts) -> np.ndarray:
-        """Which windows (trial,) share no time with those that trained the model."""
-        starts, stops = np.asarray(self.trained_starts), np.asarray(self.trained_stops)
-        seen = np.isin(np.round(counts.windows.start, 6), starts)
-        if len(stops):
-            rounding = counts.bin_width / 2  # windows that touch share no bin
-            last = np.searchsorted(starts, counts.windows.stop - rounding) - 1
-            seen |= (last >= 0) & (stops[np.maximum(last, 0)] > counts.windows.start + rounding)
-        return ~seen
+        """Which windows (trial,) did not train the model: those that chose its checkpoint, and those it has never met."""
+        return ~self.trained_on(counts, self.gap)
+
+    def never_met(self, counts: TrialCounts) -> np.ndarray:
+        """Which windows (trial,) neither trained the model nor chose its checkpoint; none where that is not known."""
+        if self.validated_starts is None:
+            return np.zeros(counts.n_trials, bool)
+        chose = counts.windows.share_time(np.asarray(self.validated_starts), np.asarray(self.validated_stops), self.gap)
+        return self.held_out(counts) & ~chose
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,8 @@
 """The commands, as a person types them."""
 
 import os
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +17,7 @@ from pynwb import read_nwb
 
 import metadyn
 from metadyn.display import show_score
+from metadyn.inference.scores import PREDICTORS
 from metadyn.training import capture
 
 COMMANDS = (
@@ -71,7 +74,7 @@ def test_from_simulated_files_to_annotated_ones(run, tmp_path):
     result = run("annotate", aligned, *files[:2], f"new={files[2]}", "-o", tmp_path / "out", "--context", 10, "--name", "Run")
     assert result.stdout.split() == [str(path.resolve()) for path in sorted((tmp_path / "out").rglob("*.nwb"))]
     assert "LatentSeriesForecast" in read_nwb(result.stdout.split()[2]).processing["ecephys"]["Run"].latent_series
-    assert "new: 1 windows" in run("score", aligned, f"new={files[2]}").stdout
+    assert "new: 1 test windows" in run("score", aligned, f"new={files[2]}").stdout
 
 
 def test_a_config_file_lies_under_the_flags(run, world, tmp_path):
@@ -110,21 +113,70 @@ def test_what_is_wrong_with_a_file_is_told_with_exit_code_1(run, world, tmp_path
     assert run("fit", world.files[0]).exit_code == 2
 
 
-def test_scores_show_a_dash_for_what_is_not_measured(capsys):
-    """Smoothed spikes predict behaviour alone: without behaviour they have no line."""
-    nan, one = float("nan"), ("predictor", [0.5, float("nan")])
-    ahead = (("predictor", "step"), [[0.1, 0.2], [nan, nan]])
-    values = {"reconstruction_r2": one, "bits_per_spike": one, "forecast_r2": ahead, "forecast_bits_per_spike": one}
-    coords = {"predictor": ["model", "smoothed_spikes"], "step": [0.02, 0.04]}
-    attrs = {"session": "day1", "n_windows": 6, "n_forecast_windows": 5, "context_bins": 7}
-    scores = xr.Dataset(values, coords, attrs)
-    show_score(scores)
+@pytest.fixture
+def made_scores():
+    """Scores as `score` returns them, of a session of a long name; smoothed spikes and components predict behaviour alone."""
+    nan = float("nan")
+    of_spikes, ahead = [0.5, 0.0, 0.25, nan, nan], np.full((5, 2), 0.1)
+    values = dict.fromkeys(("reconstruction_r2", "bits_per_spike", "forecast_r2"), ("predictor", of_spikes))
+    values |= {"forecast_bits_per_spike": ("predictor", [-12.345, 0.0, 0.25, nan, nan])}
+    values |= {"forecast_r2_at_step": (("predictor", "step"), ahead)}
+    coords = {"predictor": PREDICTORS, "step": [0.02, 0.04]}
+    session = "sub-YutaMouse41_ses-YutaMouse41-150831_desc-all_behavior+ecephys"
+    attrs = {"session": session, "n_windows": 6, "windows": "test", "n_forecast_windows": 5, "context_bins": 7}
+    attrs |= {"n_training_windows": 40, "behavior_note": "", "verdict": "verdict (test windows): as it should be"}
+    return xr.Dataset(values, coords, attrs)
+
+
+def test_scores_show_a_dash_for_what_is_not_measured(capsys, made_scores):
+    """Without behaviour, what predicts behaviour alone has no line."""
+    show_score(made_scores)
     told = capsys.readouterr().out
-    assert "6 windows, forecasts of 5 after 7 bins" in " ".join(told.split())
+    assert "6 test windows, which the model has never met" in " ".join(told.split())
+    assert "(0.04 s) after 7, of 5 windows" in " ".join(told.split())
     assert "smoothed" not in told
-    show_score(scores.assign(behavior_r2=("predictor", [0.75, 0.25])))
-    last = next(line for line in capsys.readouterr().out.splitlines() if "0.250" in line)
+    show_score(made_scores.assign(behavior_r2=("predictor", [0.75, 0.0, float("nan"), 0.125, -0.5])))
+    last = next(line for line in capsys.readouterr().out.splitlines() if "0.125" in line)
     assert last.count(" - ") == 4
+
+
+@pytest.mark.parametrize("part", ["test", "validation", "held-out", "all"])
+def test_a_table_of_scores_fits_80_columns_and_nothing_of_it_is_cut(capsys, monkeypatch, made_scores, part):
+    monkeypatch.setenv("COLUMNS", "80")
+    scores = made_scores.assign(behavior_r2=("predictor", [0.75, 0.0, float("nan"), 0.125, -0.5])).assign_attrs(windows=part)
+    show_score(scores)
+    *table, verdict = capsys.readouterr().out.splitlines()
+    assert verdict == scores.attrs["verdict"]
+    assert max(map(len, table)) <= 80
+    assert "…" not in "".join(table)
+    told = "".join("".join(table).split())
+    for name in (*PREDICTORS, "-12.345", scores.attrs["session"]):
+        assert name in told
+    assert "decoderslearnon40windowsthattrainedthemodel." in told
+
+
+def test_behaviour_without_r2_comes_with_the_reason(capsys, made_scores):
+    note = "it does not vary in the windows that are scored"
+    show_score(made_scores.assign(behavior_r2=("predictor", [float("nan")] * 5)).assign_attrs(behavior_note=note))
+    assert f"behaviour has no r²: {note}" in capsys.readouterr().out
+
+
+def test_fit_align_and_score_end_in_a_verdict_whose_command_works(run, world, tmp_path):
+    """Models that were hardly trained: each verdict names what they lose, and its command is one that runs."""
+    fitted = run("fit", *world.files[:2], "-o", tmp_path / "model", *TINY.split(), "--conditioning", "shared")
+    aligned = run("align", tmp_path / "model", f"a={world.files[2]}", "-o", tmp_path / "a", "--steps", 1, "--trials", 4)
+    scored = run("score", tmp_path / "model", world.files[1], "-o", tmp_path / "scores.json")
+    assert "Traceback" not in scored.stderr
+    assert scored.stdout.splitlines()[-1] == str(tmp_path / "scores.json")
+    lines = [result.stdout.splitlines()[place] for result, place in ((fitted, -1), (aligned, -1), (scored, -2))]
+    for line, of in zip(lines, ("validation windows", "windows aligned to", "validation windows"), strict=True):
+        assert line.startswith(f"verdict ({of}): ")
+        assert "below the mean rate" in line or "behind the last value" in line
+        command = shlex.split(line.partition("; try: metadyn ")[2])
+        done = run(*command, "--steps", 1, *(["--distil-steps", 1] if command[0] == "fit" else []))
+        assert done.exit_code == 0, done.stderr
+        assert "verdict" in done.stdout
+        shutil.rmtree(command[command.index("-o") + 1])  # the next verdict may have named the same folder
 
 
 def test_a_forecast_is_a_table_or_a_file(run, world, tmp_path):

@@ -1,9 +1,11 @@
 """The verbs take files, names, folders, sessions and counts, and hand on what the rooms behind them make."""
 
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 
 import h5py
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 from pynwb import read_nwb
@@ -15,6 +17,7 @@ from metadyn.nwb.read import read_session
 from metadyn.pipeline.inputs import recordings
 from metadyn.pipeline.models import data_options, load_model
 from metadyn.pipeline.steps import spread
+from metadyn.records import BehaviorSeries, Session, SessionEntry, Source
 
 
 def test_the_package_hands_on_its_verbs():
@@ -193,10 +196,113 @@ def test_a_saved_model_is_the_model(world, tmp_path):
     assert metadyn.load_model(tmp_path / "copy").file() == trained.file()
 
 
-def test_scores_of_held_out_windows_are_of_those_alone(world):
+def test_of_few_windows_the_one_that_chose_the_checkpoint_is_scored_and_said_to_have(world):
     every, held_out = (metadyn.score(world.model, world.files[0], held_out=flag) for flag in (False, True))
-    assert (every.attrs["n_windows"], held_out.attrs["n_windows"]) == (8, 1)
-    assert set(every.predictor.values) == {"model", "mean_rate", "last_value", "smoothed_spikes"}
+    assert (every.attrs["n_windows"], every.attrs["windows"]) == (8, "all")
+    assert (held_out.attrs["n_windows"], held_out.attrs["windows"]) == (1, "validation")
+    assert set(every.predictor.values) == set(held_out.predictor.values)
+
+
+@pytest.fixture(scope="module")
+def enough(tiny):
+    """Counts of a session of 24 windows, and a model of it: the fit keeps some aside."""
+    counts = metadyn.bin_spikes(as_session())
+    return counts, metadyn.fit(counts, None, tiny)
+
+
+def as_session():
+    """24 trials of 1 s, of nine units whose rates swing; behaviour that swings with them."""
+    rng = np.random.default_rng(0)
+    starts = np.arange(24) * 1.7
+    times = np.sort(rng.uniform(0, 42, (9, 900)), axis=1)
+    kept = rng.random((9, 900)) < 0.5 + 0.45 * np.sin(2 * np.pi * times + np.arange(9)[:, None])
+    spikes = [row[keep] for row, keep in zip(times, kept, strict=True)]
+    seconds = np.arange(0, 42, 0.01)
+    series = BehaviorSeries("lever", seconds, np.sin(2 * np.pi * seconds)[:, None], "mm")
+    return Session(
+        "made",
+        Source(),
+        np.concatenate(spikes),
+        np.concatenate([[0], np.cumsum([len(row) for row in spikes])]),
+        pd.DataFrame(index=pd.RangeIndex(9)),
+        None,
+        {"trials": pd.DataFrame({"start_time": starts, "stop_time": starts + 1.0})},
+        {"lever": series},
+        ("lever",),
+    )
+
+
+def test_of_enough_windows_those_that_nothing_has_met_are_scored(enough, tiny):
+    """Which windows train, choose and are kept is what the entry says; test windows changed at random change no weight."""
+    counts, trained = enough
+    entry = trained.sessions[0]
+    met = np.isin(counts.windows.start.round(6), [*entry.trained_starts, *entry.validated_starts])
+    assert (len(entry.trained_starts), len(entry.validated_starts), (~met).sum()) == (16, 4, 4)
+    np.testing.assert_array_equal(entry.never_met(counts), ~met)
+    scores = metadyn.score(trained, counts)
+    assert (scores.attrs["windows"], scores.attrs["n_windows"], scores.attrs["n_training_windows"]) == ("test", 4, 16)
+    garbled = counts.counts.copy()
+    garbled[~met] = np.random.default_rng(1).poisson(3, garbled[~met].shape)
+    again = metadyn.fit(replace(counts, counts=garbled), None, tiny)
+    for name, value in trained.module.state_dict().items():
+        assert (again.module.state_dict()[name] == value).all(), name
+
+
+def test_a_model_that_does_not_say_what_chose_its_checkpoint_is_scored_on_all_it_did_not_train_on(enough):
+    counts, trained = enough
+    old = {name: value for name, value in asdict(trained.sessions[0]).items() if not name.startswith("validated")}
+    before = SessionEntry.from_json({key: value for key, value in old.items() if key != "gap"})
+    assert (before.validated_starts, before.gap) == (None, 0.0)
+    scores = metadyn.score(replace(trained, sessions=(before,)), counts)
+    assert (scores.attrs["windows"], scores.attrs["n_windows"]) == ("held-out", 8)
+    assert SessionEntry.from_json(asdict(trained.sessions[0])) == trained.sessions[0]
+
+
+def test_alignment_keeps_windows_for_tests_unless_it_is_told_how_many_to_use(enough, tiny):
+    counts, trained = enough
+    other = replace(counts, session="other")
+    for trials, used in ((None, 20), (6, 6), (21, 21)):
+        entry = metadyn.align(trained, other, None, tiny, trials=trials).sessions[-1]
+        assert (len(entry.trained_starts), entry.validated_starts) == (used, ())
+        assert entry.never_met(other).sum() == 24 - used
+
+
+def test_a_window_in_the_gap_of_a_continuous_recording_is_never_scored(tiny):
+    """Nor is one that overlaps it: shifted windows are scored only where they lie a whole gap from all that trained."""
+    windows = {"intervals": "recording", "n_bins": 40}
+    counts = metadyn.bin_spikes(as_session(), **windows)
+    trained = metadyn.fit(counts, None, tiny)
+    entry = trained.sessions[0]
+    assert entry.gap == pytest.approx(0.8)
+    for shift in (0.0, 0.3):
+        moved = replace(counts, windows=replace(counts.windows, start=counts.windows.start + shift))
+        for start, stop, test in zip(moved.windows.start, moved.windows.stop, entry.never_met(moved), strict=True):
+            met = [*zip(entry.trained_starts, entry.trained_stops, strict=True)]
+            met += zip(entry.validated_starts, entry.validated_stops, strict=True)
+            near = min(max(start - its_stop, its_start - stop) for its_start, its_stop in met)
+            assert test == (near > 0.8 - 0.01), (start, near)
+    assert 2 <= entry.never_met(counts).sum() <= 8
+    assert metadyn.score(trained, counts).attrs["windows"] == "test"
+
+
+@pytest.mark.parametrize("name", ["scores.nc", "scores.json"])
+def test_scores_of_two_recordings_come_back_from_a_file_as_they_were(world, tmp_path, name):
+    found = [metadyn.score(world.model, path, held_out=False, steps=5 + i) for i, path in enumerate(world.files[:2])]
+    path = metadyn.save_scores(found, tmp_path / name)
+    if name.endswith("json"):
+        back = xr.Dataset.from_dict(json.loads(path.read_text(), parse_constant=pytest.fail))
+    else:
+        back = xr.load_dataset(path, engine="scipy")
+    assert back["session"].values.tolist() == [each.attrs["session"] for each in found]
+    for place, scores in enumerate(found):
+        its = back.isel(session=place).sel(unit=scores.unit, step=scores.step)
+        for variable, values in scores.data_vars.items():
+            np.testing.assert_allclose(its[variable].values.astype(float), values, err_msg=variable)
+            assert its[variable].dims == values.dims
+        for attribute in ("windows", "n_windows", "context_bins", "verdict"):
+            assert its[attribute].item() == scores.attrs[attribute]
+    with pytest.raises(ConfigError, match=r"scores\.csv(?s:.*)-o scores\.nc"):
+        metadyn.save_scores(found, tmp_path / "scores.csv")
 
 
 def test_windows_that_share_time_with_those_trained_on_are_not_held_out(world):

@@ -45,7 +45,8 @@ def test_a_model_of_sessions_on_disk_is_that_of_sessions_in_memory(tmp_path, sim
 def test_trials_and_latents_of_sessions_on_disk_are_there_too(tmp_path, simulated, small, short):
     sessions = left_on_disk(simulated(n_sessions=2), tmp_path)
     keep = keeper(sessions, tmp_path)
-    train, held_out = split_sessions(sessions, 0.25, 0, keep)
+    parts = split_sessions(sessions, 0.25, 0, keep)
+    train, held_out = parts.train, parts.validation
     starts = find_starts(train, small(), short(), keep)
     assert all(
         is_on_disk(values) for values in [*(each.counts for each in train + held_out), *(each.latents for each in starts)]

@@ -16,11 +16,13 @@ import xarray as xr
 
 from metadyn.config import Config, load_config, plain_numbers
 from metadyn.data.disk import is_on_disk, nearest
-from metadyn.errors import ConfigError, WindowError
+from metadyn.errors import ConfigError
+from metadyn.pipeline import verdict
 from metadyn.pipeline.annotation import annotate
 from metadyn.pipeline.inputs import check_distinct, recordings, single
 from metadyn.pipeline.models import counts_for, counts_to_align, load_model, on_device, stored_options
 from metadyn.pipeline.reading import read_all
+from metadyn.pipeline.scoring import save_scores, score
 from metadyn.pipeline.sharing import derive, fetch, findings, package, upload
 from metadyn.pipeline.skipping import skipping
 from metadyn.records import Session, TrialCounts
@@ -40,6 +42,7 @@ __all__ = [
     "package",
     "read_session",
     "save_model",
+    "save_scores",
     "score",
     "simulate",
     "upload",
@@ -117,7 +120,9 @@ def fit(
             warnings.warn(ALL_AT_ONCE, stacklevel=2)
         options = {"data": stored_options(config.data), "folder": folder, "resume": resume, "device": device, "report": report}
         with fixed_order(deterministic):
-            return fit(sessions, config.model, config.training, **options)
+            trained = fit(sessions, config.model, config.training, **options)
+            report(StepReport(1, 1, "verdict", message=verdict.of_fit(trained, sessions, files, output)))
+        return trained
 
 
 def align(
@@ -138,15 +143,19 @@ def align(
     labels and these do not place the recording. Those of the model's own column are warned of.
     """
     from metadyn.training.align import align
+    from metadyn.training.loop import StepReport
 
     trained = on_device(load_model(model), device)
     folder = _model_folder(output, resume=False)
-    counts = counts_to_align(trained, single(file), data or {})
+    counts, settings = counts_to_align(trained, single(file), data or {}), (config or Config()).align
     if trials is not None:
         counts = counts.select(trials=spread(counts.n_trials, trials))
-    aligned = align(trained, counts, (config or Config()).align, device=device, report=report)
+        settings = settings.model_copy(update={"test_fraction": 0.0})  # the other windows are for tests
+    aligned = align(trained, counts, settings, device=device, report=report)
     if folder is not None:
         save_model(aligned, folder)
+    said = verdict.of_align(aligned, counts, model, file, output, data or {}, trials)
+    report(StepReport(1, 1, "verdict", message=said))
     return aligned
 
 
@@ -170,44 +179,6 @@ def forecast(
     trained = on_device(load_model(model), device)
     counts = counts_for(trained, single(file), data)
     return forecast(trained, counts, context=context, steps=steps, samples=samples, seed=seed)
-
-
-def score(
-    model,
-    file,
-    *,
-    context: int | None = None,
-    steps: int | None = None,
-    seed: int = 0,
-    held_out: bool = True,
-    data: dict | None = None,
-    device: str = "auto",
-) -> xr.Dataset:
-    """Reconstruction, forecasts and, where there is behaviour, decoding; see `metadyn.inference.scores.score`.
-
-    Only the windows that did not train the model are scored (those of its validation, and those it has never seen), unless
-    `held_out` is False. Raises WindowError where there is none.
-    """
-    from metadyn.inference.scores import score
-
-    trained = on_device(load_model(model), device)
-    counts = counts_for(trained, single(file), data)
-    if held_out:
-        counts = _not_trained_on(trained, counts)
-    return score(trained, counts, context=context, steps=steps, seed=seed).assign_attrs(n_windows=counts.n_trials)
-
-
-def _not_trained_on(trained, counts: TrialCounts) -> TrialCounts:
-    unseen = trained.sessions[trained.index(counts.session)].held_out(counts)
-    if not unseen.any():
-        problem = "every window of the recording trained the model"
-        raise WindowError(
-            problem,
-            item=counts.session,
-            found=f"{counts.n_trials} windows",
-            remedy="--all-windows (then the scores are of trials that the model has seen)",
-        )
-    return counts.select(trials=unseen)
 
 
 def save_model(trained, folder: str | Path) -> Path:

@@ -78,14 +78,17 @@ def chosen_steps(trained: TrainedModel, counts: TrialCounts, training: TrainingC
     """How many ELBO steps to take, from validation trials among those given; none where none can be spared."""
     if counts.n_trials < FEWEST_TO_VALIDATE:
         return 0
-    train, held_out = split_sessions([counts], 0.25, training.seed)
-    _, _, progress = train_on(trained, train[0], held_out[0], training, report)
+    parts = split_sessions([counts], 0.25, training.seed)
+    _, _, progress = train_on(trained, parts.train[0], parts.validation[0], training, report)
     return progress.best_step
 
 
-def extended(trained: TrainedModel, module: MetaSSM, counts: TrialCounts, gauge: Gauge | None) -> TrainedModel:
+def extended(
+    trained: TrainedModel, module: MetaSSM, counts: TrialCounts, gauge: Gauge | None, gap: float = 0.0
+) -> TrainedModel:
     """The trained model with one more session, whose embedding is the gauge's, or what its trials tell the encoder."""
-    sessions = (*trained.sessions, replace(SessionEntry.of(counts), noise_scale=typical_scale(trained.sessions)))
+    entry = SessionEntry.of(counts, gap=gap)
+    sessions = (*trained.sessions, replace(entry, noise_scale=typical_scale(trained.sessions)))
     merged = build_model(trained.config, [each.n_units for each in sessions])
     old, new = trained.module.state_dict(), module.state_dict()
     state = {
@@ -121,9 +124,9 @@ def align(
 ) -> TrainedModel:
     """The model with one more session, fitted to its few trials; nothing that the sessions share is changed.
 
-    Without `config.steps`, a quarter of the trials chooses the number of ELBO steps, and all are then used.
-    Labels that the model does not know are warned of. Raises ModelFileError when the model knows a session of that name,
-    DataError for other bins.
+    Of 20 trials or more `config.test_fraction` is kept aside for scores. Without `config.steps`, a quarter of the others
+    chooses the number of ELBO steps, and all of them are then used. Labels that the model does not know are warned of.
+    Raises ModelFileError when the model knows a session of that name, DataError for other bins.
     """
     if counts.session in [entry.key for entry in trained.sessions]:
         raise ModelFileError(
@@ -134,11 +137,13 @@ def align(
         raise DataError("the model was made for other bins", found=f"{counts.bin_width} s, not {trained.bin_width} s")
     warn_of_labels(trained, counts)
     trained = replace(trained, module=trained.module.to(find_device(device)))
+    parts = split_sessions([counts], 0.0, config.seed, test=config.test_fraction)
+    counts = parts.train[0]
     update = {"optimiser": "adam", "distil_steps": 0, "kl_ramp": 0, "validate_every": 25, "steps": config.max_steps}
     update |= {"learning_rate": config.learning_rate, "seed": config.seed}
     training = trained.training.model_copy(update=update)
     steps = chosen_steps(trained, counts, training, report) if config.steps is None else config.steps
     final = training.model_copy(update={"steps": steps, "validate_every": max(steps, 1)})
     module, gauge, _ = train_on(trained, counts, counts, final, report)
-    aligned = extended(trained, module, counts, gauge)
+    aligned = extended(trained, module, counts, gauge, parts.gaps[0])
     return calibrated(aligned, [counts], report) if counts.n_trials >= FEWEST_TO_VALIDATE else aligned

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -13,7 +13,7 @@ import torch
 
 from metadyn.config import ModelConfig, TrainingConfig
 from metadyn.data.disk import Keep, in_memory, is_on_disk, nearest, on_disk
-from metadyn.data.splits import split_trials
+from metadyn.data.splits import split_windows
 from metadyn.errors import DataError
 from metadyn.inference.infer import smoothed_latents, with_embedding
 from metadyn.model.build import build_model
@@ -48,17 +48,26 @@ def keeper(sessions: list[TrialCounts], folder: Path | None) -> Keep:
     return in_memory
 
 
+@dataclass(frozen=True)
+class Parts:
+    """Trials of each session that train, and that choose the checkpoint (where none are spared, the same); what is in
+    neither is the test part. `gaps`: time between parts [s], of each session."""
+
+    train: list[TrialCounts]
+    validation: list[TrialCounts]
+    gaps: list[float]
+
+
 def split_sessions(
-    sessions: list[TrialCounts], fraction: float, seed: int, keep: Keep = in_memory
-) -> tuple[list[TrialCounts], list[TrialCounts]]:
-    """Training and validation trials of each session; at least one trial each where there are two."""
-    parts = []
-    for counts in sessions:
-        n_validation = min(max(1, round(fraction * counts.n_trials)), counts.n_trials - 1) if fraction else 0
-        train, validation, _ = split_trials(counts.n_trials, (counts.n_trials - n_validation, n_validation, 0), seed)
-        chosen = [counts.select(trials) for trials in (train, validation if n_validation else train)]
-        parts.append([part.kept(keep) for part in of_trained_units(*chosen)])
-    return [part[0] for part in parts], [part[1] for part in parts]
+    sessions: list[TrialCounts], validation: float, seed: int, keep: Keep = in_memory, test: float = 0.0
+) -> Parts:
+    """The parts of each session by these fractions; see `metadyn.data.splits.split_windows`."""
+    splits = [split_windows(counts.windows, validation, test, seed) for counts in sessions]
+    pairs = []
+    for counts, split in zip(sessions, splits, strict=True):
+        chosen = (split.train, split.validation if validation else split.train)
+        pairs.append([part.kept(keep) for part in of_trained_units(*map(counts.select, chosen))])
+    return Parts([train for train, _ in pairs], [held_out for _, held_out in pairs], [split.gap for split in splits])
 
 
 def of_trained_units(train: TrialCounts, held_out: TrialCounts) -> tuple[TrialCounts, TrialCounts]:
@@ -183,7 +192,8 @@ def fit_here(
     """`fit`, where this process is and among those there are."""
     check_sessions(sessions, config.latent_dim if "latent_dim" in config.model_fields_set else 1)
     keep = keeper(sessions, folder)
-    train, held_out = split_sessions(sessions, training.validation_fraction, training.seed, keep)
+    parts = split_sessions(sessions, training.validation_fraction, training.seed, keep, training.test_fraction)
+    train, held_out = parts.train, parts.validation
     config = fitting(config, train)
     settings = {"model": config.model_dump(mode="json"), "training": training.model_dump(mode="json"), "data": data}
     begun = Begun(settings, {counts.session: trial_digests(counts) for counts in sessions} if folder else {})
@@ -201,7 +211,7 @@ def fit_here(
 
     task, progress = (started(training.seed), None) if going_on else best_distilled(started, training, report)
     model = task.module
-    entries = tuple(SessionEntry.of(counts) for counts in train)
+    entries = tuple(map(SessionEntry.of, train, held_out, parts.gaps))
     frame = learn_frame(train, [start.latents for start in starts], [start.weight for start in starts])
     whole = model if ranks.size == 1 else build_model(config, [counts.n_units for counts in train]).to(where)
     trained = TrainedModel(whole, config, sessions[0].bin_width, entries, frame, training, data)

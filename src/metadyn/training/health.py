@@ -26,6 +26,11 @@ FLAT = (
 )
 
 
+def is_collapsed(between, within) -> bool:
+    """Whether no dimension's SD between sessions is above that within a session: (embedding,) each."""
+    return bool((between <= within).all())
+
+
 @torch.no_grad()
 def embedding_spread(
     model: MetaSSM, trials: Resident | Pool, training: TrainingConfig, crop_bins: int
@@ -57,8 +62,7 @@ def warning_reporter(
     def found(scores: dict[str, float]) -> list[str]:
         messages = []
         if COLLAPSED in left:
-            between, within = embedding_spread(model, trials, training, crop_bins)
-            messages += [COLLAPSED] * bool((between <= within).all())
+            messages += [COLLAPSED] * is_collapsed(*embedding_spread(model, trials, training, crop_bins))
         return messages + [FLAT] * (FLAT in left and max(scores.values()) < FLAT_BITS)
 
     def reporter(step: StepReport) -> None:
