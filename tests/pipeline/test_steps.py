@@ -206,7 +206,7 @@ def test_of_few_windows_the_one_that_chose_the_checkpoint_is_scored_and_said_to_
 @pytest.fixture(scope="module")
 def enough(tiny):
     """Counts of a session of 24 windows, and a model of it: the fit keeps some aside."""
-    counts = metadyn.bin_spikes(as_session())
+    counts = metadyn.bin_spikes(as_session(), behavior="lever")
     return counts, metadyn.fit(counts, None, tiny)
 
 
@@ -246,6 +246,21 @@ def test_of_enough_windows_those_that_nothing_has_met_are_scored(enough, tiny):
     again = metadyn.fit(replace(counts, counts=garbled), None, tiny)
     for name, value in trained.module.state_dict().items():
         assert (again.module.state_dict()[name] == value).all(), name
+
+
+def test_a_score_whose_behaviour_spikes_decode_better_says_so(enough):
+    """A model of three steps; a lever that moves with the rates."""
+    counts, trained = enough
+    scores = metadyn.score(trained, counts)
+    model, spikes = (float(scores.behavior_r2.sel(predictor=name)) for name in ("model", "smoothed_spikes"))
+    best = max(spikes, float(scores.behavior_r2.sel(predictor="principal_components")))
+    assert model < spikes - 0.1
+    said = scores.attrs["verdict"]
+    assert said.startswith("verdict (test windows): ")
+    if model >= 0:
+        assert f"({model:.3f} against {best:.3f} r²)" in said
+    assert "decoded behaviour" in said
+    assert "; try: metadyn fit FILES -o model-2 " in said
 
 
 def test_a_model_that_does_not_say_what_chose_its_checkpoint_is_scored_on_all_it_did_not_train_on(enough):

@@ -60,8 +60,7 @@ def model_file(seed: int = 0, keys=("one", "two"), units=range(4)) -> ModelFile:
     settings = mock_settings(n_units=(len(rows),) * len(keys))
     weights = safetensors.numpy.save(mock_tensors(settings, seed))
     entries = tuple(SessionEntry(key, len(rows), rows, Source(uri=f"{key}.nwb", identifier=f"id of {key}")) for key in keys)
-    empty = {"trained_starts": [], "trained_stops": [], "embedding_mean": [], "embedding_sd": []}
-    known = [{**asdict(entry), "unit_rows": list(rows), **empty} for entry in entries]
+    known = [json.loads(json.dumps(asdict(entry))) for entry in entries]
     for each in known:
         each["source"] = {name: value for name, value in each["source"].items() if value is not None}
     digest = "sha256:" + hashlib.sha256(weights).hexdigest()
