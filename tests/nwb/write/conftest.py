@@ -1,6 +1,7 @@
 """A small NWB file and made-up results of inference, so that tests of writing need no training."""
 
 import hashlib
+import json
 from dataclasses import asdict
 from types import SimpleNamespace
 
