@@ -333,7 +333,8 @@ def test_the_weights_of_the_best_validation_are_those_that_are_kept(tmp_path, un
 @pytest.mark.parametrize("fraction", [0.15, 0.5, 0.99])
 def test_trials_that_choose_the_checkpoint_train_nothing(uneven, fraction):
     """Each trial is in one part; the second is the share asked for, with a trial at least in both."""
-    for counts, train, held_out in zip(uneven(), *split_sessions(uneven(), fraction, seed=1), strict=True):
+    parts = split_sessions(uneven(), fraction, seed=1)
+    for counts, train, held_out in zip(uneven(), parts.train, parts.validation, strict=True):
         both = [*train.windows.row, *held_out.windows.row]
         assert sorted(both) == counts.windows.row.tolist()
         assert held_out.n_trials == min(max(1, round(fraction * counts.n_trials)), counts.n_trials - 1)
@@ -346,8 +347,8 @@ def test_trials_that_choose_the_checkpoint_train_nothing(uneven, fraction):
 def test_a_model_knows_as_trained_on_the_windows_that_did_not_choose_its_checkpoint(uneven, small, short):
     sessions, training = uneven(), short(distil_steps=2, steps=2, validation_fraction=0.4)
     trained = fit(sessions, small(), training)
-    train, held_out = split_sessions(sessions, 0.4, training.seed)
-    for entry, counts, seen, unseen in zip(trained.sessions, sessions, train, held_out, strict=True):
+    parts = split_sessions(sessions, 0.4, training.seed)
+    for entry, counts, seen, unseen in zip(trained.sessions, sessions, parts.train, parts.validation, strict=True):
         assert entry.held_out(unseen).all()
         assert not entry.held_out(seen).any()
         assert entry.held_out(counts).sum() == unseen.n_trials > 0

@@ -246,7 +246,7 @@ def test_a_fit_does_not_depend_on_what_stands_in_missing_entries(sessions, small
 
 def test_a_unit_observed_in_no_window_that_trains_is_left_out_with_a_warning(sessions, small, short):
     counts = sessions[1]
-    train, _ = split_sessions([counts], 0.25, 0)
+    train = split_sessions([counts], 0.25, 0).train
     entries = counts.unit_observed.copy()
     entries[np.isin(counts.windows.start, train[0].windows.start), :, 2] = False
     lost = replace(counts, unit_observed=entries, observed=entries.any(-1), counts=counts.counts * entries)
@@ -258,7 +258,8 @@ def test_a_unit_observed_in_no_window_that_trains_is_left_out_with_a_warning(ses
 
 def test_masks_of_entries_stay_on_disk_beside_their_counts(sessions, tmp_path, small, short):
     kept = sessions[1].kept(lambda values: on_disk(values, tmp_path))
-    train, held_out = split_sessions([kept], 0.25, 0, lambda values: on_disk(values, tmp_path))
-    assert all(is_on_disk(each.unit_observed) and is_on_disk(each.counts) for each in (kept, *train, *held_out))
+    parts = split_sessions([kept], 0.25, 0, lambda values: on_disk(values, tmp_path))
+    every = (kept, *parts.train, *parts.validation)
+    assert all(is_on_disk(each.unit_observed) and is_on_disk(each.counts) for each in every)
     one, other = (find_starts(each, small(), short())[0] for each in (train, split_sessions([sessions[1]], 0.25, 0)[0]))
     np.testing.assert_array_equal(one.latents, other.latents)
