@@ -261,5 +261,6 @@ def test_masks_of_entries_stay_on_disk_beside_their_counts(sessions, tmp_path, s
     parts = split_sessions([kept], 0.25, 0, lambda values: on_disk(values, tmp_path))
     every = (kept, *parts.train, *parts.validation)
     assert all(is_on_disk(each.unit_observed) and is_on_disk(each.counts) for each in every)
-    one, other = (find_starts(each, small(), short())[0] for each in (train, split_sessions([sessions[1]], 0.25, 0)[0]))
+    in_memory = split_sessions([sessions[1]], 0.25, 0)
+    one, other = (find_starts(each, small(), short())[0] for each in (parts.train, in_memory.train))
     np.testing.assert_array_equal(one.latents, other.latents)
