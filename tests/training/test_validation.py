@@ -6,11 +6,16 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import norm, poisson
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
+from metadyn.model import stretches
 from metadyn.model.build import build_model
 from metadyn.model.likelihood import GaussianObservations, PoissonCounts
 from metadyn.training import validation
 from metadyn.training.batch import Resident
+from metadyn.training.pool import Pool
 from metadyn.training.validation import gaussian_gain, poisson_gain, validate
 
 SHAPE = 2, 5, 7, 3  # session, trial, time, unit
@@ -183,8 +188,10 @@ def test_no_trial_counts_twice(uneven, small, short, monkeypatch):
         assert numbers[1][place] == ahead * counts.n_units
 
 
-def test_scores_are_in_bits_per_spike_of_what_the_model_says_behind_the_context(uneven, small, short):
+@pytest.mark.parametrize("entries", [1, 300, 700, 1 << 20])  # one unit at a time, some, sessions of more than that, all
+def test_scores_are_in_bits_per_spike_of_what_the_model_says_behind_the_context(uneven, small, short, monkeypatch, entries):
     """A model that nothing tells about the trial, so that its forecast is known: spike by spike with scipy."""
+    monkeypatch.setattr(stretches, "ENTRIES", entries)
     sessions = uneven()
     model = build_model(small(), [counts.n_units for counts in sessions], seed=1)
     with torch.no_grad():
@@ -204,3 +211,53 @@ def test_scores_are_in_bits_per_spike_of_what_the_model_says_behind_the_context(
                     gain += (poisson.logpmf(y[t], rate) - poisson.logpmf(y[t], 0.4)).sum() / np.log(2)
                     spikes += y[t].sum()
     assert found == pytest.approx(gain / spikes, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("options", "pooled"), [({}, False), ({"link": "softplus"}, False), ({"likelihood": "gaussian"}, False), ({}, True)]
+)
+def test_a_score_of_some_units_at_a_time_is_that_of_all_at_once(uneven, small, short, monkeypatch, options, pooled):
+    sessions, config = uneven(), small(**options)
+    model = build_model(config, [counts.n_units for counts in sessions], seed=1)
+    cpu = torch.device("cpu")
+    trials = Pool(sessions, cpu, 2) if pooled else Resident.of(sessions, cpu)
+    model.readin.mean += 0.4
+
+    def scores(entries: int) -> dict[str, float]:
+        monkeypatch.setattr(stretches, "ENTRIES", entries)
+        return validate(model, trials, short(), 24, (3, 16), config.pooling)
+
+    whole = scores(1 << 20)
+    assert abs(whole["hidden_entries"]) > 0.01
+    for entries in (1, 200, 500, 1000):
+        assert scores(entries) == pytest.approx(whole, rel=1e-4)
+
+
+class Floats(TorchDispatchMode):
+    """Notes the most elements that a tensor of floats had, of all that were made or turned inside."""
+
+    most = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        out = function(*args, **kwargs or {})
+        made = [each for each in tree_leaves(out) if isinstance(each, Tensor) and each.is_floating_point()]
+        sizes = [each.untyped_storage().nbytes() // each.element_size() for each in made]
+        self.most = max([self.most, *sizes])
+        return out
+
+
+@pytest.mark.parametrize("likelihood", ["poisson", "gaussian"])
+def test_no_array_of_floats_in_a_validation_is_larger_than_a_session(simulated, small, short, likelihood):
+    """Counts are bytes; of 3 sessions of 300 units no float array has more entries than one session's, of 6 neither."""
+    config, most = small(likelihood=likelihood), {}
+    for n_sessions in (3, 6):
+        sessions = simulated(n_sessions=n_sessions, units=(200, 300), n_trials=12)
+        sessions = [replace(each, counts=each.counts.astype(np.uint8)) for each in sessions]
+        model = build_model(config, [counts.n_units for counts in sessions], seed=1)
+        trials = Resident.of(sessions, torch.device("cpu"))
+        with pytest.MonkeyPatch.context() as patch, Floats() as floats:
+            patch.setattr(stretches, "ENTRIES", 50_000)
+            validate(model, trials, short(), 24, (0, 16), config.pooling)
+        most[n_sessions] = floats.most
+    assert most[3] <= 12 * 24 * 300
+    assert most[6] <= 12 * 24 * 300

@@ -1,7 +1,7 @@
 """Likelihoods p(y | z): linear readouts per session (eq. 10), all sessions in one product.
 
-`likelihood(z, session)` is a distribution over counts: `.log_prob(counts)` per entry, `.mean` in counts per bin;
-`likelihood.expected(C z + D)` is that mean; `likelihood.score(...)` is the weighted sum that training needs.
+`likelihood(z, session)` is a distribution over counts, of all units or of some: `.log_prob(counts)` per entry, `.mean` in
+counts per bin; `likelihood.expected(C z + D)` is that mean; `likelihood.score(...)` is the weighted sum that training needs.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from torch.nn.functional import logsigmoid, softplus
 from metadyn.model.rows import rows_of
 from metadyn.model.score import Score, Scored, Weight
 
+EVERY = slice(None)
 HALF_LOG_TWO_PI = 0.5 * log(2 * pi)
 LOG_FACTORIALS = torch.lgamma(torch.arange(256, dtype=torch.float64) + 1)  # of as many counts as a byte tells apart
 
@@ -35,9 +36,9 @@ class Readout(nn.Module):
         self.bias = nn.Parameter(torch.zeros(n_sessions, n_units))
 
     def linear(
-        self, z: Float[Tensor, "session trial time latent"], session: Int[Tensor, " session"]
+        self, z: Float[Tensor, "session trial time latent"], session: Int[Tensor, " session"], units: slice = EVERY
     ) -> Float[Tensor, "session trial time unit"]:
-        out = torch.baddbmm(self.bias[session, None], z.flatten(1, 2), self.weight[session].mT)
+        out = torch.baddbmm(self.bias[session, None, units], z.flatten(1, 2), self.weight[session, units].mT)
         return out.unflatten(1, z.shape[1:3])
 
     def of_units(self, row: int, units: Int[np.ndarray, " unit"]) -> Readout:
@@ -95,8 +96,10 @@ class PoissonLikelihood(Readout):
     expected = staticmethod(torch.exp)
     scored = staticmethod(poisson_scored)
 
-    def forward(self, z: Float[Tensor, "session trial time latent"], session: Int[Tensor, " session"]) -> Distribution:
-        return PoissonCounts(self.linear(z, session))
+    def forward(
+        self, z: Float[Tensor, "session trial time latent"], session: Int[Tensor, " session"], units: slice = EVERY
+    ) -> Distribution:
+        return PoissonCounts(self.linear(z, session, units))
 
 
 class SoftplusPoissonLikelihood(Readout):
@@ -105,8 +108,10 @@ class SoftplusPoissonLikelihood(Readout):
     expected = staticmethod(softplus)
     scored = staticmethod(softplus_scored)
 
-    def forward(self, z: Float[Tensor, "session trial time latent"], session: Int[Tensor, " session"]) -> Distribution:
-        return PoissonCounts(log_softplus(self.linear(z, session)))
+    def forward(
+        self, z: Float[Tensor, "session trial time latent"], session: Int[Tensor, " session"], units: slice = EVERY
+    ) -> Distribution:
+        return PoissonCounts(log_softplus(self.linear(z, session, units)))
 
 
 def log_softplus(x: Tensor) -> Tensor:
@@ -147,5 +152,7 @@ class GaussianLikelihood(Readout):
         super().__init__(n_sessions, n_units, latent_dim)
         self.log_var = nn.Parameter(torch.zeros(n_sessions, n_units))
 
-    def forward(self, z: Float[Tensor, "session trial time latent"], session: Int[Tensor, " session"]) -> Distribution:
-        return GaussianObservations(self.linear(z, session), self.log_var[session, None, None])
+    def forward(
+        self, z: Float[Tensor, "session trial time latent"], session: Int[Tensor, " session"], units: slice = EVERY
+    ) -> Distribution:
+        return GaussianObservations(self.linear(z, session, units), self.log_var[session, None, None, units])

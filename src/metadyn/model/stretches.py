@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 
 ENTRIES = 1 << 20  # of a stretch on a CPU, where that many floats of a few tensors fit the cache; a GPU takes all at once
@@ -13,6 +15,14 @@ def stretches(shape: torch.Size, n_units: tuple[int, ...] | None, device: torch.
     n_units = n_units or (units,) * sessions
     most = max(1, ENTRIES // max(1, points * units)) if device.type == "cpu" else max(1, sessions)
     return [(slice(first, first + most), max(n_units[first : first + most])) for first in range(0, sessions, most)]
+
+
+def pieces(shape: torch.Size, n_units: tuple[int, ...], device: torch.device) -> Iterator[tuple[slice, slice]]:
+    """Sessions as in `stretches`, and some of their units at a time: at most ENTRIES entries, or one unit's, on any device."""
+    for rows, units in stretches(shape, n_units, device):
+        points = shape[1] * len(range(*rows.indices(shape[0])))
+        most = max(1, ENTRIES // max(1, points))
+        yield from ((rows, slice(first, min(first + most, units))) for first in range(0, units, most))
 
 
 def factors(chosen: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:

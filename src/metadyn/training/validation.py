@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import log
 
 import torch
 from torch import Tensor
 from torch.distributions import Distribution
-from torch.nn.functional import pad
 
 from metadyn.config import TrainingConfig
 from metadyn.inference.scores import HIDDEN
-from metadyn.model.elbo import embedding_of
+from metadyn.model.elbo import Targets, embedding_of
 from metadyn.model.likelihood import PoissonCounts
 from metadyn.model.masking import fill
-from metadyn.model.meta_ssm import MetaSSM
+from metadyn.model.meta_ssm import MetaSSM, Observations
 from metadyn.model.numbers import Numbers
+from metadyn.model.stretches import pieces
 from metadyn.training.batch import Resident, crop, hide, tell
 from metadyn.training.pool import Pool
 
@@ -60,19 +61,29 @@ def gains_of(model: MetaSSM, trials: Resident, crop_bins: int, tail: int, poolin
     transition = model.transition(embedding, seen.session)
     z = fill(model.latents(features, embedding, seen.length).mean, targets.forecast, transition)
     model.train()
-    once = (torch.arange(count, device=trial.device) < trials.n_trials[:, None])[..., None, None]
-    ahead, weight = targets.forecast[..., None], (targets.weight.whole() > 0) & once
+    once = torch.arange(count, device=trial.device) < trials.n_trials[:, None]
+    weight = targets.weight._replace(bins=targets.weight.bins * once[..., None])
+    return gains_given(model, seen, replace(targets, weight=weight), z)
+
+
+def gains_given(model: MetaSSM, seen: Observations, targets: Targets, z: Tensor) -> Tensor:
+    """`gains_of` where the latents are z (session, trial, time, latent), of some units at a time: memory has a bound."""
     gain = gaussian_gain if hasattr(model.likelihood, "log_var") else poisson_gain
-    mean = model.readin.mean[seen.session][:, None, None]
-    told = model.likelihood(z, seen.session)
-    missing = mean.shape[-1] - batch.counts.shape[-1]  # units of sessions that are not here
-    counts, weight = (pad(each, (0, missing)) for each in (batch.counts.float(), weight))
-    return torch.stack([torch.stack(gain(counts, told, mean, weight & where)) for where in (~ahead, ahead)])
+    mean, weight, gains = model.readin.mean[seen.session], targets.weight, z.new_zeros(2, 2)
+    for rows, units in pieces(seen.counts.flatten(1, 2).shape, seen.n_units, z.device):
+        counts = seen.counts[rows, ..., units].float()  # (session, trial, time, unit) of a piece
+        told = model.likelihood(z[rows], seen.session[rows], units)
+        scored = (weight.bins[rows, ..., None] > 0) & weight.entries[rows, ..., units]
+        ahead = targets.forecast[rows, ..., None]
+        of_units = mean[rows, None, None, units]
+        gains += torch.stack([torch.stack(gain(counts, told, of_units, scored & where)) for where in (~ahead, ahead)])
+    return gains
 
 
-def poisson_gain(counts: Tensor, told: Distribution, mean: Tensor, where: Tensor) -> tuple[Tensor, Tensor]:
+def poisson_gain(counts: Tensor, told: PoissonCounts, mean: Tensor, where: Tensor) -> tuple[Tensor, Tensor]:
     """Poisson log-likelihood [bits] above each unit's mean rate in training, of the entries `where`; and their spikes."""
-    gain = told.log_prob(counts) - PoissonCounts(mean.clamp(min=1e-6).log()).log_prob(counts)
+    mean = mean.clamp(min=1e-6)
+    gain = counts * (told.log_rate - mean.log()) - (told.rate - mean)  # log y! is in both
     return (gain * where).sum() / log(2), (counts * where).sum()
 
 
