@@ -227,6 +227,22 @@ def test_behaviour_that_does_not_vary_has_no_r2_and_says_so(trained, counts, con
     assert ("does not vary" in result.attrs["behavior_note"]) == (1 in constant)
 
 
+def test_the_r2_of_an_angle_is_that_of_its_cosine_and_sine_wherever_its_zero_lies(trained, counts):
+    data = counts(n_trials=14, n_bins=30)
+    degrees = 47.0 * data.counts[..., :1].cumsum(1)
+
+    def r2_of(behavior, period=None):
+        known = replace(data, behavior=behavior, behavior_period=period)
+        found = score(trained(), known.select(slice(0, 5)), known.select(slice(5, None)))
+        return found["behavior_r2"].sel(predictor=["model", "smoothed_spikes"]).values
+
+    radians = np.deg2rad(degrees)
+    expected = r2_of(np.concatenate([np.cos(radians), np.sin(radians)], axis=-1))
+    assert np.isfinite(expected).all()
+    for zero in (0.0, 211.0):
+        np.testing.assert_allclose(r2_of((degrees + zero) % 360, np.array([360.0])), expected, rtol=1e-6)
+
+
 def test_without_windows_to_learn_on_behaviour_has_no_r2_and_says_so(trained, counts):
     data = counts(n_trials=8, ragged=False)
     data = replace(data, behavior=data.counts[..., :1].cumsum(1).astype(float))

@@ -10,6 +10,7 @@ channels that do not vary are part of sums; by themselves they have no r² (NaN)
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import log
 
 import numpy as np
@@ -157,7 +158,8 @@ def behavior_scores(trained: TrainedModel, counts: TrialCounts, training: TrialC
     """r² of behaviour decoded from latents, from nothing, from smoothed spikes and their components; and why there is none.
 
     Latents and spikes are decoded alike: from the same bins and as many before them, none of them unobserved. The decoders
-    learn on `training`. Raises WindowError where no window that is scored holds behaviour.
+    learn on `training`; of an angle they predict cosine and sine, so that its r² is the same wherever its zero lies.
+    Raises WindowError where no window that is scored holds behaviour.
     """
     scored = with_behavior(counts)
     if not scored.n_trials:
@@ -180,7 +182,8 @@ def behavior_scores(trained: TrainedModel, counts: TrialCounts, training: TrialC
 
 
 def with_behavior(counts: TrialCounts) -> TrialCounts:
-    """Without the windows in which no observed bin has a value of any channel."""
+    """With what a linear decoder predicts, and without the windows in which no observed bin has a value of any channel."""
+    counts = replace(counts, behavior=counts.behavior_targets, behavior_period=None)
     return counts.select(trials=(np.isfinite(counts.behavior).any(-1) & counts.observed).any(1))
 
 
