@@ -26,7 +26,7 @@ CONFIG = Config(
         coordinated_dropout=0.25,  # two latents of many units: nothing to learn by heart
         kl_ramp=250,
         kl_weight=1.0,
-        test_fraction=0.0,  # test trials are simulated apart
+        test_fraction=0.0,  # test trials are set apart below
     ),
     align=AlignConfig(steps=150),
 )

@@ -24,7 +24,7 @@ MEASURES = {  # bits where there are bits
     "hidden entries": {"bits per spike": "bits_per_spike", "r²": "reconstruction_r2"},
     "decoded behaviour": {"r²": "behavior_r2"},
 }
-COLLAPSED = "the embedding tells no session from another"
+COLLAPSED = "the embedding tells no session from another (no fault if sessions do not differ)"
 MOST_WINDOWS, MOST_SESSIONS = 16, 20  # that are scored after a fit: it shall cost little
 
 
