@@ -11,6 +11,7 @@ import metadyn
 from metadyn.inference.infer import trial_embeddings
 from metadyn.inference.scores import PREDICTORS
 from metadyn.pipeline import verdict
+from metadyn.pipeline.inputs import Recording
 
 NAN = float("nan")
 
@@ -96,3 +97,11 @@ def test_recordings_of_a_verdict_are_those_given_and_their_neighbours_or_none(wo
     alone.write_bytes(world.files[0].read_bytes())
     assert verdict.recordings_of(trained, alone) == []
     assert verdict.recordings_of(trained, metadyn.read_session(alone)) == []
+
+
+def test_what_was_given_is_shown_as_it_was_given(world, tmp_path):
+    given = [str(world.files[0]), world.files[1], Recording(world.files[1], "day 2")]
+    assert verdict.as_arguments(given) == [str(world.files[0]), str(world.files[1]), f"day 2={world.files[1]}"]
+    assert verdict.as_arguments(metadyn.read_session(world.files[0])) == []
+    (tmp_path / "m-2").mkdir()
+    assert verdict.beside(str(tmp_path / "m")) == str(tmp_path / "m-3")

@@ -148,7 +148,8 @@ def beside(output: str = "model") -> str:
 def as_arguments(given: object) -> list[str]:
     """Paths, addresses and NAME=FILE as a person gave them; none where objects were given."""
     items = given if isinstance(given, list | tuple) else [given]
-    return [os.fspath(item) for item in items] if all(isinstance(item, str | os.PathLike) for item in items) else []
+    plain = all(isinstance(getattr(item, "source", item), str | os.PathLike) for item in items)  # of a Recording its source
+    return [str(item) for item in items] if plain else []
 
 
 def recordings_of(trained, given: object) -> list[str]:
