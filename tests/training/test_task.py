@@ -92,7 +92,7 @@ def objective(uneven, small, short):
 
 @pytest.mark.parametrize(
     "option",
-    [{"masked": "sample"}, {"mask_scope": "session"}, {"masked_kl": True}, {"masking": 0.6}, {"coordinated_dropout": 0.5}],
+    [{"masked": "sample"}, {"mask_scope": "session"}, {"masked_kl": True}, {"masking": 0.6}, {"coordinated_dropout": 0.7}],
     ids=str,
 )
 def test_each_option_of_a_step_alone_changes_its_loss(objective, option):
@@ -116,7 +116,7 @@ def test_process_noise_is_started_when_distilling_ends_and_then_learnt(objective
 def test_trials_that_choose_the_checkpoint_teach_nothing_and_set_the_noise_of_forecasts(uneven, small, short):
     """With other counts in them, and one validation, at the end: the same weights, frame and embeddings; other noise."""
     sessions, training = uneven(), short(distil_steps=2, steps=3, validate_every=9, validation_fraction=0.4)
-    _, held_out = split_sessions(sessions, 0.4, training.seed)
+    held_out = split_sessions(sessions, 0.4, training.seed).validation
     rng, garbled = np.random.default_rng(0), []
     for counts, part in zip(sessions, held_out, strict=True):
         other = np.isin(counts.windows.row, part.windows.row)[:, None, None] & counts.observed[..., None]
