@@ -91,10 +91,12 @@ def inspect(file: Annotated[str, typer.Argument(help="NWB file, or its address")
 
     Example: [bold]metadyn inspect session.nwb[/bold]
     """
-    from metadyn.display import show_description
+    from metadyn.display import show_description, working
     from metadyn.nwb.describe import describe
 
-    show_description(describe(file))
+    with working("reading"):
+        found = describe(file)
+    show_description(found)
 
 
 @app.command()
@@ -113,7 +115,7 @@ def fetch(
 
     Example: [bold]metadyn fetch 000140/sub-Jenkins -o recordings[/bold]
     """
-    from metadyn.display import download_progress, out
+    from metadyn.display import out, working
     from metadyn.display_sharing import show_session
     from metadyn.pipeline import sharing
 
@@ -125,7 +127,7 @@ def fetch(
     def say(path: Path) -> None:
         out().print(str(path), markup=False, highlight=False)
 
-    with kept_on_interrupt("What was fetched is kept: the same command goes on."), download_progress() as progress:
+    with kept_on_interrupt("What was fetched is kept: the same command goes on."), working("fetching") as progress:
         sharing.fetch(what, output, report=say, progress=progress)
 
 
@@ -232,11 +234,11 @@ def annotate(
 
     Example: [bold]metadyn annotate model day1.nwb day2.nwb -o annotated[/bold]
     """
-    from metadyn.display import download_progress, out
+    from metadyn.display import out, working
     from metadyn.pipeline.annotation import annotate
 
     kept = kept_on_interrupt("Files named above are written; the others are as they were.")
-    with kept, download_progress() as progress:
+    with kept, working("annotating") as progress:
         annotate(
             model,
             files,
@@ -275,11 +277,12 @@ def forecast(
 
     Example: [bold]metadyn forecast model day1.nwb --context 25 --steps 20 -o ahead.nc[/bold]
     """
-    from metadyn.display import out, show_forecast
+    from metadyn.display import out, show_forecast, working
     from metadyn.pipeline.steps import forecast
 
     asked = {"context": context, "steps": steps, "samples": samples, "seed": seed}
-    ahead = forecast(model, file, data=given(flags), device=device, **asked)
+    with working("forecasting"):
+        ahead = forecast(model, file, data=given(flags), device=device, **asked)
     if output is None:
         show_forecast(ahead)
     else:
@@ -318,7 +321,7 @@ def score(
 
     Example: [bold]metadyn score model day1.nwb --behavior cursor_vel -o scores.json[/bold]
     """
-    from metadyn.display import out, show_score
+    from metadyn.display import out, show_score, working
     from metadyn.pipeline import steps as verbs
     from metadyn.pipeline.inputs import recordings
     from metadyn.pipeline.scoring import check_scores_path
@@ -328,7 +331,7 @@ def score(
         check_scores_path(output)  # before anything is computed
     asked = {"context": context, "steps": steps, "held_out": held_out, "data": given(flags), "device": device}
     every, found = recordings(files, absent_too=skip_bad), []
-    with skipping(skip_bad) as skipped:
+    with skipping(skip_bad) as skipped, working("scoring"):
         for recording in every:
             scores = skipped.attempt(recording, partial(verbs.score, model, recording, **asked))
             if scores is not None:
@@ -359,11 +362,11 @@ def derive(
 
     Example: [bold]metadyn derive annotated/day1.nwb -o derived/day1.nwb[/bold]
     """
-    from metadyn.display import download_progress, out
+    from metadyn.display import out, working
     from metadyn.display_sharing import show_left_out
     from metadyn.pipeline import sharing
 
-    with download_progress() as progress:
+    with working("deriving") as progress:
         written = sharing.derive(file, output, recording=recording, uri=uri, overwrite=overwrite, progress=progress)
     out().print(str(written), highlight=False)
     show_left_out(sharing.left_out(file))
@@ -383,15 +386,17 @@ def package(
 
     Example: [bold]metadyn package derived -o dandiset --metadata metadata.toml[/bold]
     """
-    from metadyn.display import out
+    from metadyn.display import out, working
     from metadyn.display_sharing import show_findings
     from metadyn.pipeline import sharing
 
     def say(path: Path) -> None:
         out().print(str(path), highlight=False)
 
-    sharing.package(files, output, metadata, overwrite=overwrite, report=say)
-    found = sharing.findings(output)
+    with working("packaging"):
+        sharing.package(files, output, metadata, overwrite=overwrite, report=say)
+    with working("dandi validate and nwbinspector"):
+        found = sharing.findings(output)
     show_findings(found, output)
     if any(each.blocks for each in found):
         raise typer.Exit(1)

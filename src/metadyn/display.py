@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,13 +13,15 @@ from unicodedata import category
 
 import numpy as np
 import xarray as xr
-from rich.console import Console
+from rich.console import Console, Group
+from rich.live import Live
 from rich.progress import (
     BarColumn,
     DownloadColumn,
     MofNCompleteColumn,
     Progress,
     TextColumn,
+    TimeElapsedColumn,
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
@@ -35,11 +38,16 @@ COPIED = re.compile(r" *(file: |try: (.*\s)?(--[a-z]|(metadyn|git|datalad|pip|py
 UNSEEN = ("Cc", "Cf", "Cs")  # Unicode's categories of control and format characters and half surrogates
 
 
+SHOWN: list[Live] = []  # lines that stand on the terminal at the moment, see `on_terminal`
+
+
 class PlainConsole(Console):
     """Shows what a file says letter by letter: no markup, and what would steer a terminal or cannot be encoded as an escape."""
 
     def __init__(self, **options):
         super().__init__(markup=False, emoji=False, soft_wrap=True, **options)
+        for live in SHOWN if self.is_terminal else ():
+            self.push_render_hook(live)  # so that it steps aside for what is printed here
 
     def print(self, *objects, **options):
         """A table is laid out within the width, its long words folded; the lines of all else are the terminal's to fold."""
@@ -103,6 +111,23 @@ def show_warnings_as_notes() -> None:
 
 
 @contextmanager
+def on_terminal(*lines: Progress, transient: bool = False) -> Iterator[None]:
+    """Lines that are kept up to date on a terminal, below what is printed meanwhile (`transient`: until the end); elsewhere
+    nothing."""
+    console = err()
+    if not (console.is_terminal and first_process()):
+        yield
+        return
+    live = Live(Group(*lines), console=console, transient=transient, redirect_stdout=sys.stdout.isatty())
+    SHOWN.append(live)
+    try:
+        with live:
+            yield
+    finally:
+        SHOWN.remove(live)
+
+
+@contextmanager
 def training_progress() -> Iterator:
     """A bar with stage, steps/s and time left, a line of every term at each validation, and the verdict at the end; gives the
     `report` for training."""
@@ -113,9 +138,10 @@ def training_progress() -> Iterator:
         TimeRemainingColumn(),
         TextColumn("{task.fields[speed]}"),
     )
-    console, verdicts = err(), []
-    with Progress(*columns, console=console, disable=not (console.is_terminal and first_process())) as progress:
-        bar = progress.add_task("starting", total=None, speed="")
+    progress, verdicts = Progress(*columns), []
+    bar = progress.add_task("starting", total=None, speed="")
+    with on_terminal(progress):
+        console = err()
 
         def report(step) -> None:
             if step.stage == "verdict":
@@ -134,18 +160,20 @@ def training_progress() -> Iterator:
 
 
 @contextmanager
-def download_progress() -> Iterator:
-    """A bar with bytes, speed and time left; gives the `progress` for downloads."""
+def working(doing: str) -> Iterator:
+    """On a terminal a line that says what is done and for how long, until it is done, above a bar with bytes, speed and time
+    left of each download; gives the `progress` for downloads."""
+    line = Progress(TextColumn("{task.description}"), TimeElapsedColumn())
+    line.add_task(doing, total=None)
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    console = err()
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bars:
-        of_file: dict[str, int] = {}
+    bars, of_file = Progress(*columns), {}
 
-        def progress(name: str, done: int, total: int) -> None:
-            if name not in of_file:
-                of_file[name] = bars.add_task(name, total=total)
-            bars.update(of_file[name], completed=done, visible=done < total)
+    def progress(name: str, done: int, total: int) -> None:
+        if name not in of_file:
+            of_file[name] = bars.add_task(name, total=total)
+        bars.update(of_file[name], completed=done, visible=done < total)
 
+    with on_terminal(line, bars, transient=True):
         yield progress
 
 

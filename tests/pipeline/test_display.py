@@ -1,9 +1,12 @@
 """What a person sees keeps every word at any width, and what they copy works: no frame, no break inside a command."""
 
+import os
+import re
 import shlex
 import subprocess
 import sys
 import warnings
+from contextlib import suppress
 from types import SimpleNamespace
 
 import numpy as np
@@ -101,3 +104,66 @@ def on_a_terminal(arguments, width) -> list[str]:
     shell = f"stty cols {width}; exec {shlex.join([sys.executable, '-m', 'metadyn', *arguments])}"
     done = subprocess.run([sys.executable, "-c", script, "sh", "-c", shell], capture_output=True, text=True, check=False)
     return done.stdout.replace("\r\n", "\n").splitlines()
+
+
+WORKING = """
+import time
+from metadyn.display import out, show_warnings_as_notes, working
+import warnings
+
+show_warnings_as_notes()
+with working("annotating"):
+    time.sleep(0.4)
+    out().print("first.nwb")
+    warnings.warn("a unit was left out")
+    time.sleep(0.4)
+    out().print("second.nwb")
+"""
+
+
+def on_screen(told: str) -> list[str]:
+    """The lines of a terminal after this, of which it knows what moves the cursor and what clears a line."""
+    lines, row, column = [""], 0, 0
+    for part in re.findall(r"\x1b\[\??\d*(?:;\d+)*[A-Za-z]|[\r\n]|[^\x1b\r\n]+", told):
+        if part == "\r":
+            column = 0
+        elif part == "\n":
+            row += 1
+            lines += [""] * (row + 1 - len(lines))
+        elif part.startswith("\x1b"):
+            row -= int(part[2:-1] or 1) if part[-1] == "A" else 0
+            lines[row] = "" if part[-1] == "K" else lines[row]
+        else:
+            lines[row] = lines[row][:column].ljust(column) + part + lines[row][column + len(part) :]
+            column += len(part)
+    return [line.rstrip() for line in lines if line.strip()]
+
+
+@pytest.mark.parametrize("both", [True, False])
+def test_while_a_command_works_a_clock_runs_below_what_it_tells_and_results_go_where_they_are_sent(both):
+    """stderr is a terminal; the standard output is it too, or a pipe, which gets each result and no more."""
+    os_pty = pytest.importorskip("pty")
+    master, slave = os_pty.openpty()
+    stdout = slave if both else subprocess.PIPE
+    environment = os.environ | {"TERM": "xterm", "COLUMNS": "60"}
+    with subprocess.Popen([sys.executable, "-c", WORKING], stderr=slave, stdout=stdout, env=environment) as process:
+        os.close(slave)
+        shown = b""
+        with suppress(OSError):  # which is how Linux says that the other end is closed
+            while part := os.read(master, 4096):
+                shown += part
+        sent = None if both else process.stdout.read().decode().split()
+    os.close(master)
+    assert process.returncode == 0
+    clock = re.findall(r"annotating \S*?(\d+:\d\d:\d\d)", shown.decode())
+    assert len(clock) > 3
+    results = ["first.nwb", "second.nwb"]
+    assert sent == (None if both else results)
+    note = "note: a unit was left out"
+    assert on_screen(shown.decode()) == ([results[0], note, results[1]] if both else [note])
+
+
+def test_without_a_terminal_a_command_shows_no_clock():
+    done = subprocess.run([sys.executable, "-c", WORKING], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["first.nwb", "second.nwb"]
+    assert done.stderr == "note: a unit was left out\n"
