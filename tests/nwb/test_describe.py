@@ -158,7 +158,15 @@ def test_time_beside_invalid_times_alone_ends_with_the_spikes(new_nwb, save):
     assert description.observed_seconds == pytest.approx(80, abs=0.2)
     assert description.invalid_seconds == pytest.approx(20, abs=0.2)
     assert description.units_observed == ()
-    assert description.rate_quantiles[-1] == pytest.approx(1000 / 80, rel=0.01)
+    assert description.rate_quantiles[-1] == pytest.approx(800 / 80, rel=0.01), "spikes of the invalid 20 s are none"
+
+
+def test_rates_are_of_the_time_in_which_each_unit_was_observed(new_nwb, save):
+    spikes = [np.arange(0.05, 90, 0.1), np.arange(0.05, 90, 0.1), np.arange(0.05, 90, 0.3)]
+    nwbfile = new_nwb(spikes=spikes, obs_intervals=[[[0, 30], [60, 75]], [[0, 90]], [[0, 90]]])
+    nwbfile.add_invalid_time_interval(start_time=10.0, stop_time=20.0)
+    slow, _, middle, _, fast = describe(save(nwbfile)).rate_quantiles
+    assert (slow, middle, fast) == (pytest.approx(10 / 3, rel=0.02), pytest.approx(10, rel=0.01), pytest.approx(10, rel=0.01))
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from pynwb.ecephys import ElectricalSeries
 
 from metadyn.data.binning import bin_spikes
 from metadyn.errors import DataError
+from metadyn.nwb.describe import describe
 from metadyn.nwb.read import read_session
 
 N_TRIALS, BIN = 5, 0.02
@@ -202,6 +203,17 @@ def test_all_time_invalid_is_refused_with_the_table_to_correct(save):
     with pytest.raises(DataError, match="no time is left") as error:
         read_session(save(nwbfile))
     assert error.value.item == "/intervals/invalid_times"
+
+
+@pytest.mark.parametrize(("start", "stop"), [(-5.0, 13.0), (0.0, 1e4), (0.0, np.inf)])
+def test_invalid_times_that_cover_every_spike_are_refused_without_obs_intervals_too(save, start, stop):
+    nwbfile = file_of(spikes_of(2), None)
+    nwbfile.add_invalid_time_interval(start_time=start, stop_time=stop)
+    path = save(nwbfile)
+    with pytest.raises(DataError, match="no time is left") as error:
+        read_session(path)
+    assert error.value.item == "/intervals/invalid_times"
+    assert any("no time is left" in problem for problem in describe(path).problems), "inspect says so as well"
 
 
 def stored(path, name, values, index=True):

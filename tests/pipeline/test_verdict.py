@@ -30,9 +30,20 @@ def test_a_model_that_is_ahead_everywhere_is_said_to_be_with_its_scores():
     assert said.endswith("; next: metadyn annotate …")
 
 
+def test_what_is_level_with_a_baseline_is_not_said_to_be_ahead_of_it():
+    level = scores("day2", behavior_r2=[0.0004, 0, NAN, -0.0002, -0.1])
+    assert verdict.findings([level]) == {}
+    assert "behind no baseline: " in verdict.summary([level])
+    assert verdict.summary([level]).endswith("decoded behaviour 0.000 r² (level with the mean)")
+    ahead = scores("day1", behavior_r2=[0.5, 0, NAN, 0.4, 0.3])
+    assert "decoded behaviour 0.250 r² (level with the mean: day2)" in verdict.summary([ahead, level])
+    assert "level" not in verdict.summary([ahead])
+
+
 @pytest.mark.parametrize(
     ("values", "said"),
     [
+        ([-0.001, 0, NAN, 0.173, 0.012], "below smoothed spikes (-0.001 against 0.173 r²)"),  # a hair below the mean
         ([0.692, 0, NAN, 0.768, 0.7], "behind smoothed spikes (0.692 against 0.768 r²)"),
         ([0.1, 0, NAN, 0.2, 0.3], "behind principal components (0.100 against 0.300 r²)"),
         ([-0.2, 0, NAN, 0.2, 0.3], "below the mean (-0.200 against 0.000 r²)"),

@@ -130,7 +130,9 @@ def _of_units(session: Session | None) -> dict:
     whole = np.array([[min(span[0], extent[0, 0]), max(span[1], extent[-1, 1])]])
     own = session.unit_observed or (extent if session.observed is None else session.observed,) * session.n_units
     seconds = np.array([duration(intersection(each, extent)) for each in own])
-    rates = np.divide(np.diff(session.spike_index), seconds, out=np.full(session.n_units, np.nan), where=seconds > 0)
+    of_units = np.split(session.spike_times, session.spike_index[1:-1])
+    n_observed = np.array([_number_inside(times, each) for times, each in zip(of_units, own, strict=True)])
+    rates = np.divide(n_observed, seconds, out=np.full(session.n_units, np.nan), where=seconds > 0)
     alike: dict[bytes, list[int]] = {}
     for row, each in enumerate(session.unit_observed or ()):
         alike.setdefault(each.tobytes(), []).append(row)
@@ -145,6 +147,11 @@ def _of_units(session: Session | None) -> dict:
         "unit_columns": tuple(session.units.columns),
         "areas": areas(session.units),
     }
+
+
+def _number_inside(times: np.ndarray, intervals: np.ndarray) -> int:
+    """How many of the ascending `times` (spike,) lie in the intervals (interval, 2)."""
+    return int((np.searchsorted(times, intervals[:, 1], "right") - np.searchsorted(times, intervals[:, 0])).sum())
 
 
 def areas(units: pd.DataFrame) -> tuple[tuple[str, int], ...]:

@@ -28,8 +28,12 @@ class Observation(NamedTuple):
     invalid: np.ndarray
 
 
-def read_observation(nwbfile: NWBFile, units: DynamicTable, file: str) -> Observation:
-    """Raises DataError for obs_intervals in a shape that could mean several things, and where no time is left."""
+def read_observation(nwbfile: NWBFile, units: DynamicTable, spike_times: np.ndarray, file: str) -> Observation:
+    """When the units with these spikes (spike,) [s] were observed.
+
+    Raises DataError for obs_intervals in a shape that could mean several things, and where no time is left between the first
+    and the last spike.
+    """
     recorded = read_obs_intervals(units, file)
     invalid, concerned = read_invalid_times(nwbfile.invalid_times, units, file)
     if recorded is None and not len(invalid):
@@ -43,9 +47,10 @@ def read_observation(nwbfile: NWBFile, units: DynamicTable, file: str) -> Observ
             sets[key] = intersection(union(own), complement(union(invalid[rows])))
         of_units.append(sets[key])
     observed = union(np.concatenate(list(sets.values())))
-    if not len(observed):
+    first, last = spike_times.min(), spike_times.max()
+    if not len(intersection(observed, np.array([[first, np.nextafter(last, np.inf)]]))):
         problem, remedy = "no time is left of this recording", "correct invalid_times or obs_intervals in the file"
-        found = f"{len(invalid)} invalid_times cover all that was observed"
+        found = f"spikes from {first:g} to {last:g} s, where no unit was observed; {len(invalid)} invalid_times"
         raise DataError(problem, file=file, item="/intervals/invalid_times", found=found, remedy=remedy)
     alike = all(np.array_equal(own, observed) for own in sets.values())
     return Observation(observed, None if alike else tuple(of_units), union(invalid[concerned.any(1)]))

@@ -46,7 +46,7 @@ def read_session(source: str | PathLike | Asset | NWBFile, *, key: str | None = 
         units = units_table(nwbfile, file)
         spike_times, spike_index = read_spikes(units, file)
         say_where(units, nwbfile, file)
-        seen = read_observation(nwbfile, units, file)
+        seen = read_observation(nwbfile, units, spike_times, file)
         return Session(
             key=key or nwbfile.identifier,
             source=_source(nwbfile, units, uri, source.digest if isinstance(source, Asset) else None),

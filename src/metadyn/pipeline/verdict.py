@@ -43,6 +43,11 @@ class Standing:
         """By how many margins the baseline is ahead; below 1 it is not."""
         return (self.best - self.model) / MARGINS[self.unit]
 
+    @property
+    def level(self) -> bool:
+        """Whether neither is ahead by a margin."""
+        return abs(self.lead) < 1
+
     def __str__(self) -> str:
         verb = "behind" if self.model >= 0 else "below"
         return f"{verb} {self.baseline} ({self.model:.3f} against {self.best:.3f} {self.unit}"
@@ -54,7 +59,7 @@ def standing(scores: xr.Dataset, measure: str) -> Standing | None:
         values = {} if name not in scores else scores[name].to_series().dropna().to_dict()
         if "model" in values:
             model = values.pop("model")
-            best = "mean_rate" if model < 0 else max(values, key=values.get)
+            best = "mean_rate" if model <= -MARGINS[unit] else max(values, key=values.get)
             said = "the mean" if (best, measure) == ("mean_rate", "decoded behaviour") else best.replace("_", " ")
             said = f"the {said}" if said in ("mean rate", "last value") else said
             return Standing(said, model, values[best], unit, scores.attrs["session"])
@@ -74,13 +79,19 @@ def findings(scores: list[xr.Dataset]) -> dict[str, str]:
 
 
 def summary(scores: list[xr.Dataset]) -> str:
-    """The model's mean score in each measure, where it is behind in none."""
-    told = []
+    """The model's mean score in each measure, where it is behind in none, and of each whether it is level with a baseline."""
+    told, leads = [], "ahead of every baseline"
     for measure in MEASURES:
         measured = [each for one in scores if (each := standing(one, measure)) is not None]
-        if measured:
-            told.append(f"{measure} {np.mean([each.model for each in measured]):.3f} {measured[0].unit}")
-    return f"ahead of every baseline: {', '.join(told)}" if told else "no window is long enough for a context and a forecast"
+        if not measured:
+            continue
+        said = f"{measure} {np.mean([each.model for each in measured]):.3f} {measured[0].unit}"
+        closest = max(measured, key=lambda each: each.lead)
+        if closest.level:
+            leads = "behind no baseline"
+            said += f" (level with {closest.baseline}" + (f": {closest.session})" if len(measured) > 1 else ")")
+        told.append(said)
+    return f"{leads}: {', '.join(told)}" if told else "no window is long enough for a context and a forecast"
 
 
 def collapsed(trained, sessions: list[TrialCounts]) -> bool:
