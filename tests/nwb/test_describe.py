@@ -139,6 +139,18 @@ def test_what_is_no_nwb_file_cannot_be_described(tmp_path):
         describe(tmp_path / "absent.nwb")
 
 
+def test_a_folder_is_refused_with_the_name_of_a_file_in_it(new_nwb, add_trials, save, tmp_path):
+    folder = tmp_path / "two words"
+    folder.mkdir()
+    inside = save(add_trials(new_nwb(), [0.0, 2.0])).rename(folder / "one day.nwb")
+    with pytest.raises(DataError, match="not an NWB file") as error:
+        describe(folder)
+    assert shlex.split(error.value.remedy) == [str(inside)]
+    inside.unlink()
+    with pytest.raises(DataError, match=r"without an .nwb file"):
+        describe(folder)
+
+
 def test_the_description_says_how_much_is_valid_for_which_units(new_nwb, save):
     spikes = [np.arange(0.05, 100, 0.1), np.arange(0.05, 40, 0.1), np.arange(0.05, 100, 0.2)]
     nwbfile = new_nwb(spikes=spikes, obs_intervals=[[[0, 100]], [[0, 40]], [[0, 100]]])

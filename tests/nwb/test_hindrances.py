@@ -173,3 +173,19 @@ def test_what_pynwb_could_not_make_is_told_by_its_cause_and_not_by_what_it_was_b
         read_session(file)
     assert "Builder" not in error.value.found
     assert len(error.value.found) <= 300
+
+
+@pytest.mark.parametrize("name", ["description", "neurodata_type"])
+def test_a_column_called_as_an_attribute_is_named_and_what_is_proposed_keeps_its_values(file, tmp_path, monkeypatch, name):
+    with h5py.File(file, "r+") as opened:
+        table = opened["intervals/trials"]
+        column = table.create_dataset(name, data=np.array([b"a", b"b", b"a"]))
+        column.attrs.update({**table["start_time"].attrs, "object_id": "00000000-0000-0000-0000-000000000001"})
+        table.attrs["colnames"] = np.array([*table.attrs["colnames"], name], dtype=object)
+    with pytest.raises(DataError, match="the name of an attribute") as error:
+        read_session(file)
+    assert error.value.item == f"intervals/trials/{name}"
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}")
+    subprocess.run(error.value.remedy, shell=True, check=True)
+    assert list(read_session("renamed.nwb").intervals["trials"][f"{name}_"]) == ["a", "b", "a"]

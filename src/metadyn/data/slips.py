@@ -1,10 +1,13 @@
-"""Spike times that are no seconds: how far they reach beside the windows says what they may be, and how to mend that."""
+"""Times that are no seconds, of spikes or of a table: how far the ones reach beside the others says what they may be."""
 
 from __future__ import annotations
 
 import shlex
 
-from metadyn.errors import DataError
+import numpy as np
+
+from metadyn.data.tables import table_option
+from metadyn.errors import DataError, WindowError, as_flags
 from metadyn.records import Session, Windows
 
 FAR = 100  # times as far as the last window: recordings do go on after their trials, but hardly so
@@ -22,9 +25,31 @@ def other_unit(session: Session, windows: Windows) -> DataError | None:
     if windows.table is None or last_window <= 0 or last_spike < FAR * last_window:
         return None
     times = last_spike / last_window
-    guess, factor = ("milliseconds", 1000) if times < MOST else ("sample numbers, here of 30000 Hz", 30000)
+    guess, factor = _guess(times)
     found = f"spikes to {last_spike:g} s, windows to {last_window:g} s: {times:.0f} times as far, as {guess} would be"
     file = shlex.quote(session.source.uri or "FILE.nwb")
     remedy = f'cp {file} seconds.nwb && python -c "{MEND.format(factor=factor)}"'
     problem = "the spike times are not in seconds, as NWB has them"
     return DataError(problem, file=session.source.uri, item="/units/spike_times", found=found, remedy=remedy)
+
+
+def other_unit_of_table(session: Session, windows: Windows) -> WindowError | None:
+    """The error for a table whose rows reach so far beyond the last spike that they are no seconds; None otherwise."""
+    last_spike, middle = float(session.spike_times.max()), float(np.median(windows.stop))
+    if windows.table is None or last_spike <= 0 or middle < FAR * last_spike:
+        return None
+    last_window = float(windows.stop.max())
+    guess, factor = _guess(last_window / last_spike)
+    found = f"windows to {last_window:g} s, spikes to {last_spike:g} s: {last_window / last_spike:.0f} times as far, "
+    found += f"as {guess} would be"
+    starts = np.unique(windows.start)
+    room = min([float(np.median(windows.stop - windows.start)), *np.diff(starts)]) / factor
+    n_bins = max(int(room / windows.bin_width + 1e-6), 1)
+    options = {**table_option(windows.table), "align": f"start_time / {factor}", "n_bins": n_bins}
+    problem, file = "the times of the table are not in seconds, as NWB has them", session.source.uri
+    return WindowError(problem, file=file, item=windows.table, found=found, remedy=as_flags(options), options=options)
+
+
+def _guess(times: float) -> tuple[str, int]:
+    """What times may be that reach so many times as far as others, and how many of them make a second."""
+    return ("milliseconds", 1000) if times < MOST else ("sample numbers, here of 30000 Hz", 30000)

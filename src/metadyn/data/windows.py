@@ -10,7 +10,7 @@ import numpy as np
 from metadyn.data.events import check_inside, event_columns, event_times
 from metadyn.data.intervals import intersection, meeting
 from metadyn.data.selection import select_rows
-from metadyn.data.slips import other_unit
+from metadyn.data.slips import other_unit, other_unit_of_table
 from metadyn.data.tables import choose_table, table_option, usable_rows
 from metadyn.data.ticks import LATEST, rounding, to_seconds, to_ticks, within
 from metadyn.errors import WindowError, as_flags
@@ -172,6 +172,8 @@ def drop_unobserved(session: Session, windows: Windows) -> Windows:
         kept = kept & has_observed_bin(session.observed, windows)
     if kept.all():
         return windows
+    if slip := other_unit_of_table(session, windows):
+        raise slip
     found = f"{np.sum(~kept)} of {len(kept)} windows lie where nothing was recorded"
     found += " or all of it is invalid" if len(session.invalid) else ""
     found += f" (recorded from {extent[0]:g} to {extent[1]:g} s)"

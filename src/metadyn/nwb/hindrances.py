@@ -24,6 +24,10 @@ IN_HDF5PLUGIN = {
 }
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # what a file system says that has none
 EXTENSION = re.compile(r"ndx-[a-z0-9-]+")  # how NWB wants extensions, and by that packages, to be called
+RENAME = (
+    "import h5py; t = h5py.File('renamed.nwb', 'r+')['{table}']; t.move('{column}', '{column}_'); "
+    "t.attrs['colnames'] = ['{column}_' if n == '{column}' else n for n in t.attrs['colnames']]"
+)
 AGAIN = "download or copy it again"
 
 
@@ -64,6 +68,13 @@ def not_read(error: Exception, source: Path | Asset, file: h5py.File) -> DataErr
         name, item = next(iter(strange.items()))
         remedy = f"pip install {name}" if EXTENSION.fullmatch(name) else f"the Python package that defines {name}, imported"
         return DataError(problem, file=source, item=item, found=f"namespace {', '.join(strange)}", remedy=remedy)
+    namesakes = _unless_damaged(columns_called_as_attributes, file) if isinstance(error, ValueError) else {}
+    if namesakes:
+        item, (table, column) = next(iter(namesakes.items()))
+        problem = "a column has the name of an attribute of its table, and pynwb reads no such table"
+        code = RENAME.format(table=table, column=column)
+        remedy = f'cp {shlex.quote(str(source))} renamed.nwb && python -c "{code}"'
+        return DataError(problem, file=source, item=item, found=found, remedy=remedy)
     remedy = f"pynwb-validate {shlex.quote(str(source))} says more; {AGAIN} if it is damaged"
     return DataError("the file cannot be read", file=source, found=found, remedy=remedy)
 
@@ -97,6 +108,18 @@ def missing_filters(file: h5py.File) -> dict[str, int]:
             settings = item.id.get_create_plist()
             numbers = [settings.get_filter(place)[0] for place in range(settings.get_nfilters())]
             found.update((path, number) for number in numbers if not h5py.h5z.filter_avail(number))
+
+    file.visititems(look)
+    return found
+
+
+def columns_called_as_attributes(file: h5py.File) -> dict[str, tuple[str, str]]:
+    """The columns that have the name of an attribute of their table: of each its table's path and its name."""
+    found: dict[str, tuple[str, str]] = {}
+
+    def look(path: str, item) -> None:
+        if isinstance(item, h5py.Group) and "colnames" in item.attrs:
+            found.update((f"{path}/{name}", (path, name)) for name in item if name in item.attrs)
 
     file.visititems(look)
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -15,7 +16,7 @@ from metadyn.errors import DataError, MetadynError
 from metadyn.nwb.addresses import Asset, located
 from metadyn.nwb.constructing import read_objects
 from metadyn.nwb.hindrances import load_extensions, load_filters, not_opened, not_read
-from metadyn.nwb.presence import check_here
+from metadyn.nwb.presence import check_here, files_below
 from metadyn.nwb.remote import RemoteFile
 from metadyn.nwb.zarr import is_zarr, refuse_to_read
 from ndx_metadyn.values import check_claim
@@ -101,8 +102,10 @@ def _check_is_file(path: Path) -> None:
     if is_zarr(path):
         raise refuse_to_read(path)
     if path.is_dir():
-        found = "a folder; name the .nwb files in it"
-        raise DataError("not an NWB file", file=path, found=found, remedy=f"{path}/*.nwb")
+        files = files_below(path)
+        found = f"a folder with {len(files)} .nwb files below it" if files else "a folder without an .nwb file"
+        remedy = shlex.quote(str(files[0])) if files else "a file, or another folder"
+        raise DataError("not an NWB file", file=path, found=found, remedy=remedy)
     check_here([path])
 
 

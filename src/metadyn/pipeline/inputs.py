@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -87,9 +88,14 @@ def _known(item: object) -> object:
 
 def _named(name: str | None, files: list, given: str) -> list[Recording]:
     if name and len(files) > 1:
-        remedy = f"a name for each: A={files[0]} B={files[1]}"
+        remedy = f"a name for each: {_letters(files)}"
         raise DataError("one name was given to several files", file=given, found=f"{name}, {len(files)} files", remedy=remedy)
     return [Recording(file, name) for file in files]
+
+
+def _letters(files: list) -> str:
+    """Files as arguments of a command, with a letter for a name."""
+    return " ".join(shlex.quote(f"{letter}={file}") for letter, file in zip("ABCDEFGHIJ", files, strict=False))
 
 
 def single(given: object) -> Recording:
@@ -150,10 +156,9 @@ def check_distinct(given: list[Recording], sessions: list[str]) -> None:
     if not repeated:
         return
     files = [str(each.source) for each, key in zip(given, sessions, strict=True) if key == repeated[0]]
-    named = " ".join(f"{letter}={file}" for letter, file in zip("ABCDEFGHIJ", files, strict=False))
     raise DataError(
         "several recordings share one identifier, by which a model tells sessions apart",
         file=", ".join(files),
         found=f"identifier {repeated[0]!r}",
-        remedy=f"give them names: {named}",
+        remedy=f"give them names: {_letters(files)}",
     )
