@@ -49,7 +49,8 @@ from metadyn.nwb.simulate import write_simulated
 from metadyn.nwb.validity import new_errors
 from metadyn.pipeline.inputs import Recording, read_counts
 from metadyn.pipeline.reading import read_in_processes
-from metadyn.records import ModelFile, Session, Windows
+from metadyn.pipeline.skipping import skipping
+from metadyn.records import ModelFile, Session, TrialCounts, Windows
 from metadyn.training.fit import fit
 
 SERIES = ("LatentSeries", "FiringRateSeries")
@@ -209,7 +210,12 @@ def many_figures(size: Size, folder: Path) -> dict:
 
     def by_several() -> dict:
         read = {}
-        read_in_processes(given, DataConfig(), folder, workers, lambda place, each: read.update({place: np.array(each.counts)}))
+
+        def take(place: int, counts: TrialCounts) -> None:
+            read[place] = np.array(counts.counts)
+
+        with skipping(False) as skipped:
+            read_in_processes(given, DataConfig(), folder, workers, take, skipped)
         return read
 
     took = []
