@@ -244,16 +244,31 @@ def test_a_fit_does_not_depend_on_what_stands_in_missing_entries(sessions, small
         torch.testing.assert_close(value, two.module.state_dict()[name], msg=name)
 
 
-def test_a_unit_observed_in_no_window_that_trains_is_left_out_with_a_warning(sessions, small, short):
+@pytest.fixture(scope="module")
+def lost(sessions):
+    """The second session, its third unit observed in no window that trains."""
     counts = sessions[1]
     train = split_sessions([counts], 0.25, 0).train
     entries = counts.unit_observed.copy()
     entries[np.isin(counts.windows.start, train[0].windows.start), :, 2] = False
-    lost = replace(counts, unit_observed=entries, observed=entries.any(-1), counts=counts.counts * entries)
+    return replace(counts, unit_observed=entries, observed=entries.any(-1), counts=counts.counts * entries)
+
+
+def test_a_unit_observed_in_no_window_that_trains_is_left_out_with_a_warning(sessions, lost, small, short):
     with pytest.warns(UserWarning, match="1 of [0-9]+ units were observed in none of the windows that train"):
         trained = fit([sessions[0], lost], small(), short(validation_fraction=0.25))
-    assert trained.sessions[1].unit_rows == tuple(np.delete(counts.unit_rows, 2).tolist())
-    assert trained.module.likelihood.weight.shape[1] >= counts.n_units - 1
+    assert trained.sessions[1].unit_rows == tuple(np.delete(lost.unit_rows, 2).tolist())
+    assert trained.module.likelihood.weight.shape[1] >= lost.n_units - 1
+
+
+def test_a_run_that_left_a_unit_out_goes_on_with_the_same_recordings(sessions, lost, small, short, tmp_path):
+    given = [sessions[0], lost], small(), short(validation_fraction=0.25)
+    with pytest.warns(UserWarning, match="left out"):
+        first = fit(*given, folder=tmp_path / "run")
+    with pytest.warns(UserWarning, match="left out"):
+        again = fit(*given, folder=tmp_path / "run", resume=True)
+    for name, value in first.module.state_dict().items():
+        torch.testing.assert_close(again.module.state_dict()[name], value, msg=name)
 
 
 def test_masks_of_entries_stay_on_disk_beside_their_counts(sessions, tmp_path, small, short):

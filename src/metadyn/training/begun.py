@@ -46,7 +46,10 @@ def digest(*arrays: np.ndarray) -> str:
 
 
 def check_same(folder: Path, sessions: list[TrialCounts], begun: Begun) -> None:
-    """Raise a TrainingError that names what differs where the run in the folder was begun with other settings or data."""
+    """Raise a TrainingError that names what differs where the run in the folder was begun with other settings or data.
+
+    sessions: the trials that train, whose units are those that the run kept.
+    """
     checkpoint = pointed(folder, "latest")
     _, metrics = read_state(checkpoint)
     if not metrics:

@@ -199,7 +199,7 @@ def fit_here(
     begun = Begun(settings, {counts.session: trial_digests(counts) for counts in sessions} if folder else {})
     going_on = resume and folder is not None
     if going_on:
-        check_same(folder, sessions, begun)
+        check_same(folder, train, begun)
     starts = find_starts(train, config, training, keep, report)
     crops = crop_range(training, sessions)
     trials = trials_of(train, [start.latents for start in starts] if training.warm_start else None, training, where, ranks)
