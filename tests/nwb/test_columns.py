@@ -64,6 +64,25 @@ def test_ragged_columns_give_the_distinct_values_of_each_row(new_nwb, save):
     np.testing.assert_array_equal(frame.reward, [0.5, np.nan, 2.5])
 
 
+def test_a_number_for_each_spike_is_not_read_with_the_units(new_nwb, save):
+    nwbfile, ends = new_nwb(BUSY), np.cumsum([len(times) for times in BUSY])
+    nwbfile.add_unit_column("spike_amplitudes", "of each spike", data=np.sqrt(np.concatenate(BUSY)), index=ends)
+    path = save(nwbfile)
+    with h5py.File(path, "r+") as file:
+        old = file["units/spike_amplitudes"]
+        values, attributes = old[:], dict(old.attrs)
+        del file["units/spike_amplitudes"]
+        new = file.create_dataset("units/spike_amplitudes", data=values, chunks=(100,), compression="gzip")
+        new.attrs.update(attributes)
+        file["units/spike_amplitudes_index"].attrs["target"] = new.ref
+        new.id.write_direct_chunk((100,), b"no gzip")  # whoever reads all of it meets an error
+        with pytest.raises(OSError, match="filter"):
+            new[:]
+    session = read_session(path)
+    assert session.n_units == len(BUSY)
+    assert "spike_amplitudes" not in session.units
+
+
 @pytest.fixture
 def probes(new_nwb, save):
     """Units on electrodes of two areas: one, several of one area, several of both, and none."""

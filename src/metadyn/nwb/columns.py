@@ -36,7 +36,7 @@ def table_frame(table: DynamicTable) -> pd.DataFrame:
     for name, column, ends in _value_columns(table):
         if isinstance(column, DynamicTableRegion):
             regions[name] = column, ends
-        elif (values := _entries(column, len(table) if ends is None else int(ends[-1]))) is not None:
+        elif (values := _entries(column, len(table), ends)) is not None:
             own[name] = values if ends is None else _ragged(values, ends)
     columns = {name: values for name, values in own.items() if values is not None}
     for name, (column, ends) in regions.items():
@@ -66,9 +66,12 @@ def _value_columns(table: DynamicTable) -> Iterator[tuple[str, VectorData, np.nd
             yield column.name, column, ends
 
 
-def _entries(column: VectorData, n_entries: int) -> np.ndarray | None:
-    """The entries (entry,) of a column of numbers, texts or references; None for vectors and all else."""
-    shape = get_data_shape(column.data)
+def _entries(column: VectorData, n_rows: int, ends: np.ndarray | None) -> np.ndarray | None:
+    """The entries (entry,) of a column of numbers, texts or references; None for vectors and all else.
+
+    None too for several numbers a row (an amplitude of each spike), which are as many as the spikes and are not read.
+    """
+    shape, n_entries = get_data_shape(column.data), n_rows if ends is None else int(ends[-1])
     if not shape or math.prod(shape) != n_entries:
         return None
     if n_entries == 0:
@@ -80,8 +83,15 @@ def _entries(column: VectorData, n_entries: int) -> np.ndarray | None:
         first = first[0]
     if not isinstance(first, str | bytes | numbers.Number | np.bool_):
         return None
+    if isinstance(first, numbers.Number) and not isinstance(column, EnumData | DynamicTableRegion) and _several(ends):
+        return None
     values = _texts(values_of(column.data).ravel())
     return _enumerated(column, values) if isinstance(column, EnumData) else values
+
+
+def _several(ends: np.ndarray | None) -> bool:
+    """Whether some row of a ragged column has more than one entry."""
+    return ends is not None and bool(np.diff(ends, prepend=0).max() > 1)
 
 
 def _texts(values: np.ndarray) -> np.ndarray:
@@ -100,11 +110,10 @@ def _enumerated(column: EnumData, codes: np.ndarray) -> np.ndarray:
 def _ragged(values: np.ndarray, ends: np.ndarray) -> np.ndarray | list[tuple] | None:
     if values.dtype.kind in "OU":
         return _distinct(*_codes(values), ends)
-    lengths = np.diff(ends, prepend=0)
-    if lengths.max() > 1:
+    if _several(ends):
         return None
     single = np.full(len(ends), np.nan)
-    single[lengths == 1] = values
+    single[np.diff(ends, prepend=0) == 1] = values
     return single
 
 
@@ -125,7 +134,7 @@ def _distinct(codes: np.ndarray, kinds: np.ndarray | pd.Index, ends: np.ndarray)
 
 def _referred(name: str, region: DynamicTableRegion, ends: np.ndarray | None, n_rows: int) -> dict:
     """The ids of the rows of another table that a region refers to, as column `name`, and that table's columns."""
-    rows = _entries(region, n_rows if ends is None else int(ends[-1]))
+    rows = _entries(region, n_rows, ends)
     if rows is None:
         return {}
     target = _plain_frame(region.table)
@@ -138,7 +147,7 @@ def _referred(name: str, region: DynamicTableRegion, ends: np.ndarray | None, n_
 
 def _plain_frame(table: DynamicTable) -> pd.DataFrame:
     """The columns of one value a row."""
-    plain = {name: _entries(column, len(table)) for name, column, ends in _value_columns(table) if ends is None}
+    plain = {name: _entries(column, len(table), None) for name, column, ends in _value_columns(table) if ends is None}
     return pd.DataFrame({name: values for name, values in plain.items() if values is not None}, index=_ids(table))
 
 
