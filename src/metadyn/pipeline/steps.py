@@ -11,11 +11,11 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import xarray as xr
 
 from metadyn.config import Config, load_config, plain_numbers
 from metadyn.data.disk import is_on_disk, nearest
+from metadyn.data.splits import evenly
 from metadyn.errors import ConfigError
 from metadyn.pipeline import verdict
 from metadyn.pipeline.annotation import annotate
@@ -149,7 +149,7 @@ def align(
     folder = _model_folder(output, resume=False)
     counts, settings = counts_to_align(trained, single(file), data or {}), (config or Config()).align
     if trials is not None:
-        counts = counts.select(trials=spread(counts.n_trials, trials))
+        counts = counts.select(trials=evenly(counts.n_trials, trials))
         settings = settings.model_copy(update={"test_fraction": 0.0})  # the other windows are for tests
     aligned = align(trained, counts, settings, device=device, report=report)
     if folder is not None:
@@ -186,11 +186,6 @@ def save_model(trained, folder: str | Path) -> Path:
     from metadyn.training import checkpoint
 
     return checkpoint.save_model(trained, folder)
-
-
-def spread(n_trials: int, wanted: int) -> np.ndarray:
-    """`wanted` of `n_trials` trials, evenly spread over the session."""
-    return np.unique(np.linspace(0, n_trials - 1, min(wanted, n_trials)).round().astype(int))
 
 
 def _model_folder(output: str | Path | None, resume: bool) -> Path | None:

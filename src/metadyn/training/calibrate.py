@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from metadyn.data.splits import evenly
 from metadyn.inference.forecast import Draws, default_context, draw, noisy_paths
 from metadyn.model.trained import TrainedModel
 from metadyn.records import SessionEntry, TrialCounts
@@ -24,11 +25,6 @@ MOST, FEWEST, ALL = 16, 4, 512  # windows of a session, and about as many of all
 STEPS, SAMPLES = 30, 128  # of a window, at most
 ENTRIES = 2**18  # of a session that are scored, about: which windows it are then moves the factor more than which units
 BLOCK = 2**18  # densities at once: they stay in cache, however many units there are
-
-
-def evenly(size: int, most: int) -> np.ndarray:
-    """Up to `most` of the numbers below `size`, evenly spread."""
-    return np.linspace(0, size - 1, min(size, most)).round().astype(int)
 
 
 def forecastable(counts: TrialCounts, most: int) -> tuple[TrialCounts, int, int]:

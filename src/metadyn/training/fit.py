@@ -13,7 +13,7 @@ import torch
 
 from metadyn.config import ModelConfig, TrainingConfig
 from metadyn.data.disk import Keep, in_memory, is_on_disk, nearest, on_disk
-from metadyn.data.splits import split_windows
+from metadyn.data.splits import evenly, split_windows
 from metadyn.errors import DataError
 from metadyn.inference.infer import smoothed_latents, with_embedding
 from metadyn.model.build import build_model
@@ -23,7 +23,7 @@ from metadyn.model.trained import Frame, TrainedModel
 from metadyn.records import SessionEntry, TrialCounts
 from metadyn.training.batch import Resident
 from metadyn.training.begun import Begun, check_same, trial_digests
-from metadyn.training.calibrate import calibrated, evenly
+from metadyn.training.calibrate import calibrated
 from metadyn.training.devices import find_device
 from metadyn.training.frame import learn_frame
 from metadyn.training.health import warning_reporter
