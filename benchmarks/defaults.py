@@ -87,7 +87,7 @@ def main() -> None:
         for which, settings in SETTINGS.items():
             figures[name][which] = mean_sem([measured(counts, settings, seed) for seed in seeds])
             say(f"{name}, {which}: {figures[name][which]}")
-    save_result("defaults", {"mean_sem": figures}, seeds=seeds)
+        save_result("defaults", {"mean_sem": figures}, seeds=seeds)  # so that a run that is stopped has said what it knows
 
 
 if __name__ == "__main__":
