@@ -129,7 +129,7 @@ def test_the_multi_step_loss_is_of_rollouts_of_samples_against_means_that_do_not
     trials, crops = Resident.of(sessions, torch.device("cpu")), (20, 20)
 
     def objective(weight):
-        training = short(distil_steps=0, multi_step=weight, tail_bins=4)
+        training = short(distil_steps=0, multi_step=weight, tail_bins=4, coordinated_dropout=0.25)
         loss, _ = make_objective(model, trials, config, training, crops, False)(0, torch.Generator().manual_seed(seed), 1.0)
         return loss, torch.autograd.grad(loss, model.parameters(), allow_unused=True, materialize_grads=True)
 
