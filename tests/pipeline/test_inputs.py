@@ -181,6 +181,7 @@ def test_bad_files_are_left_out_where_that_is_asked_for_and_listed_with_the_reas
     assert done.exit_code == 0, done.stderr
     listed = done.stderr[done.stderr.index("3 recordings left out") :]
     assert ("b.nwb: not a readable HDF5 file" in listed, "annex get" in listed, "nowhere.nwb" in listed) == (True,) * 3
+    assert done.stdout.splitlines()[-1].endswith(" --skip-bad"), "or the command of the verdict stops at the same files"
     found, expected = metadyn.load_model(model), metadyn.fit(world.files[:2], None, _settings())  # of the good ones alone
     weights = expected.module.state_dict()
     assert all(torch.equal(value, weights[name]) for name, value in found.module.state_dict().items())

@@ -13,6 +13,7 @@ from pynwb import NWBHDF5IO, NWBFile
 
 from metadyn.data.binning import bin_spikes
 from metadyn.errors import DataError, WindowError
+from metadyn.nwb.describe import describe
 from metadyn.nwb.read import read_session
 
 
@@ -40,6 +41,9 @@ def test_the_proposed_command_gives_the_counts_of_seconds(file, tmp_path, factor
     scaled(file, factor, dtype)
     with pytest.raises(DataError, match=word) as error:
         bin_spikes(read_session(file))
+    first, *more = describe(file).problems
+    assert first == str(error.value)
+    assert not any("units" in each for each in more), "units that fire too rarely follow from it"
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
     subprocess.run(error.value.remedy, shell=True, check=True)

@@ -108,6 +108,12 @@ def test_recordings_of_a_verdict_are_those_given_and_their_neighbours_or_none(wo
     alone.write_bytes(world.files[0].read_bytes())
     assert verdict.recordings_of(trained, alone) == []
     assert verdict.recordings_of(trained, metadyn.read_session(alone)) == []
+    for folder in ("raw", "annotated", "zeroed"):
+        (tmp_path / folder).mkdir()
+        for file in world.files[:2]:
+            (tmp_path / folder / file.name).touch()
+    meant = [str(tmp_path / "raw" / file.name) for file in world.files[:2]]
+    assert verdict.recordings_of(trained, meant[1]) == meant, "files of the same names elsewhere are not those beside it"
 
 
 def test_what_was_given_is_shown_as_it_was_given(world, tmp_path):

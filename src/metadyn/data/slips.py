@@ -12,6 +12,7 @@ from metadyn.records import Session, Windows
 
 FAR = 100  # times as far as the last window: recordings do go on after their trials, but hardly so
 MOST = 5000  # as far as milliseconds reach; sample numbers reach at least 10000 times as far (10 kHz)
+SPIKE_TIMES = "/units/spike_times"
 MEND = (
     "import h5py; u = h5py.File('seconds.nwb', 'r+')['units']; t = u['spike_times']; del u['spike_times']; "
     "n = u.create_dataset('spike_times', data=t[:] / {factor}); n.attrs.update(t.attrs); "
@@ -30,7 +31,7 @@ def other_unit(session: Session, windows: Windows) -> DataError | None:
     file = shlex.quote(session.source.uri or "FILE.nwb")
     remedy = f'cp {file} seconds.nwb && python -c "{MEND.format(factor=factor)}"'
     problem = "the spike times are not in seconds, as NWB has them"
-    return DataError(problem, file=session.source.uri, item="/units/spike_times", found=found, remedy=remedy)
+    return DataError(problem, file=session.source.uri, item=SPIKE_TIMES, found=found, remedy=remedy)
 
 
 def other_unit_of_table(session: Session, windows: Windows) -> WindowError | None:

@@ -11,6 +11,7 @@ import pandas as pd
 from metadyn.data.binning import bin_spikes
 from metadyn.data.events import event_columns, event_times, misplaced_columns
 from metadyn.data.expressions import spelled
+from metadyn.data.slips import SPIKE_TIMES
 from metadyn.data.tables import choose_table, table_option, task_tables
 from metadyn.data.windows import make_windows
 from metadyn.errors import MetadynError, as_flags
@@ -38,6 +39,8 @@ def usable_options(session: Session):
             bin_spikes(session, **options)
         except MetadynError as error:
             problems.append(error)
+            if error.item == SPIKE_TIMES:  # no windows mend these
+                break
             proposed = getattr(error, "options", None)
             if proposed and proposed not in tried:
                 waiting.insert(0, proposed)

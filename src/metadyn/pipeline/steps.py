@@ -121,7 +121,7 @@ def fit(
         options = {"data": stored_options(config.data), "folder": folder, "resume": resume, "device": device, "report": report}
         with fixed_order(deterministic):
             trained = fit(sessions, config.model, config.training, **options)
-            report(StepReport(1, 1, "verdict", message=verdict.of_fit(trained, sessions, files, output)))
+            report(StepReport(1, 1, "verdict", message=verdict.of_fit(trained, sessions, files, output, skip_bad)))
         return trained
 
 

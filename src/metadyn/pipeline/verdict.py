@@ -168,7 +168,7 @@ def recordings_of(trained, given: object) -> list[str]:
     none where one cannot be found."""
     known = {entry.source.uri: entry for entry in trained.sessions if entry.source.uri}
     here = [Path(each.source) for each in recordings(given) if isinstance(each.source, str | os.PathLike)]
-    near = [file for path in here for file in (*path.parent.iterdir(), *path.parent.parent.glob("*/*.nwb"))]
+    near = [file for path in here for file in (*path.parent.parent.glob("*/*.nwb"), *path.parent.iterdir())]  # the nearest last
     found = {path.name: path for path in (*near, *here) if path.name in known}
     if len(known) < len(trained.sessions) or not known.keys() <= found.keys():
         return []
@@ -205,8 +205,11 @@ def line(of: str, found: dict[str, str], scores: list[xr.Dataset], command: str)
     return f"verdict ({of}): {'; '.join(found.values())}; try: {command}"
 
 
-def of_fit(trained, sessions: list[TrialCounts], files: object, output: str | Path | None) -> str:
-    """After a fit, of some validation windows of up to MOST_SESSIONS sessions; those kept for tests are not met."""
+def of_fit(trained, sessions: list[TrialCounts], files: object, output: str | Path | None, skip_bad: bool = False) -> str:
+    """After a fit, of some validation windows of up to MOST_SESSIONS sessions; those kept for tests are not met.
+
+    `skip_bad`: the next command leaves out what the fit did.
+    """
     chosen = [sessions[i] for i in evenly(len(sessions), MOST_SESSIONS)]
     part = "validation" if trained.training.validation_fraction else "training"
     scores = spikes_alone(trained, [few_windows(trained, counts, part) for counts in chosen])
@@ -215,7 +218,7 @@ def of_fit(trained, sessions: list[TrialCounts], files: object, output: str | Pa
     given, folder = as_arguments(files), as_arguments([] if output is None else output)
     annotate = f"metadyn annotate {shown_model(*folder)} {shown(given)} -o annotated"
     command = fit_command(trained, given, folder, changes(found, trained)) if found else annotate
-    return line(f"{part} windows", found, scores, command)
+    return line(f"{part} windows", found, scores, command + " --skip-bad" * skip_bad)
 
 
 def of_align(
