@@ -92,6 +92,16 @@ def test_no_bin_of_a_continuous_recording_lies_within_the_gap_of_another_part(n_
         assert len(split.train) >= 0.5 * n_windows - 2
 
 
+def test_a_short_window_between_validation_and_test_is_no_gap():
+    """As where a recording paused: every third window has 2 bins, which is less than the gap."""
+    n_bins = np.tile([13, 13, 2], 20)
+    windows = Windows(np.cumsum([0, *n_bins[:-1]]) * 0.03, n_bins, 0.03, None, np.full(60, -1))
+    for seed in range(8):
+        split = split_windows(windows, 0.4, 0.4, seed)
+        assert len(split.validation)
+        assert least_distance(windows, split.validation, split.test) > split.gap - 1e-9
+
+
 def test_blocks_of_a_long_recording_lie_early_and_late_and_differ_between_seeds():
     windows = continuous(300)
     splits = [split_windows(windows, 0.15, 0.15, seed) for seed in range(6)]

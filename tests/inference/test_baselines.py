@@ -130,3 +130,15 @@ def test_folds_of_a_continuous_recording_are_blocks_and_of_trials_interleaved():
     np.testing.assert_array_equal(folds_of(made(12, 0, table=None)), consecutive(12))
     assert (np.diff(consecutive(12)) >= 0).all()
     assert len(np.unique(consecutive(12))) == 5
+
+
+def test_components_vary_with_what_was_observed_and_not_with_when_it_was(training):
+    """The axes are the singular vectors of deviations from each unit's mean in which an entry that is missing deviates by 0."""
+    seen = np.broadcast_to(training.observed[..., None], training.counts.shape).copy()
+    seen[:8, :, 4] = False
+    lost = replace(training, counts=training.counts * seen, unit_observed=seen)
+    flat = np.where(seen, smoothed_by_hand(training, 0.06), np.nan)[training.observed]
+    deviations = np.nan_to_num(flat - np.nanmean(flat, 0))
+    axes = np.linalg.svd(deviations, full_matrices=False)[2][:3]
+    found = Components.of(lost, 0.06, 3)
+    np.testing.assert_allclose(found.axes @ found.axes.T, axes.T @ axes, atol=1e-4)

@@ -10,7 +10,15 @@ import xarray as xr
 from metadyn.errors import DataError, ModelFileError
 from metadyn.inference import infer as infer_module
 from metadyn.inference.forecast import draw
-from metadyn.inference.infer import conditioning, for_each_trial, infer, latents_given, observations, trial_embeddings
+from metadyn.inference.infer import (
+    conditioning,
+    for_each_trial,
+    infer,
+    latents_given,
+    observations,
+    trial_embeddings,
+    with_embedding,
+)
 from metadyn.model.readin import FEWEST
 
 
@@ -183,3 +191,13 @@ def test_the_result_says_what_was_observed_of_which_unit(trained, counts):
     np.testing.assert_array_equal(result.unit_observed, data.unit_observed)
     assert result.rate_mean.values[data.observed].min() > 0  # also of lost units: inferred from the others
     assert "unit_observed" not in infer(trained(), counts())
+
+
+def test_a_session_met_anew_has_the_embedding_that_its_trials_tell_whatever_it_had_before(trained, counts):
+    model, data = trained(), counts()
+    known = replace(model.sessions[1], embedding_mean=(0.7, -1.2), embedding_sd=(0.1, 0.5))
+    found = with_embedding(replace(model, sessions=(model.sessions[0], known)), data).sessions
+    told = infer(model, data)
+    np.testing.assert_allclose(found[1].embedding_mean, told["session_embedding_mean"], rtol=1e-6)
+    np.testing.assert_allclose(found[1].embedding_sd, told["session_embedding_sd"], rtol=1e-6)
+    assert found[0] == model.sessions[0]

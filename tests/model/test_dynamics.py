@@ -121,3 +121,10 @@ def test_embedding_input_is_the_network_of_both_side_by_side(model):
     first = torch.tanh(both @ torch.cat([net.weight_in, net.weight_embedding], 1).T + net.bias_in)
     second = torch.tanh(first @ net.weight_hidden.T + net.bias_hidden)
     torch.testing.assert_close(mean, second @ net.weight_out.T + net.bias_out)
+
+
+def test_louder_noise_has_that_many_times_the_sd(model):
+    transition = model().dynamics(torch.randn(2, 3, 3).double(), torch.randn(2, 2).double())
+    z = torch.randn(2, 3, 4, 2).double()
+    torch.testing.assert_close(transition.louder(3.0)(z).sd, 3.0 * transition(z).sd)
+    assert torch.equal(transition.louder(3.0).mean(z), transition.mean(z))

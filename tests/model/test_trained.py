@@ -51,6 +51,13 @@ def test_bytes_give_the_same_model(trained):
         assert getattr(back, name) == getattr(trained, name)
 
 
+def test_mean_latents_of_conditions_are_unknown_behind_the_same_bins_as_before(trained):
+    latents = trained.frame.latents.copy()
+    latents[0, 3:], latents[1, 1:] = np.nan, np.nan
+    back = TrainedModel.from_file(replace(trained, frame=replace(trained.frame, latents=latents)).file())
+    np.testing.assert_array_equal(back.frame.latents, latents)
+
+
 def test_bytes_and_digest_follow_from_the_weights(trained):
     assert trained.file() == trained.file()
     one = trained.file()

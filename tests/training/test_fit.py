@@ -18,6 +18,7 @@ from metadyn.config import ModelConfig, check_config, load_config
 from metadyn.errors import DataError, DeviceError, TrainingError
 from metadyn.inference.infer import infer
 from metadyn.model.build import build_model
+from metadyn.training.calibrate import calibrated
 from metadyn.training.checkpoint import load_model, pointed, read_state, save_model
 from metadyn.training.fit import FAR_SEED, fit, split_sessions
 from metadyn.training.loop import Progress
@@ -352,3 +353,17 @@ def test_a_model_knows_as_trained_on_the_windows_that_did_not_choose_its_checkpo
         assert entry.held_out(unseen).all()
         assert not entry.held_out(seen).any()
         assert entry.held_out(counts).sum() == unseen.n_trials > 0
+
+
+def test_the_noise_of_forecasts_is_found_on_the_trials_that_chose_the_checkpoint(uneven, small, short):
+    """The trials that trained the dynamics would give other factors."""
+    sessions, training = uneven(), short(distil_steps=2, steps=2, validation_fraction=0.4)
+    trained = fit(sessions, small(), training)
+    parts = split_sessions(sessions, 0.4, training.seed)
+    anew = replace(trained, sessions=tuple(replace(each, noise_scale=1.0) for each in trained.sessions))
+    found, unseen, seen = (
+        [each.noise_scale for each in model.sessions]
+        for model in (trained, calibrated(anew, parts.validation), calibrated(anew, parts.train))
+    )
+    assert found == unseen
+    assert found != seen

@@ -257,3 +257,13 @@ def test_step_sizes_scale_the_learning_rate_of_a_step():
 def test_no_two_steps_of_a_run_and_no_two_runs_of_other_seeds_have_the_same_numbers():
     drawn = [number for seed in (0, 1, 7) for number in numbers_of(seed, 40)]
     assert len(set(drawn)) == len(drawn) == 120
+
+
+@pytest.mark.parametrize("static", [False, True])
+def test_a_run_whose_first_steps_are_not_finite_goes_on_as_if_they_had_not_been(static):
+    """Also the optimiser, which had no state yet: the run ends where one of half the step size does from the start."""
+    broken, sound = bowl(broken=lambda step, visit: step == 1 and visit == 1, static=static), bowl(static=static)
+    progress = run(broken, Progress(), report=lambda _: None, save=lambda _: None)
+    run(sound, Progress(step_size=0.5), report=lambda _: None, save=lambda _: None)
+    assert (progress.step_size, progress.step) == (0.5, 40)
+    assert torch.equal(broken.module.weight, sound.module.weight)

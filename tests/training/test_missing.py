@@ -17,7 +17,15 @@ from metadyn.training.fit import fit, split_sessions
 from metadyn.training.frame import common_trajectories, condition_totals, readout_on
 from metadyn.training.pool import Pool
 from metadyn.training.starts import find_starts
-from metadyn.training.warmstart import gaussian_start, least_squares, moments, poisson_start, projected, rate_projection
+from metadyn.training.warmstart import (
+    gaussian_start,
+    least_squares,
+    moments,
+    poisson_start,
+    projected,
+    rate_projection,
+    wide_enough,
+)
 
 LABELS = np.array(["up", "left", "up", "down", "left", "up", "down", "left"])
 
@@ -279,3 +287,21 @@ def test_masks_of_entries_stay_on_disk_beside_their_counts(sessions, tmp_path, s
     in_memory = split_sessions([sessions[1]], 0.25, 0)
     one, other = (find_starts(each, small(), short())[0] for each in (parts.train, in_memory.train))
     np.testing.assert_array_equal(one.latents, other.latents)
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.25])
+def test_the_visible_entries_of_a_bin_stand_for_the_units_that_its_session_has(batch, dropout):
+    """The share of the units that were observed, and of these the share that is not hidden; padding is no unit."""
+    assert min(batch.n_units) < max(batch.n_units)
+    seen, _ = hide(batch, tail_bins=3, masking=0.2, dropout=dropout, generator=generator())
+    for row, trial, time in np.ndindex(*batch.observed.shape):
+        known = int(batch.unit_observed[row, trial, time].sum()) / batch.n_units[row]
+        expected = (known + FEWEST) / (1 + FEWEST) * (1 - dropout)
+        assert float(seen.visible.share[row, trial, time]) == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_smoothing_of_a_start_is_wide_enough_for_the_entries_that_were_observed(sessions):
+    """A unit of the mean rate over what was observed fires a quarter of a spike within one SD."""
+    for counts in sessions:
+        known = np.where(counts.observed_entries, counts.counts, np.nan)
+        assert wide_enough(counts, 0.01) == pytest.approx(0.25 / np.nanmean(known))

@@ -230,3 +230,13 @@ def test_unobserved_bins_do_not_change_a_start(factor_model):
     )
     np.testing.assert_array_equal(one.weight, two.weight)
     np.testing.assert_array_equal(one.latents, two.latents)
+
+
+def test_a_start_mapped_twice_still_finds_its_latents_by_its_projection_and_offset(factor_model):
+    """projection (counts − mean) + offset, the second road, are the latents that were mapped."""
+    counts, rng = factor_model[0], np.random.default_rng(2)
+    start = gaussian_start(counts, 2, 4.0)
+    for _ in range(2):
+        start = start.mapped(np.eye(2) + 0.5 * rng.normal(size=(2, 2)), rng.normal(size=2))
+        found = (counts.counts - start.mean) @ start.projection.T + start.offset
+        np.testing.assert_allclose(found, start.latents, atol=1e-4)
