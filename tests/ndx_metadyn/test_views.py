@@ -104,3 +104,13 @@ def test_overlapping_or_unsorted_windows_are_refused_in_pynapple_but_not_in_xarr
     with pytest.raises(ValueError, match="rows 0 and 1 overlap or are out of order"):
         table.to_pynapple()
     assert table.to_xarray().start_time.values.tolist() == [start for start, _ in bounds]
+
+
+def test_rates_are_labelled_with_the_ids_of_their_units_which_are_not_their_rows():
+    units = mock.mock_NWBFile().units
+    rows = list(range(len(units)))[::-1][: mock.N_UNITS]
+    rates = mock.mock_FiringRateSeries(units=units.create_region("units", rows, "In reverse."))
+    ids = [units[row].index[0] for row in rows]  # as pynwb's table says it
+    assert ids != rows
+    assert rates.to_xarray().unit.values.tolist() == ids
+    assert list(rates.to_pynapple().columns) == ids

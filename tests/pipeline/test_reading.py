@@ -79,6 +79,14 @@ def test_processes_read_what_one_reads_and_warn_of_it(world, file, tmp_path, alw
     assert set(before) - set(tmp_path.iterdir()) == {left}
 
 
+def test_sessions_stand_in_the_order_given_whichever_process_is_done_first(world, tmp_path, always, monkeypatch):
+    """Here the second is taken before the first."""
+    monkeypatch.setattr(reading, "as_completed", lambda futures: reversed(list(futures)))
+    given = recordings(world.files[:2])
+    read = read_all(given, DataConfig(), tmp_path)
+    assert [each.session for each in read] == [read_counts(each, DataConfig()).session for each in given]
+
+
 def test_an_error_in_a_process_is_the_error_of_one(world, tmp_path, always):
     given, data = recordings(world.files), DataConfig(where="reward == 1")
     with pytest.raises(MetadynError) as here:

@@ -12,6 +12,7 @@ from metadyn.inference.infer import trial_embeddings
 from metadyn.inference.scores import PREDICTORS
 from metadyn.pipeline import verdict
 from metadyn.pipeline.inputs import Recording
+from metadyn.records import SessionEntry
 
 NAN = float("nan")
 
@@ -122,3 +123,12 @@ def test_what_was_given_is_shown_as_it_was_given(world, tmp_path):
     assert verdict.as_arguments(metadyn.read_session(world.files[0])) == []
     (tmp_path / "m-2").mkdir()
     assert verdict.beside(str(tmp_path / "m")) == str(tmp_path / "m-3")
+
+
+def test_a_verdict_on_validation_windows_meets_none_that_is_kept_for_tests(world):
+    trained = metadyn.load_model(world.model)
+    counts = metadyn.bin_spikes(metadyn.read_session(world.files[0]))
+    entry = SessionEntry.of(counts.select(slice(4)), counts.select(slice(4, 6)))
+    assert counts.n_trials > 6
+    few = verdict.few_windows(replace(trained, sessions=(entry, *trained.sessions[1:])), counts, "validation")
+    np.testing.assert_array_equal(few.windows.start, counts.windows.start[4:6])
