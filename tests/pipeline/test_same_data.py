@@ -3,6 +3,7 @@
 Each file is a copy of a simulated recording, changed by h5py as a lab's own scripts would.
 """
 
+import json
 import shutil
 import warnings
 from dataclasses import replace
@@ -221,6 +222,21 @@ def test_a_run_of_other_settings_names_each_with_both_values_and_its_own_setting
     config = folder / (folder / "latest").read_text() / "config.toml"
     assert f"--config {config}" in said
     assert run("fit", *world.files[:2], "-o", folder, "--config", config, "--resume").exit_code == 0
+
+
+def test_a_run_of_a_version_without_a_setting_can_only_begin_anew(run, world, tmp_path):
+    """Its config.toml cannot say what that version did not know, so it is not proposed."""
+    folder, small = tmp_path / "model", ["--latent-dim", 2, "--distil-steps", 2, "--steps", 3]
+    assert run("fit", *world.files[:2], "-o", folder, *small).exit_code == 0
+    metrics = folder / (folder / "latest").read_text() / "metrics.json"
+    kept = json.loads(metrics.read_text())
+    del kept["settings"]["training"]["test_fraction"]
+    metrics.write_text(json.dumps(kept))
+    refused = run("fit", *world.files[:2], "-o", folder, *small, "--resume")
+    said = " ".join(refused.stderr.split())
+    assert "training.test_fraction not set in the run" in said
+    assert "another output folder" in said
+    assert "--config" not in said
 
 
 def test_a_finished_model_is_no_run_to_go_on_with(world, tmp_path, tiny):

@@ -62,11 +62,13 @@ def check_same(folder: Path, sessions: list[TrialCounts], begun: Begun) -> None:
     if settings or data:
         remedies = [f"--config {checkpoint / 'config.toml'} and no flags for these settings"] * bool(settings)
         remedies += ["the recordings as they were"] * bool(data)
+        if metrics["settings"]["training"].keys() != begun.settings["training"].keys():
+            remedies = []  # begun by another version, whose config.toml lacks what this one asks for
         raise TrainingError(
             "the run in this folder was started with other settings or files",
             file=folder,
             found="; ".join([*settings, *data]),
-            remedy=", ".join([*remedies, "or another output folder (-o)"]),
+            remedy=", or ".join([*remedies, "another output folder (-o)"]),
         )
 
 
