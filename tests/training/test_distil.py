@@ -147,3 +147,17 @@ def test_the_multi_step_loss_is_of_rollouts_of_samples_against_means_that_do_not
     torch.testing.assert_close(with_it - without, 0.5 * ahead, rtol=1e-4, atol=1e-6)
     for one, other, each in zip(gradients, more, expected, strict=True):
         torch.testing.assert_close(other - one, 0.5 * each, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("n_bins", [2, 8, 30])
+def test_the_loss_of_rollouts_does_not_depend_on_how_many_steps_windows_have(small, n_bins):
+    """A state that stays at 0 is off by 1 from its targets at every step: Huber's distance is a half."""
+    model = build_model(small(conditioning="shared", residual=True), [1])
+    with torch.no_grad():
+        model.dynamics.weight_out.zero_()
+        model.dynamics.bias_out.zero_()
+    states, observed, session = torch.zeros(1, 3, n_bins, 2), torch.ones(1, 3, n_bins, dtype=torch.bool), torch.tensor([0])
+    seen = Observations(torch.zeros(1, 3, n_bins, 1), observed, torch.full((1, 3), n_bins), session)
+    transition = model.transition(torch.zeros(1, 1, 1), session)
+    loss = rollout_loss(transition, seen, states, states + 1, torch.Generator().manual_seed(0))
+    assert float(loss.detach()) == pytest.approx(0.5)
