@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
+from scipy.stats import lognorm
 
 from metadyn.errors import DataError, ModelFileError
 from metadyn.inference import infer as infer_module
@@ -16,9 +17,11 @@ from metadyn.inference.infer import (
     infer,
     latents_given,
     observations,
+    rates,
     trial_embeddings,
     with_embedding,
 )
+from metadyn.model.gaussian import Gaussian
 from metadyn.model.readin import FEWEST
 
 
@@ -50,6 +53,18 @@ def test_rates_are_mean_and_sd_over_samples_of_the_latents(trained, counts, opti
     error = sd / np.sqrt(4000)
     assert (np.abs(result["rate_mean"].values[inside] - mean) < 5 * error + 1e-4).all()
     np.testing.assert_allclose(result["rate_sd"].values[inside], sd, rtol=0.15)
+
+
+def test_the_sd_of_a_rate_is_that_of_a_log_normal_also_where_the_posterior_is_wide(trained):
+    """scipy's log-normal: of log rates of SD 1 the SD is 1.31 times the mean, not as much as it."""
+    model = trained()
+    q = Gaussian(torch.zeros(1, 1, 1, 2), torch.full((1, 1, 1, 2), 1.5))
+    mean, sd = rates(model, 1, q, 2)
+    weight, bias = (each[1, :2].numpy(force=True) for each in (model.module.likelihood.weight, model.module.likelihood.bias))
+    spread = np.exp(0.75) * np.linalg.norm(weight, axis=1)
+    expected = lognorm(s=spread, scale=np.exp(bias))
+    np.testing.assert_allclose(mean[0, 0], expected.mean() / model.bin_width, rtol=1e-4)
+    np.testing.assert_allclose(sd[0, 0], expected.std() / model.bin_width, rtol=1e-4)
 
 
 def test_latents_of_a_trial_do_not_depend_on_the_others_when_pooled_by_trial(trained, counts):
