@@ -1,10 +1,12 @@
-"""What share of a fit its calibration is, and how much memory the fit takes, with sessions as of Steinmetz et al. (2019).
+"""What share of a fit its calibration is, and how much memory the fit takes, with sessions as of
+Steinmetz et al. (2019).
 
     python -m benchmarks.calibration [--quick]
 
-17 sessions of 500 to 1800 units x 300 windows x 40 bins of sparse Poisson counts (median .02 a bin), fitted with the default
-settings by one thread in a process of its own. CPU seconds of each stage, as `report` names them, and the largest resident
-memory. Result: benchmarks/results/calibration.json; with --quick (six small sessions, few steps), none.
+17 sessions of 500 to 1800 units x 300 windows x 40 bins of sparse Poisson counts (median .02 a
+bin), fitted with the default settings by one thread in a process of its own. CPU seconds of each
+stage, as `report` names them, and the largest resident memory. Result:
+benchmarks/results/calibration.json; with --quick (six small sessions, few steps), none.
 """
 
 from __future__ import annotations
@@ -21,8 +23,8 @@ import torch
 from benchmarks.record import in_a_process, resident_mib, save_result, say
 from metadyn.config import ModelConfig, TrainingConfig
 from metadyn.records import Source, TrialCounts, Windows
+from metadyn.training.execution.loop import StepReport
 from metadyn.training.fit import fit
-from metadyn.training.loop import StepReport
 
 SEED, BIN_WIDTH = 0, 0.02
 AFTER = ("embed", "calibrate")  # stages after the training
@@ -43,9 +45,12 @@ QUICK = Size(6, 20, 60, 24, 20)
 
 
 def sessions_of(size: Size) -> list[TrialCounts]:
-    """Sessions of uneven numbers of units in no order, which share the turning of a plane of latents at speeds of their own."""
+    """Sessions of uneven numbers of units in no order, which share the turning of a plane of
+    latents at speeds of their own."""
     rng = np.random.default_rng(SEED)
-    units = rng.permutation(np.linspace(size.fewest_units, size.most_units, size.sessions).round().astype(int))
+    units = rng.permutation(
+        np.linspace(size.fewest_units, size.most_units, size.sessions).round().astype(int)
+    )
     return [session_of(f"s{row}", n_units, size, rng) for row, n_units in enumerate(units)]
 
 
@@ -57,14 +62,21 @@ def session_of(key: str, n_units: int, size: Size, rng: np.random.Generator) -> 
     weight = rng.normal(0, 0.4, (2, n_units)).astype(np.float32)
     rate = np.exp(latents @ weight + rng.normal(np.log(0.02), 1, n_units).astype(np.float32))
     windows = Windows(
-        np.arange(size.windows) * 2.0, np.full(size.windows, size.bins), BIN_WIDTH, None, np.full(size.windows, -1)
+        np.arange(size.windows) * 2.0,
+        np.full(size.windows, size.bins),
+        BIN_WIDTH,
+        None,
+        np.full(size.windows, -1),
     )
     observed = np.ones(rate.shape[:2], bool)
-    return TrialCounts(key, Source(), rng.poisson(rate).astype(np.uint8), observed, windows, np.arange(n_units))
+    return TrialCounts(
+        key, Source(), rng.poisson(rate).astype(np.uint8), observed, windows, np.arange(n_units)
+    )
 
 
 def measured_fit(size: Size, steps: int | None) -> dict:
-    """CPU seconds of each stage of a whole fit in this process, which are those up to its reports, and MiB at most."""
+    """CPU seconds of each stage of a whole fit in this process, which are those up to its reports,
+    and MiB at most."""
     torch.set_num_threads(1)
     sessions = sessions_of(size)
     seconds, last = defaultdict(float), time.process_time()
@@ -77,7 +89,11 @@ def measured_fit(size: Size, steps: int | None) -> dict:
         if report.validation or report.stage not in ("distil", "elbo"):
             say(f"{report.stage} {report.step}/{report.steps}")
 
-    training = TrainingConfig() if steps is None else TrainingConfig(distil_steps=steps, steps=steps, validate_every=steps)
+    training = (
+        TrainingConfig()
+        if steps is None
+        else TrainingConfig(distil_steps=steps, steps=steps, validate_every=steps)
+    )
     trained = fit(sessions, ModelConfig(), training, report=note)
     whole = sum(seconds.values())
     return {
@@ -91,7 +107,9 @@ def measured_fit(size: Size, steps: int | None) -> dict:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--quick", action="store_true", help="small, in seconds; nothing is kept")
     quick = parser.parse_args().quick
     size = QUICK if quick else Size()

@@ -1,13 +1,15 @@
-"""kill -9 at random moments of fit, align, annotate and package: nothing is lost, and the next run succeeds.
+"""kill -9 at random moments of fit, align, annotate and package: nothing is lost, and the next run
+succeeds.
 
     python -m benchmarks.crash [--kills 50] [--seed 0]
 
-Each runs in a forked process, all imports done, and is killed at a moment drawn evenly from the time that it takes (one that
-was done before does not count). Afterwards every source is byte-identical, every pointer of a model folder names a checkpoint
-that loads, every file with a target's name is a whole one (it holds what that of an undisturbed run holds), and the same run
-again, of `fit` with --resume where there is a checkpoint, of `annotate` and `package` with --overwrite, ends well and leaves no
-unfinished file. Of `package` the writing is tried, without the findings, which only read.
-Results: benchmarks/results/crash.json.
+Each runs in a forked process, all imports done, and is killed at a moment drawn evenly from the
+time that it takes (one that was done before does not count). Afterwards every source is
+byte-identical, every pointer of a model folder names a checkpoint that loads, every file with a
+target's name is a whole one (it holds what that of an undisturbed run holds), and the same run
+again, of `fit` with --resume where there is a checkpoint, of `annotate` and `package` with
+--overwrite, ends well and leaves no unfinished file. Of `package` the writing is tried, without the
+findings, which only read. Results: benchmarks/results/crash.json.
 """
 
 from __future__ import annotations
@@ -33,14 +35,27 @@ from benchmarks.hostile.verbs import SIZES, STEPS, command
 from benchmarks.hostile.ward import contents, hidden
 from benchmarks.record import save_result, say
 from metadyn.config import load_config
-from metadyn.training.checkpoint import load_model, pointed, read_model_file, read_state
+from metadyn.training.execution.checkpoint import load_model, pointed, read_model_file, read_state
 
-HASTE = ("--distil-steps", 5, "--steps", 25, "--validate-every", 2, "--latent-hidden", 4, "--hidden", 4, 4)
+HASTE = (
+    "--distil-steps",
+    5,
+    "--steps",
+    25,
+    "--validate-every",
+    2,
+    "--latent-hidden",
+    4,
+    "--hidden",
+    4,
+    4,
+)
 
 
 @dataclass(frozen=True)
 class Job:
-    """Something that writes below `output`: `first`, and `again` after it was killed; both say whether they worked."""
+    """Something that writes below `output`: `first`, and `again` after it was killed; both say
+    whether they worked."""
 
     output: Path
     first: Callable[[], bool]
@@ -48,9 +63,12 @@ class Job:
 
 
 def jobs(folder: Path) -> dict[str, Job]:
-    """The four of them, on three simulated recordings and what is made of these, below `folder`/given."""
+    """The four of them, on three simulated recordings and what is made of these, below
+    `folder`/given."""
     given, out = folder / "given", folder / "out"
-    files = metadyn.simulate("limit-cycle", given / "raw", n_sessions=3, units=(4, 4), n_trials=6, n_bins=30)
+    files = metadyn.simulate(
+        "limit-cycle", given / "raw", n_sessions=3, units=(4, 4), n_trials=6, n_bins=30
+    )
     metadyn.fit(files[:2], given / "model", load_config(model=SIZES, training=STEPS))
     derived = metadyn.annotate(given / "model", files[:2], given / "derived", derive=True)
 
@@ -79,7 +97,9 @@ def jobs(folder: Path) -> dict[str, Job]:
 def killed_after(seconds: float, work: Callable[[], bool]) -> bool:
     """Do the work in a forked process and kill it after that time; whether it was still at it."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of a fork beside threads; the child starts none
+        warnings.simplefilter(
+            "ignore", DeprecationWarning
+        )  # of a fork beside threads; the child starts none
         number = os.fork()
     if number == 0:
         try:
@@ -93,7 +113,8 @@ def killed_after(seconds: float, work: Callable[[], bool]) -> bool:
 
 
 def inside(folder: Path) -> dict[str, list[str]]:
-    """The paths in each NWB file below a folder, and the lines of each YAML; files with private names apart."""
+    """The paths in each NWB file below a folder, and the lines of each YAML; files with private
+    names apart."""
     found = {}
     for path in sorted(folder.rglob("*.nwb")) + sorted(folder.rglob("*.yaml")):
         name = path.relative_to(folder)
@@ -122,7 +143,8 @@ def load_checkpoints(folder: Path) -> int:
 
 
 def crash(job: Job, sources: Path, kills: int, seed: int = 0) -> Counter:
-    """Kill the job so many times and look at what is left; raises AssertionError where something was lost."""
+    """Kill the job so many times and look at what is left; raises AssertionError where something
+    was lost."""
     began = time.monotonic()
     assert job.first(), "it fails undisturbed"
     took, whole = time.monotonic() - began, inside(job.output)
@@ -150,7 +172,9 @@ def crash(job: Job, sources: Path, kills: int, seed: int = 0) -> Counter:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--kills", type=int, default=50, help="of each command")
     parser.add_argument("--seed", type=int, default=0)
     asked, figures = parser.parse_args(), {}

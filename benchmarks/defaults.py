@@ -1,10 +1,11 @@
-"""Default settings on real recordings, one session each, beside the first defaults and the baselines of `metadyn score`.
+"""Default settings on real recordings, one session each, beside the first defaults and the
+baselines of `metadyn score`.
 
     python -m benchmarks.defaults     three seeds (a split and a fit each): figures of test windows
 
-A seed draws the windows that are kept aside for tests, those that choose the checkpoint, and the network's first weights.
-docs/decisions/defaults.md says how the defaults were found, on validation windows.
-Data: METADYN_DATA (default ../shared/data). Result: benchmarks/results/defaults.json.
+A seed draws the windows that are kept aside for tests, those that choose the checkpoint, and the
+network's first weights. docs/decisions/defaults.md says how the defaults were found, on validation
+windows. Data: METADYN_DATA (default ../shared/data). Result: benchmarks/results/defaults.json.
 """
 
 from __future__ import annotations
@@ -42,7 +43,9 @@ def maze(most: int | None = None) -> TrialCounts:
 
 def human() -> TrialCounts:
     """Trials of a memory task, without behaviour."""
-    return metadyn.bin_spikes(metadyn.read_session(DATA / "human_mtl.nwb"), intervals="encoding_table")
+    return metadyn.bin_spikes(
+        metadyn.read_session(DATA / "human_mtl.nwb"), intervals="encoding_table"
+    )
 
 
 def continuous(file: str, behavior: str) -> TrialCounts:
@@ -63,20 +66,27 @@ RECORDINGS: dict[str, Callable[[], TrialCounts]] = {
 
 
 def measured(counts: TrialCounts, settings: dict, seed: int) -> dict[str, dict[str, float]]:
-    """Each measure of each predictor on test windows, after a fit with these settings; conditions share dynamics."""
+    """Each measure of each predictor on test windows, after a fit with these settings; conditions
+    share dynamics."""
     model = settings["model"] | {"conditioning": "shared"}
     config = metadyn.load_config(None, model=model, training=settings["training"] | {"seed": seed})
     scores = metadyn.score(metadyn.fit([counts], None, config), counts)
     found = {}
     for name in MEASURES:
         values = scores.get(name)
-        known = [] if values is None else [each for each in scores.predictor.values if values.sel(predictor=each).notnull()]
+        known = (
+            []
+            if values is None
+            else [each for each in scores.predictor.values if values.sel(predictor=each).notnull()]
+        )
         found[name] = {str(each): float(values.sel(predictor=each)) for each in known}
     return found
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seeds", type=int, default=3)
     seeds = list(range(parser.parse_args().seeds))
     warnings.simplefilter("ignore")  # notes of reading, the same in each run
@@ -87,7 +97,9 @@ def main() -> None:
         for which, settings in SETTINGS.items():
             figures[name][which] = mean_sem([measured(counts, settings, seed) for seed in seeds])
             say(f"{name}, {which}: {figures[name][which]}")
-        save_result("defaults", {"mean_sem": figures}, seeds=seeds)  # so that a run that is stopped has said what it knows
+        save_result(
+            "defaults", {"mean_sem": figures}, seeds=seeds
+        )  # so that a run that is stopped has said what it knows
 
 
 if __name__ == "__main__":

@@ -1,9 +1,11 @@
-"""The demo over several seeds: does the embedding follow speed, and by how much do forecasts beat shared dynamics?
+"""The demo over several seeds: does the embedding follow speed, and by how much do forecasts beat
+shared dynamics?
 
     python -m benchmarks.demo [--seeds 3]
 
-Eight simulated Poisson sessions of different speed and a ninth aligned from 8 trials; test trials; results in
-benchmarks/results/demo.json. r² is of forecast rates against the true rates, at that many bins ahead.
+Eight simulated Poisson sessions of different speed and a ninth aligned from 8 trials; test trials;
+results in benchmarks/results/demo.json. r² is of forecast rates against the true rates, at that
+many bins ahead.
 """
 
 from __future__ import annotations
@@ -29,13 +31,16 @@ def run(seed: int) -> dict:
         "new_session_8_trials": found.low_rank[-1],
     }
     figures = {
-        name: {f"k{k}": float(value) for k, value in zip(HORIZONS, values, strict=True)} for name, values in by_horizon.items()
+        name: {f"k{k}": float(value) for k, value in zip(HORIZONS, values, strict=True)}
+        for name, values in by_horizon.items()
     }
     return {"abs_spearman": abs(found.spearman), **figures, "seconds": time.perf_counter() - began}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seeds", type=int, default=3)
     seeds = list(range(parser.parse_args().seeds))
     runs = [run(seed) for seed in seeds]

@@ -1,11 +1,14 @@
-"""How fast a training step could be: what it must compute and move, at the speeds that this device reaches.
+"""How fast a training step could be: what it must compute and move, at the speeds that this device
+reaches.
 
-Products count twice their multiplications, forward once and backward twice (the read-in's inputs need no gradient: once).
-Moved are, once each: the counts of the drawn bins, a byte each; what the backward pass needs of the forward pass (features,
-states of the GRUs, q(z) and z), written and read; of each weight its gradient, written and read, itself and its two moments,
-read and written. Padding, random numbers, masks and everything that a cache could keep cost nothing here. Nor does order:
-`dependent_steps` are products of which each needs the one before, along the GRUs (the embedding first, then both directions at
-once) and along the longest usual run of masked bins, forward and backward.
+Products count twice their multiplications, forward once and backward twice (the read-in's inputs
+need no gradient: once). Moved are, once each: the counts of the drawn bins, a byte each; what the
+backward pass needs of the forward pass (features, states of the GRUs, q(z) and z), written and
+read; of each weight its gradient, written and read, itself and its two moments, read and written.
+Padding, random numbers, masks and everything that a cache could keep cost nothing here. Nor does
+order: `dependent_steps` are products of which each needs the one before, along the GRUs (the
+embedding first, then both directions at once) and along the longest usual run of masked bins,
+forward and backward.
 """
 
 from __future__ import annotations
@@ -16,10 +19,10 @@ from dataclasses import dataclass
 
 import torch
 
-from metadyn.model.gru import GRU
 from metadyn.model.meta_ssm import MetaSSM
-from metadyn.model.tf32 import tf32
-from metadyn.training.batch import longest_masked
+from metadyn.model.ops.gru import GRU
+from metadyn.model.ops.tf32 import tf32
+from metadyn.training.execution.batch import longest_masked
 
 FLOAT = 4  # bytes
 REPEATS = 5  # the fastest counts: a device's peak
@@ -56,10 +59,14 @@ class Peak:
 
 
 def operations(size: Size, model: MetaSSM) -> int:
-    """Multiplications and additions of a step's products; without the hypernetwork and others of a few numbers a trial."""
+    """Multiplications and additions of a step's products; without the hypernetwork and others of a
+    few numbers a trial."""
     hidden, features = model.readin.weight_out.shape[1:]
     dynamics = model.dynamics
-    f = sum(weight.numel() for weight in (dynamics.weight_in, dynamics.weight_hidden, dynamics.weight_out))
+    f = sum(
+        weight.numel()
+        for weight in (dynamics.weight_in, dynamics.weight_hidden, dynamics.weight_out)
+    )
     widths = [gru.hidden_size for gru in grus(model)]
     each_bin = features * (hidden + 3 * sum(widths)) + model.latent_encoder.head.weight.numel()
     after_the_first = 3 * sum(width**2 for width in widths) + (1 + size.masking) * f
@@ -71,14 +78,22 @@ def moved(size: Size, model: MetaSSM) -> int:
     """Bytes that a step must read or write."""
     features = model.readin.bias_out.shape[1]
     kept = features + sum(gru.hidden_size for gru in grus(model)) + 3 * model.latent_dim
-    per_unit = {name: each for name, each in model.named_parameters() if name.startswith(("likelihood.", "readin.weight_in"))}
+    per_unit = {
+        name: each
+        for name, each in model.named_parameters()
+        if name.startswith(("likelihood.", "readin.weight_in"))
+    }
     weights = sum(size.n_units) * sum(each[0, 0].numel() for each in per_unit.values())
     weights += sum(each.numel() for name, each in model.named_parameters() if name not in per_unit)
     return size.entries + FLOAT * (2 * size.points * kept + 8 * weights)
 
 
 def grus(model: MetaSSM) -> list[GRU]:
-    return [model.embedding_encoder.gru, model.latent_encoder.forward_gru, model.latent_encoder.backward_gru]
+    return [
+        model.embedding_encoder.gru,
+        model.latent_encoder.forward_gru,
+        model.latent_encoder.backward_gru,
+    ]
 
 
 def dependent_steps(size: Size) -> int:

@@ -2,16 +2,18 @@
 
     python -m benchmarks.io [--quick]
 
-`annotate`: a simulated session of 1000 trials x 100 bins x 200 units and what a model infers of it go into a copy of its file:
-copy, add, close, bring to the disk, rename; without validation, whose seconds are told beside. `h5py`: a plain copy of the
-source, and the same arrays, chunked and compressed alike, in a new file. `read_back`: latents, rates and their SDs, through
-pynwb, and by h5py alone. `read`: `read_session`, and `count_spikes` after it, of 1e7 spikes of 300 units; h5py's reading of the
-spike times alone. `many`: 64 recordings as `annotate` has, read and binned by this process, and by as many processes as there
-are cores, their start with it.
+`annotate`: a simulated session of 1000 trials x 100 bins x 200 units and what a model infers of it
+go into a copy of its file: copy, add, close, bring to the disk, rename; without validation, whose
+seconds are told beside. `h5py`: a plain copy of the source, and the same arrays, chunked and
+compressed alike, in a new file. `read_back`: latents, rates and their SDs, through pynwb, and by
+h5py alone. `read`: `read_session`, and `count_spikes` after it, of 1e7 spikes of 300 units; h5py's
+reading of the spike times alone. `many`: 64 recordings as `annotate` has, read and binned by this
+process, and by as many processes as there are cores, their start with it.
 
-CPU seconds of this one thread, as other work on the machine hardly changes them, medians of repetitions in turns; ratios
-within a repetition. Of `many` seconds on the clock, which other work prolongs. Peaks are what Python and numpy hold at most
-(tracemalloc), of `read` over the bytes of the spikes, or of spikes and counts. Results: benchmarks/results/io.json.
+CPU seconds of this one thread, as other work on the machine hardly changes them, medians of
+repetitions in turns; ratios within a repetition. Of `many` seconds on the clock, which other work
+prolongs. Peaks are what Python and numpy hold at most (tracemalloc), of `read` over the bytes of
+the spikes, or of spikes and counts. Results: benchmarks/results/io.json.
 """
 
 from __future__ import annotations
@@ -73,8 +75,11 @@ QUICK = Size(trials=20, bins=30, units=10, spikes=100_000, files=3, repetitions=
 
 
 def inferred(size: Size, folder: Path) -> tuple[Path, xr.Dataset, ModelFile]:
-    """A session's file, and what a model of ten steps infers of it; one family of limit cycles, spikes."""
-    truth = simulate("limit-cycle", n_sessions=1, units=(size.units,) * 2, n_trials=size.trials, n_bins=size.bins)[0]
+    """A session's file, and what a model of ten steps infers of it; one family of limit cycles,
+    spikes."""
+    truth = simulate(
+        "limit-cycle", n_sessions=1, units=(size.units,) * 2, n_trials=size.trials, n_bins=size.bins
+    )[0]
     source = write_simulated(truth, folder)
     counts = bin_spikes(read_session(source), min_rate=0.0)
     few = counts.select(slice(20))
@@ -82,7 +87,9 @@ def inferred(size: Size, folder: Path) -> tuple[Path, xr.Dataset, ModelFile]:
     return source, infer(trained, counts), trained.file()
 
 
-def write_plainly(source: Path, target: Path, arrays: dict[str, np.ndarray], like: dict[str, dict]) -> None:
+def write_plainly(
+    source: Path, target: Path, arrays: dict[str, np.ndarray], like: dict[str, dict]
+) -> None:
     """A copy of the source, and a new file of the arrays with the storage `like`."""
     shutil.copyfile(source, target.with_suffix(".copy"))
     with h5py.File(target, "w") as file:
@@ -99,7 +106,10 @@ def stored(path: Path) -> tuple[dict[str, np.ndarray], dict[str, dict]]:
                 data = file[f"{RUN}/{series}/{name}"]
                 key = f"{series}_{name}"
                 arrays[key] = data[:]
-                like[key] = {part: getattr(data, part) for part in ("chunks", "compression", "compression_opts", "shuffle")}
+                like[key] = {
+                    part: getattr(data, part)
+                    for part in ("chunks", "compression", "compression_opts", "shuffle")
+                }
     return arrays, like
 
 
@@ -151,9 +161,15 @@ def medians(took: list[dict[str, float]]) -> dict[str, float]:
 def write_spikes(session: Session, path: Path) -> None:
     """A file with nothing but spike times, as they are, and their index."""
     nwbfile = NWBFile("spikes alone", session.key, datetime(2020, 1, 1, tzinfo=UTC))
-    times = VectorData(name="spike_times", description="the spike times for each unit in seconds", data=session.spike_times)
+    times = VectorData(
+        name="spike_times",
+        description="the spike times for each unit in seconds",
+        data=session.spike_times,
+    )
     index = VectorIndex(name="spike_times_index", data=session.spike_index[1:], target=times)
-    nwbfile.units = Units(name="units", description="made", columns=[times, index], colnames=["spike_times"])
+    nwbfile.units = Units(
+        name="units", description="made", columns=[times, index], colnames=["spike_times"]
+    )
     with NWBHDF5IO(path, "w") as io:
         io.write(nwbfile)
 
@@ -186,7 +202,9 @@ def read_figures(size: Size, folder: Path) -> dict:
         **medians(in_turns(ways, size.repetitions)),
         "spikes_mib": round(made.spike_times.nbytes / 2**20, 1),
         "read_peak": round(peak_bytes(lambda: read_session(path)) / made.spike_times.nbytes, 2),
-        "read_and_count_peak": round(peak_bytes(lambda: read_and_count(path, windows)) / size_of_both, 2),
+        "read_and_count_peak": round(
+            peak_bytes(lambda: read_and_count(path, windows)) / size_of_both, 2
+        ),
     }
 
 
@@ -198,8 +216,11 @@ def seconds(way: Callable[[], dict]) -> tuple[float, dict]:
 
 
 def many_figures(size: Size, folder: Path) -> dict:
-    """Seconds to read and bin many files by this process and by several; their counts are then in memory."""
-    truth = simulate("limit-cycle", n_sessions=1, units=(size.units,) * 2, n_trials=size.trials, n_bins=size.bins)[0]
+    """Seconds to read and bin many files by this process and by several; their counts are then in
+    memory."""
+    truth = simulate(
+        "limit-cycle", n_sessions=1, units=(size.units,) * 2, n_trials=size.trials, n_bins=size.bins
+    )[0]
     source, workers = write_simulated(truth, folder / "many"), min(size.files, cpu_count())
     given = [Recording(source.with_name(f"{number}.nwb")) for number in range(size.files)]
     for each in given:
@@ -224,14 +245,21 @@ def many_figures(size: Size, folder: Path) -> dict:
         assert all(np.array_equal(expected[place], read[place]) for place in range(size.files))
         took.append({"one": alone, "several": together})
     ratio = round(median(run["one"] / run["several"] for run in took), 2)
-    return {**medians(took), "speed_of_one": ratio, "processes": workers, "files_mib": round(source.stat().st_size / 2**20, 1)}
+    return {
+        **medians(took),
+        "speed_of_one": ratio,
+        "processes": workers,
+        "files_mib": round(source.stat().st_size / 2**20, 1),
+    }
 
 
 PARTS = {"annotate": annotate_figures, "read": read_figures, "many": many_figures}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--quick", action="store_true", help="small, in seconds; nothing is kept")
     quick = parser.parse_args().quick
     size = QUICK if quick else Size()

@@ -1,18 +1,24 @@
-"""Macaque maze reaching (maze.nwb), 20 ms bins: decoding and held-out spikes of a single session, and few-shot alignment.
+"""Macaque maze reaching (maze.nwb), 20 ms bins: decoding and held-out spikes of a single session,
+and few-shot alignment.
 
-    python -m benchmarks.maze single     velocity r², bits per spike, three splits, beside two plain decoders
-    python -m benchmarks.maze pseudo     three pseudo-sessions: fit on two, align the third from 8, 16, 32 trials
-    python -m benchmarks.maze methods    the same by five methods: velocity r² of reconstruction and of forecasts
+    python -m benchmarks.maze single     velocity r², bits per spike, three splits, beside two plain
+    decoders
+    python -m benchmarks.maze pseudo     three pseudo-sessions: fit on two, align the third from 8,
+    16, 32 trials
+    python -m benchmarks.maze methods    the same by five methods: velocity r² of reconstruction and
+    of forecasts
 
-`pseudo` and `methods` align by the trials' condition labels, which the pseudo-sessions carry; the single-session model has no
-use for them. `methods` forecasts the last two thirds of a trial from the first, and keeps what it has computed in
-benchmarks/cache/maze, so that a run that was stopped goes on; its progress and a table go to stderr.
+`pseudo` and `methods` align by the trials' condition labels, which the pseudo-sessions carry; the
+single-session model has no use for them. `methods` forecasts the last two thirds of a trial from
+the first, and keeps what it has computed in benchmarks/cache/maze, so that a run that was stopped
+goes on; its progress and a table go to stderr.
 
-`single` and `pseudo` decode as `metadyn score` does: decoders, their penalties, and width and number of components of the
-baselines are found on training trials; r² is beside the mean velocity of these. In `methods` it is beside that of test trials.
+`single` and `pseudo` decode as `metadyn score` does: decoders, their penalties, and width and
+number of components of the baselines are found on training trials; r² is beside the mean velocity
+of these. In `methods` it is beside that of test trials.
 
-Data: METADYN_DATA (default ../shared/data). Results: benchmarks/results/maze-*.json. Settings were chosen on validation
-trials (benchmarks/results/maze-tuning.json); test trials are read once.
+Data: METADYN_DATA (default ../shared/data). Results: benchmarks/results/maze-*.json. Settings were
+chosen on validation trials (benchmarks/results/maze-tuning.json); test trials are read once.
 """
 
 from __future__ import annotations
@@ -40,8 +46,8 @@ from metadyn.inference.forecast import forecast
 from metadyn.inference.infer import infer
 from metadyn.inference.scores import HIDDEN, bits_per_spike, hidden_rates
 from metadyn.records import TrialCounts
-from metadyn.training.align import align
-from metadyn.training.checkpoint import save_model
+from metadyn.training.alignment.align import align
+from metadyn.training.execution.checkpoint import save_model
 from metadyn.training.fit import fit
 
 DATA = Path(os.environ.get("METADYN_DATA", Path(__file__).parents[2] / "shared" / "data"))
@@ -67,7 +73,8 @@ TRAINING = TrainingConfig(
     test_fraction=0.0,  # splits are made here
 )
 
-# What the single-session rival may choose from, by its own validation trials: changes of MODEL and of TRAINING.
+# What the single-session rival may choose from, by its own validation trials: changes of MODEL and
+# of TRAINING.
 SLOWER = {"learning_rate": 0.005, "steps": 400, "coordinated_dropout": 0.5, "weight_decay": 0.001}
 SINGLE_SETTINGS = [({}, {}), ({}, SLOWER), ({"latent_dim": 8}, {}), ({}, {"learning_rate": 0.002})]
 
@@ -82,8 +89,11 @@ def latents(trained, counts: TrialCounts) -> np.ndarray:
 
 
 def velocity_decoder(train: list[tuple[np.ndarray, np.ndarray]]) -> Decoder:
-    """From features (trial, time, feature) to velocity (trial, time, channel), fitted to pairs of them, as `score` does."""
-    return fit_decoder(np.concatenate([x for x, _ in train]), np.concatenate([y for _, y in train]), LAGS)
+    """From features (trial, time, feature) to velocity (trial, time, channel), fitted to pairs of
+    them, as `score` does."""
+    return fit_decoder(
+        np.concatenate([x for x, _ in train]), np.concatenate([y for _, y in train]), LAGS
+    )
 
 
 def mean_velocity(counts: TrialCounts) -> np.ndarray:
@@ -93,7 +103,10 @@ def mean_velocity(counts: TrialCounts) -> np.ndarray:
 
 def spikes_r2(train: TrialCounts, test: TrialCounts) -> dict[str, float]:
     """Velocity r² of the baselines of `score`, searched and fitted on training trials."""
-    return {name: r2(test.behavior, decode(test), mean_velocity(train)) for name, decode in spike_decoders(train).items()}
+    return {
+        name: r2(test.behavior, decode(test), mean_velocity(train))
+        for name, decode in spike_decoders(train).items()
+    }
 
 
 def smoothed_spikes(counts: TrialCounts) -> np.ndarray:
@@ -101,8 +114,11 @@ def smoothed_spikes(counts: TrialCounts) -> np.ndarray:
     return gaussian_filter1d(counts.counts.astype(float), 0.05 / counts.bin_width, axis=1)
 
 
-def whole_trials(train: TrialCounts, test: TrialCounts, components: int) -> tuple[np.ndarray, np.ndarray]:
-    """The principal components of whole smoothed trials, the same for each bin of a trial, times the bin: one map per bin."""
+def whole_trials(
+    train: TrialCounts, test: TrialCounts, components: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The principal components of whole smoothed trials, the same for each bin of a trial, times
+    the bin: one map per bin."""
     flat = [smoothed_spikes(counts).reshape(counts.n_trials, -1) for counts in (train, test)]
     mean = flat[0].mean(0)
     axes = np.linalg.svd(flat[0] - mean, full_matrices=False)[2][:components]
@@ -114,22 +130,32 @@ def whole_trial_r2(train: TrialCounts, test: TrialCounts, components: int) -> fl
     scores, test_scores = whole_trials(train, test, components)
     velocity = np.nan_to_num(train.behavior).reshape(train.n_trials, 1, -1)
     decoder = fit_decoder(scores[:, None], velocity)
-    return r2(test.behavior, decoder(test_scores[:, None]).reshape(test.behavior.shape), mean_velocity(train))
+    return r2(
+        test.behavior,
+        decoder(test_scores[:, None]).reshape(test.behavior.shape),
+        mean_velocity(train),
+    )
 
 
 def best_whole_trial_r2(train: TrialCounts, test: TrialCounts) -> float:
     """The number of components is chosen on a quarter of the training trials."""
     chooser = np.arange(train.n_trials) % 4 == 0
     options = [k for k in WHOLE_TRIAL_COMPONENTS if k < 0.75 * train.n_trials]
-    best = max(options, key=lambda k: whole_trial_r2(train.select(~chooser), train.select(chooser), k))
+    best = max(
+        options, key=lambda k: whole_trial_r2(train.select(~chooser), train.select(chooser), k)
+    )
     return whole_trial_r2(train, test, best)
 
 
 def hidden_bits(trained, train: TrialCounts, test: TrialCounts, hidden: np.ndarray) -> float:
-    """Bits per spike of hidden entries (trial, time, unit), above each unit's mean rate on the training trials."""
+    """Bits per spike of hidden entries (trial, time, unit), above each unit's mean rate on the
+    training trials."""
     mean = train.counts[train.observed].mean(0)
     return bits_per_spike(
-        test.counts.astype(float), hidden_rates(trained, test, hidden), mean, hidden & test.observed[..., None]
+        test.counts.astype(float),
+        hidden_rates(trained, test, hidden),
+        mean,
+        hidden & test.observed[..., None],
     )
 
 
@@ -148,7 +174,11 @@ def single(seed: int, training: TrainingConfig = TRAINING) -> dict[str, float]:
     counts = load()
     train_rows, _, test_rows = split_trials(counts.n_trials, (0.75, 0.0, 0.25), seed)
     train, test = counts.select(train_rows), counts.select(test_rows)
-    trained = fit([train], MODEL.model_copy(update={"conditioning": "shared"}), training.model_copy(update={"seed": seed}))
+    trained = fit(
+        [train],
+        MODEL.model_copy(update={"conditioning": "shared"}),
+        training.model_copy(update={"seed": seed}),
+    )
     decode = velocity_decoder([(latents(trained, train), train.behavior)])
     return {
         "velocity_r2": r2(test.behavior, decode(latents(trained, test)), mean_velocity(train)),
@@ -163,11 +193,15 @@ def pseudo_sessions(seed: int) -> list[TrialCounts]:
     """Three sessions of disjoint units and disjoint trials."""
     counts, rng = load(), np.random.default_rng(seed)
     units, trials = rng.permutation(counts.n_units), rng.permutation(counts.n_trials)
-    return [counts.select(np.sort(trials[i::3]), np.sort(units[i::3]), session=f"pseudo-{i}") for i in range(3)]
+    return [
+        counts.select(np.sort(trials[i::3]), np.sort(units[i::3]), session=f"pseudo-{i}")
+        for i in range(3)
+    ]
 
 
 def rotated(rotation: int, seed: int = 0) -> tuple[list[TrialCounts], TrialCounts, TrialCounts]:
-    """The two sessions that train, the trials that the third may give (the first n of them are given), its test trials."""
+    """The two sessions that train, the trials that the third may give (the first n of them are
+    given), its test trials."""
     sessions = pseudo_sessions(seed)
     new = sessions.pop(rotation)
     order = np.random.default_rng(seed).permutation(new.n_trials)
@@ -175,15 +209,21 @@ def rotated(rotation: int, seed: int = 0) -> tuple[list[TrialCounts], TrialCount
 
 
 def pseudo(rotation: int, seed: int = 0) -> dict[str, dict[str, float]]:
-    """Two sessions train, the third is aligned; beside it a model of the third alone, on the same trials."""
+    """Two sessions train, the third is aligned; beside it a model of the third alone, on the same
+    trials."""
     sessions, given, test = rotated(rotation, seed)
     training = TRAINING.model_copy(update={"seed": seed})
     trained = fit(sessions, MODEL, training)
     decoder_data = [(latents(trained, each), each.behavior) for each in sessions]
-    return {str(n): one_shot(trained, decoder_data, given.select(slice(n)), test, training) for n in SHOTS}
+    return {
+        str(n): one_shot(trained, decoder_data, given.select(slice(n)), test, training)
+        for n in SHOTS
+    }
 
 
-def one_shot(trained, decoder_data, few: TrialCounts, test: TrialCounts, training: TrainingConfig) -> dict[str, float]:
+def one_shot(
+    trained, decoder_data, few: TrialCounts, test: TrialCounts, training: TrainingConfig
+) -> dict[str, float]:
     aligned = align(trained, few, AlignConfig(seed=training.seed, test_fraction=0.0))
     alone = best_single(few, training)
 
@@ -203,12 +243,18 @@ def one_shot(trained, decoder_data, few: TrialCounts, test: TrialCounts, trainin
 
 
 def best_single(few: TrialCounts, training: TrainingConfig):
-    """The single-session model of the setting that validates best on a quarter of these trials (align spares as many)."""
-    fits = [validated_fit(few, MODEL.model_copy(update=m), training.model_copy(update=t)) for m, t in SINGLE_SETTINGS]
+    """The single-session model of the setting that validates best on a quarter of these trials
+    (align spares as many)."""
+    fits = [
+        validated_fit(few, MODEL.model_copy(update=m), training.model_copy(update=t))
+        for m, t in SINGLE_SETTINGS
+    ]
     return max(fits, key=lambda pair: pair[0])[1]
 
 
-def validated_fit(few: TrialCounts, model: ModelConfig, training: TrainingConfig) -> tuple[float, object]:
+def validated_fit(
+    few: TrialCounts, model: ModelConfig, training: TrainingConfig
+) -> tuple[float, object]:
     """Best validation score of the run, and the model that reached it."""
     scores = [float("-inf")]
 
@@ -217,20 +263,29 @@ def validated_fit(few: TrialCounts, model: ModelConfig, training: TrainingConfig
             scores.append(sum(report.validation.values()))
 
     config = model.model_copy(update={"conditioning": "shared"})
-    trained = fit([few], config, training.model_copy(update={"validation_fraction": 0.25}), report=note)
+    trained = fit(
+        [few], config, training.model_copy(update={"validation_fraction": 0.25}), report=note
+    )
     return max(scores), trained
 
 
 def first_bins(counts: TrialCounts, context: int) -> TrialCounts:
     """The same trials as if they had ended after `context` bins, without behaviour."""
     windows = replace(counts.windows, n_bins=np.minimum(counts.windows.n_bins, context))
-    cut = {"counts": counts.counts[:, :context], "observed": counts.observed[:, :context], "behavior": None}
+    cut = {
+        "counts": counts.counts[:, :context],
+        "observed": counts.observed[:, :context],
+        "behavior": None,
+    }
     return replace(counts, windows=windows, **cut)
 
 
 def forecast_latents(trained, counts: TrialCounts, context: int) -> np.ndarray:
-    """Latents (trial, time, latent): of the context inferred from it alone, then those that the dynamics make of them."""
-    ahead = forecast(trained, counts, context=context, steps=counts.counts.shape[1] - context)["latent_mean"].values
+    """Latents (trial, time, latent): of the context inferred from it alone, then those that the
+    dynamics make of them."""
+    ahead = forecast(trained, counts, context=context, steps=counts.counts.shape[1] - context)[
+        "latent_mean"
+    ].values
     return np.concatenate([latents(trained, first_bins(counts, context)), ahead], 1)
 
 
@@ -240,7 +295,8 @@ def r2_of_test(true: np.ndarray, predicted: np.ndarray) -> float:
 
 
 def scores(trained, decode: Callable, test: TrialCounts, labels: str = "") -> dict[str, float]:
-    """Hand-velocity r²: of whole trials from inferred latents, of the bins after the first third from forecast ones."""
+    """Hand-velocity r²: of whole trials from inferred latents, of the bins after the first third
+    from forecast ones."""
     context = test.counts.shape[1] // 3
     ahead = decode(forecast_latents(trained, test, context))[:, context:]
     return {
@@ -250,17 +306,25 @@ def scores(trained, decode: Callable, test: TrialCounts, labels: str = "") -> di
 
 
 def mean_profile_r2(few: TrialCounts, test: TrialCounts) -> float:
-    """Of the bins that are forecast: every test trial as the mean of the n trials, bin by bin, whatever their conditions."""
+    """Of the bins that are forecast: every test trial as the mean of the n trials, bin by bin,
+    whatever their conditions."""
     context = test.counts.shape[1] // 3
     profile = np.broadcast_to(few.behavior.mean(0), test.behavior.shape)
     return r2_of_test(test.behavior[:, context:], profile[:, context:])
 
 
-def measured(trained, others: list[tuple[np.ndarray, np.ndarray]], few: TrialCounts, test: TrialCounts) -> dict[str, float]:
-    """By decoders of the training sessions (`others`: their latents and velocities, if any) and of the n trials' own labels."""
+def measured(
+    trained, others: list[tuple[np.ndarray, np.ndarray]], few: TrialCounts, test: TrialCounts
+) -> dict[str, float]:
+    """By decoders of the training sessions (`others`: their latents and velocities, if any) and of
+    the n trials' own labels."""
     found = scores(trained, velocity_decoder(others), test) if others else {}
     own = velocity_decoder([(latents(trained, few), few.behavior)])
-    return found | scores(trained, own, test, "_own_labels") | {"mean_profile_r2": mean_profile_r2(few, test)}
+    return (
+        found
+        | scores(trained, own, test, "_own_labels")
+        | {"mean_profile_r2": mean_profile_r2(few, test)}
+    )
 
 
 def settings_of(method: str, seed: int) -> dict:
@@ -278,7 +342,9 @@ def compared(rotation: int, seed: int = 0) -> dict[str, dict[str, dict[str, floa
         for n, values in of_method(method, rotation, seed).items():
             found[n][method] = values
             told = ", ".join(f"{name} {value:.3f}" for name, value in values.items())
-            say(f"rotation {rotation} {method} n {n}, {(time.monotonic() - began) / 60:.1f} min: {told}")
+            say(
+                f"rotation {rotation} {method} n {n}, {(time.monotonic() - began) / 60:.1f} min: {told}"
+            )
     return found
 
 
@@ -301,13 +367,16 @@ def of_method(method: str, rotation: int, seed: int) -> dict[str, dict[str, floa
     def at(n: int) -> dict[str, float]:
         few = given.select(slice(n))
         model = BENCH.cache.model(f"{name}-n{n}", settings, partial(of_few, trained, few, training))
-        return BENCH.cache.piece(f"{name}-n{n}-r2", settings, lambda: measured(model, others, few, test))
+        return BENCH.cache.piece(
+            f"{name}-n{n}-r2", settings, lambda: measured(model, others, few, test)
+        )
 
     return {str(n): at(n) for n in SHOTS}
 
 
 def of_few(trained, few: TrialCounts, training: TrainingConfig, folder: Path, resume: bool):
-    """The trained model aligned to a few trials, or where there is none the best model of them alone; begun anew if stopped."""
+    """The trained model aligned to a few trials, or where there is none the best model of them
+    alone; begun anew if stopped."""
     model = (
         align(trained, few, AlignConfig(seed=training.seed, test_fraction=0.0))
         if trained is not None
@@ -323,7 +392,10 @@ def show(figures: dict[str, dict[str, dict[str, list[float]]]]) -> None:
     say("n   method    " + " ".join(f"{measure:>28}" for measure in measures))
     for n, methods in figures.items():
         for method, values in methods.items():
-            cells = [" ± ".join(f"{value:.2f}" for value in values.get(measure, [])) for measure in measures]
+            cells = [
+                " ± ".join(f"{value:.2f}" for value in values.get(measure, []))
+                for measure in measures
+            ]
             say(f"{n:<3} {method:<9} " + " ".join(f"{cell or '-':>28}" for cell in cells))
 
 
@@ -331,15 +403,23 @@ EXPERIMENTS = {"single": single, "pseudo": pseudo, "methods": compared}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("experiment", choices=EXPERIMENTS)
-    parser.add_argument("--seeds", type=int, default=3, help="how many; of pseudo and methods: rotations")
+    parser.add_argument(
+        "--seeds", type=int, default=3, help="how many; of pseudo and methods: rotations"
+    )
     options = parser.parse_args()
     runs = [EXPERIMENTS[options.experiment](seed) for seed in range(options.seeds)]
     figures = mean_sem(runs)
     if options.experiment == "methods":
         show(figures)
-    save_result(f"maze-{options.experiment}", {"mean_sem": figures, "runs": runs}, seeds=list(range(options.seeds)))
+    save_result(
+        f"maze-{options.experiment}",
+        {"mean_sem": figures, "runs": runs},
+        seeds=list(range(options.seeds)),
+    )
 
 
 if __name__ == "__main__":

@@ -2,8 +2,9 @@
 
     python -m benchmarks.mutants [ID …] [--where training]
 
-mutants.toml lists them. Each is made alone in a copy of the tree, where its tests are run; the checkout is not touched.
-Ends with an error where a mutant lives, where its tests fail without it, or where its text stands not exactly once.
+mutants.toml lists them. Each is made alone in a copy of the tree, where its tests are run; the
+checkout is not touched. Ends with an error where a mutant lives, where its tests fail without it,
+or where its text stands not exactly once.
 """
 
 from __future__ import annotations
@@ -33,9 +34,11 @@ LONGEST = 300  # seconds that the tests of a mutant may take; one that never end
 
 @dataclass(frozen=True)
 class Mutant:
-    """One change of meaning: `old` stands exactly once in `file`, `new` takes its place, `tests` must fail then.
+    """One change of meaning: `old` stands exactly once in `file`, `new` takes its place, `tests`
+    must fail then.
 
-    tests: files, or node ids where the file has much else; claim: what those tests assert that is then false.
+    tests: files, or node ids where the file has much else; claim: what those tests assert that is
+    then false.
     """
 
     id: str
@@ -46,10 +49,13 @@ class Mutant:
     claim: str
 
     def applied(self, text: str) -> str:
-        """The file's text with the change; ValueError where the text to be changed does not stand there exactly once."""
+        """The file's text with the change; ValueError where the text to be changed does not stand
+        there exactly once."""
         found = text.count(self.old)
         if found != 1:
-            raise ValueError(f"{self.id}: its text stands {found} times in {self.file}; carry the mutant along, or drop it")
+            raise ValueError(
+                f"{self.id}: its text stands {found} times in {self.file}; carry the mutant along, or drop it"
+            )
         return text.replace(self.old, self.new)
 
 
@@ -59,9 +65,12 @@ def mutants() -> list[Mutant]:
     return [Mutant(**{**each, "tests": tuple(each["tests"])}) for each in listed]
 
 
-Run = Callable[[tuple[str, ...]], tuple[int, str]]  # tests → exit status of pytest, and what it said
+Run = Callable[
+    [tuple[str, ...]], tuple[int, str]
+]  # tests → exit status of pytest, and what it said
 
-# Forks for each line of its input, so that what takes long to import is imported once; of the tree itself nothing is.
+# Forks for each line of its input, so that what takes long to import is imported once; of the tree
+# itself nothing is.
 SERVER = """
 import importlib, json, os, signal, sys
 for name in ("numpy", "scipy.stats", "pandas", "torch", "xarray", "pynwb", "pytest"):
@@ -84,7 +93,11 @@ for line in sys.stdin:
 @contextmanager
 def runner(copy: Path) -> Iterator[Run]:
     """run(tests) → exit status of pytest in the copy, up to the first failure, and what it said."""
-    own = {"PYTHONPATH": f"{copy / 'src'}{os.pathsep}{copy}", "PYTHONDONTWRITEBYTECODE": "1", "COLUMNS": "250"}
+    own = {
+        "PYTHONPATH": f"{copy / 'src'}{os.pathsep}{copy}",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "COLUMNS": "250",
+    }
     data = os.environ.get("METADYN_DATA", str(TREE.parent / "shared" / "data"))
     environment = {**os.environ, "OMP_NUM_THREADS": "1", **own, "METADYN_DATA": data}
     already_imported = "ignore::pytest.PytestAssertRewriteWarning"
@@ -92,13 +105,22 @@ def runner(copy: Path) -> Iterator[Run]:
     with (
         tempfile.TemporaryDirectory() as folder,
         subprocess.Popen(
-            [sys.executable, "-c", SERVER], cwd=copy, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [sys.executable, "-c", SERVER],
+            cwd=copy,
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         ) as server,
     ):
 
         def run(tests: tuple[str, ...]) -> tuple[int, str]:
             output = Path(folder) / "output"
-            asked = {"arguments": [*options, *tests], "output": str(output), "seconds": LONGEST * len(tests)}
+            asked = {
+                "arguments": [*options, *tests],
+                "output": str(output),
+                "seconds": LONGEST * len(tests),
+            }
             print(json.dumps(asked), file=server.stdin, flush=True)
             return int(server.stdout.readline()), output.read_text()
 
@@ -122,15 +144,28 @@ def verdict(run: Run, copy: Path, mutant: Mutant) -> tuple[bool, str]:
         return True, f"did not end within {LONGEST} s"
     if status == 1 and failed:
         return True, failed[0]
-    return False, f"LIVES: {mutant.claim}" if status == 0 else f"LIVES: pytest ended with {status}: {said[-500:]}"
+    return (
+        False,
+        f"LIVES: {mutant.claim}"
+        if status == 0
+        else f"LIVES: pytest ended with {status}: {said[-500:]}",
+    )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("ids", nargs="*", help="of the mutants to make; default: all")
-    parser.add_argument("--where", default="", help="only of files whose path holds this, e.g. training")
+    parser.add_argument(
+        "--where", default="", help="only of files whose path holds this, e.g. training"
+    )
     asked = parser.parse_args()
-    chosen = [each for each in mutants() if (not asked.ids or each.id in asked.ids) and asked.where in each.file]
+    chosen = [
+        each
+        for each in mutants()
+        if (not asked.ids or each.id in asked.ids) and asked.where in each.file
+    ]
     unknown = set(asked.ids) - {each.id for each in mutants()}
     if unknown or not chosen:
         parser.error(f"no such mutant: {', '.join(sorted(unknown)) or asked.where}")

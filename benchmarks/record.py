@@ -1,4 +1,5 @@
-"""How a benchmark keeps what it measured: the figures with seed, commit and machine kind, as JSON."""
+"""How a benchmark keeps what it measured: the figures with seed, commit and machine kind, as
+JSON."""
 
 from __future__ import annotations
 
@@ -38,12 +39,17 @@ def in_a_process(measure: Callable, *arguments):
 
 
 def git(*arguments: str) -> str:
-    return subprocess.run(["git", *arguments], capture_output=True, text=True, cwd=RESULTS.parents[1]).stdout.strip()
+    return subprocess.run(
+        ["git", *arguments], capture_output=True, text=True, cwd=RESULTS.parents[1]
+    ).stdout.strip()
 
 
 def commit() -> str:
-    """The commit that was measured, marked where the tree had changes beside the results themselves."""
-    changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!benchmarks/results")
+    """The commit that was measured, marked where the tree had changes beside the results
+    themselves."""
+    changed = git(
+        "status", "--porcelain", "--untracked-files=no", "--", ".", ":!benchmarks/results"
+    )
     return (git("rev-parse", "--short", "HEAD") or "unknown") + ("-dirty" if changed else "")
 
 
@@ -63,6 +69,12 @@ def mean_sem(runs: list) -> dict | list:
 def save_result(name: str, figures: dict, **about) -> None:
     """Write the figures to results/NAME.json and print them as one line of JSON."""
     RESULTS.mkdir(exist_ok=True)
-    record = {"date": date.today().isoformat(), "commit": commit(), "machine": machine(), **about, **figures}
+    record = {
+        "date": date.today().isoformat(),
+        "commit": commit(),
+        "machine": machine(),
+        **about,
+        **figures,
+    }
     (RESULTS / f"{name}.json").write_text(json.dumps(record, indent=1, default=float) + "\n")
     print(json.dumps(figures, default=float))

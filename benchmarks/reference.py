@@ -1,9 +1,11 @@
-"""The model as one would first write it, to measure against: a loop over sessions, and inside it a loop over bins.
+"""The model as one would first write it, to measure against: a loop over sessions, and inside it a
+loop over bins.
 
-Each session has modules of its own, the encoders are `torch.nn.GRU`, and a masked bin is filled when the loop reaches it.
-It is the paper's model (low-rank conditioning of two layers, one embedding a session from the mean of its trials' posteriors,
-process noise per session) on whole windows of one length without gaps. Weights are those of a `MetaSSM`, random numbers are
-drawn in the same order, so that ELBO and gradients are the same (tests/benchmarks/test_reference.py).
+Each session has modules of its own, the encoders are `torch.nn.GRU`, and a masked bin is filled
+when the loop reaches it. It is the paper's model (low-rank conditioning of two layers, one
+embedding a session from the mean of its trials' posteriors, process noise per session) on whole
+windows of one length without gaps. Weights are those of a `MetaSSM`, random numbers are drawn in
+the same order, so that ELBO and gradients are the same (tests/benchmarks/test_reference.py).
 """
 
 from __future__ import annotations
@@ -33,7 +35,8 @@ class ReadIn(nn.Module):
         self.input, self.output = nn.Linear(n_units, hidden), nn.Linear(hidden, features)
 
     def forward(self, counts: Tensor, kept: Tensor | None) -> Tensor:
-        """counts (trial, time, unit) → (trial, time, feature); kept (trial, time, hidden): factors of dropout, None without."""
+        """counts (trial, time, unit) → (trial, time, feature); kept (trial, time, hidden): factors
+        of dropout, None without."""
         hidden = torch.relu(self.input((counts - self.mean) / self.sd))
         return self.output(hidden if kept is None else hidden * kept)
 
@@ -69,7 +72,9 @@ class Session(nn.Module):
 
     def __init__(self, config: ModelConfig, n_units: int):
         super().__init__()
-        self.readin = ReadIn(n_units, max(config.readin_hidden, 2 * config.latent_dim), features_of(config))
+        self.readin = ReadIn(
+            n_units, max(config.readin_hidden, 2 * config.latent_dim), features_of(config)
+        )
         self.likelihood = READOUTS[config.likelihood](config.latent_dim, n_units)
         self.log_q = nn.Parameter(torch.zeros(config.latent_dim))
 
@@ -79,7 +84,8 @@ def features_of(config: ModelConfig) -> int:
 
 
 class EmbeddingEncoder(nn.Module):
-    """q(e | y): the last state of a GRU, mean and variance averaged over the trials of a session."""
+    """q(e | y): the last state of a GRU, mean and variance averaged over the trials of a
+    session."""
 
     def __init__(self, config: ModelConfig):
         super().__init__()
@@ -103,20 +109,29 @@ class LatentEncoder(nn.Module):
         self.head = nn.Linear(2 * config.latent_hidden, 2 * config.latent_dim)
 
     def forward(self, features: Tensor, embedding: Tensor) -> Normal:
-        """features (trial, time, feature), embedding (embedding,) → a distribution of z (trial, time, latent)."""
+        """features (trial, time, feature), embedding (embedding,) → a distribution of z (trial,
+        time, latent)."""
         told = embedding.expand(*features.shape[:2], -1)
         states, _ = self.gru(torch.cat([features, told], -1))
         return normal(*self.head(states).chunk(2, -1))
 
 
 class Dynamics(nn.Module):
-    """f(z) = W_o tanh(W_hh tanh(W_in z + b) + b') + b''; a hypernetwork adds low-rank changes to W_in and W_hh."""
+    """f(z) = W_o tanh(W_hh tanh(W_in z + b) + b') + b''; a hypernetwork adds low-rank changes to
+    W_in and W_hh."""
 
     def __init__(self, config: ModelConfig):
         super().__init__()
         (first, second), latent, width = config.hidden, config.latent_dim, config.hyper_hidden
-        self.input, self.hidden, self.output = nn.Linear(latent, first), nn.Linear(first, second), nn.Linear(second, latent)
-        self.rank, self.sizes = config.rank, [config.rank * size for size in (first, latent, second, first)]
+        self.input, self.hidden, self.output = (
+            nn.Linear(latent, first),
+            nn.Linear(first, second),
+            nn.Linear(second, latent),
+        )
+        self.rank, self.sizes = (
+            config.rank,
+            [config.rank * size for size in (first, latent, second, first)],
+        )
         self.hyper = nn.Sequential(
             nn.Linear(config.embedding_dim, width),
             nn.Tanh(),
@@ -127,12 +142,19 @@ class Dynamics(nn.Module):
 
     def changes(self, embedding: Tensor) -> tuple[Tensor, Tensor]:
         """embedding (embedding,) → U Vᵀ of W_in (first, latent) and of W_hh (second, first)."""
-        u_in, v_in, u_hidden, v_hidden = (part.view(-1, self.rank) for part in self.hyper(embedding).split(self.sizes))
+        u_in, v_in, u_hidden, v_hidden = (
+            part.view(-1, self.rank) for part in self.hyper(embedding).split(self.sizes)
+        )
         return u_in @ v_in.T, u_hidden @ v_hidden.T
 
     def changed(self, changes: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-        """The weights of the three layers under these changes, transposed (in, out): once, not in every bin."""
-        return (self.input.weight + changes[0]).T, (self.hidden.weight + changes[1]).T, self.output.weight.T
+        """The weights of the three layers under these changes, transposed (in, out): once, not in
+        every bin."""
+        return (
+            (self.input.weight + changes[0]).T,
+            (self.hidden.weight + changes[1]).T,
+            self.output.weight.T,
+        )
 
     def forward(self, z: Tensor, weights: tuple[Tensor, Tensor, Tensor]) -> Tensor:
         """z (trial, latent) → the mean of the next z under weights that were `changed`."""
@@ -146,13 +168,17 @@ class Initial(nn.Module):
 
     def __init__(self, latent_dim: int):
         super().__init__()
-        self.mean, self.log_var = nn.Parameter(torch.zeros(latent_dim)), nn.Parameter(torch.zeros(latent_dim))
+        self.mean, self.log_var = (
+            nn.Parameter(torch.zeros(latent_dim)),
+            nn.Parameter(torch.zeros(latent_dim)),
+        )
 
 
 @dataclass(frozen=True)
 class RandomNumbers:
-    """Factors of the read-in's dropout, kept (session, trial, time, hidden) or None for each session; standard normal numbers,
-    embedding (session, embedding) and latent (session, trial, time, latent)."""
+    """Factors of the read-in's dropout, kept (session, trial, time, hidden) or None for each
+    session; standard normal numbers, embedding (session, embedding) and latent (session, trial,
+    time, latent)."""
 
     kept: Tensor | list[None]
     embedding: Tensor
@@ -166,30 +192,54 @@ class Reference(nn.Module):
         super().__init__()
         self.config = config
         self.sessions = nn.ModuleList(Session(config, units) for units in n_units)
-        self.embedding_encoder, self.latent_encoder = EmbeddingEncoder(config), LatentEncoder(config)
+        self.embedding_encoder, self.latent_encoder = (
+            EmbeddingEncoder(config),
+            LatentEncoder(config),
+        )
         self.dynamics, self.initial = Dynamics(config), Initial(config.latent_dim)
 
     def random_numbers(self, trials: int, bins: int, generator: torch.Generator) -> RandomNumbers:
         """What `metadyn.model.elbo.draw` draws for the same batch from the same generator."""
         drawing = {"generator": generator, "device": generator.device}
         like = drawing | {"dtype": self.initial.mean.dtype}
-        sessions, share, kept = len(self.sessions), self.config.readin_dropout, [None] * len(self.sessions)
+        sessions, share, kept = (
+            len(self.sessions),
+            self.config.readin_dropout,
+            [None] * len(self.sessions),
+        )
         if share:
             hidden = self.sessions[0].readin.input.out_features
-            kept = (torch.rand(sessions, trials, bins, hidden, **drawing) >= share).to(like["dtype"]) / (1 - share)
+            kept = (torch.rand(sessions, trials, bins, hidden, **drawing) >= share).to(
+                like["dtype"]
+            ) / (1 - share)
         embedding = torch.randn(sessions, self.config.embedding_dim, **like)
-        return RandomNumbers(kept, embedding, torch.randn(sessions, trials, bins, self.config.latent_dim, **like))
+        return RandomNumbers(
+            kept, embedding, torch.randn(sessions, trials, bins, self.config.latent_dim, **like)
+        )
 
     def elbo(self, counts: list[Tensor], masked: Tensor, numbers: RandomNumbers) -> ElboTerms:
-        """counts: (trial, time, unit) of each session; masked (session, trial, time): bins that come from the dynamics."""
+        """counts: (trial, time, unit) of each session; masked (session, trial, time): bins that
+        come from the dynamics."""
         of_sessions = [
             self.session_terms(*each)
-            for each in zip(self.sessions, counts, masked, numbers.kept, numbers.embedding, numbers.latent, strict=True)
+            for each in zip(
+                self.sessions,
+                counts,
+                masked,
+                numbers.kept,
+                numbers.embedding,
+                numbers.latent,
+                strict=True,
+            )
         ]
         *sums, change = map(sum, zip(*of_sessions, strict=True))
-        return ElboTerms(*sums, change / len(counts), torch.tensor(sum(each.numel() for each in counts)))
+        return ElboTerms(
+            *sums, change / len(counts), torch.tensor(sum(each.numel() for each in counts))
+        )
 
-    def session_terms(self, session: Session, counts, masked, kept, noise_e, noise_z) -> tuple[Tensor, ...]:
+    def session_terms(
+        self, session: Session, counts, masked, kept, noise_e, noise_z
+    ) -> tuple[Tensor, ...]:
         """Log-likelihood, KL of z_t, of z_1 and of e in nats, and ‖h(e)‖_F of one session."""
         features = session.readin(counts, kept)
         q_e = self.embedding_encoder(features)
@@ -205,10 +255,19 @@ class Reference(nn.Module):
         kl_initial = kl_divergence(first, normal(self.initial.mean, self.initial.log_var))
         kl_embedding = kl_divergence(q_e, normal(torch.zeros_like(e), torch.zeros_like(e)))
         change = sum((each**2).sum() for each in changes).sqrt()
-        return log_likelihood, (kl_latent * ~masked[:, 1:]).sum(), kl_initial.sum(), kl_embedding.sum(), change
+        return (
+            log_likelihood,
+            (kl_latent * ~masked[:, 1:]).sum(),
+            kl_initial.sum(),
+            kl_embedding.sum(),
+            change,
+        )
 
-    def latents(self, sample: Tensor, masked: Tensor, changes: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        """z (trial, time, latent), a masked bin being where the dynamics lead, and where they lead from each bin but the last.
+    def latents(
+        self, sample: Tensor, masked: Tensor, changes: tuple[Tensor, Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """z (trial, time, latent), a masked bin being where the dynamics lead, and where they lead
+        from each bin but the last.
 
         sample (trial, time, latent) of q(z); masked (trial, time), False in the first bin.
         """
@@ -216,7 +275,9 @@ class Reference(nn.Module):
         first, *later = sample.unbind(1)
         z, ahead = [first], []
         in_some_trial = masked[:, 1:].any(0).tolist()
-        for drawn, is_masked, needed in zip(later, masked[:, 1:, None].unbind(1), in_some_trial, strict=True):
+        for drawn, is_masked, needed in zip(
+            later, masked[:, 1:, None].unbind(1), in_some_trial, strict=True
+        ):
             ahead.append(self.dynamics(z[-1], weights))
             z.append(torch.where(is_masked, ahead[-1], drawn) if needed else drawn)
         return torch.stack(z, 1), torch.stack(ahead, 1)
@@ -251,7 +312,8 @@ TRANSPOSED = ("readin.weight_in", "readin.weight_out")
 
 
 def rearranged(values: dict[str, Tensor], n_units: list[int]) -> dict[str, Tensor]:
-    """Values by the names and in the shapes of a MetaSSM's parameters and buffers, by those of a Reference."""
+    """Values by the names and in the shapes of a MetaSSM's parameters and buffers, by those of a
+    Reference."""
     shared = {renamed(name): value for name, value in values.items() if name not in OWN.values()}
     for row, units in enumerate(n_units):
         for name, source in OWN.items():

@@ -1,18 +1,23 @@
-"""Seconds a training step takes, of the package and of a plain loop over sessions and bins (benchmarks/reference.py).
+"""Seconds a training step takes, of the package and of a plain loop over sessions and bins
+(benchmarks/reference.py).
 
     python -m benchmarks.step [--device cpu|cuda] [--settings synthetic-20 motor-20 ...] [--quick]
 
-A step draws its trials and masks, then goes forward, backward, clips and lets the optimiser move. The two take turns in one
-process and begin with the same weights, trials, masks and noise, so that their first losses must agree. Settings NAME-SESSIONS:
+A step draws its trials and masks, then goes forward, backward, clips and lets the optimiser move.
+The two take turns in one process and begin with the same weights, trials, masks and noise, so that
+their first losses must agree. Settings NAME-SESSIONS:
 
-* synthetic: the paper's simulated sets, Gaussian, 30-100 units, 8 trials of 300 bins (preset paper-synthetic);
-* motor: the paper's model of motor recordings, Poisson, 30-350 units, 64 trials of 36 bins (preset paper-motor).
+* synthetic: the paper's simulated sets, Gaussian, 30-100 units, 8 trials of 300 bins (preset
+  paper-synthetic);
+* motor: the paper's model of motor recordings, Poisson, 30-350 units, 64 trials of 36 bins (preset
+  paper-motor).
 
-Both mask a fifth of the bins, as the authors' code does. `floor` is the least that the step could take at the speeds that this
-device reaches in the same run (benchmarks/floor.py). On a GPU steps are CUDA graphs, and `uncaptured` are steps that are none.
-One thread, unless OMP_NUM_THREADS says otherwise. Results:
-benchmarks/results/step.json, on a GPU step-cuda.json; with --quick, of small sizes, none. Operations are those that torch
-dispatches: what the compiled GRU does is none. Shares are of steps of their own, whose parts wait for the device.
+Both mask a fifth of the bins, as the authors' code does. `floor` is the least that the step could
+take at the speeds that this device reaches in the same run (benchmarks/floor.py). On a GPU steps
+are CUDA graphs, and `uncaptured` are steps that are none. One thread, unless OMP_NUM_THREADS says
+otherwise. Results: benchmarks/results/step.json, on a GPU step-cuda.json; with --quick, of small
+sizes, none. Operations are those that torch dispatches: what the compiled GRU does is none. Shares
+are of steps of their own, whose parts wait for the device.
 """
 
 from __future__ import annotations
@@ -47,28 +52,41 @@ from metadyn.model.meta_ssm import MetaSSM
 from metadyn.paper import PAPER
 from metadyn.records import TrialCounts
 from metadyn.training import objective
-from metadyn.training.batch import Resident, hide
-from metadyn.training.capture import stepper
-from metadyn.training.devices import find_device
+from metadyn.training.execution.batch import DeviceTrials, hide
+from metadyn.training.execution.capture import stepper
+from metadyn.training.execution.devices import find_device
+from metadyn.training.execution.optim import Lamb, make_optimiser
+from metadyn.training.execution.step import Task, take_step
 from metadyn.training.fit import task_of
 from metadyn.training.objective import crop_range
-from metadyn.training.optim import Lamb, make_optimiser
-from metadyn.training.step import Task, take_step
 
-SETS = {"synthetic-2": "limit-cycles-2", "synthetic-20": "limit-cycles-20", "synthetic-31": "duffing-hopf"}
+SETS = {
+    "synthetic-2": "limit-cycles-2",
+    "synthetic-20": "limit-cycles-20",
+    "synthetic-31": "duffing-hopf",
+}
 SETTINGS = (*SETS, "motor-20", "motor-44")
 METHODS = {"cpu": ("ours", "reference"), "cuda": ("ours", "uncaptured", "reference")}
 SEED = 0
 REPEATS, QUICK_REPEATS = 15, 3  # steps of each method: the quartiles of 15 are its 4th and its 12th
 WARM_UP = 5  # on a GPU the fourth step is captured
 SAME = 1e-3  # largest relative difference of the first losses, in single precision: 1e-6 was found
-MASKING = {"masking": 0.2, "masked": "mean", "mask_scope": "session"}  # the authors' code (docs/paper_parity.md)
+MASKING = {
+    "masking": 0.2,
+    "masked": "mean",
+    "mask_scope": "session",
+}  # the authors' code (docs/paper_parity.md)
 PARTS = {  # functions whose seconds are a part's; what they call is theirs
-    "batch": [(Resident, "batch"), (objective, "hide")],
+    "batch": [(DeviceTrials, "batch"), (objective, "hide")],
     "read-in": [(MetaSSM, "features")],
     "GRUs": [(EmbeddingEncoder, "forward"), (LatentEncoder, "forward")],
-    "dynamics": [(MetaSSM, "transition"), (elbo, "fill"), (Transition, "__call__"), (Transition, "weight_change")],
-    "likelihood": [(Readout, "score")],  # with its gradient
+    "dynamics": [
+        (MetaSSM, "transition"),
+        (elbo, "fill"),
+        (Transition, "__call__"),
+        (Transition, "weight_change"),
+    ],
+    "likelihood": [(Readout, "weighted_log_prob")],  # with its gradient
     "backward": [(Tensor, "backward")],
     "optimiser": [(nn.utils, "clip_grad_norm_"), (Lamb, "step"), (torch.optim.AdamW, "step")],
 }
@@ -89,30 +107,55 @@ class Workload:
         return [counts.n_units for counts in self.sessions]
 
     def model(self, device: torch.device) -> MetaSSM:
-        return build_model(self.config, self.n_units, process_noise=self.training.process_noise, seed=SEED).to(device)
+        return build_model(
+            self.config, self.n_units, process_noise=self.training.process_noise, seed=SEED
+        ).to(device)
 
 
 def workload(name: str, quick: bool) -> Workload:
     """A setting; when quick, four sessions of short windows and few trials."""
     kind, n_sessions = name.split("-")
     preset, likelihood = PAPER[f"paper-{kind}"], {"synthetic": "gaussian", "motor": "poisson"}[kind]
-    training = TrainingConfig(**preset["training"] | MASKING | ({"trials_per_session": 8} if quick else {}))
-    n_sessions, n_trials = min(int(n_sessions), 4) if quick else int(n_sessions), 2 * training.trials_per_session
+    training = TrainingConfig(
+        **preset["training"] | MASKING | ({"trials_per_session": 8} if quick else {})
+    )
+    n_sessions, n_trials = (
+        min(int(n_sessions), 4) if quick else int(n_sessions),
+        2 * training.trials_per_session,
+    )
     sizes = preset["model"] | {"likelihood": likelihood}
     if kind == "motor":
-        options = {"n_sessions": n_sessions, "units": (30, 350), "n_trials": n_trials, "n_bins": 12 if quick else 36}
+        options = {
+            "n_sessions": n_sessions,
+            "units": (30, 350),
+            "n_trials": n_trials,
+            "n_bins": 12 if quick else 36,
+        }
         return Workload(
-            [as_counts(each) for each in simulate("limit-cycle", seed=SEED, **options)], ModelConfig(**sizes), training
+            [as_counts(each) for each in simulate("limit-cycle", seed=SEED, **options)],
+            ModelConfig(**sizes),
+            training,
         )
     plan = PLANS[SETS[name]]
-    plan = replace(plan, training=plan.training[:n_sessions], new=(), train=n_trials, test=0, bins=40 if quick else plan.bins)
+    plan = replace(
+        plan,
+        training=plan.training[:n_sessions],
+        new=(),
+        train=n_trials,
+        test=0,
+        bins=40 if quick else plan.bins,
+    )
     sessions = [sample.given for sample in simulated(plan, SEED).training]
-    return Workload(sessions, ModelConfig(**sizes | {"embedding_dim": plan.embedding_dim}), training)
+    return Workload(
+        sessions, ModelConfig(**sizes | {"embedding_dim": plan.embedding_dim}), training
+    )
 
 
-def package_task(work: Workload, model: MetaSSM, trials: Resident) -> Task:
+def package_task(work: Workload, model: MetaSSM, trials: DeviceTrials) -> Task:
     """What `metadyn fit` gives to its loop."""
-    return task_of(model, trials, trials, work.config, work.training, crop_range(work.training, work.sessions))
+    return task_of(
+        model, trials, trials, work.config, work.training, crop_range(work.training, work.sessions)
+    )
 
 
 def package_step(task: Task) -> Step:
@@ -126,13 +169,23 @@ def uncaptured_step(task: Task) -> Step:
     return lambda step: float(take_step(task, step, 1.0)["loss"])
 
 
-def reference_step(work: Workload, reference: Reference, trials: Resident, learning_rate: Callable[[int], float]) -> Step:
-    """A step of the plain loop, on the trials, masks and noise that the package draws for a step of that number."""
+def reference_step(
+    work: Workload,
+    reference: Reference,
+    trials: DeviceTrials,
+    learning_rate: Callable[[int], float],
+) -> Step:
+    """A step of the plain loop, on the trials, masks and noise that the package draws for a step of
+    that number."""
     parameters, training = dict(reference.named_parameters()), work.training
-    optimiser = make_optimiser(parameters, training.learning_rate, training.weight_decay, training.optimiser)
+    optimiser = make_optimiser(
+        parameters, training.learning_rate, training.weight_decay, training.optimiser
+    )
 
     def take(step: int) -> float:
-        generator = torch.Generator(trials.counts.device).manual_seed(training.seed * 1_000_003 + step)
+        generator = torch.Generator(trials.counts.device).manual_seed(
+            training.seed * 1_000_003 + step
+        )
         loss = reference_loss(work, reference, trials, generator)
         optimiser.zero_grad()
         loss.backward()
@@ -145,27 +198,39 @@ def reference_step(work: Workload, reference: Reference, trials: Resident, learn
     return take
 
 
-def reference_loss(work: Workload, reference: Reference, trials: Resident, generator: torch.Generator) -> Tensor:
-    """The objective of the package as the presets have it: whole windows, masked bins, no tail, no hidden entries."""
+def reference_loss(
+    work: Workload, reference: Reference, trials: DeviceTrials, generator: torch.Generator
+) -> Tensor:
+    """The objective of the package as the presets have it: whole windows, masked bins, no tail, no
+    hidden entries."""
     shortest, longest = crop_range(work.training, work.sessions)
-    length = int(torch.randint(shortest, longest + 1, (), generator=generator, device=generator.device))
+    length = int(
+        torch.randint(shortest, longest + 1, (), generator=generator, device=generator.device)
+    )
     batch = trials.batch(work.training.trials_per_session, length, generator)
     masks = {"masking": work.training.masking, "mask_scope": work.training.mask_scope}
     _, targets = hide(batch, tail_bins=0, dropout=0.0, generator=generator, **masks)
-    counts = [each[..., :units].float() for each, units in zip(batch.counts, work.n_units, strict=True)]
+    counts = [
+        each[..., :units].float() for each, units in zip(batch.counts, work.n_units, strict=True)
+    ]
     numbers = reference.random_numbers(*batch.observed.shape[1:], generator)
     terms = reference.elbo(counts, targets.forecast, numbers)
     return terms.loss(work.training.kl_weight, work.training.weight_change_penalty)
 
 
-def steps_of(work: Workload, device: torch.device, methods: tuple[str, ...]) -> tuple[dict[str, Step], Task]:
-    """A step of each method, all with copies of the same first weights, and the task of the package."""
-    trials, model = Resident.of(work.sessions, device), work.model(device)
+def steps_of(
+    work: Workload, device: torch.device, methods: tuple[str, ...]
+) -> tuple[dict[str, Step], Task]:
+    """A step of each method, all with copies of the same first weights, and the task of the
+    package."""
+    trials, model = DeviceTrials.of(work.sessions, device), work.model(device)
     task = package_task(work, model, trials)
     makers = {
         "ours": lambda: package_step(task),
         "uncaptured": lambda: uncaptured_step(package_task(work, work.model(device), trials)),
-        "reference": lambda: reference_step(work, from_model(model, work.config, work.n_units), trials, task.learning_rate),
+        "reference": lambda: reference_step(
+            work, from_model(model, work.config, work.n_units), trials, task.learning_rate
+        ),
     }
     return {method: makers[method]() for method in methods}, task
 
@@ -176,7 +241,8 @@ def synchronise(device: torch.device) -> None:
 
 
 def in_turns(steps: dict[str, Step], repeats: int, device: torch.device) -> dict[str, list[float]]:
-    """Seconds of `repeats` steps of each method, one of each at a time, after a warm-up in which first losses are compared."""
+    """Seconds of `repeats` steps of each method, one of each at a time, after a warm-up in which
+    first losses are compared."""
     first = {method: take(0) for method, take in steps.items()}
     if not np.allclose(*first.values(), rtol=SAME):
         raise RuntimeError(f"the methods do not take the same step: losses {first}")
@@ -192,7 +258,8 @@ def in_turns(steps: dict[str, Step], repeats: int, device: torch.device) -> dict
 
 
 class Dispatched(TorchDispatchMode):
-    """Counts the operations that torch dispatches, those of the backward pass and of the optimiser too."""
+    """Counts the operations that torch dispatches, those of the backward pass and of the optimiser
+    too."""
 
     count = 0
 
@@ -231,7 +298,9 @@ def parts_timed(device: torch.device) -> Iterator[Counter]:
     with ExitStack() as stack:
         for part, places in PARTS.items():
             for owner, name in places:
-                stack.enter_context(mock.patch.object(owner, name, timed(part, getattr(owner, name))))
+                stack.enter_context(
+                    mock.patch.object(owner, name, timed(part, getattr(owner, name)))
+                )
         yield seconds
 
 
@@ -243,7 +312,9 @@ def shares(take: Step, numbers: range, device: torch.device) -> dict[str, float]
             take(number)
         total = time.perf_counter() - began
     found = {part: seconds[part] / total for part in PARTS}
-    return {part: round(share, 3) for part, share in (found | {"rest": 1 - sum(found.values())}).items()}
+    return {
+        part: round(share, 3) for part, share in (found | {"rest": 1 - sum(found.values())}).items()
+    }
 
 
 def peak_of_process(name: str, method: str, quick: bool) -> float:
@@ -255,12 +326,19 @@ def peak_of_process(name: str, method: str, quick: bool) -> float:
 
 
 def cpu_peaks(names: list[str], quick: bool) -> dict[str, dict[str, float]]:
-    """MiB of each setting and method, in a process of its own; to be taken first, as a process starts at its parent's peak."""
-    return {name: {method: in_a_process(peak_of_process, name, method, quick) for method in METHODS["cpu"]} for name in names}
+    """MiB of each setting and method, in a process of its own; to be taken first, as a process
+    starts at its parent's peak."""
+    return {
+        name: {
+            method: in_a_process(peak_of_process, name, method, quick) for method in METHODS["cpu"]
+        }
+        for name in names
+    }
 
 
 def gpu_peaks(steps: dict[str, Step], number: int, device: torch.device) -> dict[str, float]:
-    """MiB that tensors take on the GPU at most in a step of each method, data and both models included."""
+    """MiB that tensors take on the GPU at most in a step of each method, data and both models
+    included."""
     peaks = {}
     for method, take in steps.items():
         torch.cuda.reset_peak_memory_stats(device)
@@ -269,11 +347,17 @@ def gpu_peaks(steps: dict[str, Step], number: int, device: torch.device) -> dict
     return peaks
 
 
-def measure(name: str, device: torch.device, quick: bool, peaks: dict[str, float] | None, peak: Peak) -> dict:
-    """All figures of one setting; `peaks` are of processes' memory, None where the GPU's is to be taken; `peak`: its speeds."""
+def measure(
+    name: str, device: torch.device, quick: bool, peaks: dict[str, float] | None, peak: Peak
+) -> dict:
+    """All figures of one setting; `peaks` are of processes' memory, None where the GPU's is to be
+    taken; `peak`: its speeds."""
     work, repeats = workload(name, quick), QUICK_REPEATS if quick else REPEATS
     steps, task = steps_of(work, device, METHODS[device.type])
-    quartiles = {method: np.quantile(each, [0.25, 0.5, 0.75]) for method, each in in_turns(steps, repeats, device).items()}
+    quartiles = {
+        method: np.quantile(each, [0.25, 0.5, 0.75])
+        for method, each in in_turns(steps, repeats, device).items()
+    }
     after = WARM_UP + repeats
     peaks = peaks or gpu_peaks(steps, after, device)
     dispatched = {"ours": steps.get("uncaptured", steps["ours"]), "reference": steps["reference"]}
@@ -288,7 +372,9 @@ def measure(name: str, device: torch.device, quick: bool, peaks: dict[str, float
         "peak_mib": round(peaks["ours"]),
         "reference_peak_mib": round(peaks["reference"]),
         **({"uncaptured_s": round(quartiles["uncaptured"][1], 6)} if "uncaptured" in steps else {}),
-        "quartiles_s": {method: each[[0, 2]].round(6).tolist() for method, each in quartiles.items()},
+        "quartiles_s": {
+            method: each[[0, 2]].round(6).tolist() for method, each in quartiles.items()
+        },
         "operations": counted,
         "floor": floor(size, task.module, peak, quartiles["ours"][1]),
         "shares": parts,
@@ -297,7 +383,9 @@ def measure(name: str, device: torch.device, quick: bool, peaks: dict[str, float
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--settings", nargs="+", choices=SETTINGS, default=SETTINGS, metavar="NAME")
     parser.add_argument("--quick", action="store_true")

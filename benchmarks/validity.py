@@ -2,13 +2,15 @@
 
     python -m benchmarks.validity [--quick]
 
-`lost_units`: half of the units are lost half-way through the recording, as their obs_intervals say. r² of the inferred rates of
-these units against the true ones, in the half in which they were observed and in the lost one; and their ratio.
-`invalid_time`: a fifth of the recording, in pieces that begin and end within trials, is invalid and full of noise spikes.
-Latents of a fit of this file against those of a fit of the recording without the trials that meet invalid time: r² after a
-linear map, in all bins of these trials (`without`), and against a fit of the undisturbed recording in all valid bins
-(`undisturbed`). `seeds` says how far two fits of the undisturbed recording differ that have two seeds.
-Defaults of model and training, three simulated sessions. Results: benchmarks/results/validity.json.
+`lost_units`: half of the units are lost half-way through the recording, as their obs_intervals say.
+r² of the inferred rates of these units against the true ones, in the half in which they were
+observed and in the lost one; and their ratio. `invalid_time`: a fifth of the recording, in pieces
+that begin and end within trials, is invalid and full of noise spikes. Latents of a fit of this file
+against those of a fit of the recording without the trials that meet invalid time: r² after a linear
+map, in all bins of these trials (`without`), and against a fit of the undisturbed recording in all
+valid bins (`undisturbed`). `seeds` says how far two fits of the undisturbed recording differ that
+have two seeds. Defaults of model and training, three simulated sessions. Results:
+benchmarks/results/validity.json.
 """
 
 from __future__ import annotations
@@ -31,7 +33,11 @@ from metadyn.config import Config
 from metadyn.data.synthetic import SimulatedSpikes, simulate
 from metadyn.pipeline.steps import fit, infer
 
-SHARE, PIECE, NOISE = 0.2, 3.0, 100.0  # invalid share of the recording, in pieces of so many seconds [s], spikes in it [Hz]
+SHARE, PIECE, NOISE = (
+    0.2,
+    3.0,
+    100.0,
+)  # invalid share of the recording, in pieces of so many seconds [s], spikes in it [Hz]
 
 
 @dataclass(frozen=True)
@@ -50,7 +56,14 @@ QUICK = Size(seeds=1, trials=24, bins=40, units=16, training=(("steps", 60), ("d
 
 def recording(size: Size, seed: int) -> SimulatedSpikes:
     """A session of a limit cycle."""
-    made = simulate("limit-cycle", n_sessions=1, n_trials=size.trials, n_bins=size.bins, units=(size.units,) * 2, seed=seed)
+    made = simulate(
+        "limit-cycle",
+        n_sessions=1,
+        n_trials=size.trials,
+        n_bins=size.bins,
+        units=(size.units,) * 2,
+        seed=seed,
+    )
     return made[0]
 
 
@@ -68,7 +81,8 @@ def written(
     observed: Callable[[int], tuple[float, float]] | None = None,
     invalid: Iterable[tuple[float, float]] = (),
 ) -> Path:
-    """An NWB file of some trials of the session; spikes(unit, times) changes those of a unit, observed(unit) bounds it [s]."""
+    """An NWB file of some trials of the session; spikes(unit, times) changes those of a unit,
+    observed(unit) bounds it [s]."""
     nwbfile = NWBFile("simulated", session.key, datetime(2020, 1, 1, tzinfo=UTC))
     for unit in range(session.counts.shape[2]):
         times = session.spike_times[session.spike_index[unit] : session.spike_index[unit + 1]]
@@ -85,7 +99,9 @@ def written(
 
 def inferred(path: Path, size: Size, seed: int) -> xr.Dataset:
     """What a fit of the file infers of it."""
-    config = Config.model_validate({"training": {"seed": seed, **dict(size.training)}, "data": {"min_rate": 0.0}})
+    config = Config.model_validate(
+        {"training": {"seed": seed, **dict(size.training)}, "data": {"min_rate": 0.0}}
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return infer(fit(path, config=config), path)
@@ -120,14 +136,21 @@ def lost_units(folder: Path, size: Size, seed: int) -> dict[str, float]:
     observed, missing = r2(true[~gone], rates[~gone]), r2(true[gone], rates[gone])
     kept = np.setdiff1d(np.arange(size.units), lost)
     others = r2(session.rates[..., kept][gone], found.rate_mean.values[..., kept][gone])
-    return {"observed_half": observed, "lost_half": missing, "ratio": missing / observed, "other_units_in_lost_half": others}
+    return {
+        "observed_half": observed,
+        "lost_half": missing,
+        "ratio": missing / observed,
+        "other_units_in_lost_half": others,
+    }
 
 
 def invalid_pieces(session: SimulatedSpikes, size: Size, seed: int) -> np.ndarray:
     """Evenly spread pieces (piece, 2) [s] that make up SHARE of the recording."""
     start, stop = bounds(session)
     number = round(SHARE * (stop[-1] - start[0]) / PIECE)
-    first = np.linspace(start[0], stop[-1] - PIECE, number) + np.random.default_rng(seed).uniform(0, PIECE, number)
+    first = np.linspace(start[0], stop[-1] - PIECE, number) + np.random.default_rng(seed).uniform(
+        0, PIECE, number
+    )
     return np.column_stack([first, first + PIECE])
 
 
@@ -143,7 +166,9 @@ def invalid_time(folder: Path, size: Size, seed: int) -> dict[str, float]:
     start, stop = bounds(session)
     met = (start[:, None] < pieces[:, 1]) & (stop[:, None] > pieces[:, 0])
     whole = np.flatnonzero(~met.any(1))
-    disturbed = inferred(written(session, folder / "noise.nwb", spikes=noisy, invalid=pieces), size, seed)
+    disturbed = inferred(
+        written(session, folder / "noise.nwb", spikes=noisy, invalid=pieces), size, seed
+    )
     without = inferred(written(session, folder / "without.nwb", trials=whole), size, seed)
     clean = written(session, folder / "clean.nwb")
     undisturbed = [inferred(clean, size, each) for each in (seed, seed + 1000)]
@@ -153,10 +178,16 @@ def invalid_time(folder: Path, size: Size, seed: int) -> dict[str, float]:
     valid = disturbed.observed.values
     return {
         "without": mapped_r2(*(z.reshape(-1, z.shape[-1]) for z in reversed(pairs))),
-        "undisturbed": mapped_r2(undisturbed[0].latent_mean.values[same][valid], disturbed.latent_mean.values[valid]),
+        "undisturbed": mapped_r2(
+            undisturbed[0].latent_mean.values[same][valid], disturbed.latent_mean.values[valid]
+        ),
         "seeds": mapped_r2(*(each.latent_mean.values[same][valid] for each in undisturbed)),
-        "true_latents_noise": mapped_r2(session.latents[same][valid], disturbed.latent_mean.values[valid]),
-        "true_latents_without": mapped_r2(session.latents[whole].reshape(-1, 2), pairs[1].reshape(-1, pairs[1].shape[-1])),
+        "true_latents_noise": mapped_r2(
+            session.latents[same][valid], disturbed.latent_mean.values[valid]
+        ),
+        "true_latents_without": mapped_r2(
+            session.latents[whole].reshape(-1, 2), pairs[1].reshape(-1, pairs[1].shape[-1])
+        ),
     }
 
 
@@ -172,8 +203,12 @@ def measured(size: Size) -> dict:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="a small recording and few steps; nothing is kept")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="a small recording and few steps; nothing is kept"
+    )
     quick = parser.parse_args().quick
     result = measured(QUICK if quick else Size())
     if not quick:

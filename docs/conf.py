@@ -1,4 +1,5 @@
-"""The documentation: `make docs` builds it with Sphinx, runs the tutorials and stops at the first warning."""
+"""The documentation: `make docs` builds it with Sphinx, runs the tutorials and stops at the first
+warning."""
 
 import os
 import sys
@@ -27,12 +28,14 @@ myst_heading_anchors = 3
 default_role = "code"  # of `words` in docstrings
 
 autoclass_content = "both"  # docval describes arguments in __init__
-napoleon_numpy_docstring = False  # it takes what our sections say behind the colon for a type: see as_fields
+napoleon_numpy_docstring = (
+    False  # it takes what our sections say behind the colon for a type: see as_fields
+)
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # shapes and units are in the words
 
-# What a kernel's commands inherit: this environment's `metadyn`; output as for a file, without colours and bars, and with
-# lines as wide as the page.
+# What a kernel's commands inherit: this environment's `metadyn`; output as for a file, without
+# colours and bars, and with lines as wide as the page.
 os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
 os.environ.update(TTY_COMPATIBLE="0", NO_COLOR="1", COLUMNS="88")
 # %%bash hands its output over in pieces of 100 bytes, which are one text again with this

@@ -1,4 +1,5 @@
-"""Latent dynamics, dynamical embeddings and the model that inferred them, as NWB types. Reading needs no torch."""
+"""Latent dynamics, dynamical embeddings and the model that inferred them, as NWB types. Reading
+needs no torch."""
 
 from pathlib import Path
 
@@ -8,9 +9,12 @@ NAMESPACE = "ndx-metadyn"
 
 
 def _namespace_path() -> Path:
-    """The schema beside this file (an installed wheel), else in the checkout's spec/ (its one home)."""
+    """The schema beside this file (an installed wheel), else in the checkout's spec/ (its one
+    home)."""
     here = Path(__file__).resolve().parent
-    places = [folder / f"{NAMESPACE}.namespace.yaml" for folder in (here / "spec", here.parent / "spec")]
+    places = [
+        folder / f"{NAMESPACE}.namespace.yaml" for folder in (here / "spec", here.parent / "spec")
+    ]
     for place in places:
         if place.is_file():
             return place

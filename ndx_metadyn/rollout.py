@@ -1,7 +1,10 @@
-"""The stored generative model in numpy: embedding -> changed dynamics -> latents -> firing rates, without torch.
+"""The stored generative model in numpy: embedding -> changed dynamics -> latents -> firing rates,
+without torch.
 
-    z_t = f(z_{t-1}; e) (+ noise of variance Q of the session)                  Vermani et al., arXiv 2410.05454, section 3.1
-    f(z) = W_o tanh((W_h + U_h V_h') tanh((W_i + U_i V_i') z + b_i) + b_h) + b_o,   U, V = hypernetwork(e)  (low_rank)
+    z_t = f(z_{t-1}; e) (+ noise of variance Q of the session)                  Vermani et al.,
+    arXiv 2410.05454, section 3.1
+    f(z) = W_o tanh((W_h + U_h V_h') tanh((W_i + U_i V_i') z + b_i) + b_h) + b_o,   U, V =
+    hypernetwork(e)  (low_rank)
     changed_layers: which of W_i, W_h, W_o low_rank changes;  residual: z + that
     linear: the changes of W_i and W_h are linear in e;  input: W_e e joins b_i;  shared: no change
     rate = link(C z + d) / bin_width (Poisson; exp or softplus), (C z + d) / bin_width (Gaussian)
@@ -23,12 +26,18 @@ CONDITIONINGS = ("low_rank", "linear", "input", "shared")
 DIRECTIONS = ("directions_in", "directions_hidden")
 LAYERS = ("input", "hidden", "output")
 LINKS = {"exp": np.exp, "softplus": lambda drive: np.logaddexp(0, drive)}
-OPTIONS = {"changed_layers": ["input", "hidden"], "residual": False, "link": "exp", "shared_noise": False}  # of older files
+OPTIONS = {
+    "changed_layers": ["input", "hidden"],
+    "residual": False,
+    "link": "exp",
+    "shared_noise": False,
+}  # of older files
 
 
 @dataclass(frozen=True)
 class LowRank:
-    """U and V of one weight, (trial, dim, rank) each: W x becomes W x + U (V' x), and U V' is never formed."""
+    """U and V of one weight, (trial, dim, rank) each: W x becomes W x + U (V' x), and U V' is never
+    formed."""
 
     u: np.ndarray
     v: np.ndarray
@@ -69,7 +78,8 @@ class MetaSSM:
         return keys.index(input_key)
 
     def changes(self, embedding) -> tuple:
-        """What the embedding (trial, embedding) adds to the layers' outputs, in the order of LAYERS."""
+        """What the embedding (trial, embedding) adds to the layers' outputs, in the order of
+        LAYERS."""
         conditioning = self.model["conditioning"]
         if conditioning == "shared":
             return _nothing, _nothing, _nothing
@@ -77,13 +87,19 @@ class MetaSSM:
             shift = embedding @ self._of("weight_embedding").T
             return (lambda z: shift), _nothing, _nothing
         if conditioning == "linear":
-            return *[Dense(np.einsum("te,eoi->toi", embedding, self._of(name))) for name in DIRECTIONS], _nothing
+            return *[
+                Dense(np.einsum("te,eoi->toi", embedding, self._of(name))) for name in DIRECTIONS
+            ], _nothing
         x = embedding
         for layer in (0, 2):
             x = np.tanh(x @ self._of(f"hyper.{layer}.weight").T + self._of(f"hyper.{layer}.bias"))
         x = x @ self._of("hyper.4.weight").T + self._of("hyper.4.bias")
-        factors = [self._factor(flat) for flat in np.split(x, np.cumsum(_sizes(self.model))[:-1], axis=1)]
-        changed = dict(zip(_changed(self.model), map(LowRank, factors[::2], factors[1::2]), strict=True))
+        factors = [
+            self._factor(flat) for flat in np.split(x, np.cumsum(_sizes(self.model))[:-1], axis=1)
+        ]
+        changed = dict(
+            zip(_changed(self.model), map(LowRank, factors[::2], factors[1::2]), strict=True)
+        )
         return tuple(changed.get(layer, _nothing) for layer in LAYERS)
 
     def step(self, z, changes):
@@ -102,8 +118,13 @@ class MetaSSM:
     def rates(self, z, row: int) -> np.ndarray:
         """Firing rates [Hz] (..., unit) of latents (..., latent)."""
         n_units = self.sessions[row]["n_units"]
-        drive = z @ self.tensors["likelihood.weight"][row, :n_units].T + self.tensors["likelihood.bias"][row, :n_units]
-        return (LINKS[self.model["link"]](drive) if self.model["likelihood"] == "poisson" else drive) / self.bin_width
+        drive = (
+            z @ self.tensors["likelihood.weight"][row, :n_units].T
+            + self.tensors["likelihood.bias"][row, :n_units]
+        )
+        return (
+            LINKS[self.model["link"]](drive) if self.model["likelihood"] == "poisson" else drive
+        ) / self.bin_width
 
     def _of(self, name):
         return self.tensors[f"dynamics.{name}"]
@@ -128,7 +149,8 @@ def _changed(model: dict) -> list[str]:
 
 
 def expected_shapes(model: dict, n_sessions: int, n_units: int) -> dict[str, tuple]:
-    """Shape of every tensor of the generative part; options that `model` lacks are those of older files."""
+    """Shape of every tensor of the generative part; options that `model` lacks are those of older
+    files."""
     model = OPTIONS | model
     (h1, h2), latent = model["hidden"], model["latent_dim"]
     shapes = {
@@ -149,7 +171,10 @@ def expected_shapes(model: dict, n_sessions: int, n_units: int) -> dict[str, tup
     if model["conditioning"] == "low_rank":
         g, e, n = model["hyper_hidden"], model["embedding_dim"], sum(_sizes(model))
         for layer, (out, into) in {0: (g, e), 2: (g, g), 4: (n, g)}.items():
-            shapes |= {f"dynamics.hyper.{layer}.weight": (out, into), f"dynamics.hyper.{layer}.bias": (out,)}
+            shapes |= {
+                f"dynamics.hyper.{layer}.weight": (out, into),
+                f"dynamics.hyper.{layer}.bias": (out,),
+            }
     if model["conditioning"] == "linear":
         shapes["dynamics.directions_in"] = (model["embedding_dim"], h1, latent)
         shapes["dynamics.directions_hidden"] = (model["embedding_dim"], h2, h1)
@@ -166,22 +191,39 @@ def meta_ssm(config: dict, tensors: dict[str, np.ndarray]) -> MetaSSM:
     for name, shape in shapes.items():
         found = tensors[name].shape if name in tensors else "no such tensor"
         if found != shape:
-            raise WeightsError(f"tensor {name!r} does not fit the model config", found=found, expected=shape)
-    return MetaSSM(model, sessions, bin_width, {name: np.asarray(tensors[name], np.float64) for name in shapes})
+            raise WeightsError(
+                f"tensor {name!r} does not fit the model config", found=found, expected=shape
+            )
+    return MetaSSM(
+        model, sessions, bin_width, {name: np.asarray(tensors[name], np.float64) for name in shapes}
+    )
 
 
 def _check_config(config: dict) -> tuple[dict, tuple[dict, ...], float]:
     if config.get("format") != FORMAT:
-        raise WeightsError("model config of an unknown format", found=config.get("format"), expected=FORMAT)
+        raise WeightsError(
+            "model config of an unknown format", found=config.get("format"), expected=FORMAT
+        )
     try:
-        model, sessions, bin_width = OPTIONS | dict(config["model"]), tuple(config["sessions"]), float(config["bin_width"])
+        model, sessions, bin_width = (
+            OPTIONS | dict(config["model"]),
+            tuple(config["sessions"]),
+            float(config["bin_width"]),
+        )
         scales = [float(session.get("noise_scale", 1.0)) for session in sessions]
-        sizes = [model[name] for name in ("latent_dim", "embedding_dim", "rank", "hyper_hidden")] + list(model["hidden"])
+        sizes = [
+            model[name] for name in ("latent_dim", "embedding_dim", "rank", "hyper_hidden")
+        ] + list(model["hidden"])
         sizes += [session["n_units"] for session in sessions]
-        words = (model["conditioning"], model["likelihood"], *(session["key"] for session in sessions))
+        words = (
+            model["conditioning"],
+            model["likelihood"],
+            *(session["key"] for session in sessions),
+        )
     except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
         raise WeightsError(
-            "the model config lacks a setting, or it is of the wrong kind", found=f"{type(error).__name__}: {error}"
+            "the model config lacks a setting, or it is of the wrong kind",
+            found=f"{type(error).__name__}: {error}",
         ) from None
     _check_choice("conditioning", words[0], CONDITIONINGS)
     _check_choice("likelihood", words[1], ("poisson", "gaussian"))
@@ -193,10 +235,13 @@ def _check_config(config: dict) -> tuple[dict, tuple[dict, ...], float]:
         or not all(type(size) is int and size > 0 for size in sizes)
     ):
         raise WeightsError(
-            "the model config has a size that is no positive integer, or no session", found=f"{sizes}, {bin_width} s"
+            "the model config has a size that is no positive integer, or no session",
+            found=f"{sizes}, {bin_width} s",
         )
     if not all(0 < scale < np.inf for scale in scales):
-        raise WeightsError("model config: noise_scale is no size", found=repr(scales), expected="numbers above 0")
+        raise WeightsError(
+            "model config: noise_scale is no size", found=repr(scales), expected="numbers above 0"
+        )
     return model, sessions, bin_width
 
 
@@ -207,29 +252,38 @@ def _check_options(model: dict) -> None:
             raise WeightsError(f"model config: {name} is no truth value", found=repr(model[name]))
     layers = model["changed_layers"]
     if type(layers) is not list or not layers or not all(layer in LAYERS for layer in layers):
-        raise WeightsError("model config: unknown changed_layers", found=repr(layers), expected=f"some of {', '.join(LAYERS)}")
+        raise WeightsError(
+            "model config: unknown changed_layers",
+            found=repr(layers),
+            expected=f"some of {', '.join(LAYERS)}",
+        )
 
 
 def _check_choice(name, value, choices):
     if value not in choices:
-        raise WeightsError(f"model config: unknown {name}", found=repr(value), expected=" or ".join(choices))
+        raise WeightsError(
+            f"model config: unknown {name}", found=repr(value), expected=" or ".join(choices)
+        )
 
 
-def rollout(model, embedding, latent, n_steps: int, input_key: str, rng: np.random.Generator | None = None):
-    """Run a stored model forward from the state at the last context bin; the first output is one step ahead.
+def rollout(
+    model, embedding, latent, n_steps: int, input_key: str, rng: np.random.Generator | None = None
+):
+    """Run a stored model forward from the state at the last context bin; the first output is one
+    step ahead.
 
     Parameters
     ----------
-    model : LatentDynamicsModel with weights and config.
-    embedding : (embedding,) or (trial, embedding); None with the `shared` conditioning, which has none.
-    latent : (latent,) or (trial, latent), the state at the last context bin.
-    n_steps : number of bins ahead.
-    input_key : the session whose likelihood and process noise to use.
-    rng : None for the mean (noise-free) rollout, else the source of one noisy path a trial.
+    model : LatentDynamicsModel with weights and config. embedding : (embedding,) or (trial,
+    embedding); None with the `shared` conditioning, which has none. latent : (latent,) or (trial,
+    latent), the state at the last context bin. n_steps : number of bins ahead. input_key : the
+    session whose likelihood and process noise to use. rng : None for the mean (noise-free) rollout,
+    else the source of one noisy path a trial.
 
     Returns
     -------
-    xarray.Dataset : latents (trial, time, latent), rates (trial, time, unit) [Hz], time in seconds after the last context bin.
+    xarray.Dataset : latents (trial, time, latent), rates (trial, time, unit) [Hz], time in seconds
+    after the last context bin.
 
     Raises
     ------
@@ -240,20 +294,27 @@ def rollout(model, embedding, latent, n_steps: int, input_key: str, rng: np.rand
     row = ssm.row(input_key)
     z, changes = _start(ssm, embedding, latent)
     latents = np.empty((len(z), n_steps, z.shape[1]))
-    noise = np.zeros(latents.shape) if rng is None else rng.standard_normal(latents.shape) * ssm.noise_sd(row)
+    noise = (
+        np.zeros(latents.shape)
+        if rng is None
+        else rng.standard_normal(latents.shape) * ssm.noise_sd(row)
+    )
     for t in range(n_steps):
         z = latents[:, t] = ssm.step(z, changes) + noise[:, t]
     return _dataset(latents, ssm.rates(latents, row), ssm.bin_width)
 
 
 def _start(ssm: MetaSSM, embedding, latent):
-    """States (trial, latent), and what the embeddings change, for as many trials as the longer of the two has."""
+    """States (trial, latent), and what the embeddings change, for as many trials as the longer of
+    the two has."""
     latent = _rows(latent, ssm.model["latent_dim"], "latent")
     if ssm.model["conditioning"] == "shared":
         return latent, ssm.changes(None)
     embedding = _rows(embedding, ssm.model["embedding_dim"], "embedding")
     if 1 not in (len(latent), len(embedding)) and len(latent) != len(embedding):
-        raise ValueError(f"latent has {len(latent)} trials and embedding {len(embedding)}; give as many of each, or one")
+        raise ValueError(
+            f"latent has {len(latent)} trials and embedding {len(embedding)}; give as many of each, or one"
+        )
     n_trials = max(len(latent), len(embedding))
     latent = np.broadcast_to(latent, (n_trials, latent.shape[1]))
     return latent, ssm.changes(np.broadcast_to(embedding, (n_trials, embedding.shape[1])))
@@ -263,7 +324,9 @@ def _rows(values, size: int, name: str) -> np.ndarray:
     """Values as finite float64 (trial, size)."""
     rows = np.atleast_2d(np.asarray(values, dtype=np.float64))
     if rows.ndim != 2 or rows.shape[1] != size or not np.isfinite(rows).all():
-        raise ValueError(f"{name} must be finite and ({size},) or (trial, {size}); found shape {np.shape(values)}")
+        raise ValueError(
+            f"{name} must be finite and ({size},) or (trial, {size}); found shape {np.shape(values)}"
+        )
     return rows
 
 
@@ -273,8 +336,18 @@ def _dataset(latents, rates, bin_width):
     ahead = np.arange(1, latents.shape[1] + 1) * bin_width
     return xr.Dataset(
         {
-            "latents": (("trial", "time", "latent"), latents, {"units": "a.u.", "long_name": "latent state"}),
-            "rates": (("trial", "time", "unit"), rates, {"units": "Hz", "long_name": "firing rate"}),
+            "latents": (
+                ("trial", "time", "latent"),
+                latents,
+                {"units": "a.u.", "long_name": "latent state"},
+            ),
+            "rates": (
+                ("trial", "time", "unit"),
+                rates,
+                {"units": "Hz", "long_name": "firing rate"},
+            ),
         },
-        coords={"time": ("time", ahead, {"units": "s", "long_name": "time after the last context bin"})},
+        coords={
+            "time": ("time", ahead, {"units": "s", "long_name": "time after the last context bin"})
+        },
     )

@@ -1,7 +1,9 @@
-"""Weights without code: bytes and JSON from a file are measured and checked before anything is allocated or built.
+"""Weights without code: bytes and JSON from a file are measured and checked before anything is
+allocated or built.
 
-A stored model names its architecture; what may be built from it is looked up in a registry here, never imported by a name
-that a file gives. Layout of the bytes: the safetensors format (8-byte little-endian header length, JSON header, data).
+A stored model names its architecture; what may be built from it is looked up in a registry here,
+never imported by a name that a file gives. Layout of the bytes: the safetensors format (8-byte
+little-endian header length, JSON header, data).
 """
 
 from __future__ import annotations
@@ -31,22 +33,28 @@ BYTES_OF_DTYPE = {
     "I64": 8,
     "U64": 8,
 }
-CODE_KEYS = frozenset({"class_path", "import_path", "py/object", "py/type", "callable"})  # and any key that starts with "_"
+CODE_KEYS = frozenset(
+    {"class_path", "import_path", "py/object", "py/type", "callable"}
+)  # and any key that starts with "_"
 
 ARCHITECTURES: dict[str, Callable] = {}
 
 
 class WeightsError(ValueError):
-    """A stored model is damaged, hostile or of an unknown architecture; says what was found and what was expected."""
+    """A stored model is damaged, hostile or of an unknown architecture; says what was found and
+    what was expected."""
 
     def __init__(self, problem, *, found=None, expected=None, remedy=None):
         self.problem, self.found, self.expected, self.remedy = problem, found, expected, remedy
         lines = [("found", found), ("expected", expected), ("try", remedy)]
-        super().__init__("\n".join([problem, *(f"  {name}: {text}" for name, text in lines if text is not None)]))
+        super().__init__(
+            "\n".join([problem, *(f"  {name}: {text}" for name, text in lines if text is not None)])
+        )
 
 
 def register_architecture(name: str):
-    """Decorator: `builder(config: dict, tensors: dict[str, ndarray])` makes the numpy model of architecture `name`."""
+    """Decorator: `builder(config: dict, tensors: dict[str, ndarray])` makes the numpy model of
+    architecture `name`."""
 
     def remember(builder):
         ARCHITECTURES[name] = builder
@@ -98,14 +106,21 @@ def check_size(n_bytes: int, limit: int = MAX_BYTES) -> None:
 
 
 def read_header(data: bytes) -> dict[str, dict]:
-    """Tensor name -> {dtype, shape, data_offsets}, all checked against the length of the bytes; no tensor is allocated."""
+    """Tensor name -> {dtype, shape, data_offsets}, all checked against the length of the bytes; no
+    tensor is allocated."""
     if len(data) < 8:
-        raise WeightsError("truncated weights: no room for a header length", found=f"{len(data)} bytes", expected="8 or more")
+        raise WeightsError(
+            "truncated weights: no room for a header length",
+            found=f"{len(data)} bytes",
+            expected="8 or more",
+        )
     length = int.from_bytes(data[:8], "little")
     most = min(MAX_HEADER_BYTES, len(data) - 8)
     if length > most:
         raise WeightsError(
-            "truncated or oversized header of the weights", found=f"{length:,} bytes", expected=f"at most {most:,}"
+            "truncated or oversized header of the weights",
+            found=f"{length:,} bytes",
+            expected=f"at most {most:,}",
         )
     header = _json_object(data[8 : 8 + length], "header of the weights")
     header.pop("__metadata__", None)
@@ -122,36 +137,52 @@ def _check_layout(header: dict, n_bytes: int) -> None:
         start, stop = entry["data_offsets"]
         if start != end:
             raise WeightsError(
-                f"tensor {name!r} overlaps another or leaves a hole", found=f"offset {start}", expected=f"offset {end}"
+                f"tensor {name!r} overlaps another or leaves a hole",
+                found=f"offset {start}",
+                expected=f"offset {end}",
             )
         end = stop
     if end != n_bytes:
-        raise WeightsError("truncated or padded weights", found=f"{n_bytes:,} bytes of data", expected=f"{end:,}")
+        raise WeightsError(
+            "truncated or padded weights", found=f"{n_bytes:,} bytes of data", expected=f"{end:,}"
+        )
 
 
 def _check_entry(name: str, entry) -> None:
     dtype = entry.get("dtype") if isinstance(entry, dict) else None
     if not isinstance(dtype, str) or dtype not in BYTES_OF_DTYPE:
         known = ", ".join(BYTES_OF_DTYPE)
-        raise WeightsError(f"tensor {name!r} has no dtype that numpy holds", found=repr(entry)[:200], expected=known)
+        raise WeightsError(
+            f"tensor {name!r} has no dtype that numpy holds",
+            found=repr(entry)[:200],
+            expected=known,
+        )
     shape, offsets = entry.get("shape"), entry.get("data_offsets")
     if not _are_counts(shape) or not _are_counts(offsets) or len(offsets) != 2:
         raise WeightsError(
-            f"tensor {name!r} has no valid shape or offsets", found=f"shape {shape!r}, offsets {offsets!r}"[:200]
+            f"tensor {name!r} has no valid shape or offsets",
+            found=f"shape {shape!r}, offsets {offsets!r}"[:200],
         )
     claimed, stored = math.prod(shape) * BYTES_OF_DTYPE[dtype], offsets[1] - offsets[0]
     if claimed != stored:
         raise WeightsError(
-            f"the shape of tensor {name!r} lies", found=f"{shape} = {claimed:,} bytes", expected=f"{stored:,} bytes"
+            f"the shape of tensor {name!r} lies",
+            found=f"{shape} = {claimed:,} bytes",
+            expected=f"{stored:,} bytes",
         )
 
 
 def _are_counts(values) -> bool:
-    return isinstance(values, list) and len(values) <= 32 and all(type(v) is int and 0 <= v < 2**63 for v in values)
+    return (
+        isinstance(values, list)
+        and len(values) <= 32
+        and all(type(v) is int and 0 <= v < 2**63 for v in values)
+    )
 
 
 def parse_tensors(data: bytes, max_bytes: int = MAX_BYTES) -> dict[str, np.ndarray]:
-    """Name -> array (own memory, stored dtype) of safetensors bytes; raises WeightsError before allocating anything."""
+    """Name -> array (own memory, stored dtype) of safetensors bytes; raises WeightsError before
+    allocating anything."""
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
@@ -164,10 +195,13 @@ def parse_tensors(data: bytes, max_bytes: int = MAX_BYTES) -> dict[str, np.ndarr
 
 
 def parse_config(text: str) -> dict:
-    """The model configuration: a JSON object of bounded size that names no code; raises WeightsError."""
+    """The model configuration: a JSON object of bounded size that names no code; raises
+    WeightsError."""
     if len(text) > MAX_CONFIG_CHARACTERS:
         raise WeightsError(
-            "the model config is too large", found=f"{len(text):,}", expected=f"at most {MAX_CONFIG_CHARACTERS:,} characters"
+            "the model config is too large",
+            found=f"{len(text):,}",
+            expected=f"at most {MAX_CONFIG_CHARACTERS:,} characters",
         )
     config = _json_object(text, "model config")
     _refuse_code(config)
@@ -179,15 +213,20 @@ def _json_object(text, what: str) -> dict:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise WeightsError(
-            f"the {what} is not JSON", found=f"{type(error).__name__}: {error}"[:200], expected="a JSON object"
+            f"the {what} is not JSON",
+            found=f"{type(error).__name__}: {error}"[:200],
+            expected="a JSON object",
         ) from None
     if not isinstance(value, dict):
-        raise WeightsError(f"the {what} is not a JSON object", found=type(value).__name__, expected="a JSON object")
+        raise WeightsError(
+            f"the {what} is not a JSON object", found=type(value).__name__, expected="a JSON object"
+        )
     return value
 
 
 def _refuse_code(config: dict) -> None:
-    """A key that frameworks take for an instruction to import something has no place in a file's config."""
+    """A key that frameworks take for an instruction to import something has no place in a file's
+    config."""
     waiting = [config]
     while waiting:
         value = waiting.pop()

@@ -1,6 +1,7 @@
 """The schema of ndx-metadyn, stated once: every dim named, every unit given.
 
-`python create_extension_spec.py` writes the two YAML files beside it; a test regenerates and compares them.
+`python create_extension_spec.py` writes the two YAML files beside it; a test regenerates and
+compares them.
 """
 
 from __future__ import annotations
@@ -8,7 +9,13 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from pynwb.spec import NWBAttributeSpec, NWBDatasetSpec, NWBGroupSpec, NWBLinkSpec, NWBNamespaceBuilder
+from pynwb.spec import (
+    NWBAttributeSpec,
+    NWBDatasetSpec,
+    NWBGroupSpec,
+    NWBLinkSpec,
+    NWBNamespaceBuilder,
+)
 
 NAME = "ndx-metadyn"
 VERSION = "0.1.0"  # equals the version of the package: a file says which reader wrote it
@@ -28,15 +35,25 @@ def attribute(name, doc, dtype="text", required=False, **more):
 
 
 def matrix(name, doc, dims, **more):
-    return NWBDatasetSpec(name=name, doc=doc, dtype="float32", dims=dims, shape=(None, None), **more)
+    return NWBDatasetSpec(
+        name=name, doc=doc, dtype="float32", dims=dims, shape=(None, None), **more
+    )
 
 
 def column(name, doc, quantity=1):
-    return NWBDatasetSpec(name=name, doc=doc, dtype="text", neurodata_type_inc="VectorData", quantity=quantity)
+    return NWBDatasetSpec(
+        name=name, doc=doc, dtype="text", neurodata_type_inc="VectorData", quantity=quantity
+    )
 
 
 def embedding_column(name, doc, quantity=1):
-    return matrix(name, doc, ("num_windows", "num_embedding_dims"), neurodata_type_inc="VectorData", quantity=quantity)
+    return matrix(
+        name,
+        doc,
+        ("num_windows", "num_embedding_dims"),
+        neurodata_type_inc="VectorData",
+        quantity=quantity,
+    )
 
 
 def region(name, doc):
@@ -44,7 +61,10 @@ def region(name, doc):
 
 
 def estimate_attributes():
-    return [attribute("estimate", ESTIMATE_DOC, default_value="smoothed"), attribute("horizon", HORIZON_DOC, "float64")]
+    return [
+        attribute("estimate", ESTIMATE_DOC, default_value="smoothed"),
+        attribute("horizon", HORIZON_DOC, "float64"),
+    ]
 
 
 def software_attributes(what):
@@ -65,14 +85,21 @@ def latent_series():
         attributes=estimate_attributes(),
         datasets=[
             matrix("data", "Posterior mean of the latent state.", dims, attributes=[unit]),
-            matrix("data_sd", "Posterior standard deviation of the latent state, in the unit of 'data'.", dims, quantity="?"),
+            matrix(
+                "data_sd",
+                "Posterior standard deviation of the latent state, in the unit of 'data'.",
+                dims,
+                quantity="?",
+            ),
         ],
     )
 
 
 def firing_rate_series():
     dims = ("num_times", "num_units")
-    unit = NWBAttributeSpec(name="unit", doc="Unit of the firing rate, fixed to 'Hz'.", dtype="text", value="Hz")
+    unit = NWBAttributeSpec(
+        name="unit", doc="Unit of the firing rate, fixed to 'Hz'.", dtype="text", value="Hz"
+    )
     return NWBGroupSpec(
         neurodata_type_def="FiringRateSeries",
         neurodata_type_inc="TimeSeries",
@@ -80,8 +107,18 @@ def firing_rate_series():
         doc="Inferred firing rates per time bin. Times are bin centers. Windows are concatenated along time.",
         attributes=estimate_attributes(),
         datasets=[
-            matrix("data", "Posterior mean of the firing rate, in spikes per second.", dims, attributes=[unit]),
-            matrix("data_sd", "Posterior standard deviation of the firing rate, in spikes per second.", dims, quantity="?"),
+            matrix(
+                "data",
+                "Posterior mean of the firing rate, in spikes per second.",
+                dims,
+                attributes=[unit],
+            ),
+            matrix(
+                "data_sd",
+                "Posterior standard deviation of the firing rate, in spikes per second.",
+                dims,
+                quantity="?",
+            ),
             region("units", "Rows of the Units table that the columns of 'data' describe."),
         ],
     )
@@ -104,8 +141,15 @@ def embeddings_table():
         attributes=[attribute("scope", scope, default_value="window")],
         datasets=[
             embedding_column("embedding_mean", "Posterior mean of the dynamical embedding."),
-            embedding_column("embedding_sd", "Posterior standard deviation of the dynamical embedding.", quantity="?"),
-            region("trial", "Row of the trials (or other intervals) table that the window was taken from."),
+            embedding_column(
+                "embedding_sd",
+                "Posterior standard deviation of the dynamical embedding.",
+                quantity="?",
+            ),
+            region(
+                "trial",
+                "Row of the trials (or other intervals) table that the window was taken from.",
+            ),
         ],
     )
 
@@ -140,7 +184,9 @@ def latent_dynamics_model():
         "Digest of the checkpoint bytes, '<algorithm>:<hex>', e.g. 'sha256:<hex>'. Equals the digest of 'weights' when these "
         "are stored."
     )
-    weights_format = NWBAttributeSpec(name="format", doc="Format of the bytes.", dtype="text", value="safetensors")
+    weights_format = NWBAttributeSpec(
+        name="format", doc="Format of the bytes.", dtype="text", value="safetensors"
+    )
     return NWBGroupSpec(
         neurodata_type_def="LatentDynamicsModel",
         neurodata_type_inc="NWBDataInterface",
@@ -151,12 +197,20 @@ def latent_dynamics_model():
         ),
         attributes=[
             attribute("description", "Description of the model.", required=True),
-            attribute("architecture", "Name of the model architecture, e.g. 'MetaSSM'. Readers look it up in a registry."),
+            attribute(
+                "architecture",
+                "Name of the model architecture, e.g. 'MetaSSM'. Readers look it up in a registry.",
+            ),
             *software_attributes("defines"),
             attribute("digest", digest),
         ],
         datasets=[
-            NWBDatasetSpec(name="config", doc="Model configuration, as a JSON object.", dtype="text", quantity="?"),
+            NWBDatasetSpec(
+                name="config",
+                doc="Model configuration, as a JSON object.",
+                dtype="text",
+                quantity="?",
+            ),
             NWBDatasetSpec(
                 name="checkpoint_uris",
                 doc="URIs or DOIs of the checkpoint, in order of preference.",
@@ -194,9 +248,20 @@ def latent_dynamics():
         doc="Output of one run of a latent dynamics model on one session.",
         attributes=[
             attribute("description", "Description of the run.", required=True),
-            attribute("bin_width", "Width of the time bins of the model input, in seconds.", "float64", required=True),
-            attribute("input_key", "Key of the dataset-specific read-in and likelihood of the model that was used."),
-            attribute("source_uri", "URI of the NWB file that the model input was read from, if not this file."),
+            attribute(
+                "bin_width",
+                "Width of the time bins of the model input, in seconds.",
+                "float64",
+                required=True,
+            ),
+            attribute(
+                "input_key",
+                "Key of the dataset-specific read-in and likelihood of the model that was used.",
+            ),
+            attribute(
+                "source_uri",
+                "URI of the NWB file that the model input was read from, if not this file.",
+            ),
             *software_attributes("ran"),
         ],
         datasets=[
@@ -206,7 +271,9 @@ def latent_dynamics():
                 dtype="text",
                 quantity="?",
             ),
-            region("units", "Rows of the Units table that were the input of the model, in input order."),
+            region(
+                "units", "Rows of the Units table that were the input of the model, in input order."
+            ),
         ],
         groups=[
             NWBGroupSpec(
@@ -215,10 +282,25 @@ def latent_dynamics():
                 doc="Windows and their dynamical embeddings.",
                 quantity="?",
             ),
-            NWBGroupSpec(neurodata_type_inc="LatentSeries", doc="Latent states, incl. forecasts.", quantity="*"),
-            NWBGroupSpec(neurodata_type_inc="FiringRateSeries", doc="Firing rates, incl. forecasts.", quantity="*"),
+            NWBGroupSpec(
+                neurodata_type_inc="LatentSeries",
+                doc="Latent states, incl. forecasts.",
+                quantity="*",
+            ),
+            NWBGroupSpec(
+                neurodata_type_inc="FiringRateSeries",
+                doc="Firing rates, incl. forecasts.",
+                quantity="*",
+            ),
         ],
-        links=[NWBLinkSpec(name="model", doc="The model that was run.", target_type="LatentDynamicsModel", quantity="?")],
+        links=[
+            NWBLinkSpec(
+                name="model",
+                doc="The model that was run.",
+                target_type="LatentDynamicsModel",
+                quantity="?",
+            )
+        ],
     )
 
 

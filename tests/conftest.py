@@ -1,4 +1,5 @@
-"""Shared fixtures. Real recordings are found by METADYN_DATA (default ../shared/data beside the checkout)."""
+"""Shared fixtures. Real recordings are found by METADYN_DATA (default ../shared/data beside the
+checkout)."""
 
 import gc
 import json
@@ -13,11 +14,14 @@ from urllib.parse import urlsplit
 
 import pytest
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # as pytest-xdist has a process for each core; before torch is loaded
+os.environ.setdefault(
+    "OMP_NUM_THREADS", "1"
+)  # as pytest-xdist has a process for each core; before torch is loaded
 
 REAL_DATA = Path(os.environ.get("METADYN_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
-# Everything that a run stores, read in a process in which our packages and torch cannot be imported.
+# Everything that a run stores, read in a process in which our packages and torch cannot be
+# imported.
 READER = """
 import sys
 for name in ("ndx_metadyn", "metadyn", "torch"):
@@ -44,7 +48,9 @@ print(json.dumps({
 
 def pytest_terminal_summary(terminalreporter):
     """What tests say that they tried, by `record_property("tried", ...)`."""
-    reports = [report for kind in ("passed", "failed") for report in terminalreporter.stats.get(kind, [])]
+    reports = [
+        report for kind in ("passed", "failed") for report in terminalreporter.stats.get(kind, [])
+    ]
     told = [text for report in reports for name, text in report.user_properties if name == "tried"]
     if told:
         terminalreporter.section("hostile files and kills")
@@ -61,10 +67,16 @@ def real_data() -> Path:
 
 @pytest.fixture(scope="session")
 def read_without_us():
-    """read(path, warnings="error") → what a process without ndx_metadyn, metadyn and torch finds in an annotated file."""
+    """read(path, warnings="error") → what a process without ndx_metadyn, metadyn and torch finds in
+    an annotated file."""
 
     def read(path, warnings="error") -> dict:
-        done = subprocess.run([sys.executable, "-c", READER, str(path), warnings], capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [sys.executable, "-c", READER, str(path), warnings],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 
@@ -75,7 +87,9 @@ def _errors(path, cached):
     import pynwb
 
     try:
-        return Counter(str(error) for error in pynwb.validate(path=str(path), use_cached_namespaces=cached))
+        return Counter(
+            str(error) for error in pynwb.validate(path=str(path), use_cached_namespaces=cached)
+        )
     except KeyError:  # human_mtl caches a namespace in part
         return None
 
@@ -83,12 +97,16 @@ def _errors(path, cached):
 def _messages(path):
     from nwbinspector import inspect_nwbfile
 
-    return Counter((m.check_function_name, m.location, m.message) for m in inspect_nwbfile(nwbfile_path=str(path)))
+    return Counter(
+        (m.check_function_name, m.location, m.message)
+        for m in inspect_nwbfile(nwbfile_path=str(path))
+    )
 
 
 @pytest.fixture(scope="session")
 def assert_no_new_fault():
-    """check(target, source): no validation error and no nwbinspector message that the source lacks under the same call."""
+    """check(target, source): no validation error and no nwbinspector message that the source lacks
+    under the same call."""
 
     def check(target, source) -> None:
         for cached in (True, False):
@@ -144,7 +162,10 @@ class Ranges(BaseHTTPRequestHandler):
         first, last = map(int, self.headers["Range"].removeprefix("bytes=").split("-"))
         there = file.stat()
         last = min(last, there.st_size - 1)
-        told = {"Content-Length": last - first + 1, "Content-Range": f"bytes {first}-{last}/{there.st_size}"}
+        told = {
+            "Content-Length": last - first + 1,
+            "Content-Range": f"bytes {first}-{last}/{there.st_size}",
+        }
         self.answer(206, {**told, "ETag": f'"{there.st_mtime_ns:x}-{there.st_size:x}"'})
         with file.open("rb") as stream:
             stream.seek(first)
@@ -166,10 +187,12 @@ class Ranges(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def serve(tmp_path, monkeypatch):
-    """serve(folder) → a server on this machine: `url`, `sent` bytes, `requests` (their headers), and `trouble`.
+    """serve(folder) → a server on this machine: `url`, `sent` bytes, `requests` (their headers),
+    and `trouble`.
 
-    `trouble` is a list of what befalls the next requests: a status, "cut" in the middle or "silent" for a second; `always` is
-    what befalls all others. The cache is the test's own, and waits between tries are short.
+    `trouble` is a list of what befalls the next requests: a status, "cut" in the middle or "silent"
+    for a second; `always` is what befalls all others. The cache is the test's own, and waits
+    between tries are short.
     """
     from metadyn.nwb import remote
 
@@ -179,14 +202,23 @@ def serve(tmp_path, monkeypatch):
 
     def start(folder):
         server = ThreadingHTTPServer(("127.0.0.1", 0), Ranges)
-        server.folder, server.sent, server.requests, server.trouble, server.always = Path(folder), 0, [], [], None
+        server.folder, server.sent, server.requests, server.trouble, server.always = (
+            Path(folder),
+            0,
+            [],
+            [],
+            None,
+        )
         server.url = f"http://127.0.0.1:{server.server_port}"
         server.daemon_threads = True
-        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        threading.Thread(
+            target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
+        ).start()
         servers.append(server)
         return server
 
-    gc.disable()  # collecting h5py's objects, the server's thread would wait for the lock that its reader holds
+    # Collecting h5py's objects, the server's thread would wait for the lock that its reader holds
+    gc.disable()
     yield start
     gc.enable()
     for server in servers:

@@ -36,18 +36,31 @@ def test_a_value_out_of_range_is_named_with_its_key():
 def test_a_file_lies_over_the_preset_and_under_the_flags(tmp_path):
     path = tmp_path / "config.toml"
     path.write_text("[data]\nbin_width = 0.01\nn_bins = 10\n")
-    config = load_config(path, base={"data": {"bin_width": 0.05, "start": -0.1}}, data={"n_bins": 20, "align": None})
-    assert (config.data.bin_width, config.data.start, config.data.n_bins, config.data.align) == (0.01, -0.1, 20, None)
+    config = load_config(
+        path, base={"data": {"bin_width": 0.05, "start": -0.1}}, data={"n_bins": 20, "align": None}
+    )
+    assert (config.data.bin_width, config.data.start, config.data.n_bins, config.data.align) == (
+        0.01,
+        -0.1,
+        20,
+        None,
+    )
 
 
 @pytest.mark.parametrize("where", ["flag", "file"])
 def test_a_preset_of_the_paper_lies_under_file_and_flags(tmp_path, where):
     path = tmp_path / "config.toml"
-    path.write_text("[model]\nrank = 3\n" + ('[data]\npreset = "paper-motor"\n' if where == "file" else ""))
+    path.write_text(
+        "[model]\nrank = 3\n" + ('[data]\npreset = "paper-motor"\n' if where == "file" else "")
+    )
     flags = {"data": {"preset": "paper-motor"}} if where == "flag" else {}
     config = load_config(path, **flags, training={"steps": 7})
     assert (config.model.rank, config.training.steps) == (3, 7)
-    assert (config.model.latent_dim, config.training.optimiser, config.training.warm_start) == (30, "lamb", False)
+    assert (config.model.latent_dim, config.training.optimiser, config.training.warm_start) == (
+        30,
+        "lamb",
+        False,
+    )
     assert config.data.model_fields_set == {"preset"}
     assert load_config(data={"preset": "perich-co"}).training == Config().training
 
@@ -59,7 +72,9 @@ def test_distilling_without_a_warm_start_is_refused():
 
 
 def test_what_is_dumped_is_what_is_loaded(tmp_path):
-    config = load_config(data={"where": "result == 'R'", "bin_width": 0.1}, model={"hidden": [8, 4]})
+    config = load_config(
+        data={"where": "result == 'R'", "bin_width": 0.1}, model={"hidden": [8, 4]}
+    )
     (tmp_path / "c.toml").write_text(dump_config(config))
     assert load_config(tmp_path / "c.toml") == config != Config()
 

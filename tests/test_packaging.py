@@ -1,4 +1,5 @@
-"""What is shipped is whole: the wheel, built from the sdist, finds its schema and says its version."""
+"""What is shipped is whole: the wheel, built from the sdist, finds its schema and says its
+version."""
 
 import ast
 import re
@@ -50,16 +51,25 @@ from metadyn.__main__ import main
 sys.argv = ["metadyn", "--help"]
 main()
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert "annotate" in done.stdout
 
 
 def test_every_requirement_of_the_project_is_pinned():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    wanted = project["dependencies"] + [each for extra in project["optional-dependencies"].values() for each in extra]
-    names = {re.match(r"[A-Za-z0-9_.-]+", each).group().lower().replace("_", "-") for each in wanted} - {"ndx-metadyn"}
-    pinned = {line.partition("==")[0].lower().replace("_", "-") for line in (ROOT / "constraints.txt").read_text().splitlines()}
+    wanted = project["dependencies"] + [
+        each for extra in project["optional-dependencies"].values() for each in extra
+    ]
+    names = {
+        re.match(r"[A-Za-z0-9_.-]+", each).group().lower().replace("_", "-") for each in wanted
+    } - {"ndx-metadyn"}
+    pinned = {
+        line.partition("==")[0].lower().replace("_", "-")
+        for line in (ROOT / "constraints.txt").read_text().splitlines()
+    }
     assert names <= pinned
 
 
@@ -88,8 +98,15 @@ def imported_when_loaded(package: Path) -> set[str]:
 def test_what_a_package_imports_is_what_it_requires(package, extras):
     """Tests have every extra; a user of one extra has only that."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    wanted = project["dependencies"] + [each for extra in extras for each in project["optional-dependencies"][extra]]
-    named = {re.match(r"[A-Za-z0-9_.-]+", each).group().lower().replace("-", "_") for each in wanted}
+    wanted = project["dependencies"] + [
+        each for extra in extras for each in project["optional-dependencies"][extra]
+    ]
+    named = {
+        re.match(r"[A-Za-z0-9_.-]+", each).group().lower().replace("-", "_") for each in wanted
+    }
     named |= {"metadyn", "ndx_metadyn"}
-    named |= {"nwbinspector", "neuroconv"}  # which load `ndx_metadyn.checks` and `metadyn.neuroconv`; nothing of ours does
+    named |= {
+        "nwbinspector",
+        "neuroconv",
+    }  # which load `ndx_metadyn.checks` and `metadyn.neuroconv`; nothing of ours does
     assert imported_when_loaded(ROOT / package) <= named

@@ -1,1 +1,2 @@
-"""Files that lie: what is done to a good file (`kinds`), what then reads it (`verbs`), and where it is watched (`ward`)."""
+"""Files that lie: what is done to a good file (`kinds`), what then reads it (`verbs`), and where it
+is watched (`ward`)."""

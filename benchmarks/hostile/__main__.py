@@ -2,8 +2,9 @@
 
     python -m benchmarks.hostile [--cases 120] [--kind NAME] [--seed 0]
 
-Prints and keeps (benchmarks/results/hostile.json) how many cases were tried of each kind and how they ended: `worked`, `told`
-(an error with a message), `told by pynwb` where only that reads, or a fault, each of which is shown.
+Prints and keeps (benchmarks/results/hostile.json) how many cases were tried of each kind and how
+they ended: `worked`, `told` (an error with a message), `told by pynwb` where only that reads, or a
+fault, each of which is shown.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ from benchmarks.record import save_result, say
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--cases", type=int, default=120, help="of each kind")
     parser.add_argument("--kind", help="only kinds whose name holds this; nothing is kept")
     parser.add_argument("--seed", type=int, default=0)

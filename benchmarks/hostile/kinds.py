@@ -1,4 +1,5 @@
-"""What is done to a good file: each kind is a strategy of hypothesis, whose values are called with the folder to spoil."""
+"""What is done to a good file: each kind is a strategy of hypothesis, whose values are called with
+the folder to spoil."""
 
 from __future__ import annotations
 
@@ -37,7 +38,17 @@ EVERY = (
     "align_to_it",
     "package",
 )
-OF_RECORDINGS = ("inspect", "infer", "forecast", "fit", "readers", "checks", "derive", "annotate", "align")
+OF_RECORDINGS = (
+    "inspect",
+    "infer",
+    "forecast",
+    "fit",
+    "readers",
+    "checks",
+    "derive",
+    "annotate",
+    "align",
+)
 OF_MODELS = ("model", "readers", "infer", "forecast", "resume", "align_to_it")
 
 
@@ -52,7 +63,8 @@ class Kind:
 
 @dataclass(frozen=True)
 class Layout:
-    """Paths of what a good file holds, in order, so that a case can be tried again by its numbers."""
+    """Paths of what a good file holds, in order, so that a case can be tried again by its
+    numbers."""
 
     datasets: tuple[str, ...]
     arrays: tuple[str, ...]  # of numbers, one or two axes
@@ -68,20 +80,44 @@ class Layout:
     def of(path: Path) -> Layout:
         with h5py.File(path, "r") as file:
             items: dict[str, h5py.Group | h5py.Dataset] = {}
-            file.visititems(lambda name, item: items.update({name: item}) if not name.startswith("specifications") else None)
+            file.visititems(
+                lambda name, item: (
+                    items.update({name: item}) if not name.startswith("specifications") else None
+                )
+            )
             sets = {name: item for name, item in items.items() if isinstance(item, h5py.Dataset)}
-            attributes = [(name, key, item.attrs[key]) for name, item in items.items() for key in item.attrs]
+            attributes = [
+                (name, key, item.attrs[key]) for name, item in items.items() for key in item.attrs
+            ]
             types = {name: item.attrs.get("neurodata_type") for name, item in items.items()}
             return Layout(
                 tuple(sets),
-                tuple(name for name, each in sets.items() if each.dtype.kind in "fiu" and each.ndim in (1, 2)),
+                tuple(
+                    name
+                    for name, each in sets.items()
+                    if each.dtype.kind in "fiu" and each.ndim in (1, 2)
+                ),
                 tuple(name for name, each in sets.items() if each.dtype.kind == "f"),
                 tuple(name for name, each in sets.items() if h5py.check_string_dtype(each.dtype)),
-                tuple(name for name, each in types.items() if each in ("DynamicTableRegion", "VectorIndex")),
+                tuple(
+                    name
+                    for name, each in types.items()
+                    if each in ("DynamicTableRegion", "VectorIndex")
+                ),
                 tuple(name for name, item in items.items() if isinstance(item, h5py.Group)),
-                tuple((name, key) for name, key, value in attributes if isinstance(value, np.floating)),
-                tuple((name, key) for name, key, value in attributes if isinstance(value, str) and key != "object_id"),
-                tuple((name, key) for name, key, value in attributes if isinstance(value, h5py.Reference)),
+                tuple(
+                    (name, key) for name, key, value in attributes if isinstance(value, np.floating)
+                ),
+                tuple(
+                    (name, key)
+                    for name, key, value in attributes
+                    if isinstance(value, str) and key != "object_id"
+                ),
+                tuple(
+                    (name, key)
+                    for name, key, value in attributes
+                    if isinstance(value, h5py.Reference)
+                ),
             )
 
 
@@ -98,7 +134,11 @@ def kinds(good: Path) -> dict[str, Kind]:
         Kind("NaN and inf", numbers(layout), EVERY),
         Kind("rows out of range", out_of_range(layout), EVERY),
         Kind("names", names(layout), EVERY),
-        Kind("links in place of the target", targets(), ("annotate", "derive", "model", "fit", "package", "align")),
+        Kind(
+            "links in place of the target",
+            targets(),
+            ("annotate", "derive", "model", "fit", "package", "align"),
+        ),
         Kind("two processes at once", pairs(), ("annotate_twice",)),
     )
     return {kind.name: kind for kind in made}
@@ -108,11 +148,14 @@ def kinds(good: Path) -> dict[str, Kind]:
 
 
 def damaged() -> st.SearchStrategy:
-    """The end cut off, or some bytes changed; half of them in the first 16 KiB, where HDF5 keeps most of its structure."""
+    """The end cut off, or some bytes changed; half of them in the first 16 KiB, where HDF5 keeps
+    most of its structure."""
     share = st.floats(0, 1, exclude_max=True)
     place = share | st.integers(0, 2**14)
     return st.builds(partial, st.just(cut), share) | st.builds(
-        partial, st.just(flip), st.lists(st.tuples(place, st.integers(1, 255)), min_size=1, max_size=32)
+        partial,
+        st.just(flip),
+        st.lists(st.tuples(place, st.integers(1, 255)), min_size=1, max_size=32),
     )
 
 
@@ -134,11 +177,19 @@ def flip(places: list, folder: Path) -> None:
 def headers() -> st.SearchStrategy:
     """Weights of the file and of the checkpoint, both spoilt alike, with a digest that fits."""
     length = st.sampled_from([0, 1, 7, 2**31, 2**40, 2**63, 2**64 - 1]) | st.integers(0, 2**64 - 1)
-    size = st.integers(-(2**64), 2**64) | st.sampled_from([BILLION, 2**31, 2**62]) | st.just("4") | st.none() | st.floats()
+    size = (
+        st.integers(-(2**64), 2**64)
+        | st.sampled_from([BILLION, 2**31, 2**62])
+        | st.just("4")
+        | st.none()
+        | st.floats()
+    )
     entry = st.fixed_dictionaries(
         {},
         optional={
-            "dtype": st.sampled_from(["F32", "F64", "BF16", "F8_E4M3", "I64", "BOOL", "", "object", 3, None, ["F32"]]),
+            "dtype": st.sampled_from(
+                ["F32", "F64", "BF16", "F8_E4M3", "I64", "BOOL", "", "object", 3, None, ["F32"]]
+            ),
             "shape": st.lists(size, max_size=4) | size | st.just([1] * 100) | st.just([[1]]),
             "data_offsets": st.lists(size, max_size=3) | size,
         },
@@ -148,7 +199,11 @@ def headers() -> st.SearchStrategy:
         st.builds(partial, st.just(_claim_length), length),
         st.builds(partial, st.just(_header_of), st.integers(0, 40), entry | size | st.lists(size)),
         st.builds(partial, st.just(_grow), st.integers(1, 2**21)),
-        st.builds(partial, st.just(_other_bytes), st.binary(max_size=64) | st.sampled_from([DEEP, PICKLE, b"", bytes(8)])),
+        st.builds(
+            partial,
+            st.just(_other_bytes),
+            st.binary(max_size=64) | st.sampled_from([DEEP, PICKLE, b"", bytes(8)]),
+        ),
     )
     return st.builds(partial, st.just(_spoil_weights), st.one_of(changes))
 
@@ -188,7 +243,12 @@ def _header_of(which: int, entry, data: bytes) -> bytes:
 def _grow(more: int, data: bytes) -> bytes:
     """A header of many spaces, as safetensors allows, and more."""
     length = int.from_bytes(data[:8], "little")
-    return struct.pack("<Q", length + 16 * more) + data[8 : 8 + length] + b" " * (16 * more) + data[8 + length :]
+    return (
+        struct.pack("<Q", length + 16 * more)
+        + data[8 : 8 + length]
+        + b" " * (16 * more)
+        + data[8 + length :]
+    )
 
 
 def _other_bytes(other: bytes, data: bytes) -> bytes:
@@ -205,11 +265,24 @@ DEEP = struct.pack("<Q", 200_000) + b"[" * 200_000
 
 
 def settings() -> st.SearchStrategy:
-    """One value in the settings of the stored model, of the file and of the checkpoint, is another."""
+    """One value in the settings of the stored model, of the file and of the checkpoint, is
+    another."""
     size = st.sampled_from([BILLION, 2**31, -1, 0])
     plain = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | size
-    code = st.sampled_from([{"class_path": f"{CANARY}.run"}, {"_target_": CANARY}, f"{CANARY}.run", {"py/object": CANARY}])
-    value = plain | code | st.lists(plain, max_size=3) | st.dictionaries(st.text(max_size=3), plain, max_size=2)
+    code = st.sampled_from(
+        [
+            {"class_path": f"{CANARY}.run"},
+            {"_target_": CANARY},
+            f"{CANARY}.run",
+            {"py/object": CANARY},
+        ]
+    )
+    value = (
+        plain
+        | code
+        | st.lists(plain, max_size=3)
+        | st.dictionaries(st.text(max_size=3), plain, max_size=2)
+    )
     return st.builds(partial, st.just(_spoil_settings), st.integers(0, 10**6), value, st.booleans())
 
 
@@ -228,7 +301,10 @@ def _spoil_settings(place: int, value, remove: bool, folder: Path) -> None:
         file[STORED]["config"][()] = text
     for path in (folder / MODEL).glob("step-*/model.safetensors"):
         with safetensors.safe_open(path, "np") as file:
-            tensors, config = {name: file.get_tensor(name) for name in file.keys()}, json.loads(file.metadata()["metadyn"])  # noqa: SIM118
+            tensors, config = (
+                {name: file.get_tensor(name) for name in file.keys()},
+                json.loads(file.metadata()["metadyn"]),
+            )
         safetensors.numpy.save_file(tensors, path, {"metadyn": json.dumps(change(config))})
     for path in (folder / MODEL).glob("step-*/metrics.json"):
         path.write_text(json.dumps(change(json.loads(path.read_text()))))
@@ -249,7 +325,11 @@ def _places(value):
 def shapes(layout: Layout) -> st.SearchStrategy:
     """A dataset of another length, number of axes or type than what refers to it says."""
     change = st.tuples(st.sampled_from(layout.datasets), st.sampled_from(sorted(RESHAPED)))
-    return st.builds(partial, st.just(_reshape), st.lists(change, min_size=1, max_size=3, unique_by=itemgetter(0)))
+    return st.builds(
+        partial,
+        st.just(_reshape),
+        st.lists(change, min_size=1, max_size=3, unique_by=itemgetter(0)),
+    )
 
 
 def _reshape(changes: list, folder: Path) -> None:
@@ -258,7 +338,13 @@ def _reshape(changes: list, folder: Path) -> None:
             if not file[path].shape:  # of a scalar: a row of numbers
                 _put(file, path, np.array([1.0, 2.0]))
                 continue
-            kind = file[path].dtype if how in OF_ONE_TYPE else h5py.string_dtype() if how == "text" else None
+            kind = (
+                file[path].dtype
+                if how in OF_ONE_TYPE
+                else h5py.string_dtype()
+                if how == "text"
+                else None
+            )
             _put(file, path, RESHAPED[how](file[path][()]), kind)
 
 
@@ -277,7 +363,8 @@ RESHAPED = {
 
 
 def _put(file: h5py.File, path: str, values, dtype=None, **options) -> None:
-    """Another dataset of the same attributes in its place; what referred to it refers to the new one."""
+    """Another dataset of the same attributes in its place; what referred to it refers to the new
+    one."""
     attributes = {key: file[path].attrs[key] for key in file[path].attrs}
     old = file[path].ref
     pointing = [(name, key) for name, key in _references(file) if file[name].attrs[key] == old]
@@ -292,17 +379,22 @@ def _put(file: h5py.File, path: str, values, dtype=None, **options) -> None:
 def _references(file: h5py.File) -> list[tuple[str, str]]:
     found = []
     file.visititems(
-        lambda name, item: found.extend((name, key) for key in item.attrs if isinstance(item.attrs[key], h5py.Reference))
+        lambda name, item: found.extend(
+            (name, key) for key in item.attrs if isinstance(item.attrs[key], h5py.Reference)
+        )
     )
     return found
 
 
 def claims(layout: Layout) -> st.SearchStrategy:
-    """A dataset of a thousand million rows that stores none, or the ids of a table as well, so that its length fits."""
+    """A dataset of a thousand million rows that stores none, or the ids of a table as well, so that
+    its length fits."""
     fill = st.sampled_from([0, 1, 3, 250])
     rows = st.sampled_from([BILLION, BILLION - 1, 2**31, 2**32 + 1, 2**40])
     compression = st.sampled_from([None, "gzip"])
-    chosen = st.lists(st.sampled_from(layout.arrays + layout.texts), min_size=1, max_size=2) | st.sampled_from(_tables(layout))
+    chosen = st.lists(
+        st.sampled_from(layout.arrays + layout.texts), min_size=1, max_size=2
+    ) | st.sampled_from(_tables(layout))
     return st.builds(partial, st.just(_claim), chosen, rows, fill, compression)
 
 
@@ -310,7 +402,11 @@ def _tables(layout: Layout) -> list[list[str]]:
     """Of each table the columns that have its length."""
     tables = [name.removesuffix("/id") for name in layout.datasets if name.endswith("/id")]
     return [
-        [f"{table}/{name}" for name in ("id", "start_time", "stop_time") if f"{table}/{name}" in layout.datasets]
+        [
+            f"{table}/{name}"
+            for name in ("id", "start_time", "stop_time")
+            if f"{table}/{name}" in layout.datasets
+        ]
         for table in tables
     ]
 
@@ -323,12 +419,16 @@ def _claim(paths: list[str], rows: int, fill: int, compression, folder: Path) ->
             shape = (rows, *old.shape[1:])
             attributes = {key: old.attrs[key] for key in old.attrs}
             before = old.ref
-            pointing = [(name, key) for name, key in _references(file) if file[name].attrs[key] == before]
+            pointing = [
+                (name, key) for name, key in _references(file) if file[name].attrs[key] == before
+            ]
             options = {} if text else {"fillvalue": fill}
             kind = old.dtype
             del file[path]
             chunks = (min(rows, 2**16), *shape[1:])
-            new = file.create_dataset(path, shape, kind, chunks=chunks, compression=compression, **options)
+            new = file.create_dataset(
+                path, shape, kind, chunks=chunks, compression=compression, **options
+            )
             for key, value in attributes.items():
                 new.attrs[key] = value
             for name, key in pointing:
@@ -339,14 +439,30 @@ def _claim(paths: list[str], rows: int, fill: int, compression, folder: Path) ->
 
 
 def links(layout: Layout) -> st.SearchStrategy:
-    """Objects replaced by links to nothing, to themselves, in circles, to other files; references to nothing or to others."""
+    """Objects replaced by links to nothing, to themselves, in circles, to other files; references
+    to nothing or to others."""
     place = st.sampled_from(layout.datasets + layout.groups)
     how = st.sampled_from(
-        ["missing", "itself", "circle", "up", "hard up", "file missing", "file itself", "file circle", "folder"]
+        [
+            "missing",
+            "itself",
+            "circle",
+            "up",
+            "hard up",
+            "file missing",
+            "file itself",
+            "file circle",
+            "folder",
+        ]
     )
-    reference = st.tuples(st.sampled_from(layout.references), st.sampled_from(["nothing", "root", "itself", "gone", "other"]))
+    reference = st.tuples(
+        st.sampled_from(layout.references),
+        st.sampled_from(["nothing", "root", "itself", "gone", "other"]),
+    )
     return st.builds(
-        partial, st.just(_relink), st.lists(st.tuples(place, how), min_size=1, max_size=2, unique_by=itemgetter(0))
+        partial,
+        st.just(_relink),
+        st.lists(st.tuples(place, how), min_size=1, max_size=2, unique_by=itemgetter(0)),
     ) | st.builds(partial, st.just(_refer), st.lists(reference, min_size=1, max_size=3))
 
 
@@ -393,7 +509,12 @@ def _refer(changes: list, folder: Path) -> None:
 
 # --- numbers
 
-PLACES = {"all": slice(None), "first": slice(0, 1), "last": slice(-1, None), "some": slice(None, None, 3)}
+PLACES = {
+    "all": slice(None),
+    "first": slice(0, 1),
+    "last": slice(-1, None),
+    "some": slice(None, None, 3),
+}
 
 
 def numbers(layout: Layout) -> st.SearchStrategy:
@@ -403,9 +524,20 @@ def numbers(layout: Layout) -> st.SearchStrategy:
     array = st.tuples(st.sampled_from(layout.floats), value, where)
     attribute = st.tuples(st.sampled_from(layout.float_attributes), value)
     return (
-        st.builds(partial, st.just(_poison), st.lists(array, min_size=1, max_size=4), st.lists(attribute, max_size=2))
-        | st.builds(partial, st.just(_poison), st.just([]), st.lists(attribute, min_size=1, max_size=3))
-        | st.builds(partial, st.just(_spoil_weights), st.builds(partial, st.just(_poison_weights), st.integers(0, 40), value))
+        st.builds(
+            partial,
+            st.just(_poison),
+            st.lists(array, min_size=1, max_size=4),
+            st.lists(attribute, max_size=2),
+        )
+        | st.builds(
+            partial, st.just(_poison), st.just([]), st.lists(attribute, min_size=1, max_size=3)
+        )
+        | st.builds(
+            partial,
+            st.just(_spoil_weights),
+            st.builds(partial, st.just(_poison_weights), st.integers(0, 40), value),
+        )
     )
 
 
@@ -425,7 +557,10 @@ def _poison(arrays: list, attributes: list, folder: Path) -> None:
 
 def _poison_weights(which: int, value: float, data: bytes) -> bytes:
     length = int.from_bytes(data[:8], "little")
-    tensors, metadata = safetensors.numpy.load(data), json.loads(data[8 : 8 + length]).get("__metadata__")
+    tensors, metadata = (
+        safetensors.numpy.load(data),
+        json.loads(data[8 : 8 + length]).get("__metadata__"),
+    )
     if not tensors:  # the state of a finished model
         return data
     name = sorted(tensors)[which % len(tensors)]
@@ -436,13 +571,15 @@ def _poison_weights(which: int, value: float, data: bytes) -> bytes:
 
 def out_of_range(layout: Layout) -> st.SearchStrategy:
     """Row numbers of regions, ends of ragged rows, and samples of windows that are not there."""
-    number = st.sampled_from([-1, -(2**63), 2**63 - 1, 2**31, 2**32, 4, 1000, 0]) | st.integers(-(2**63), 2**63 - 1)
+    number = st.sampled_from([-1, -(2**63), 2**63 - 1, 2**31, 2**32, 4, 1000, 0]) | st.integers(
+        -(2**63), 2**63 - 1
+    )
     where = st.sampled_from(sorted(PLACES))
     region = st.tuples(st.sampled_from(layout.rows), number, where)
     window = st.tuples(number, number, where)
-    return st.builds(partial, st.just(_misplace), st.lists(region, min_size=1, max_size=3)) | st.builds(
-        partial, st.just(_miscount), window
-    )
+    return st.builds(
+        partial, st.just(_misplace), st.lists(region, min_size=1, max_size=3)
+    ) | st.builds(partial, st.just(_miscount), window)
 
 
 def _misplace(changes: list, folder: Path) -> None:
@@ -468,20 +605,58 @@ def _miscount(window: tuple, folder: Path) -> None:
 # --- names
 
 PIECES = (
-    *("../", "/", "\\", "..", "[/red]", "[bold", "[link=file:///]", "\x1b]0;owned\x07", "\x1b[2J", "\u202e", "\n", "\r", "\t"),
-    *("é", "名", "e\u0301", "👩‍🔬", "\u200b", "\ufeff", "'", '"', "`id`", "$(id)", "; id", "%s", "{0}", "{x!r}", "~", "C:\\"),
+    *(
+        "../",
+        "/",
+        "\\",
+        "..",
+        "[/red]",
+        "[bold",
+        "[link=file:///]",
+        "\x1b]0;owned\x07",
+        "\x1b[2J",
+        "\u202e",
+        "\n",
+        "\r",
+        "\t",
+    ),
+    *(
+        "é",
+        "名",
+        "e\u0301",
+        "👩‍🔬",
+        "\u200b",
+        "\ufeff",
+        "'",
+        '"',
+        "`id`",
+        "$(id)",
+        "; id",
+        "%s",
+        "{0}",
+        "{x!r}",
+        "~",
+        "C:\\",
+    ),
     *("\x7f", "\x9b", "=", "#", ",", " ", ".", "__class__", CANARY),
 )
 
 
 def names(layout: Layout) -> st.SearchStrategy:
-    """Texts of 200 characters with slashes, markup, escapes and more, as values, attributes and names of objects."""
-    text = st.lists(st.sampled_from(PIECES) | st.text(min_size=1, max_size=4), min_size=1, max_size=12).map(_of_200)
+    """Texts of 200 characters with slashes, markup, escapes and more, as values, attributes and
+    names of objects."""
+    text = st.lists(
+        st.sampled_from(PIECES) | st.text(min_size=1, max_size=4), min_size=1, max_size=12
+    ).map(_of_200)
     texts = st.tuples(st.just("value"), st.sampled_from(layout.texts), text)
     attributes = st.tuples(st.just("attribute"), st.sampled_from(layout.text_attributes), text)
     objects = st.tuples(st.just("name"), st.sampled_from(layout.datasets + layout.groups), text)
     column = st.tuples(st.just("column"), st.sampled_from(["units", "intervals/trials"]), text)
-    return st.builds(partial, st.just(_rename), st.lists(texts | attributes | objects | column, min_size=1, max_size=3))
+    return st.builds(
+        partial,
+        st.just(_rename),
+        st.lists(texts | attributes | objects | column, min_size=1, max_size=3),
+    )
 
 
 def _of_200(pieces: list[str]) -> str:
@@ -492,7 +667,12 @@ def _of_200(pieces: list[str]) -> str:
 def _rename(changes: list, folder: Path) -> None:
     with h5py.File(folder / FILE, "r+") as file:
         for how, place, text in changes:
-            {"value": _write_text, "attribute": _write_attribute, "name": _move, "column": _add_column}[how](file, place, text)
+            {
+                "value": _write_text,
+                "attribute": _write_attribute,
+                "name": _move,
+                "column": _add_column,
+            }[how](file, place, text)
 
 
 def _write_text(file: h5py.File, path: str, text: str) -> None:
@@ -513,7 +693,10 @@ def _move(file: h5py.File, path: str, text: str) -> None:
         parent = file[path].parent
         parent.move(path.rpartition("/")[2], name)
         if "colnames" in parent.attrs:
-            names = [name if each == path.rpartition("/")[2] else each for each in parent.attrs["colnames"]]
+            names = [
+                name if each == path.rpartition("/")[2] else each
+                for each in parent.attrs["colnames"]
+            ]
             parent.attrs.create("colnames", names, dtype=h5py.string_dtype())
 
 
@@ -523,7 +706,9 @@ def _add_column(file: h5py.File, path: str, text: str) -> None:
     if path not in file or name in file[path]:
         return
     table = file[path]
-    column = table.create_dataset(name, data=[_encoded(text)] * len(table["id"]), dtype=h5py.string_dtype())
+    column = table.create_dataset(
+        name, data=[_encoded(text)] * len(table["id"]), dtype=h5py.string_dtype()
+    )
     for key, value in {
         "namespace": "hdmf-common",
         "neurodata_type": "VectorData",
@@ -535,7 +720,8 @@ def _add_column(file: h5py.File, path: str, text: str) -> None:
 
 
 def _encoded(text: str) -> bytes:
-    """Bytes as HDF5 keeps them; half surrogates, which UTF-8 has not, are as in file names that are no UTF-8."""
+    """Bytes as HDF5 keeps them; half surrogates, which UTF-8 has not, are as in file names that are
+    no UTF-8."""
     return text.replace("\x00", "0").encode("utf-8", "surrogatepass")
 
 
@@ -543,10 +729,13 @@ def _encoded(text: str) -> bytes:
 
 
 def targets() -> st.SearchStrategy:
-    """The place that a result goes to is a link: to the source, to another's file or folder, to nothing, to itself."""
+    """The place that a result goes to is a link: to the source, to another's file or folder, to
+    nothing, to itself."""
     names = (FILE, "slim.nwb", "weights.safetensors", "weights.json", "best", "dandiset.yaml")
     place = st.sampled_from(["out", *(f"out/{name}" for name in names)])
-    lead = st.sampled_from(["source", "precious", "folder", "nothing", "itself", "circle", "up", "device"])
+    lead = st.sampled_from(
+        ["source", "precious", "folder", "nothing", "itself", "circle", "up", "device"]
+    )
     return st.builds(partial, st.just(_link_target), place, lead)
 
 
@@ -574,12 +763,16 @@ def _link_target(place: str, lead: str, folder: Path) -> None:
 
 
 def pairs() -> st.SearchStrategy:
-    """Both into the file or both into one folder, of one name or two, one after the other by up to half a second."""
+    """Both into the file or both into one folder, of one name or two, one after the other by up to
+    half a second."""
     wait = st.floats(0, 0.5)
     return st.builds(partial, st.just(_plan), st.booleans(), st.booleans(), wait, wait)
 
 
 def _plan(in_place: bool, one_name: bool, first: float, second: float, folder: Path) -> None:
     names = ("Ours", "Ours" if one_name else "Theirs")
-    plan = [{"name": name, "in_place": in_place, "wait": wait} for name, wait in zip(names, (first, second), strict=True)]
+    plan = [
+        {"name": name, "in_place": in_place, "wait": wait}
+        for name, wait in zip(names, (first, second), strict=True)
+    ]
     (folder / PLAN).write_text(json.dumps(plan))

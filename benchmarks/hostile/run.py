@@ -29,8 +29,11 @@ class World:
         return World(folder, good, kinds(good))
 
 
-def try_kind(kind: Kind, world: World, cases: int, verbs: tuple[str, ...], number: int = 0) -> tuple[Counter, list[str]]:
-    """How `cases` cases ended, by verdict, and of each fault what was done, to what, and what was said."""
+def try_kind(
+    kind: Kind, world: World, cases: int, verbs: tuple[str, ...], number: int = 0
+) -> tuple[Counter, list[str]]:
+    """How `cases` cases ended, by verdict, and of each fault what was done, to what, and what was
+    said."""
     ends, faults = Counter(), []
     with Ward(VERBS) as ward:
 

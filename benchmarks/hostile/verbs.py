@@ -21,7 +21,14 @@ from benchmarks.hostile.ward import PYNWB, Verdict
 from metadyn.cli import app
 from metadyn.config import load_config
 
-SIZES = {"latent_hidden": 4, "embedding_hidden": 4, "readin_hidden": 4, "readin_dim": 3, "hidden": (4, 4), "hyper_hidden": 4}
+SIZES = {
+    "latent_hidden": 4,
+    "embedding_hidden": 4,
+    "readin_hidden": 4,
+    "readin_dim": 3,
+    "hidden": (4, 4),
+    "hyper_hidden": 4,
+}
 STEPS = {"steps": 2, "distil_steps": 1, "validate_every": 2, "trials_per_session": 2}
 FILE, MODEL, PLAN = (
     "day.nwb",
@@ -32,23 +39,31 @@ NAME, NEW = "limit-cycle-0", "new"
 
 
 def make_good(folder: Path) -> Path:
-    """`folder`/good with FILE, derived with run, forecasts and model, MODEL, and a recording apart in `folder`."""
+    """`folder`/good with FILE, derived with run, forecasts and model, MODEL, and a recording apart
+    in `folder`."""
     good, raw = folder / "good", folder / "raw"
     options = {"n_sessions": 1, "units": (4, 4), "n_trials": 4, "n_bins": 30}
     recording = metadyn.simulate("limit-cycle", raw, **options)[0]
     metadyn.fit(f"{NAME}={recording}", good / MODEL, load_config(model=SIZES, training=STEPS))
-    annotated = metadyn.annotate(good / MODEL, f"{NAME}={recording}", raw / "annotated", context=10, steps=5)[0]
+    annotated = metadyn.annotate(
+        good / MODEL, f"{NAME}={recording}", raw / "annotated", context=10, steps=5
+    )[0]
     metadyn.derive(annotated, good / FILE)
     shutil.copy(recording, folder / "other.nwb")
     return good
 
 
 def command(*arguments) -> Verdict:
-    """What a command says: `told` where it ends with an error and a message, `silent` without one."""
-    result = CliRunner(env={"COLUMNS": "200", "NO_COLOR": "1"}).invoke(app, [str(each) for each in arguments])
+    """What a command says: `told` where it ends with an error and a message, `silent` without
+    one."""
+    result = CliRunner(env={"COLUMNS": "200", "NO_COLOR": "1"}).invoke(
+        app, [str(each) for each in arguments]
+    )
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
-    raw = {each for each in result.stdout + result.stderr if unicodedata.category(each) in ("Cc", "Cs")} - {"\n", "\t"}
+    raw = {
+        each for each in result.stdout + result.stderr if unicodedata.category(each) in ("Cc", "Cs")
+    } - {"\n", "\t"}
     if raw:
         return Verdict("steers the terminal", f"{raw} in {result.stdout + result.stderr}")
     if result.exit_code == 0:
@@ -61,7 +76,19 @@ def inspect(folder: Path) -> Verdict:
 
 
 def fit(folder: Path) -> Verdict:
-    haste = ("--distil-steps", 1, "--steps", 2, "--latent-hidden", 4, "--readin-hidden", 4, "--hidden", 4, 4)
+    haste = (
+        "--distil-steps",
+        1,
+        "--steps",
+        2,
+        "--latent-hidden",
+        4,
+        "--readin-hidden",
+        4,
+        "--hidden",
+        4,
+        4,
+    )
     return command("fit", folder / FILE, "-o", folder / "out", *haste)
 
 
@@ -86,7 +113,9 @@ def align(folder: Path) -> Verdict:
 
 def align_to_it(folder: Path) -> Verdict:
     haste = ("--trials", 2, "--steps", 1)
-    return command("align", folder / FILE, f"{NEW}={folder.parent / 'other.nwb'}", "-o", folder / "out", *haste)
+    return command(
+        "align", folder / FILE, f"{NEW}={folder.parent / 'other.nwb'}", "-o", folder / "out", *haste
+    )
 
 
 def infer(folder: Path) -> Verdict:
@@ -98,11 +127,21 @@ def infer(folder: Path) -> Verdict:
 
 
 def forecast(folder: Path) -> Verdict:
-    return command("forecast", folder / MODEL, f"{NAME}={folder / FILE}", "--context", 10, "--steps", 5)
+    return command(
+        "forecast", folder / MODEL, f"{NAME}={folder / FILE}", "--context", 10, "--steps", 5
+    )
 
 
 def annotate(folder: Path) -> Verdict:
-    return command("annotate", folder / MODEL, f"{NAME}={folder / FILE}", "-o", folder / "out", "--name", "Again")
+    return command(
+        "annotate",
+        folder / MODEL,
+        f"{NAME}={folder / FILE}",
+        "-o",
+        folder / "out",
+        "--name",
+        "Again",
+    )
 
 
 def derive(folder: Path) -> Verdict:
@@ -118,7 +157,8 @@ def model(folder: Path) -> Verdict:
 
 
 def readers(folder: Path) -> Verdict:
-    """Views and rollout of `ndx_metadyn`; a file that pynwb itself cannot open is pynwb's to tell."""
+    """Views and rollout of `ndx_metadyn`; a file that pynwb itself cannot open is pynwb's to
+    tell."""
     from ndx_metadyn import rollout
 
     with ExitStack() as stack:
@@ -140,7 +180,8 @@ def opened(folder: Path, stack: ExitStack):
 
 
 def checks(folder: Path) -> Verdict:
-    """nwbinspector with the checks of `ndx_metadyn`; what nwbinspector says of a check that failed is a fault."""
+    """nwbinspector with the checks of `ndx_metadyn`; what nwbinspector says of a check that failed
+    is a fault."""
     from nwbinspector import inspect_nwbfile_object
 
     import ndx_metadyn.checks as ours
@@ -156,7 +197,8 @@ def checks(folder: Path) -> Verdict:
 
 
 def annotate_twice(folder: Path) -> Verdict:
-    """Two processes annotate one copy at once, as PLAN says: who ends well has its run in the file, the other is told."""
+    """Two processes annotate one copy at once, as PLAN says: who ends well has its run in the file,
+    the other is told."""
     plan = json.loads((folder / PLAN).read_text())
     copy = folder / "out" / FILE
     copy.parent.mkdir()
@@ -172,7 +214,8 @@ def annotate_twice(folder: Path) -> Verdict:
 
 
 def _annotate_late(folder: Path, copy: Path, name: str, in_place: bool, wait: float) -> bool:
-    """Whether annotating worked, after some seconds; leaves with an error where it was not told why not."""
+    """Whether annotating worked, after some seconds; leaves with an error where it was not told why
+    not."""
     time.sleep(wait)
     where = ("--in-place",) if in_place else ("-o", folder / "out" / "both")
     verdict = command("annotate", folder / MODEL, f"{NAME}={copy}", *where, "--name", name)
@@ -182,7 +225,8 @@ def _annotate_late(folder: Path, copy: Path, name: str, in_place: bool, wait: fl
 
 
 def _forked(work: Callable[[], bool]) -> int:
-    """The number of a process that ends with 0 where the work says True, 1 where it says False, 2 where it fails."""
+    """The number of a process that ends with 0 where the work says True, 1 where it says False, 2
+    where it fails."""
     number = os.fork()
     if number == 0:
         code = 2

@@ -1,7 +1,8 @@
-"""A child process in which a command meets a hostile file: of little memory, for little time, and watched for code.
+"""A child process in which a command meets a hostile file: of little memory, for little time, and
+watched for code.
 
-The verdict on a case is a word. `worked`, `told` (an error with a message) and `told by pynwb` are as it
-should be; all others are faults.
+The verdict on a case is a word. `worked`, `told` (an error with a message) and `told by pynwb` are
+as it should be; all others are faults.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ MOST_MEMORY = 2 * 2**30  # bytes resident
 MOST_SECONDS = 60
 PYNWB = "told by pynwb"  # of a file that pynwb itself, without metadyn, does not read
 GOOD = ("worked", "told", PYNWB)
-# A pickle of a file would run what ours holds, `os.system`; dandi unpickles what it keeps of its own in the cache of the user.
+# A pickle of a file would run what ours holds, `os.system`; dandi unpickles what it keeps of its
+# own in the cache of the user.
 CODE = ("os.system", "os.exec", "os.posix_spawn", "subprocess.Popen", "socket.connect")
 CANARY = "metadyn_canary"  # a module that no file may have imported; hostile strings name it
 OUT_OF_MEMORY = ("MemoryError", "allocate", "memory allocation", "bad_alloc")
@@ -77,9 +79,13 @@ class Ward:
     def _begin(self) -> None:
         context = get_context("fork")
         self._pipe, theirs = context.Pipe()
-        self._child = context.Process(target=_live, args=(self._verbs, theirs, self._pipe), daemon=True)
+        self._child = context.Process(
+            target=_live, args=(self._verbs, theirs, self._pipe), daemon=True
+        )
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # of a fork beside threads; the child starts none
+            warnings.simplefilter(
+                "ignore", DeprecationWarning
+            )  # of a fork beside threads; the child starts none
             self._child.start()
         theirs.close()
 
@@ -90,7 +96,11 @@ def _live(verbs, pipe, other) -> None:
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     limit_memory()
     executed: list[str] = []
-    sys.addaudithook(lambda event, arguments: executed.append(f"{event} {arguments}") if _is_code(event, arguments) else None)
+    sys.addaudithook(
+        lambda event, arguments: (
+            executed.append(f"{event} {arguments}") if _is_code(event, arguments) else None
+        )
+    )
     while True:
         try:
             verb, folder = pipe.recv()

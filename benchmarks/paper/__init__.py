@@ -1,4 +1,5 @@
-"""The paper's experiments on simulated data (Vermani et al., sections 2 and 5, App. A-C): python -m benchmarks.paper NAME."""
+"""The paper's experiments on simulated data (Vermani et al., sections 2 and 5, App. A-C): python -m
+benchmarks.paper NAME."""
 
 import os
 

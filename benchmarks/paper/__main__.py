@@ -1,11 +1,14 @@
 """The paper's experiments on simulated data, over seeds, beside the true dynamics.
 
-    python -m benchmarks.paper NAME [--seeds 1 2 3] [--only low_rank,shared] [--fresh [measures]] [--quick]
+    python -m benchmarks.paper NAME [--seeds 1 2 3] [--only low_rank,shared] [--fresh [measures]]
+    [--quick]
 
-What is computed is kept in benchmarks/cache/, so that a run that was stopped goes on, and several with different --only share
-the work; the run without --only writes benchmarks/results/paper-NAME.json and figures/NAME-*.png. Progress goes to stderr;
-the last line is one JSON object {experiment: {method: {measure: [mean, sem] or {n_s: [mean, sem]}}}}, over seeds of means over
-sessions. r² of a session counts as no less than -10. Seed 0 is for development: settings were chosen on it.
+What is computed is kept in benchmarks/cache/, so that a run that was stopped goes on, and several
+with different --only share the work; the run without --only writes
+benchmarks/results/paper-NAME.json and figures/NAME-*.png. Progress goes to stderr; the last line is
+one JSON object {experiment: {method: {measure: [mean, sem] or {n_s: [mean, sem]}}}}, over seeds of
+means over sessions. r² of a session counts as no less than -10. Seed 0 is for development: settings
+were chosen on it.
 """
 
 from __future__ import annotations
@@ -29,8 +32,11 @@ from benchmarks.record import RESULTS, save_result, say
 CACHE = Path(__file__).parents[1] / "cache"
 
 
-def measured(name: str, bench: Bench, seeds: list[int], methods: tuple[str, ...]) -> dict[int, dict[str, dict]]:
-    """{seed: {method: measurement}}, telling how long the rest will take if it goes on like this."""
+def measured(
+    name: str, bench: Bench, seeds: list[int], methods: tuple[str, ...]
+) -> dict[int, dict[str, dict]]:
+    """{seed: {method: measurement}}, telling how long the rest will take if it goes on like
+    this."""
     began, done, total, found = time.monotonic(), 0, len(seeds) * len(methods), {}
     for seed in seeds:
         found[seed] = {}
@@ -38,19 +44,33 @@ def measured(name: str, bench: Bench, seeds: list[int], methods: tuple[str, ...]
             found[seed][method] = EXPERIMENTS[name].measure(bench, seed, method)
             done += 1
             left = (time.monotonic() - began) / done * (total - done) / 60
-            bench.say(f"{name}: {method} seed {seed} done, {done} of {total}; about {left:.1f} min left")
+            bench.say(
+                f"{name}: {method} seed {seed} done, {done} of {total}; about {left:.1f} min left"
+            )
     return found
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("name", choices=EXPERIMENTS)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--only", help="methods, with commas between; nothing is then written to results/")
     parser.add_argument(
-        "--fresh", nargs="?", const="all", choices=("all", "measures"), help="forget what is kept, or all but fits"
+        "--only", help="methods, with commas between; nothing is then written to results/"
     )
-    parser.add_argument("--quick", action="store_true", help="everything small, one seed, in benchmarks/cache/quick only")
+    parser.add_argument(
+        "--fresh",
+        nargs="?",
+        const="all",
+        choices=("all", "measures"),
+        help="forget what is kept, or all but fits",
+    )
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="everything small, one seed, in benchmarks/cache/quick only",
+    )
     return parser.parse_args()
 
 
@@ -60,7 +80,9 @@ def main() -> None:
     experiment, seeds = EXPERIMENTS[given.name], given.seeds[:1] if given.quick else given.seeds
     methods = tuple(given.only.split(",")) if given.only else experiment.methods
     if unknown := set(methods) - set(experiment.methods):
-        sys.exit(f"{given.name} has no method {', '.join(sorted(unknown))}: {', '.join(experiment.methods)}")
+        sys.exit(
+            f"{given.name} has no method {', '.join(sorted(unknown))}: {', '.join(experiment.methods)}"
+        )
     root = CACHE / "quick" / given.name if given.quick else CACHE
     if given.quick:
         shutil.rmtree(root, ignore_errors=True)
@@ -77,7 +99,13 @@ def main() -> None:
     if given.quick:
         print(json.dumps(figures))
         return
-    save_result(f"paper-{given.name}", figures, seeds=seeds, tuning_runs=TUNING_RUNS, per_session=rounded(found))
+    save_result(
+        f"paper-{given.name}",
+        figures,
+        seeds=seeds,
+        tuning_runs=TUNING_RUNS,
+        per_session=rounded(found),
+    )
 
 
 if __name__ == "__main__":

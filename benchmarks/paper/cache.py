@@ -1,7 +1,9 @@
-"""What has been computed stays: models as folders, measurements as JSON beside them, so that a killed run goes on.
+"""What has been computed stays: models as folders, measurements as JSON beside them, so that a
+killed run goes on.
 
-A file's name holds a digest of the settings that it was made with: other settings make other files. Changes of the code do
-not; after them, `--fresh measures` computes all but the fits anew, `--fresh all` everything.
+A file's name holds a digest of the settings that it was made with: other settings make other files.
+Changes of the code do not; after them, `--fresh measures` computes all but the fits anew, `--fresh
+all` everything.
 """
 
 from __future__ import annotations
@@ -16,11 +18,13 @@ from pathlib import Path
 
 from benchmarks.record import commit
 from metadyn.model.trained import TrainedModel
-from metadyn.training.checkpoint import load_model, write_durably
+from metadyn.training.execution.checkpoint import load_model, write_durably
 
 
 def digest(settings: dict) -> str:
-    return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()[:8]
+    return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()[
+        :8
+    ]
 
 
 @dataclass(frozen=True)
@@ -36,13 +40,21 @@ class Cache:
             return json.loads(path.read_text())["values"]
         began = time.perf_counter()
         values = compute()
-        record = {"values": values, "seconds": time.perf_counter() - began, "commit": commit(), "settings": settings}
+        record = {
+            "values": values,
+            "seconds": time.perf_counter() - began,
+            "commit": commit(),
+            "settings": settings,
+        }
         path.parent.mkdir(parents=True, exist_ok=True)
         write_durably(path, (json.dumps(record, indent=1, default=float) + "\n").encode())
         return json.loads(json.dumps(values, default=float))
 
-    def model(self, name: str, settings: dict, fit: Callable[[Path, bool], TrainedModel]) -> TrainedModel:
-        """What fit(folder, resume) gives: from its folder if it was finished there, else going on from where it was."""
+    def model(
+        self, name: str, settings: dict, fit: Callable[[Path, bool], TrainedModel]
+    ) -> TrainedModel:
+        """What fit(folder, resume) gives: from its folder if it was finished there, else going on
+        from where it was."""
         folder = self.root / f"{name}-{digest(settings)}"
 
         def fitted() -> dict:

@@ -1,7 +1,8 @@
 """The experiments: what each measures of one method and one seed.
 
-A measurement is {"sessions": {group: {session: {measure: value or one a draw}}}, "figures": {figure: value}}. Groups are
-"train" (training sessions), a number (new sessions aligned from as many trials) or "new" (new sessions, however aligned).
+A measurement is {"sessions": {group: {session: {measure: value or one a draw}}}, "figures":
+{figure: value}}. Groups are "train" (training sessions), a number (new sessions aligned from as
+many trials) or "new" (new sessions, however aligned).
 """
 
 from __future__ import annotations
@@ -17,14 +18,15 @@ from benchmarks.paper.few_shot import few_shot
 from benchmarks.paper.methods import MULTI_SESSION, Bench, fitted, settings_of
 from benchmarks.paper.no_mismatch import no_mismatch
 from benchmarks.paper.sets import SPIKES_A_BIN, draws
-from metadyn.training.align import align
+from metadyn.training.alignment.align import align
 
 FAMILIAR = ("hopf", "duffing-hopf")  # sets whose models coverage is measured of
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """measure(bench, seed, method) → a measurement; `folders` of the cache are its own, to be removed with it."""
+    """measure(bench, seed, method) → a measurement; `folders` of the cache are its own, to be
+    removed with it."""
 
     about: str
     methods: tuple[str, ...]
@@ -58,11 +60,14 @@ def rank(bench: Bench, seed: int, method: str) -> dict:
     """Fig 15: rank_1 is the low_rank model of `hopf`."""
     if method == "ceiling":
         return few_shot(bench, "hopf", seed, method, ())
-    return few_shot(bench, "hopf", seed, "low_rank" if method == "rank_1" else method, bench.shots(8))
+    return few_shot(
+        bench, "hopf", seed, "low_rank" if method == "rank_1" else method, bench.shots(8)
+    )
 
 
 def small_pretraining(bench: Bench, seed: int, method: str) -> dict:
-    """Fig 17's question: does pretraining on few sessions suffice? `sessions_5` is low_rank trained on five of Hopf's."""
+    """Fig 17's question: does pretraining on few sessions suffice? `sessions_5` is low_rank trained
+    on five of Hopf's."""
     shots = bench.shots(1, 8)
     if not method.startswith("sessions_"):
         return few_shot(bench, "hopf", seed, method, shots)
@@ -71,7 +76,8 @@ def small_pretraining(bench: Bench, seed: int, method: str) -> dict:
 
 
 def pooled_over_sessions(bench: Bench, name: str, method: str, seed: int) -> dict[str, float]:
-    """{"pooled_k20": r² of forecasts over all training sessions together, …} of a method or the true dynamics."""
+    """{"pooled_k20": r² of forecasts over all training sessions together, …} of a method or the
+    true dynamics."""
     plan = bench.plan(name)
 
     def compute() -> dict:
@@ -85,18 +91,24 @@ def pooled_over_sessions(bench: Bench, name: str, method: str, seed: int) -> dic
                 paths = measures.predicted(trained, sample.test, plan.contexts, steps)
             kept.append((measures.target_of(sample), paths))
         return {
-            f"pooled_k{k}": measures.pooled_r2([measures.squares(target, paths, k) for target, paths in kept])
+            f"pooled_k{k}": measures.pooled_r2(
+                [measures.squares(target, paths, k) for target, paths in kept]
+            )
             for k in plan.horizons
         }
 
-    settings = {"plan": repr(plan)} if method == "ceiling" else settings_of(bench, name, method, seed)
+    settings = (
+        {"plan": repr(plan)} if method == "ceiling" else settings_of(bench, name, method, seed)
+    )
     return bench.cache.piece(f"{name}/{method}-seed{seed}-pooled", settings, compute)
 
 
 def poisson(bench: Bench, seed: int, method: str) -> dict:
-    """Sparse spikes: forecasts of rates against the true rates, by session and over sessions together.
+    """Sparse spikes: forecasts of rates against the true rates, by session and over sessions
+    together.
 
-    Rates of the slowest limit cycle hardly move in a trial: by session its r² says little, and it weighs as much as the rest.
+    Rates of the slowest limit cycle hardly move in a trial: by session its r² says little, and it
+    weighs as much as the rest.
     """
     sessions, figures = {}, {}
     for n in (8, 20):
@@ -104,12 +116,16 @@ def poisson(bench: Bench, seed: int, method: str) -> dict:
             found = few_shot(bench, f"poisson-{n}-{spikes}", seed, method, ())
             sessions[f"M{n}_{spikes}"] = found["sessions"]["train"]
             pooled = pooled_over_sessions(bench, f"poisson-{n}-{spikes}", method, seed)
-            figures |= {f"M{n}_{spikes}_{name}": value for name, value in (found["figures"] | pooled).items()}
+            figures |= {
+                f"M{n}_{spikes}_{name}": value
+                for name, value in (found["figures"] | pooled).items()
+            }
     return {"sessions": sessions, "figures": figures}
 
 
 def coverage(bench: Bench, seed: int, method: str) -> dict:
-    """Forecast intervals of new sessions aligned from 8 trials: share of test observations inside, 1 to 30 bins ahead.
+    """Forecast intervals of new sessions aligned from 8 trials: share of test observations inside,
+    1 to 30 bins ahead.
 
     As `fit` calibrated them, and "uncalibrated", with the process noise of the ELBO.
     """
@@ -126,30 +142,54 @@ def coverage(bench: Bench, seed: int, method: str) -> dict:
                 found[sample.key] = {"noise_scale": entry.noise_scale}
                 for prefix, scale in (("", entry.noise_scale), ("uncalibrated_", 1.0)):
                     told = replace(model, sessions=(*others, replace(entry, noise_scale=scale)))
-                    covered = measures.interval_coverage(told, sample, contexts, 30, seed, n_samples)
+                    covered = measures.interval_coverage(
+                        told, sample, contexts, 30, seed, n_samples
+                    )
                     found[sample.key] |= {prefix + kind: levels for kind, levels in covered.items()}
-                bench.say(f"coverage {name} seed {seed}: {sample.key} {found[sample.key]['observations']}")
+                bench.say(
+                    f"coverage {name} seed {seed}: {sample.key} {found[sample.key]['observations']}"
+                )
             return found
 
-        settings = settings_of(bench, name, method, seed) | {"align": bench.align(seed).model_dump(exclude_unset=True)}
+        settings = settings_of(bench, name, method, seed) | {
+            "align": bench.align(seed).model_dump(exclude_unset=True)
+        }
         found = bench.cache.piece(f"coverage/{name}-{method}-seed{seed}", settings, compute)
-        figures[f"{name}_noise_scale"] = float(np.mean([each["noise_scale"] for each in found.values()]))
-        for kind in (prefix + kind for prefix in ("", "uncalibrated_") for kind in ("observations", "means")):
+        figures[f"{name}_noise_scale"] = float(
+            np.mean([each["noise_scale"] for each in found.values()])
+        )
+        for kind in (
+            prefix + kind for prefix in ("", "uncalibrated_") for kind in ("observations", "means")
+        ):
             levels = [each[kind] for each in found.values()]
-            figures[f"{name}_{kind}"] = {level: float(np.mean([each[level] for each in levels])) for level in levels[0]}
+            figures[f"{name}_{kind}"] = {
+                level: float(np.mean([each[level] for each in levels])) for level in levels[0]
+            }
     return {"sessions": {}, "figures": figures}
 
 
 EXPERIMENTS = {
     "motivating": Experiment(
-        motivating.__doc__, (*MULTI_SESSION, "single", "ceiling"), motivating, ("limit-cycles-2", "limit-cycles-20")
+        motivating.__doc__,
+        (*MULTI_SESSION, "single", "ceiling"),
+        motivating,
+        ("limit-cycles-2", "limit-cycles-20"),
     ),
-    "no-mismatch": Experiment(no_mismatch.__doc__, ("low_rank", "generator"), no_mismatch, ("no-mismatch",)),
+    "no-mismatch": Experiment(
+        no_mismatch.__doc__, ("low_rank", "generator"), no_mismatch, ("no-mismatch",)
+    ),
     "hopf": Experiment(hopf.__doc__, (*MULTI_SESSION, "single", "ceiling"), hopf, ("hopf",)),
-    "duffing-hopf": Experiment(duffing_hopf.__doc__, (*MULTI_SESSION, "single", "ceiling"), duffing_hopf, ("duffing-hopf",)),
-    "embedding-vs-bins": Experiment(embedding_vs_bins.__doc__, ("low_rank",), embedding_vs_bins, ("embedding-vs-bins",)),
+    "duffing-hopf": Experiment(
+        duffing_hopf.__doc__, (*MULTI_SESSION, "single", "ceiling"), duffing_hopf, ("duffing-hopf",)
+    ),
+    "embedding-vs-bins": Experiment(
+        embedding_vs_bins.__doc__, ("low_rank",), embedding_vs_bins, ("embedding-vs-bins",)
+    ),
     "embedding-vs-trials": Experiment(
-        embedding_vs_trials.__doc__, ("low_rank", "product"), embedding_vs_trials, ("embedding-vs-trials",)
+        embedding_vs_trials.__doc__,
+        ("low_rank", "product"),
+        embedding_vs_trials,
+        ("embedding-vs-trials",),
     ),
     "rank": Experiment(rank.__doc__, ("rank_1", "rank_2", "rank_4", "ceiling"), rank, ()),
     "small-pretraining": Experiment(

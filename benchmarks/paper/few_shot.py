@@ -1,4 +1,5 @@
-"""Scores of training sessions, and of new sessions by the number of trials that aligned them, kept in the cache."""
+"""Scores of training sessions, and of new sessions by the number of trials that aligned them, kept
+in the cache."""
 
 from __future__ import annotations
 
@@ -9,16 +10,21 @@ from benchmarks.paper.methods import Bench, best_of, fitted, model_config, setti
 from benchmarks.paper.sets import Sample, draws
 from metadyn.model.trained import TrainedModel
 from metadyn.records import TrialCounts
-from metadyn.training.align import align
+from metadyn.training.alignment.align import align
 
 
-def scored(bench: Bench, name: str, trained: TrainedModel | None, sample: Sample) -> dict[str, float]:
-    """Reconstruction and forecasts of a session's test trials; without a model, all that exploded."""
+def scored(
+    bench: Bench, name: str, trained: TrainedModel | None, sample: Sample
+) -> dict[str, float]:
+    """Reconstruction and forecasts of a session's test trials; without a model, all that
+    exploded."""
     plan = bench.plan(name)
     if trained is None:
         keys = ["rec", *[f"{at}k{k}" for k in plan.horizons for at in ("", "at_")]]
         return dict.fromkeys(keys, float("-inf"))
-    return measures.model_r2(trained, sample.test, measures.target_of(sample), plan.contexts, plan.horizons)
+    return measures.model_r2(
+        trained, sample.test, measures.target_of(sample), plan.contexts, plan.horizons
+    )
 
 
 def training_scores(bench: Bench, name: str, method: str, seed: int) -> dict:
@@ -35,7 +41,9 @@ def training_scores(bench: Bench, name: str, method: str, seed: int) -> dict:
             }
         return found
 
-    return bench.cache.piece(f"{name}/{method}-seed{seed}-train", settings_of(bench, name, method, seed), compute)
+    return bench.cache.piece(
+        f"{name}/{method}-seed{seed}-train", settings_of(bench, name, method, seed), compute
+    )
 
 
 def ceiling(bench: Bench, name: str, seed: int) -> dict:
@@ -44,7 +52,9 @@ def ceiling(bench: Bench, name: str, seed: int) -> dict:
 
     def of(samples: list[Sample]) -> dict:
         return {
-            sample.key: measures.ceiling_r2(sample, measures.target_of(sample), plan.contexts, plan.horizons)
+            sample.key: measures.ceiling_r2(
+                sample, measures.target_of(sample), plan.contexts, plan.horizons
+            )
             for sample in samples
         }
 
@@ -55,8 +65,11 @@ def ceiling(bench: Bench, name: str, seed: int) -> dict:
     return bench.cache.piece(f"{name}/ceiling-seed{seed}", {"plan": repr(plan)}, compute)
 
 
-def aligned(bench: Bench, name: str, method: str, seed: int, given: TrialCounts) -> TrainedModel | None:
-    """A method's model of a new session of these trials: aligned, or for `single` fitted to them alone."""
+def aligned(
+    bench: Bench, name: str, method: str, seed: int, given: TrialCounts
+) -> TrainedModel | None:
+    """A method's model of a new session of these trials: aligned, or for `single` fitted to them
+    alone."""
     if method == "single":
         return best_of(given, model_config(bench.plan(name), method), bench.single(name, seed))
     return align(fitted(bench, name, method, seed), given, bench.align(seed))
@@ -79,7 +92,9 @@ def new_scores(bench: Bench, name: str, method: str, seed: int, n_shots: int) ->
             for trials in draws(sample.given.n_trials, n_shots, bench.n_draws, seed):
                 trained = aligned(bench, name, method, seed, sample.given.select(trials))
                 runs.append(scored(bench, name, trained, sample))
-                bench.say(f"{name} {method} seed {seed}: {sample.key} from {n_shots} trials, k20 {runs[-1]['k20']:.3f}")
+                bench.say(
+                    f"{name} {method} seed {seed}: {sample.key} from {n_shots} trials, k20 {runs[-1]['k20']:.3f}"
+                )
             found[sample.key] = {measure: [run[measure] for run in runs] for measure in runs[0]}
         return found
 

@@ -1,6 +1,7 @@
-"""The numbers of docs/paper_parity.md, written from benchmarks/results/ so that each stands in one place.
+"""The numbers of docs/paper_parity.md, written from benchmarks/results/ so that each stands in one
+place.
 
-python -m benchmarks.paper.parity      rewrites the part between the two marks
+python -m benchmarks.paper.parity rewrites the part between the two marks
 """
 
 from __future__ import annotations
@@ -57,7 +58,12 @@ def shown(pair: list | None) -> str:
 
 def titled(title: str, head: list[str], rows: list[list[str]]) -> list[str]:
     """A table under its title."""
-    return ["", f"**{title}**", "", *[f"| {' | '.join(each)} |" for each in (head, ["---"] * len(head), *rows)]]
+    return [
+        "",
+        f"**{title}**",
+        "",
+        *[f"| {' | '.join(each)} |" for each in (head, ["---"] * len(head), *rows)],
+    ]
 
 
 def named(method: str) -> str:
@@ -84,7 +90,10 @@ def training(name: str, title: str, *measures: str) -> list[str]:
     if figures is None:
         return []
     known = [method for method in METHODS if measures[0] in figures[method]]
-    rows = [[named(method), *[shown(figures[method].get(measure)) for measure in measures]] for method in known]
+    rows = [
+        [named(method), *[shown(figures[method].get(measure)) for measure in measures]]
+        for method in known
+    ]
     return titled(title, ["training sessions", *[each.split("_", 1)[1] for each in measures]], rows)
 
 
@@ -95,10 +104,19 @@ def poisson() -> list[str]:
     own, shared, ceiling, rows = figures["low_rank"], figures["shared"], figures["ceiling"], []
     for n, spikes in product((8, 20), SPIKES_A_BIN):
         key = f"M{n}_{spikes}_"
-        parts = [own[key + measure] for measure in ("pooled_k20", "k20", "abs_spearman", "pooled_k30")]
+        parts = [
+            own[key + measure] for measure in ("pooled_k20", "k20", "abs_spearman", "pooled_k30")
+        ]
         parts += [shared[key + "pooled_k30"], ceiling[key + "pooled_k20"]]
         rows.append([str(n), str(spikes), *map(shown, parts)])
-    head = ["cycles", "spikes a bin", "k20, sessions together", "k20, mean of sessions", "Spearman of e", "k30 together"]
+    head = [
+        "cycles",
+        "spikes a bin",
+        "k20, sessions together",
+        "k20, mean of sessions",
+        "Spearman of e",
+        "k30 together",
+    ]
     head += ["… shared dynamics", "true dynamics, k20"]
     return titled("Spikes: forecast rates against true rates", head, rows)
 
@@ -111,16 +129,29 @@ def coverage() -> list[str]:
     for name, (kind, title) in product(("hopf", "duffing-hopf"), kinds.items()):
         levels = figures["low_rank"][f"{name}_{kind}observations"]
         rows.append([name, title, *[f"{mean:.1f} ± {sem:.1f}" for mean, sem in levels.values()]])
-    return titled("Coverage [%] of forecast intervals", ["held-out sessions, 8 trials", "", "50", "80", "90", "95"], rows)
+    return titled(
+        "Coverage [%] of forecast intervals",
+        ["held-out sessions, 8 trials", "", "50", "80", "90", "95"],
+        rows,
+    )
 
 
 def rank() -> list[str]:
     figures = figures_of("rank")
     if figures is None:
         return []
-    ranks = {method.removeprefix("rank_"): each for method, each in figures.items() if method != "ceiling"}
-    rows = [[name, shown(each["train_k20"]), shown(each["k20"]["8"])] for name, each in ranks.items()]
-    return titled("Rank (Fig. 15)", ["rank", "k20, training sessions", "k20, new sessions, n_s = 8"], rows)
+    processes = {
+        method.removeprefix("rank_"): each
+        for method, each in figures.items()
+        if method != "ceiling"
+    }
+    rows = [
+        [name, shown(each["train_k20"]), shown(each["k20"]["8"])]
+        for name, each in processes.items()
+    ]
+    return titled(
+        "Rank (Fig. 15)", ["rank", "k20, training sessions", "k20, new sessions, n_s = 8"], rows
+    )
 
 
 def pretraining() -> list[str]:
@@ -128,7 +159,9 @@ def pretraining() -> list[str]:
     if figures is None:
         return []
     few = {method: each["k20"] for method, each in figures.items() if method != "ceiling"}
-    rows = [[named(method), *[shown(values[n]) for n in ("1", "8")]] for method, values in few.items()]
+    rows = [
+        [named(method), *[shown(values[n]) for n in ("1", "8")]] for method, values in few.items()
+    ]
     return titled("Few sessions to pretrain on (Fig. 17)", ["", "k20, n_s = 1", "8"], rows)
 
 
@@ -143,7 +176,9 @@ def embeddings() -> list[str]:
         [names[method], title, *[shown(figures[method][kind][n]) for n in shots]]
         for method, (kind, title) in product(names, kinds.items())
     ]
-    return titled("How sure e is (Fig. 14), in SDs between training sessions", ["", "trials:", *shots], rows)
+    return titled(
+        "How sure e is (Fig. 14), in SDs between training sessions", ["", "trials:", *shots], rows
+    )
 
 
 def maze() -> list[str]:
@@ -151,7 +186,12 @@ def maze() -> list[str]:
     if not path.exists():
         return []
     figures = json.loads(path.read_text())["mean_sem"]
-    measures = ("reconstruction_r2", "reconstruction_r2_own_labels", "forecast_r2", "forecast_r2_own_labels")
+    measures = (
+        "reconstruction_r2",
+        "reconstruction_r2_own_labels",
+        "forecast_r2",
+        "forecast_r2_own_labels",
+    )
     rows = [
         [n, named(method), *[shown(values.get(measure)) for measure in measures]]
         for n, methods in figures.items()

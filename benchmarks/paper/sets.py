@@ -1,4 +1,5 @@
-"""The paper's simulated sets: sessions to train on, new sessions to align, and their test trials, which are read once.
+"""The paper's simulated sets: sessions to train on, new sessions to align, and their test trials,
+which are read once.
 
 The grid of each set, and what the paper leaves open: docs/paper_parity.md.
 """
@@ -14,15 +15,20 @@ from metadyn.data.families import FAMILIES, noise_free
 from metadyn.data.synthetic import SimulatedSession, as_counts, simulate
 from metadyn.records import TrialCounts
 
-Members = tuple[tuple[str, tuple[float, ...]], ...]  # family, and its parameters in the order of Family.names
+Members = tuple[
+    tuple[str, tuple[float, ...]], ...
+]  # family, and its parameters in the order of Family.names
 SPIKES_A_BIN = (0.3, 0.1, 0.05)
-RATE_SPREAD = np.array([2, 12]) / 7  # slowest and fastest unit over the mean rate: those of metadyn.data.synthetic, 5 and 30 Hz
+RATE_SPREAD = (
+    np.array([2, 12]) / 7
+)  # slowest and fastest unit over the mean rate: those of metadyn.data.synthetic, 5 and 30 Hz
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What to simulate: `train` trials of the training sessions, `pool` trials of new sessions to draw alignment trials from,
-    and `test` trials of all, of `bins` bins; forecasts are scored from contexts that end at the bins `contexts`.
+    """What to simulate: `train` trials of the training sessions, `pool` trials of new sessions to
+    draw alignment trials from, and `test` trials of all, of `bins` bins; forecasts are scored from
+    contexts that end at the bins `contexts`.
 
     spikes: mean count of a Poisson unit a bin; None for the paper's Gaussian observations.
     """
@@ -41,9 +47,20 @@ class Plan:
 
     def small(self) -> Plan:
         """The same in a few seconds: four training sessions, 150 bins."""
-        few = tuple(self.training[i] for i in np.linspace(0, len(self.training) - 1, 4).astype(int)) if len(self) > 4 else ()
+        few = (
+            tuple(self.training[i] for i in np.linspace(0, len(self.training) - 1, 4).astype(int))
+            if len(self) > 4
+            else ()
+        )
         contexts = self.contexts if self.bins <= 150 else (50, 75, 100)
-        size = {"train": 20, "pool": 16, "test": 8, "bins": 150, "contexts": contexts, "units": (20, 30)}
+        size = {
+            "train": 20,
+            "pool": 16,
+            "test": 8,
+            "bins": 150,
+            "contexts": contexts,
+            "units": (20, 30),
+        }
         return replace(self, training=few or self.training, new=self.new[-1:], **size)
 
     def __len__(self) -> int:
@@ -83,10 +100,13 @@ PLANS = {
         embedding_dim=2,
     ),
     **{f"poisson-{n}-{spikes}": poisson(n, spikes) for n in (8, 20) for spikes in SPIKES_A_BIN},
-    # Fig 17's question: the sessions of `hopf`, but only some of them, evenly spread; its new sessions.
+    # Fig 17's question: the sessions of `hopf`, but only some of them, evenly spread; its new
+    # sessions.
     **{
         f"hopf-{n}": Plan(
-            tuple(evenly("hopf", -1.5, 1.5, 21)[i] for i in np.linspace(0, 20, n).round().astype(int)),
+            tuple(
+                evenly("hopf", -1.5, 1.5, 21)[i] for i in np.linspace(0, 20, n).round().astype(int)
+            ),
             members("hopf", -0.675, 1.125),
             bins=350,
         )
@@ -97,8 +117,8 @@ PLANS = {
 
 @dataclass(frozen=True)
 class Sample:
-    """One simulated session: its truth, the trials to fit or align on, and the test trials with their true latents
-    (trial, time, latent)."""
+    """One simulated session: its truth, the trials to fit or align on, and the test trials with
+    their true latents (trial, time, latent)."""
 
     truth: SimulatedSession
     given: TrialCounts
@@ -120,7 +140,8 @@ class Sample:
         return self.truth.expected(latents) * scale
 
     def ahead(self, context: int, steps: int) -> np.ndarray:
-        """The ceiling: true dynamics without noise from the true state at the last context bin (trial, time, unit)."""
+        """The ceiling: true dynamics without noise from the true state at the last context bin
+        (trial, time, unit)."""
         states = self.latents[:, context - 1]
         return self.expected(noise_free(self.truth.family, self.truth.parameters, states, steps))
 
@@ -135,7 +156,12 @@ class Simulated:
 
 def sample(truth: SimulatedSession, n_given: int, prefix: str) -> Sample:
     counts = as_counts(truth).select(session=prefix + truth.key)
-    return Sample(truth, counts.select(slice(n_given)), counts.select(slice(n_given, None)), truth.latents[n_given:])
+    return Sample(
+        truth,
+        counts.select(slice(n_given)),
+        counts.select(slice(n_given, None)),
+        truth.latents[n_given:],
+    )
 
 
 def sampled(members: Members, plan: Plan, n_given: int, prefix: str, seed: int) -> list[Sample]:
@@ -147,7 +173,9 @@ def sampled(members: Members, plan: Plan, n_given: int, prefix: str, seed: int) 
     samples = []
     for place, family in enumerate(dict.fromkeys(family for family, _ in members)):
         names = FAMILIES[family].names
-        parameters = [dict(zip(names, values, strict=True)) for each, values in members if each == family]
+        parameters = [
+            dict(zip(names, values, strict=True)) for each, values in members if each == family
+        ]
         truths = simulate(
             family,
             parameters=parameters,
@@ -172,11 +200,14 @@ def simulated(plan: Plan, seed: int) -> Simulated:
 def draws(n_pool: int, n_shots: int, most: int, seed: int) -> list[np.ndarray]:
     """Up to `most` disjoint draws of n_shots of the pool's trials, ascending."""
     order = np.random.default_rng(seed).permutation(n_pool)
-    return [np.sort(order[i * n_shots : (i + 1) * n_shots]) for i in range(min(most, n_pool // n_shots))]
+    return [
+        np.sort(order[i * n_shots : (i + 1) * n_shots]) for i in range(min(most, n_pool // n_shots))
+    ]
 
 
 def in_thirds(counts: TrialCounts) -> TrialCounts:
-    """Each trial cut into three windows of its thirds, what is left over dropped: more than one window of one trial."""
+    """Each trial cut into three windows of its thirds, what is left over dropped: more than one
+    window of one trial."""
     third = counts.counts.shape[1] // 3
     start = counts.windows.start[:, None] + third * counts.bin_width * np.arange(3)
     windows = replace(
@@ -186,4 +217,9 @@ def in_thirds(counts: TrialCounts) -> TrialCounts:
         row=np.repeat(counts.windows.row, 3),
     )
     values = counts.counts[:, : 3 * third].reshape(-1, third, counts.n_units)
-    return replace(counts, counts=values, observed=counts.observed[:, : 3 * third].reshape(-1, third), windows=windows)
+    return replace(
+        counts,
+        counts=values,
+        observed=counts.observed[:, : 3 * third].reshape(-1, third),
+        windows=windows,
+    )

@@ -1,7 +1,8 @@
 """The six types, hand-written because the generated classes accept what the schema cannot forbid.
 
-A generated class takes 1-D latents, an SD of another length, a negative SD and any word for `estimate`; these raise at
-construction (and only warn on reading, so that a faulty file still opens). Axes: time latent unit embedding.
+A generated class takes 1-D latents, an SD of another length, a negative SD and any word for
+`estimate`; these raise at construction (and only warn on reading, so that a faulty file still
+opens). Axes: time latent unit embedding.
 """
 
 from ndx_metadyn.containers.model import LatentDynamicsModel

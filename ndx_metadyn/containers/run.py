@@ -16,14 +16,23 @@ from ndx_metadyn.containers.tables import DynamicalEmbeddingsTable
 
 @register_class("LatentDynamics", NAMESPACE)
 class LatentDynamics(MultiContainerInterface):
-    """One run of a model on one session: windows with embeddings, latents and rates, and how they came about.
+    """One run of a model on one session: windows with embeddings, latents and rates, and how they
+    came about.
 
-    bin_width in seconds; `units` the input's rows of the Units table, in input order; `parameters` a JSON object. Add the run
-    to its processing module before its children.
+    bin_width in seconds; `units` the input's rows of the Units table, in input order; `parameters`
+    a JSON object. Add the run to its processing module before its children.
     """
 
     __nwbfields__ = (
-        *("description", "bin_width", "input_key", "source_uri", "source_software", "source_software_version", "parameters"),
+        *(
+            "description",
+            "bin_width",
+            "input_key",
+            "source_uri",
+            "source_software",
+            "source_software_version",
+            "parameters",
+        ),
         {"name": "units", "child": True},
         {"name": "embeddings", "child": True, "required_name": "embeddings"},
         "model",
@@ -55,11 +64,17 @@ class LatentDynamics(MultiContainerInterface):
             source_software=(str, "software that ran the model"),
             source_software_version=(str, "version of that software"),
             parameters=(str, "parameters of preprocessing and inference, a JSON object"),
-            units=(DynamicTableRegion, "rows of the Units table that were the input, in input order"),
+            units=(
+                DynamicTableRegion,
+                "rows of the Units table that were the input, in input order",
+            ),
             embeddings=(DynamicalEmbeddingsTable, "windows and their embeddings"),
             model=(LatentDynamicsModel, "the model that was run"),
             latent_series=((LatentSeries, list, tuple, dict), "latent states, incl. forecasts"),
-            firing_rate_series=((FiringRateSeries, list, tuple, dict), "firing rates, incl. forecasts"),
+            firing_rate_series=(
+                (FiringRateSeries, list, tuple, dict),
+                "firing rates, incl. forecasts",
+            ),
         ),
         allow_positional=AllowPositional.WARNING,
     )
@@ -75,7 +90,8 @@ class LatentDynamics(MultiContainerInterface):
             )
 
     def to_xarray(self):
-        """dict of name -> xarray.Dataset: the table and every series; each bin labelled with the row of its window."""
+        """dict of name -> xarray.Dataset: the table and every series; each bin labelled with the
+        row of its window."""
         return views.run_to_xarray(self)
 
     def to_pynapple(self):

@@ -16,19 +16,39 @@ ESTIMATES = ("smoothed", "filtered", "forecast", "prior")
 
 _ESTIMATE_DOC = "which data each estimate is conditioned on: smoothed, filtered, forecast or prior"
 _ESTIMATE_ARGS = (
-    {"name": "data_sd", "type": ("array_data", "data"), "doc": "posterior standard deviation, like data", "default": None},
+    {
+        "name": "data_sd",
+        "type": ("array_data", "data"),
+        "doc": "posterior standard deviation, like data",
+        "default": None,
+    },
     {"name": "estimate", "type": str, "doc": _ESTIMATE_DOC, "default": "smoothed"},
-    {"name": "horizon", "type": float, "doc": "lead time of a rolling forecast [s]", "default": None},
+    {
+        "name": "horizon",
+        "type": float,
+        "doc": "lead time of a rolling forecast [s]",
+        "default": None,
+    },
 )
 _TIME_ARGS = get_docval(
     TimeSeries.__init__,
-    *("timestamps", "starting_time", "rate", "comments", "description", "resolution", "conversion", "offset"),
+    *(
+        "timestamps",
+        "starting_time",
+        "rate",
+        "comments",
+        "description",
+        "resolution",
+        "conversion",
+        "offset",
+    ),
     *("control", "control_description", "continuity"),
 )
 
 
 class EstimateSeries(TimeSeries):
-    """What latents and rates share: a mean (time, ...) at bin centres and, beside it, an SD of the same shape."""
+    """What latents and rates share: a mean (time, ...) at bin centres and, beside it, an SD of the
+    same shape."""
 
     __nwbfields__ = ("data_sd", "estimate", "horizon")
 
@@ -44,7 +64,9 @@ class EstimateSeries(TimeSeries):
         shape, sd_shape = _shape(self.data), _shape(self.data_sd)
         if shape is not None and len(shape) != 2:
             self._refuse(f"data must have 2 axes, (time, {self._column_axis})", shape)
-        times = _shape(self.timestamps)  # pynwb checks times of its own, not those linked from another series
+        times = _shape(
+            self.timestamps
+        )  # pynwb checks times of its own, not those linked from another series
         if None not in (shape, times) and shape[0] != times[0]:
             self._refuse(f"there must be one time a row of data, {shape[0]}", times[0])
         if None not in (shape, sd_shape) and tuple(shape) != tuple(sd_shape):
@@ -54,19 +76,23 @@ class EstimateSeries(TimeSeries):
         sd = _in_memory(self.data_sd)
         if sd is not None and not np.all(np.isfinite(sd) & (sd >= 0)):
             self._refuse(
-                "data_sd must be finite and >= 0", f"{np.count_nonzero(~(np.isfinite(sd) & (sd >= 0)))} values that are not"
+                "data_sd must be finite and >= 0",
+                f"{np.count_nonzero(~(np.isfinite(sd) & (sd >= 0)))} values that are not",
             )
 
     def _refuse(self, rule, found):
-        self._error_on_new_warn_on_construct(f"{type(self).__name__} '{self.name}': {rule}; found {found}")
+        self._error_on_new_warn_on_construct(
+            f"{type(self).__name__} '{self.name}': {rule}; found {found}"
+        )
 
 
 @register_class("LatentSeries", NAMESPACE)
 class LatentSeries(EstimateSeries):
-    """Latent states: data (time, latent) in `unit`, data_sd (time, latent); times are bin centres, session clock [s].
+    """Latent states: data (time, latent) in `unit`, data_sd (time, latent); times are bin centres,
+    session clock [s].
 
-    Raises ValueError where data is not 2-D, data_sd has another shape or is negative or not finite, or `estimate` is
-    none of smoothed, filtered, forecast, prior.
+    Raises ValueError where data is not 2-D, data_sd has another shape or is negative or not finite,
+    or `estimate` is none of smoothed, filtered, forecast, prior.
     """
 
     _column_axis = "latent"
@@ -94,9 +120,11 @@ class LatentSeries(EstimateSeries):
 
 @register_class("FiringRateSeries", NAMESPACE)
 class FiringRateSeries(EstimateSeries):
-    """Firing rates: data (time, unit) [Hz], data_sd (time, unit) [Hz], `units` the rows of the Units table, in column order.
+    """Firing rates: data (time, unit) [Hz], data_sd (time, unit) [Hz], `units` the rows of the
+    Units table, in column order.
 
-    Raises ValueError as LatentSeries does, and where `units` has another length than the columns of data.
+    Raises ValueError as LatentSeries does, and where `units` has another length than the columns of
+    data.
     """
 
     __nwbfields__ = ({"name": "units", "child": True},)
@@ -105,7 +133,9 @@ class FiringRateSeries(EstimateSeries):
     @docval(
         *get_docval(TimeSeries.__init__, "name", "data"),
         *_ESTIMATE_ARGS,
-        *optional(units=(DynamicTableRegion, "rows of the Units table that the columns of data describe")),
+        *optional(
+            units=(DynamicTableRegion, "rows of the Units table that the columns of data describe")
+        ),
         *_TIME_ARGS,
         allow_positional=AllowPositional.WARNING,
     )
@@ -116,11 +146,17 @@ class FiringRateSeries(EstimateSeries):
         self.units = units
         self._set_estimate(*estimate)
         shape = _shape(self.data)
-        if units is not None and shape is not None and len(shape) == 2 and len(units.data) != shape[1]:
+        if (
+            units is not None
+            and shape is not None
+            and len(shape) == 2
+            and len(units.data) != shape[1]
+        ):
             self._refuse(f"units must name one row a column of data, {shape[1]}", len(units.data))
 
     def to_xarray(self):
-        """xarray.Dataset: rates and rates_sd (time, unit) [Hz], unit labelled by its id in the Units table."""
+        """xarray.Dataset: rates and rates_sd (time, unit) [Hz], unit labelled by its id in the
+        Units table."""
         return views.series_to_xarray(self, "rates", "unit", views.unit_labels(self))
 
     def to_pynapple(self):
@@ -129,7 +165,8 @@ class FiringRateSeries(EstimateSeries):
 
 
 def _shape(values):
-    """Shape of an array, dataset, wrapped array or linked series; None where only writing will tell."""
+    """Shape of an array, dataset, wrapped array or linked series; None where only writing will
+    tell."""
     while isinstance(values, (TimeSeries, DataIO)):
         values = values.data
     return None if values is None else get_data_shape(values, strict_no_data_load=True)

@@ -1,4 +1,5 @@
-"""Shared latent dynamics from many recordings: NWB units in, latents, embeddings and the model back into NWB.
+"""Shared latent dynamics from many recordings: NWB units in, latents, embeddings and the model back
+into NWB.
 
 The verbs are imported when first asked for, so that reading a file needs no torch.
 """
@@ -6,13 +7,24 @@ The verbs are imported when first asked for, so that reading a file needs no tor
 import os
 from importlib import import_module
 
-# Threads that spin long while they wait for each other hold up whoever else wants the core; some microseconds are worth it
-# (docs/decisions/threads.md). Read once, when torch is loaded; who sets it themselves is heard.
+# Threads that spin long while they wait for each other hold up whoever else wants the core; some
+# microseconds are worth it (docs/decisions/threads.md). Read once, when torch is loaded; who sets
+# it themselves is heard.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
 VERBS = (
-    *("read_session", "bin_spikes", "simulate", "fit", "align", "infer", "forecast", "score", "annotate"),
+    *(
+        "read_session",
+        "bin_spikes",
+        "simulate",
+        "fit",
+        "align",
+        "infer",
+        "forecast",
+        "score",
+        "annotate",
+    ),
     *("fetch", "derive", "package", "findings", "upload"),
     *("load_model", "save_model", "save_scores", "load_config"),
 )
@@ -26,7 +38,9 @@ def __getattr__(name: str):
         return version("ndx-metadyn")
     if name in VERBS:
         return getattr(import_module("metadyn.pipeline.steps"), name)
-    raise AttributeError(f"module 'metadyn' has no attribute {name!r}; its verbs are {', '.join(VERBS)}")
+    raise AttributeError(
+        f"module 'metadyn' has no attribute {name!r}; its verbs are {', '.join(VERBS)}"
+    )
 
 
 def __dir__() -> list[str]:

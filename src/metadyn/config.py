@@ -1,4 +1,5 @@
-"""One configuration: how spikes become counts, what the model is, how it is trained. Every number has its reason beside it."""
+"""One configuration: how spikes become counts, what the model is, how it is trained. Every number
+has its reason beside it."""
 
 from __future__ import annotations
 
@@ -15,8 +16,12 @@ from metadyn.paper import PAPER
 
 
 def plain_numbers(values: dict[str, Any]) -> dict[str, Any]:
-    """Numbers of fewer than 64 bits as the decimals that they were written as: numpy's float32 of 0.1 is 1.5e-9 more."""
-    return {name: float(str(value)) if isinstance(value, np.floating) else value for name, value in values.items()}
+    """SessionGenerator of fewer than 64 bits as the decimals that they were written as: numpy's
+    float32 of 0.1 is 1.5e-9 more."""
+    return {
+        name: float(str(value)) if isinstance(value, np.floating) else value
+        for name, value in values.items()
+    }
 
 
 class _Section(BaseModel):
@@ -38,7 +43,8 @@ class DataConfig(_Section):
     )
     bin_width: float = Field(0.02, gt=0, description="width of a time bin [s]")
     intervals: str | None = Field(
-        None, description="interval table to take windows from; default: trials, else the whole recording"
+        None,
+        description="interval table to take windows from; default: trials, else the whole recording",
     )
     align: str | None = Field(
         None,
@@ -47,54 +53,93 @@ class DataConfig(_Section):
     )
     start: float = Field(0.0, description="start of the window after the event [s]")
     n_bins: int | None = Field(
-        None, gt=0, description="bins in a window; needed with align, and the length of a window of a continuous recording"
+        None,
+        gt=0,
+        description="bins in a window; needed with align, and the length of a window of a continuous recording",
     )
-    max_bins: int | None = Field(None, gt=0, description="cut windows longer than this many bins into pieces")
+    max_bins: int | None = Field(
+        None, gt=0, description="cut windows longer than this many bins into pieces"
+    )
     where: str | None = Field(
-        None, description="rows to keep, e.g. \"result == 'R' and not bad\"; missing values satisfy neither x nor not x"
+        None,
+        description="rows to keep, e.g. \"result == 'R' and not bad\"; missing values satisfy neither x nor not x",
     )
     units: str | None = Field(
-        None, description="units to keep, e.g. \"quality == 'good'\", or by their electrodes: \"location == 'M1'\""
+        None,
+        description="units to keep, e.g. \"quality == 'good'\", or by their electrodes: \"location == 'M1'\"",
     )
-    min_rate: float = Field(0.1, ge=0, description="units below this mean rate in the windows are dropped [Hz] (paper, D.1)")
+    min_rate: float = Field(
+        0.1,
+        ge=0,
+        description="units below this mean rate in the windows are dropped [Hz] (paper, D.1)",
+    )
     spike_lag: float = Field(0.0, description="count spikes this much earlier than the window [s]")
-    smoothing: float = Field(0.0, ge=0, description="SD of Gaussian smoothing of counts, for the Gaussian likelihood [s]")
+    smoothing: float = Field(
+        0.0, ge=0, description="SD of Gaussian smoothing of counts, for the Gaussian likelihood [s]"
+    )
     behavior: str | None = Field(None, description="behaviour series for decoding")
-    condition: str | None = Field(None, description="column of condition labels, for a common frame across sessions")
+    condition: str | None = Field(
+        None, description="column of condition labels, for a common frame across sessions"
+    )
 
 
 class ModelConfig(_Section):
     """The meta-dynamical state space model (Vermani et al., sections 3.1-3.2)."""
 
     latent_dim: int = Field(
-        16, gt=0, description="dimensions of the latent state; by default no more than the smallest session has units"
+        16,
+        gt=0,
+        description="dimensions of the latent state; by default no more than the smallest session has units",
     )
-    embedding_dim: int = Field(2, gt=0, description="dimensions of the dynamical embedding (1 or 2 in the paper)")
+    embedding_dim: int = Field(
+        2, gt=0, description="dimensions of the dynamical embedding (1 or 2 in the paper)"
+    )
     conditioning: Literal["low_rank", "linear", "input", "shared"] = Field(
         "low_rank", description="how the embedding changes the dynamics (section 5: baselines)"
     )
-    rank: int = Field(1, gt=0, description="rank of the change of each weight (Fig. 15: insensitive)")
+    rank: int = Field(
+        1, gt=0, description="rank of the change of each weight (Fig. 15: insensitive)"
+    )
     changed_layers: tuple[Literal["input", "hidden", "output"], ...] = Field(
-        ("input", "hidden"), min_length=1, description="layers that low_rank changes: input, hidden, output (App. D.3)"
+        ("input", "hidden"),
+        min_length=1,
+        description="layers that low_rank changes: input, hidden, output (App. D.3)",
     )
-    residual: bool = Field(False, description="dynamics f(z) = z + net(z) instead of net(z) (eq. 13)")
-    shared_noise: bool = Field(False, description="one process noise Q for all sessions (the authors' code) instead of Q^i")
+    residual: bool = Field(
+        False, description="dynamics f(z) = z + net(z) instead of net(z) (eq. 13)"
+    )
+    shared_noise: bool = Field(
+        False, description="one process noise Q for all sessions (the authors' code) instead of Q^i"
+    )
     detach_embedding: bool = Field(
-        False, description="keep gradients of q(z) from the embedding that it is told (the authors' code)"
+        False,
+        description="keep gradients of q(z) from the embedding that it is told (the authors' code)",
     )
-    likelihood: Literal["poisson", "gaussian"] = Field("poisson", description="distribution of the observations")
-    link: Literal["exp", "softplus"] = Field("exp", description="from C z + D to the Poisson mean in counts per bin (eq. 10)")
+    likelihood: Literal["poisson", "gaussian"] = Field(
+        "poisson", description="distribution of the observations"
+    )
+    link: Literal["exp", "softplus"] = Field(
+        "exp", description="from C z + D to the Poisson mean in counts per bin (eq. 10)"
+    )
     hidden: tuple[int, int] = Field((32, 32), description="hidden units of the dynamics (App. D.3)")
     hyper_hidden: int = Field(16, gt=0, description="hidden units of the hypernetwork (App. D.3)")
     readin_hidden: int = Field(64, gt=0, description="hidden units of the read-in (App. D.3)")
     readin_dim: int = Field(8, gt=0, description="width of the shared features (App. D.3)")
     readin_dropout: float = Field(
-        0.0, ge=0, lt=1, description="share of the read-in's hidden units left out of a training step (App. D.3: .6 for motor)"
+        0.0,
+        ge=0,
+        lt=1,
+        description="share of the read-in's hidden units left out of a training step (App. D.3: .6 for motor)",
     )
-    embedding_hidden: int = Field(16, gt=0, description="hidden units of the embedding encoder (App. D.3)")
-    latent_hidden: int = Field(64, gt=0, description="hidden units of the latent encoder, a direction (App. D.3)")
+    embedding_hidden: int = Field(
+        16, gt=0, description="hidden units of the embedding encoder (App. D.3)"
+    )
+    latent_hidden: int = Field(
+        64, gt=0, description="hidden units of the latent encoder, a direction (App. D.3)"
+    )
     pooling: Literal["trial", "mean", "product"] = Field(
-        "mean", description="q(e) per trial, or one a session: mean over trials, or product, which sharpens with their number"
+        "mean",
+        description="q(e) per trial, or one a session: mean over trials, or product, which sharpens with their number",
     )
 
 
@@ -102,7 +147,8 @@ class TrainingConfig(_Section):
     """How a model is fitted: a warm start from data, distillation of it, then the ELBO."""
 
     warm_start: bool = Field(
-        True, description="start from the data; without it at random, as the paper does, and with nothing to distil"
+        True,
+        description="start from the data; without it at random, as the paper does, and with nothing to distil",
     )
     distil_steps: int = Field(
         200,
@@ -111,16 +157,26 @@ class TrainingConfig(_Section):
         description="steps that teach encoder and dynamics the smoothed latents of the warm start",
     )
     distil_starts: int = Field(
-        1, gt=0, description="random initial networks to distil, of which that with the best validation forecasts goes on"
+        1,
+        gt=0,
+        description="random initial networks to distil, of which that with the best validation forecasts goes on",
     )
     steps: int = Field(1200, ge=0, description="steps on the ELBO")
-    optimiser: Literal["adam", "lamb"] = Field("adam", description="AdamW, or LAMB (App. D.1: motor recordings)")
+    optimiser: Literal["adam", "lamb"] = Field(
+        "adam", description="AdamW, or LAMB (App. D.1: motor recordings)"
+    )
     learning_rate: float = Field(0.005, gt=0, description="peak of the cosine schedule (App. D.3)")
-    weight_decay: float = Field(0.001, ge=0, description="not applied to readout, noise and prior (App. D.3)")
+    weight_decay: float = Field(
+        0.001, ge=0, description="not applied to readout, noise and prior (App. D.3)"
+    )
     clip: float = Field(1.0, gt=0, description="bound on the gradient norm")
-    trials_per_session: int = Field(8, gt=0, description="trials drawn from each session a step (App. D.3)")
+    trials_per_session: int = Field(
+        8, gt=0, description="trials drawn from each session a step (App. D.3)"
+    )
     sessions_per_step: int | None = Field(
-        None, gt=0, description="sessions drawn at random for a step (App. D.3: 20 of motor recordings); default: all of them"
+        None,
+        gt=0,
+        description="sessions drawn at random for a step (App. D.3: 20 of motor recordings); default: all of them",
     )
     crop_bins: tuple[int, int] | None = Field(
         None, description="range of random crop lengths; default: whole windows up to 150 bins"
@@ -131,28 +187,46 @@ class TrainingConfig(_Section):
         description="bins at a crop's end hidden from the encoder and forecast; default: none in half of the steps, "
         "else a random number up to two thirds of the window; with crop_bins a fifth of the shortest crop",
     )
-    masking: float = Field(0.2, ge=0, lt=1, description="share of bins whose latent comes from the dynamics (App. D.1)")
+    masking: float = Field(
+        0.2, ge=0, lt=1, description="share of bins whose latent comes from the dynamics (App. D.1)"
+    )
     masked: Literal["mean", "sample"] = Field(
-        "mean", description="what these bins get: the dynamics' mean (the authors' code) or a sample (App. D.1)"
+        "mean",
+        description="what these bins get: the dynamics' mean (the authors' code) or a sample (App. D.1)",
     )
     mask_scope: Literal["trial", "session"] = Field(
-        "trial", description="a mask for each trial, or one for a session's trials (the authors' code)"
+        "trial",
+        description="a mask for each trial, or one for a session's trials (the authors' code)",
     )
-    masked_kl: bool = Field(False, description="KL terms of masked bins too, which pull q(z) there to the dynamics")
+    masked_kl: bool = Field(
+        False, description="KL terms of masked bins too, which pull q(z) there to the dynamics"
+    )
     multi_step: float = Field(
-        0.0, ge=0, description="weight of a loss on rollouts of up to 15 bins against later posterior means; not in the paper"
+        0.0,
+        ge=0,
+        description="weight of a loss on rollouts of up to 15 bins against later posterior means; not in the paper",
     )
-    coordinated_dropout: float = Field(0.5, ge=0, lt=1, description="share of entries hidden from the encoder and scored alone")
+    coordinated_dropout: float = Field(
+        0.5, ge=0, lt=1, description="share of entries hidden from the encoder and scored alone"
+    )
     kl_weight: float = Field(
-        0.1, gt=0, description="weight of the KL terms at the end of the ramp; 1 is the ELBO, and flattens sparse recordings"
+        0.1,
+        gt=0,
+        description="weight of the KL terms at the end of the ramp; 1 is the ELBO, and flattens sparse recordings",
     )
     kl_ramp: int = Field(500, ge=0, description="steps until the KL terms have their full weight")
     process_noise: float = Field(
-        0.002, gt=0, description="first variance of the process noise; small, so that the embedding takes off"
+        0.002,
+        gt=0,
+        description="first variance of the process noise; small, so that the embedding takes off",
     )
     posterior_log_var: float = Field(-4.0, description="first log variance of q(z)")
-    weight_change_penalty: float = Field(1e-4, ge=0, description="weight of the Frobenius norm of the change of the dynamics")
-    smoothing_bins: float = Field(5.0, gt=0, description="SD of the smoothing that the warm start sees [bins]")
+    weight_change_penalty: float = Field(
+        1e-4, ge=0, description="weight of the Frobenius norm of the change of the dynamics"
+    )
+    smoothing_bins: float = Field(
+        5.0, gt=0, description="SD of the smoothing that the warm start sees [bins]"
+    )
     validation_fraction: float = Field(
         0.15, ge=0, lt=1, description="share of each session's trials that choose the checkpoint"
     )
@@ -169,15 +243,20 @@ class TrainingConfig(_Section):
     @classmethod
     def _something_to_distil(cls, steps: int, given: Any) -> int:
         if steps and not given.data.get("warm_start", True):
-            raise ValueError("without warm_start there is nothing to distil; distil_steps = 0 goes with it")
+            raise ValueError(
+                "without warm_start there is nothing to distil; distil_steps = 0 goes with it"
+            )
         return steps
 
 
 class AlignConfig(_Section):
-    """How a new session is aligned: an analytic start, then its own read-in, likelihood and process noise on the ELBO."""
+    """How a new session is aligned: an analytic start, then its own read-in, likelihood and process
+    noise on the ELBO."""
 
     steps: int | None = Field(
-        None, ge=0, description="steps on the ELBO; default: chosen on validation trials among 0 and max_steps"
+        None,
+        ge=0,
+        description="steps on the ELBO; default: chosen on validation trials among 0 and max_steps",
     )
     max_steps: int = Field(250, gt=0, description="longest run that is tried")
     learning_rate: float = Field(0.005, gt=0, description="peak of the cosine schedule")
@@ -200,24 +279,36 @@ class Config(_Section):
     align: AlignConfig = AlignConfig()
 
 
-SECTIONS: dict[str, type[_Section]] = {name: field.annotation for name, field in Config.model_fields.items()}
+SECTIONS: dict[str, type[_Section]] = {
+    name: field.annotation for name, field in Config.model_fields.items()
+}
 
 
-def load_config(path: str | Path | None = None, *, base: dict | None = None, **sections: dict[str, Any]) -> Config:
-    """The configuration of a TOML file, over `base` (a preset), under what is given here (a flag left out is None).
+def load_config(
+    path: str | Path | None = None, *, base: dict | None = None, **sections: dict[str, Any]
+) -> Config:
+    """The configuration of a TOML file, over `base` (a preset), under what is given here (a flag
+    left out is None).
 
     Parameters
     ----------
-    path : TOML file with tables [data], [model], [training], [align]; None for the defaults.
-    base : values that lie under the file's, e.g. {"data": {"align": "move_onset_time"}}; a preset of the paper, named by
+    path : TOML file with tables [data], [model], [training], [align]; None for the defaults. base :
+    values that lie under the file's, e.g. {"data": {"align": "move_onset_time"}}; a preset of the
+    paper, named by
         data.preset, lies under all of them.
-    sections : values that lie over the file's, e.g. `data={"bin_width": 0.01}`; None keeps what is there.
+    sections : values that lie over the file's, e.g. `data={"bin_width": 0.01}`; None keeps what is
+    there.
 
     Raises
     ------
-    ConfigError : a key is unknown (the nearest right one is named), a value out of range, or the file no TOML.
+    ConfigError : a key is unknown (the nearest right one is named), a value out of range, or the
+    file no TOML.
     """
-    given = [base or {}, _read_toml(path) if path else {}, {name: _present(values) for name, values in sections.items()}]
+    given = [
+        base or {},
+        _read_toml(path) if path else {},
+        {name: _present(values) for name, values in sections.items()},
+    ]
     merged = _merge(given)
     return check_config(_merge([_paper_preset(merged), merged]), file=path)
 
@@ -242,7 +333,10 @@ def _read_toml(path: str | Path) -> dict:
         return tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(
-            "the configuration cannot be read", file=path, found=error, remedy="--config with a TOML file"
+            "the configuration cannot be read",
+            file=path,
+            found=error,
+            remedy="--config with a TOML file",
         ) from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigError("the configuration is not TOML", file=path, found=error) from None
@@ -273,9 +367,14 @@ def _merge(layers: list[dict]) -> dict:
 def _explain(error: dict, file: str | Path | None) -> ConfigError:
     item = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
-        return ConfigError(f"unknown configuration key {item!r}", file=file, remedy=_nearest(error["loc"]))
+        return ConfigError(
+            f"unknown configuration key {item!r}", file=file, remedy=_nearest(error["loc"])
+        )
     return ConfigError(
-        "a configuration value cannot be used", file=file, item=item, found=f"{error['input']!r}: {error['msg']}"
+        "a configuration value cannot be used",
+        file=file,
+        item=item,
+        found=f"{error['input']!r}: {error['msg']}",
     )
 
 

@@ -34,15 +34,22 @@ MOST_ROWS = 12  # lines of a table that still fit on a screen; the rest is count
 
 NO_BREAK = "\ue000"  # a private letter, which no text has, where a line may not end
 QUOTED = re.compile(r'"[^"]*"')
-COPIED = re.compile(r" *(file: |try: (.*\s)?(--[a-z]|(metadyn|git|datalad|pip|python|h5clear|cp|curl) ))")
-UNSEEN = ("Cc", "Cf", "Cs")  # Unicode's categories of control and format characters and half surrogates
+COPIED = re.compile(
+    r" *(file: |try: (.*\s)?(--[a-z]|(metadyn|git|datalad|pip|python|h5clear|cp|curl) ))"
+)
+UNSEEN = (
+    "Cc",
+    "Cf",
+    "Cs",
+)  # Unicode's categories of control and format characters and half surrogates
 
 
 SHOWN: list[Live] = []  # lines that stand on the terminal at the moment, see `on_terminal`
 
 
 class PlainConsole(Console):
-    """Shows what a file says letter by letter: no markup, and what would steer a terminal or cannot be encoded as an escape."""
+    """Shows what a file says letter by letter: no markup, and what would steer a terminal or cannot
+    be encoded as an escape."""
 
     def __init__(self, **options):
         super().__init__(markup=False, emoji=False, soft_wrap=True, **options)
@@ -50,7 +57,8 @@ class PlainConsole(Console):
             self.push_render_hook(live)  # so that it steps aside for what is printed here
 
     def print(self, *objects, **options):
-        """A table is laid out within the width, its long words folded; the lines of all else are the terminal's to fold."""
+        """A table is laid out within the width, its long words folded; the lines of all else are
+        the terminal's to fold."""
         tables = [each for each in objects if isinstance(each, Table)]
         for column in (column for table in tables for column in table.columns):
             column.overflow = "fold"
@@ -62,8 +70,12 @@ class PlainConsole(Console):
 
 
 def visible(text: str) -> str:
-    """The text with control, format and half characters, all but line breaks and tabs, as escapes."""
-    return "".join(ascii(each)[1:-1] if category(each) in UNSEEN and each not in "\n\t" else each for each in text)
+    """The text with control, format and half characters, all but line breaks and tabs, as
+    escapes."""
+    return "".join(
+        ascii(each)[1:-1] if category(each) in UNSEEN and each not in "\n\t" else each
+        for each in text
+    )
 
 
 def out() -> Console:
@@ -80,18 +92,24 @@ def first_process() -> bool:
 
 
 def wrapped(text: str, width: int) -> str:
-    """The text in lines of this width, broken between words alone; what is copied stays in one line: a file, a command."""
-    return "\n".join(line if COPIED.match(line) else _filled(line, width) for line in text.split("\n"))
+    """The text in lines of this width, broken between words alone; what is copied stays in one
+    line: a file, a command."""
+    return "\n".join(
+        line if COPIED.match(line) else _filled(line, width) for line in text.split("\n")
+    )
 
 
 def _filled(line: str, width: int) -> str:
     indent = line[: len(line) - len(line.lstrip(" "))] + "    "
     whole = QUOTED.sub(lambda quoted: quoted[0].replace(" ", NO_BREAK), line)
-    return fill(whole, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False).replace(NO_BREAK, " ")
+    return fill(
+        whole, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    ).replace(NO_BREAK, " ")
 
 
 def show_error(error: MetadynError) -> None:
-    """The kind of error and its lines; a template to fill in goes to the standard output, so that it can be kept in a file."""
+    """The kind of error and its lines; a template to fill in goes to the standard output, so that
+    it can be kept in a file."""
     console = err()
     told = Text(wrapped(f"{type(error).__name__}: {error}", console.width))
     told.stylize("bold red", 0, len(type(error).__name__) + 1)
@@ -112,13 +130,15 @@ def show_warnings_as_notes() -> None:
 
 @contextmanager
 def on_terminal(*lines: Progress, transient: bool = False) -> Iterator[None]:
-    """Lines that are kept up to date on a terminal, below what is printed meanwhile (`transient`: until the end); elsewhere
-    nothing."""
+    """Lines that are kept up to date on a terminal, below what is printed meanwhile (`transient`:
+    until the end); elsewhere nothing."""
     console = err()
     if not (console.is_terminal and first_process()):
         yield
         return
-    live = Live(Group(*lines), console=console, transient=transient, redirect_stdout=sys.stdout.isatty())
+    live = Live(
+        Group(*lines), console=console, transient=transient, redirect_stdout=sys.stdout.isatty()
+    )
     SHOWN.append(live)
     try:
         with live:
@@ -129,8 +149,8 @@ def on_terminal(*lines: Progress, transient: bool = False) -> Iterator[None]:
 
 @contextmanager
 def training_progress() -> Iterator:
-    """A bar with stage, steps/s and time left, a line of every term at each validation, and the verdict at the end; gives the
-    `report` for training."""
+    """A bar with stage, steps/s and time left, a line of every term at each validation, and the
+    verdict at the end; gives the `report` for training."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -150,8 +170,17 @@ def training_progress() -> Iterator:
             if step.message:
                 console.print(Text(wrapped(f"note: {step.message}", console.width), style="yellow"))
             if step.validation:
-                console.print(Text(_terms(step, console.width if console.is_terminal else None)), highlight=False)
-            progress.update(bar, description=step.stage, completed=step.step, total=step.steps, speed=_speed(step))
+                console.print(
+                    Text(_terms(step, console.width if console.is_terminal else None)),
+                    highlight=False,
+                )
+            progress.update(
+                bar,
+                description=step.stage,
+                completed=step.step,
+                total=step.steps,
+                speed=_speed(step),
+            )
 
         yield report
     if first_process():
@@ -161,11 +190,17 @@ def training_progress() -> Iterator:
 
 @contextmanager
 def working(doing: str) -> Iterator:
-    """On a terminal a line that says what is done and for how long, until it is done, above a bar with bytes, speed and time
-    left of each download; gives the `progress` for downloads."""
+    """On a terminal a line that says what is done and for how long, until it is done, above a bar
+    with bytes, speed and time left of each download; gives the `progress` for downloads."""
     line = Progress(TextColumn("{task.description}"), TimeElapsedColumn())
     line.add_task(doing, total=None)
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
     bars, of_file = Progress(*columns), {}
 
     def progress(name: str, done: int, total: int) -> None:
@@ -180,7 +215,12 @@ def working(doing: str) -> Iterator:
 def _terms(step, width: int | None) -> str:
     """One line, or lines of a width that are broken between the terms."""
     terms = [f"{name} {value:.4g}" for name, value in {**step.terms, **step.validation}.items()]
-    parts = [f"{step.stage} {step.step}/{step.steps}", *terms, _speed(step), f"{step.seconds_left:.0f} s left"]
+    parts = [
+        f"{step.stage} {step.step}/{step.steps}",
+        *terms,
+        _speed(step),
+        f"{step.seconds_left:.0f} s left",
+    ]
     line = " ".join(part.replace(" ", NO_BREAK) for part in parts if part)
     return line.replace(NO_BREAK, " ") if width is None else _filled(line, width)
 
@@ -204,9 +244,13 @@ def show_description(found) -> None:
     console.print(Text(f"{found.file}  (identifier {found.identifier})", style="bold"))
     console.print(f"{found.n_units} units, {found.n_spikes} spikes{_rates(found)}{_span(found)}")
     for each in found.units_observed[:MOST_ROWS]:
-        console.print(f"{len(each.rows)} of the units (rows {_ranges(each.rows)}): {each.seconds:.1f} s observed")
+        console.print(
+            f"{len(each.rows)} of the units (rows {_ranges(each.rows)}): {each.seconds:.1f} s observed"
+        )
     if found.unit_columns:
-        console.print(Text(wrapped(f"columns of units: {', '.join(found.unit_columns)}", console.width)))
+        console.print(
+            Text(wrapped(f"columns of units: {', '.join(found.unit_columns)}", console.width))
+        )
     if found.areas:
         shown = ", ".join(f"{area} ({count})" for area, count in found.areas[:MOST_ROWS])
         more = f", and {len(found.areas) - MOST_ROWS} more" if len(found.areas) > MOST_ROWS else ""
@@ -235,7 +279,11 @@ def _rates(found) -> str:
 
 
 def _span(found) -> str:
-    seen = "" if found.observed_seconds is None else f", of which {found.observed_seconds:.1f} s observed"
+    seen = (
+        ""
+        if found.observed_seconds is None
+        else f", of which {found.observed_seconds:.1f} s observed"
+    )
     seen += f", {found.invalid_seconds:.1f} s invalid" if found.invalid_seconds else ""
     return "" if found.span is None else f", {found.span[0]:.2f}-{found.span[1]:.2f} s{seen}"
 
@@ -249,11 +297,18 @@ def _ranges(rows: tuple[int, ...]) -> str:
 
 
 def _interval_table(table) -> Table:
-    shown = Table(title=f"{table.name}: {table.n_rows} rows{_lengths(table.seconds)}", title_justify="left")
+    shown = Table(
+        title=f"{table.name}: {table.n_rows} rows{_lengths(table.seconds)}", title_justify="left"
+    )
     for heading in ("column", "missing", "event", "values"):
         shown.add_column(heading)
     for each in table.columns:
-        shown.add_row(Text(each.name), str(each.n_missing), Text(each.meant or "yes" * each.is_event), Text(each.values))
+        shown.add_row(
+            Text(each.name),
+            str(each.n_missing),
+            Text(each.meant or "yes" * each.is_event),
+            Text(each.values),
+        )
     return shown
 
 
@@ -265,18 +320,32 @@ def _lengths(seconds: tuple[float, float, float] | None) -> str:
 
 
 def _behavior_table(behavior) -> Table:
-    shown = Table("series", "kind", "unit", "rate [Hz]", "shape", title="behaviour", title_justify="left")
+    shown = Table(
+        "series", "kind", "unit", "rate [Hz]", "shape", title="behaviour", title_justify="left"
+    )
     return rows(
         shown,
         list(behavior),
-        lambda s: (s.path, s.kind, s.unit, "" if s.rate is None else f"{s.rate:.6g}", "x".join(map(str, s.shape))),
+        lambda s: (
+            s.path,
+            s.kind,
+            s.unit,
+            "" if s.rate is None else f"{s.rate:.6g}",
+            "x".join(map(str, s.shape)),
+        ),
     )
 
 
 def show_forecast(ahead: xr.Dataset) -> None:
-    """One line a window: when the forecast begins and ends, the latents at its end and the units' mean rate."""
+    """One line a window: when the forecast begins and ends, the latents at its end and the units'
+    mean rate."""
     table = Table(
-        "window", "from [s]", "to [s]", "latents at the end", "mean rate [Hz]", title=f"forecast of {ahead.attrs['session']}"
+        "window",
+        "from [s]",
+        "to [s]",
+        "latents at the end",
+        "mean rate [Hz]",
+        title=f"forecast of {ahead.attrs['session']}",
     )
     start, time = ahead.start_time.values, ahead.time.values
     latents, rate = ahead.latent_mean.values[:, -1], ahead.rate_mean.values.mean((1, 2))
@@ -313,15 +382,20 @@ MEASURES = {  # heading of each column, and its score
 
 
 def show_score(scores: xr.Dataset) -> None:
-    """One line a predictor, `-` for what is not measured of it; what the columns are; the verdict."""
+    """One line a predictor, `-` for what is not measured of it; what the columns are; the
+    verdict."""
     told = scores.attrs
     columns = {heading: name for heading, name in MEASURES.items() if name in scores}
     title = f"{told['session']}: {told['n_windows']} {WINDOWS[told['windows']]}"
-    table = Table("predictor", *columns, title=title, caption=_what_scores_are(scores), caption_justify="left")
+    table = Table(
+        "predictor", *columns, title=title, caption=_what_scores_are(scores), caption_justify="left"
+    )
     for i, predictor in enumerate(scores.predictor.values):
         values = [float(scores[name][i]) for name in columns.values()]
         if not np.isnan(values).all():
-            table.add_row(str(predictor), *("-" if np.isnan(value) else f"{value:.3f}" for value in values))
+            table.add_row(
+                str(predictor), *("-" if np.isnan(value) else f"{value:.3f}" for value in values)
+            )
     console = out()
     console.print(table, soft_wrap=False)
     if told["behavior_note"]:
@@ -342,12 +416,15 @@ def _what_scores_are(scores: xr.Dataset) -> str:
 
 
 def show_demo(found, figure) -> None:
-    """A `metadyn.pipeline.demo.DemoResult`: embeddings beside true speeds, forecasts beside those of shared dynamics."""
+    """A `metadyn.pipeline.demo.DemoResult`: embeddings beside true speeds, forecasts beside those
+    of shared dynamics."""
     from metadyn.pipeline.demo import HORIZONS, SHOTS
 
     headings = [f"{which}k={horizon}" for which in ("", "shared ") for horizon in HORIZONS]
     title = "r² of forecast rates against true ones, k bins ahead, on trials not trained on"
-    table = Table("session", "speed", "embedding", *headings, title=title, box=None, padding=(0, 1, 0, 0))
+    table = Table(
+        "session", "speed", "embedding", *headings, title=title, box=None, padding=(0, 1, 0, 0)
+    )
     for row in range(len(found.sessions)):
         scores = [*found.low_rank[row], *found.shared[row]]
         shown = [f"{value:.2f}" if value == value else "-" for value in scores]
@@ -357,8 +434,12 @@ def show_demo(found, figure) -> None:
     console = out()
     console.print(table)
     console.print(f"Spearman of embedding and speed: {found.spearman:+.3f}", highlight=False)
-    console.print(f"r² at k={HORIZONS[-1]} above shared dynamics, mean of the training sessions: {gap:+.2f}", highlight=False)
     console.print(
-        f"{len(found.files)} annotated files without a new validation error: {found.files[0].parents[1]}", highlight=False
+        f"r² at k={HORIZONS[-1]} above shared dynamics, mean of the training sessions: {gap:+.2f}",
+        highlight=False,
+    )
+    console.print(
+        f"{len(found.files)} annotated files without a new validation error: {found.files[0].parents[1]}",
+        highlight=False,
     )
     console.print(f"figure: {figure or 'none, matplotlib is not installed'}", highlight=False)

@@ -16,8 +16,14 @@ def _as_flag(name: str, value) -> str:
     if isinstance(value, bool):
         return f"--{name}" if value else f"--no-{name}"
     if isinstance(value, list | tuple):
-        words = all(isinstance(each, str) for each in value)  # a flag for each, as the command takes them
-        return " ".join(f"--{name} {each}" for each in value) if words else f"--{name} {' '.join(map(str, value))}"
+        words = all(
+            isinstance(each, str) for each in value
+        )  # a flag for each, as the command takes them
+        return (
+            " ".join(f"--{name} {each}" for each in value)
+            if words
+            else f"--{name} {' '.join(map(str, value))}"
+        )
     return f"--{name} {shell_word(str(value))}"
 
 
@@ -40,9 +46,17 @@ class MetadynError(Exception):
     """
 
     def __init__(self, problem, *, file=None, item=None, found=None, remedy=None):
-        self.problem, self.file, self.item, self.found, self.remedy = problem, file, item, found, remedy
+        self.problem, self.file, self.item, self.found, self.remedy = (
+            problem,
+            file,
+            item,
+            found,
+            remedy,
+        )
         lines = [("file", file), ("object", item), ("found", found), ("try", remedy)]
-        super().__init__("\n".join([problem, *(f"  {name}: {text}" for name, text in lines if text is not None)]))
+        super().__init__(
+            "\n".join([problem, *(f"  {name}: {text}" for name, text in lines if text is not None)])
+        )
 
     def __reduce__(self):
         """As it is, however it was made: errors come back from processes that read."""
@@ -68,7 +82,8 @@ class MissingMetadataError(DataError):
 class WindowError(MetadynError):
     """The windows asked for are empty, overlap, lie outside the recording or cannot be found.
 
-    `options` are the fields of `DataConfig` that the remedy proposes, where it names a choice that was worked out.
+    `options` are the fields of `DataConfig` that the remedy proposes, where it names a choice that
+    was worked out.
     """
 
     def __init__(self, problem, *, options=None, **told):
@@ -106,4 +121,6 @@ def refusals_told(path, problem: str, remedy: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise WriteError(problem, file=path, found=error.strerror or error, remedy=remedy) from error
+        raise WriteError(
+            problem, file=path, found=error.strerror or error, remedy=remedy
+        ) from error

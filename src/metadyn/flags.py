@@ -13,7 +13,12 @@ from rich.markup import escape
 
 from metadyn.config import SECTIONS
 
-PANELS = {"data": "Windows, units and bins", "model": "Model", "training": "Training", "align": "Alignment"}
+PANELS = {
+    "data": "Windows, units and bins",
+    "model": "Model",
+    "training": "Training",
+    "align": "Alignment",
+}
 
 
 def config_flags(*sections: str) -> Callable:
@@ -29,10 +34,16 @@ def config_flags(*sections: str) -> Callable:
 
         @functools.wraps(command)
         def run(**given):
-            flags = {section: {name: given.pop(name) for name in keys if keys[name] == section} for section in sections}
+            flags = {
+                section: {name: given.pop(name) for name in keys if keys[name] == section}
+                for section in sections
+            }
             return command(**given, flags=flags)
 
-        added = [_parameter(name, section, SECTIONS[section].model_fields[name]) for name, section in keys.items()]
+        added = [
+            _parameter(name, section, SECTIONS[section].model_fields[name])
+            for name, section in keys.items()
+        ]
         run.__signature__ = signature.replace(parameters=[*own, *added])
         run.__annotations__ = {each.name: each.annotation for each in [*own, *added]}
         return run
@@ -42,18 +53,26 @@ def config_flags(*sections: str) -> Callable:
 
 def _parameter(name: str, section: str, field: FieldInfo) -> inspect.Parameter:
     kind = field.annotation
-    if Ellipsis in get_args(kind):  # any number of words, which the configuration checks: the flag is given once for each
+    if Ellipsis in get_args(
+        kind
+    ):  # any number of words, which the configuration checks: the flag is given once for each
         kind = list[str]
     kind = kind if type(None) in get_args(kind) else kind | None
     flag = name.replace("_", "-")
     flag = f"--{flag}/--no-{flag}" if field.annotation is bool else f"--{flag}"
-    option = typer.Option(flag, help=_help(field), rich_help_panel=PANELS[section], show_default=False)
-    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind, option])
+    option = typer.Option(
+        flag, help=_help(field), rich_help_panel=PANELS[section], show_default=False
+    )
+    return inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind, option]
+    )
 
 
 def _help(field: FieldInfo) -> str:
     text = escape(field.description)  # "[s]" is a unit here, no markup
     if field.default is None:
         return text
-    default = " ".join(map(str, field.default)) if isinstance(field.default, tuple) else field.default
+    default = (
+        " ".join(map(str, field.default)) if isinstance(field.default, tuple) else field.default
+    )
     return f"{text} (default {default})"

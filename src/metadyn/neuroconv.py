@@ -1,12 +1,14 @@
-"""An interface for NeuroConv: after the interface of a sorting, latent dynamics of its units in the same conversion.
+"""An interface for NeuroConv: after the interface of a sorting, latent dynamics of its units in the
+same conversion.
 
     from metadyn.neuroconv import LatentDynamicsInterface
 
     class MyConverter(NWBConverter):
-        data_interface_classes = {"Sorting": PhySortingInterface, "LatentDynamics": LatentDynamicsInterface}
+        data_interface_classes = {"Sorting": PhySortingInterface, "LatentDynamics":
+        LatentDynamicsInterface}
 
-Needs NeuroConv (extra `neuroconv`); nothing else in this package imports it.
-Tested with NeuroConv's HDF5 backend, not with Zarr.
+Needs NeuroConv (extra `neuroconv`); nothing else in this package imports it. Tested with
+NeuroConv's HDF5 backend, not with Zarr.
 """
 
 from neuroconv import BaseDataInterface
@@ -23,9 +25,11 @@ METADATA = "LatentDynamics"  # key of the name and description of the run
 
 
 class LatentDynamicsInterface(BaseDataInterface):
-    """Runs a trained model on the units that the NWBFile holds by then, and adds latents, rates, embeddings and the model.
+    """Runs a trained model on the units that the NWBFile holds by then, and adds latents, rates,
+    embeddings and the model.
 
-    It comes after the interfaces that add units and trials. Times are those of the units, so there is nothing to align.
+    It comes after the interfaces that add units and trials. Times are those of the units, so there
+    is nothing to align.
     """
 
     display_name = "Latent dynamics"
@@ -35,11 +39,11 @@ class LatentDynamicsInterface(BaseDataInterface):
 
     @validate_call
     def __init__(self, model_path: DirectoryPath | FilePath, verbose: bool = False):
-        """
-        Parameters
+        """Parameters
         ----------
         model_path : DirectoryPath or FilePath
-            Folder that `metadyn fit` or `metadyn align` wrote, or an NWB file that `metadyn annotate` put the model into.
+            Folder that `metadyn fit` or `metadyn align` wrote, or an NWB file that `metadyn
+            annotate` put the model into.
         verbose : bool, default: False
             As of every interface; this one says nothing.
         """
@@ -72,8 +76,8 @@ class LatentDynamicsInterface(BaseDataInterface):
         steps: int = 20,
         device: str = "auto",
     ) -> None:
-        """
-        Infer latents, rates and embeddings from the file's units, and add them and the model to processing module `ecephys`.
+        """Infer latents, rates and embeddings from the file's units, and add them and the model to
+        processing module `ecephys`.
 
         Parameters
         ----------

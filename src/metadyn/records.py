@@ -1,4 +1,5 @@
-"""The frozen nouns that travel between the rooms. Times are in seconds on the session clock, arrays are numpy.
+"""The frozen nouns that travel between the rooms. Times are in seconds on the session clock, arrays
+are numpy.
 
 Vocabulary of axes: session trial time unit latent embedding rank sample.
 """
@@ -25,12 +26,14 @@ class Source:
 
 @dataclass(frozen=True)
 class BehaviorSeries:
-    """One behavioural time series: `values` (sample, channel) in `unit` at `times` (sample,) [s], ascending.
+    """One behavioural time series: `values` (sample, channel) in `unit` at `times` (sample,) [s],
+    ascending.
 
-    A value that is NaN is a channel that was not measured at that time. `between` says what holds between two samples: a
-    straight line (`linear`), the value of the nearer sample (`nearest`) or of the one before (`held`); samples of `events`
-    are moments, one column a kind, 1 where the moment is of that kind. Times are finite; the first of a `held` series may
-    be -inf. `period` (channel,): the turn after which an angle comes round, inf for a channel that is no angle.
+    A value that is NaN is a channel that was not measured at that time. `between` says what holds
+    between two samples: a straight line (`linear`), the value of the nearer sample (`nearest`) or
+    of the one before (`held`); samples of `events` are moments, one column a kind, 1 where the
+    moment is of that kind. Times are finite; the first of a `held` series may be -inf. `period`
+    (channel,): the turn after which an angle comes round, inf for a channel that is no angle.
     """
 
     name: str
@@ -45,14 +48,15 @@ class BehaviorSeries:
 class Session:
     """One recording: spike times never travel without the intervals in which they were observed.
 
-    spike_times (spike,) holds the spikes of all units end to end, ascending within a unit; those of unit u are
-    `spike_times[spike_index[u]:spike_index[u + 1]]`. `units` and each table of `intervals` hold
-    a value a row, or a tuple of several, indexed by the rows' ids; interval tables always have start_time and stop_time.
-    Their row order is the file's.
+    spike_times (spike,) holds the spikes of all units end to end, ascending within a unit; those of
+    unit u are `spike_times[spike_index[u]:spike_index[u + 1]]`. `units` and each table of
+    `intervals` hold a value a row, or a tuple of several, indexed by the rows' ids; interval tables
+    always have start_time and stop_time. Their row order is the file's.
 
-    observed (interval, 2): when some unit was observed, invalid time taken out; None where the file does not say. It reaches
-    to ±`data.ticks.LATEST` where the file says only what is invalid. unit_observed: the same of each unit, (interval, 2);
-    None where all units are observed alike. invalid (interval, 2): what the file calls invalid of some unit.
+    observed (interval, 2): when some unit was observed, invalid time taken out; None where the file
+    does not say. It reaches to ±`data.ticks.LATEST` where the file says only what is invalid.
+    unit_observed: the same of each unit, (interval, 2); None where all units are observed alike.
+    invalid (interval, 2): what the file calls invalid of some unit.
     """
 
     key: str
@@ -76,8 +80,8 @@ class Session:
 class Windows:
     """Windows of whole bins: window i covers [start[i], start[i] + n_bins[i] * bin_width).
 
-    `table` names the interval table, `row` (window,) the row each window was taken from (-1 and None for a
-    continuous recording).
+    `table` names the interval table, `row` (window,) the row each window was taken from (-1 and
+    None for a continuous recording).
     """
 
     start: np.ndarray
@@ -95,7 +99,8 @@ class Windows:
         return self.start + self.n_bins * self.bin_width
 
     def share_time(self, starts, stops, gap: float = 0.0) -> np.ndarray:
-        """Which windows (trial,) share time with any interval from `starts` to `stops` [s], or lie less than `gap` s from it.
+        """Which windows (trial,) share time with any interval from `starts` to `stops` [s], or lie
+        less than `gap` s from it.
 
         The intervals do not overlap. Half a bin is rounding: windows that touch share nothing.
         """
@@ -108,21 +113,24 @@ class Windows:
         return (last >= 0) & (stops[np.maximum(last, 0)] > self.start - slack)
 
     def select(self, trials) -> Windows:
-        return replace(self, start=self.start[trials], n_bins=self.n_bins[trials], row=self.row[trials])
+        return replace(
+            self, start=self.start[trials], n_bins=self.n_bins[trials], row=self.row[trials]
+        )
 
 
 @dataclass(frozen=True)
 class TrialCounts:
     """Binned spikes of one session, padded to its longest window.
 
-    counts (trial, time, unit): spikes per bin (integers), or smoothed spikes per bin (float32); zero where not observed.
-    observed (trial, time): False in padding and where no unit was observed.
-    unit_observed (trial, time, unit): False where that unit was not observed; None where all units are observed alike.
-    unit_rows (unit,): rows of the Units table, in the order of the last axis.
-    behavior (trial, time, channel): values at bin centres, NaN where there are none, channel by channel; condition
-    (trial,): labels, empty text where a window has none. behavior_period (channel,): the turn of each channel that is an
-    angle, inf of others; None: no angle.
-    unit_digests (unit,): what tells each unit's spike times from any others; None of counts that no spike times came with.
+    counts (trial, time, unit): spikes per bin (integers), or smoothed spikes per bin (float32);
+    zero where not observed. observed (trial, time): False in padding and where no unit was
+    observed. unit_observed (trial, time, unit): False where that unit was not observed; None where
+    all units are observed alike. unit_rows (unit,): rows of the Units table, in the order of the
+    last axis. behavior (trial, time, channel): values at bin centres, NaN where there are none,
+    channel by channel; condition (trial,): labels, empty text where a window has none.
+    behavior_period (channel,): the turn of each channel that is an angle, inf of others; None: no
+    angle. unit_digests (unit,): what tells each unit's spike times from any others; None of counts
+    that no spike times came with.
     """
 
     session: str
@@ -141,7 +149,8 @@ class TrialCounts:
 
     @property
     def behavior_targets(self) -> np.ndarray | None:
-        """What a linear decoder predicts (trial, time, target): channels that are no angle, then cosines, then sines."""
+        """What a linear decoder predicts (trial, time, target): channels that are no angle, then
+        cosines, then sines."""
         if self.behavior is None or self.behavior_period is None:
             return self.behavior
         angle = np.isfinite(self.behavior_period)
@@ -150,7 +159,8 @@ class TrialCounts:
 
     @property
     def observed_entries(self) -> np.ndarray:
-        """Which entries were observed: (trial, time, unit), or (trial, time, 1) where all units are observed alike."""
+        """Which entries were observed: (trial, time, unit), or (trial, time, 1) where all units are
+        observed alike."""
         return self.observed[..., None] if self.unit_observed is None else self.unit_observed
 
     @property
@@ -175,8 +185,11 @@ class TrialCounts:
         """Bytes of what is held of each entry."""
         return self.counts.nbytes + (0 if self.unit_observed is None else self.unit_observed.nbytes)
 
-    def select(self, trials=slice(None), units=slice(None), session: str | None = None) -> TrialCounts:
-        """The same session restricted to some trials and units (indices, masks or slices), under another key if given."""
+    def select(
+        self, trials=slice(None), units=slice(None), session: str | None = None
+    ) -> TrialCounts:
+        """The same session restricted to some trials and units (indices, masks or slices), under
+        another key if given."""
 
         def of_trials(values):
             return None if values is None else values[trials]
@@ -199,7 +212,9 @@ class TrialCounts:
 def start_and_stop(windows: Windows) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """When windows start and stop, in the order of time [s, to the microsecond]."""
     order = np.argsort(windows.start, kind="stable")
-    starts, stops = (tuple(np.round(times[order], 6).tolist()) for times in (windows.start, windows.stop))
+    starts, stops = (
+        tuple(np.round(times[order], 6).tolist()) for times in (windows.start, windows.stop)
+    )
     return starts, stops
 
 
@@ -207,15 +222,16 @@ def start_and_stop(windows: Windows) -> tuple[tuple[float, ...], tuple[float, ..
 class SessionEntry:
     """What a model knows of a session it holds a read-in and a likelihood for.
 
-    trained_starts, trained_stops: start and stop times [s] of the windows that trained it; what shares no time with them it
-    has never seen, or only validated on. Models of before the stops were kept have none.
-    embedding_mean, embedding_sd (embedding,): posterior of the session's dynamical embedding given the windows that trained
-    it; empty where nothing is known beside what each window tells.
-    validated_starts, validated_stops: the same of the windows that chose its checkpoint; None in models of before they were
-    kept. gap: what is nearer than this [s] to such a window is none that the model has never met (a continuous recording).
-    noise_scale: SD of the process noise of its forecasts over that of the transitions (`training.calibrate`).
-    unit_digests: those of `TrialCounts`, by which the same recording is known again; models of before they were kept have
-    none.
+    trained_starts, trained_stops: start and stop times [s] of the windows that trained it; what
+    shares no time with them it has never seen, or only validated on. Models of before the stops
+    were kept have none. embedding_mean, embedding_sd (embedding,): posterior of the session's
+    dynamical embedding given the windows that trained it; empty where nothing is known beside what
+    each window tells. validated_starts, validated_stops: the same of the windows that chose its
+    checkpoint; None in models of before they were kept. gap: what is nearer than this [s] to such a
+    window is none that the model has never met (a continuous recording). noise_scale: SD of the
+    process noise of its forecasts over that of the transitions (`training.calibrate`).
+    unit_digests: those of `TrialCounts`, by which the same recording is known again; models of
+    before they were kept have none.
     """
 
     key: str
@@ -233,23 +249,37 @@ class SessionEntry:
     gap: float = 0.0
 
     @staticmethod
-    def of(trained: TrialCounts, validated: TrialCounts | None = None, gap: float = 0.0) -> SessionEntry:
-        """The entry of a session that these trials trained, and others, if any, chose the checkpoint of."""
+    def of(
+        trained: TrialCounts, validated: TrialCounts | None = None, gap: float = 0.0
+    ) -> SessionEntry:
+        """The entry of a session that these trials trained, and others, if any, chose the
+        checkpoint of."""
         rows = tuple(map(int, trained.unit_rows))
         digests = () if trained.unit_digests is None else tuple(map(str, trained.unit_digests))
         starts, stops = start_and_stop(trained.windows)
         chose = ((), ()) if validated is None else start_and_stop(validated.windows)
         known = SessionEntry(trained.session, trained.n_units, rows, trained.source, starts, stops)
-        return replace(known, unit_digests=digests, validated_starts=chose[0], validated_stops=chose[1], gap=gap)
+        return replace(
+            known,
+            unit_digests=digests,
+            validated_starts=chose[0],
+            validated_stops=chose[1],
+            gap=gap,
+        )
 
     @staticmethod
     def from_json(entry: dict) -> SessionEntry:
         """The inverse of `dataclasses.asdict`; KeyError or TypeError where it is none."""
-        starts, stops = (tuple(map(float, times)) for times in (entry["trained_starts"], entry.get("trained_stops", ())))
+        starts, stops = (
+            tuple(map(float, times))
+            for times in (entry["trained_starts"], entry.get("trained_stops", ()))
+        )
         rows = tuple(map(int, entry["unit_rows"]))
         if stops and len(stops) != len(starts):
             raise ValueError(f"{len(starts)} trained_starts, {len(stops)} trained_stops")
-        mean, sd = (tuple(map(float, entry.get(name, ()))) for name in ("embedding_mean", "embedding_sd"))
+        mean, sd = (
+            tuple(map(float, entry.get(name, ()))) for name in ("embedding_mean", "embedding_sd")
+        )
         if len(mean) != len(sd):
             raise ValueError(f"{len(mean)} values in embedding_mean, {len(sd)} in embedding_sd")
         source, noise_scale = Source(**entry["source"]), float(entry.get("noise_scale", 1.0))
@@ -260,14 +290,27 @@ class SessionEntry:
             raise ValueError(f"{len(digests)} unit_digests, {len(rows)} unit_rows")
         validated = [entry.get(name) for name in ("validated_starts", "validated_stops")]
         if None not in validated and len(validated[0]) != len(validated[1]):
-            raise ValueError(f"{len(validated[0])} validated_starts, {len(validated[1])} validated_stops")
+            raise ValueError(
+                f"{len(validated[0])} validated_starts, {len(validated[1])} validated_stops"
+            )
         chose = [None if times is None else tuple(map(float, times)) for times in validated]
-        known = (str(entry["key"]), int(entry["n_units"]), rows, source, starts, stops, mean, sd, noise_scale, digests)
+        known = (
+            str(entry["key"]),
+            int(entry["n_units"]),
+            rows,
+            source,
+            starts,
+            stops,
+            mean,
+            sd,
+            noise_scale,
+            digests,
+        )
         return SessionEntry(*known, *chose, float(entry.get("gap", 0.0)))
 
     def other_data(self, counts: TrialCounts) -> str | None:
-        """What units or spikes of a recording differ from those that the model was fitted to, in words; None where, as far as
-        is known of both, none do."""
+        """What units or spikes of a recording differ from those that the model was fitted to, in
+        words; None where, as far as is known of both, none do."""
         rows = tuple(map(int, counts.unit_rows))
         if len(rows) != self.n_units:
             return f"{len(rows)} units, not {self.n_units}"
@@ -284,26 +327,34 @@ class SessionEntry:
         return f"other spike times in {len(other)} of {len(rows)} units (rows {_listed(np.array(rows)[other].tolist())})"
 
     def trained_on(self, counts: TrialCounts, gap: float = 0.0) -> np.ndarray:
-        """Which windows (trial,) share time with those that trained the model, or lie less than `gap` s from one."""
+        """Which windows (trial,) share time with those that trained the model, or lie less than
+        `gap` s from one."""
         starts = np.asarray(self.trained_starts)
         same = np.isin(np.round(counts.windows.start, 6), starts)
-        return same | counts.windows.share_time(starts[: len(self.trained_stops)], np.asarray(self.trained_stops), gap)
+        return same | counts.windows.share_time(
+            starts[: len(self.trained_stops)], np.asarray(self.trained_stops), gap
+        )
 
     def held_out(self, counts: TrialCounts) -> np.ndarray:
-        """Which windows (trial,) did not train the model: those that chose its checkpoint, and those it has never met."""
+        """Which windows (trial,) did not train the model: those that chose its checkpoint, and
+        those it has never met."""
         return ~self.trained_on(counts, self.gap)
 
     def never_met(self, counts: TrialCounts) -> np.ndarray:
-        """Which windows (trial,) neither trained the model nor chose its checkpoint; none where that is not known."""
+        """Which windows (trial,) neither trained the model nor chose its checkpoint; none where
+        that is not known."""
         if self.validated_starts is None:
             return np.zeros(counts.n_trials, bool)
-        chose = counts.windows.share_time(np.asarray(self.validated_starts), np.asarray(self.validated_stops), self.gap)
+        chose = counts.windows.share_time(
+            np.asarray(self.validated_starts), np.asarray(self.validated_stops), self.gap
+        )
         return self.held_out(counts) & ~chose
 
 
 @dataclass(frozen=True)
 class ModelFile:
-    """A model as bytes, ready to be embedded: `weights` is a whole safetensors file, `config` a JSON-able dict."""
+    """A model as bytes, ready to be embedded: `weights` is a whole safetensors file, `config` a
+    JSON-able dict."""
 
     architecture: str
     config: dict

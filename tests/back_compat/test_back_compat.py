@@ -1,4 +1,5 @@
-"""Files of every released schema are read for ever. The numbers here were written down with the file, and stay."""
+"""Files of every released schema are read for ever. The numbers here were written down with the
+file, and stay."""
 
 import gzip
 from pathlib import Path
@@ -34,8 +35,12 @@ def test_old_file_reads_with_the_numbers_it_was_written_with(old_file):
         run = module["LatentDynamics"]
         assert isinstance(run, LatentDynamics)
         views = run.to_xarray()
-        np.testing.assert_allclose(views["LatentSeries"].latents[0], [0.1257302, -0.1321049], rtol=1e-5)
-        np.testing.assert_allclose(views["embeddings"].embedding_mean[0], [0.1890534, -0.5227485], rtol=1e-5)
+        np.testing.assert_allclose(
+            views["LatentSeries"].latents[0], [0.1257302, -0.1321049], rtol=1e-5
+        )
+        np.testing.assert_allclose(
+            views["embeddings"].embedding_mean[0], [0.1890534, -0.5227485], rtol=1e-5
+        )
         assert views["FiringRateSeries"].unit.values.tolist() == [106, 105, 104, 103, 102]
         assert module["LatentDynamicsPooled"].embeddings.session_embedding[0].shape == (2,)
 
@@ -46,4 +51,6 @@ def test_old_model_still_verifies_and_runs_to_the_same_numbers(old_file):
         model.verify()
         ahead = rollout(model, [0.5, -0.5], [1.0, -1.0], 3, "mock-1")
     np.testing.assert_allclose(ahead.latents.values[0, -1], [2.00305213, 0.1277523], rtol=1e-7)
-    np.testing.assert_allclose(ahead.rates.values[0, -1, :3], [11.84619538, 29.82761348, 20.9628301], rtol=1e-7)
+    np.testing.assert_allclose(
+        ahead.rates.values[0, -1, :3], [11.84619538, 29.82761348, 20.9628301], rtol=1e-7
+    )

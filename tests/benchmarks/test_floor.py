@@ -9,24 +9,38 @@ from benchmarks import step
 from benchmarks.floor import FLOAT, Peak, Size, floor, measured_peak, moved, operations
 from metadyn.config import ModelConfig, TrainingConfig
 from metadyn.data.synthetic import as_counts, simulate
-from metadyn.model import kernels
 from metadyn.model.build import build_model
-from metadyn.training.batch import Resident
+from metadyn.model.ops import kernels
+from metadyn.training.execution.batch import DeviceTrials
+from metadyn.training.execution.step import take_step
 from metadyn.training.fit import task_of
-from metadyn.training.step import take_step
 
 SIZE = Size([40] * 3, trials=8, bins=24, masking=0.2)
 
 
 @pytest.fixture
 def task(monkeypatch):
-    """Whole windows of sessions of one number of units, so that nothing is padded; all by torch, which counts products."""
+    """Whole windows of sessions of one number of units, so that nothing is padded; all by torch,
+    which counts products."""
     monkeypatch.setattr(kernels, "kernels", lambda: None)
-    options = {"n_sessions": 3, "units": (40, 40), "n_trials": 8, "n_bins": 24, "rate_range": (15.0, 40.0), "seed": 0}
+    options = {
+        "n_sessions": 3,
+        "units": (40, 40),
+        "n_trials": 8,
+        "n_bins": 24,
+        "rate_range": (15.0, 40.0),
+        "seed": 0,
+    }
     sessions = [as_counts(each) for each in simulate("limit-cycle", **options)]
-    training = TrainingConfig(distil_steps=0, tail_bins=0, masking=SIZE.masking, coordinated_dropout=0.0, trials_per_session=8)
+    training = TrainingConfig(
+        distil_steps=0,
+        tail_bins=0,
+        masking=SIZE.masking,
+        coordinated_dropout=0.0,
+        trials_per_session=8,
+    )
     model = build_model(ModelConfig(), SIZE.n_units)
-    trials = Resident.of(sessions, torch.device("cpu"))
+    trials = DeviceTrials.of(sessions, torch.device("cpu"))
     return task_of(model, trials, trials, ModelConfig(), training, (24, 24))
 
 
@@ -54,7 +68,9 @@ def test_a_step_keeps_what_it_must(task):
 
 
 def test_the_floor_is_the_slower_of_computing_and_moving(task):
-    computing, moving = (floor(SIZE, task.module, peak, 1.0) for peak in (Peak(1e9, 1e15), Peak(1e15, 1e6)))
+    computing, moving = (
+        floor(SIZE, task.module, peak, 1.0) for peak in (Peak(1e9, 1e15), Peak(1e15, 1e6))
+    )
     assert computing["floor_s"] == pytest.approx(operations(SIZE, task.module) / 1e9, abs=1e-7)
     assert moving["floor_s"] == pytest.approx(moved(SIZE, task.module) / 1e6, abs=1e-7)
     assert computing["dependent_steps"] == 2 * (24 + 24 + 13)
@@ -64,6 +80,8 @@ def test_the_benchmark_of_steps_tells_how_far_they_are_from_the_floor(monkeypatc
     cpu, memory = torch.device("cpu"), {"ours": 1.0, "reference": 1.0}
     monkeypatch.setattr(step, "QUICK_REPEATS", 1)
     figures = step.measure("synthetic-2", cpu, True, memory, measured_peak(cpu, lambda: None))
-    assert figures["floor"]["gap"] == pytest.approx(figures["ours_s"] / figures["floor"]["floor_s"], rel=0.05)
+    assert figures["floor"]["gap"] == pytest.approx(
+        figures["ours_s"] / figures["floor"]["floor_s"], rel=0.05
+    )
     assert figures["floor"]["gap"] > 1
     assert figures["ratio"] > 1

@@ -1,4 +1,5 @@
-"""Maze, five methods: a forecast of behaviour knows its context alone, and r² is that of plain loops."""
+"""Maze, five methods: a forecast of behaviour knows its context alone, and r² is that of plain
+loops."""
 
 from dataclasses import replace
 
@@ -23,7 +24,9 @@ def counts():
     velocity = np.stack([3 + np.cos(angle), np.sin(angle) - 2], -1)
     spikes = rng.poisson(np.exp(velocity @ rng.normal(0, 0.5, (2, 6))))
     windows = Windows(np.arange(10.0), np.full(10, BINS), 0.02, "trials", np.arange(10))
-    return TrialCounts("new", Source(), spikes, np.ones((10, BINS), bool), windows, np.arange(6), behavior=velocity)
+    return TrialCounts(
+        "new", Source(), spikes, np.ones((10, BINS), bool), windows, np.arange(6), behavior=velocity
+    )
 
 
 @pytest.fixture(scope="module", params=["low_rank", "shared"])
@@ -35,13 +38,21 @@ def trained(request, counts):
 def garbled(counts: TrialCounts) -> TrialCounts:
     """The same contexts, and behind them nonsense."""
     later = np.arange(BINS)[:, None] >= CONTEXT
-    return replace(counts, counts=np.where(later, 77, counts.counts), behavior=np.where(later, np.nan, counts.behavior))
+    return replace(
+        counts,
+        counts=np.where(later, 77, counts.counts),
+        behavior=np.where(later, np.nan, counts.behavior),
+    )
 
 
 def test_what_comes_after_the_context_changes_no_feature_of_a_forecast(counts, trained):
     features = maze.forecast_latents(trained, counts, CONTEXT)
-    np.testing.assert_array_equal(features, maze.forecast_latents(trained, garbled(counts), CONTEXT))
-    assert not np.array_equal(maze.latents(trained, counts), maze.latents(trained, garbled(counts)))  # garbage is seen
+    np.testing.assert_array_equal(
+        features, maze.forecast_latents(trained, garbled(counts), CONTEXT)
+    )
+    assert not np.array_equal(
+        maze.latents(trained, counts), maze.latents(trained, garbled(counts))
+    )  # garbage is seen
 
 
 def test_a_forecast_goes_on_from_the_last_latent_of_the_cut_context(counts, trained):
@@ -69,7 +80,13 @@ def test_scores_are_those_of_plain_loops(counts, trained):
         """Of the bins after the context."""
         error = total = 0.0
         for channel in range(2):
-            mean = np.mean([test.behavior[trial, time, channel] for trial in range(4) for time in range(CONTEXT, BINS)])
+            mean = np.mean(
+                [
+                    test.behavior[trial, time, channel]
+                    for trial in range(4)
+                    for time in range(CONTEXT, BINS)
+                ]
+            )
             for trial in range(4):
                 for time in range(CONTEXT, BINS):
                     true = test.behavior[trial, time, channel]
@@ -77,7 +94,9 @@ def test_scores_are_those_of_plain_loops(counts, trained):
                     total += (true - mean) ** 2
         return 1 - error / total
 
-    assert maze.scores(trained, decode, test)["forecast_r2"] == pytest.approx(r2(decode(latents)), abs=1e-9)
+    assert maze.scores(trained, decode, test)["forecast_r2"] == pytest.approx(
+        r2(decode(latents)), abs=1e-9
+    )
     profile = np.zeros((4, BINS, 2))
     for time in range(BINS):
         profile[:, time] = sum(few.behavior[trial, time] for trial in range(6)) / 6

@@ -1,4 +1,5 @@
-"""The list of mutants fits the code that it speaks of; whether tests notice each, `python -m benchmarks.mutants` says."""
+"""The list of mutants fits the code that it speaks of; whether tests notice each, `python -m
+benchmarks.mutants` says."""
 
 import sys
 from collections import Counter
@@ -32,7 +33,8 @@ def test_the_tests_that_must_notice_are_there():
 
 @pytest.fixture
 def copy(tmp_path, monkeypatch):
-    """A tree with a function of one number, a test that sees its sign, and one that sees nothing."""
+    """A tree with a function of one number, a test that sees its sign, and one that sees
+    nothing."""
     (tmp_path / "code.py").write_text("def double(x):\n    return 2 * x\n")
     (tmp_path / "test_code.py").write_text(
         "from code import double\n\n\ndef test_sign():\n    assert double(1) > 0\n\n\ndef test_size():\n    assert double(3)\n"
@@ -52,11 +54,14 @@ CASES = [
 
 
 def test_a_mutant_is_noticed_where_its_tests_fail_and_by_nothing_else(copy):
-    """Not by a test that is not there, and not because the changed file is no Python; one after the other, each alone."""
+    """Not by a test that is not there, and not because the changed file is no Python; one after the
+    other, each alone."""
     before = (copy / "code.py").read_text()
     with runner(copy) as run:
         for new, test, killed, said in CASES:
-            found, how = verdict(run, copy, Mutant("sign", "code.py", "2 * x", new, (test,), "twice is twice"))
+            found, how = verdict(
+                run, copy, Mutant("sign", "code.py", "2 * x", new, (test,), "twice is twice")
+            )
             assert found == killed, new
             assert said in how
             assert (copy / "code.py").read_text() == before
@@ -65,7 +70,9 @@ def test_a_mutant_is_noticed_where_its_tests_fail_and_by_nothing_else(copy):
 @pytest.mark.parametrize(("old", "times"), [("3 * x", 0), ("x", 2)])
 def test_a_text_that_does_not_stand_exactly_once_is_refused(copy, old, times):
     with pytest.raises(ValueError, match=f"sign(?s:.*){times} times in code.py"):
-        verdict(lambda tests: (0, ""), copy, Mutant("sign", "code.py", old, "y", ("test_code.py",), ""))
+        verdict(
+            lambda tests: (0, ""), copy, Mutant("sign", "code.py", old, "y", ("test_code.py",), "")
+        )
 
 
 def test_the_command_refuses_what_it_does_not_know(monkeypatch, capsys):

@@ -1,4 +1,5 @@
-"""The paper's experiments: measures against plain loops, sets against the paper's grids, nothing computed twice."""
+"""The paper's experiments: measures against plain loops, sets against the paper's grids, nothing
+computed twice."""
 
 import json
 
@@ -49,7 +50,10 @@ def test_r2_of_sessions_together_is_that_of_a_plain_loop_over_all_their_entries(
     sums, error, total = [], 0.0, 0.0
     for units, spread in ((2, 1.0), (3, 5.0)):
         target = rng.normal(1, spread, (3, 40, units))
-        paths = {context: target[:, context : context + 8] + rng.normal(size=(3, 8, units)) for context in (10, 20)}
+        paths = {
+            context: target[:, context : context + 8] + rng.normal(size=(3, 8, units))
+            for context in (10, 20)
+        }
         sums.append(measures.squares(target, paths, 4))
         for context, trial, unit in np.ndindex(2, 3, units):
             first = (10, 20)[context]
@@ -69,14 +73,22 @@ def test_a_forecast_that_is_right_scores_1_and_the_trials_mean_scores_0():
 
 
 def test_what_exploded_counts_as_minus_ten_and_what_did_not_as_it_is():
-    assert [measures.bounded(r2) for r2 in (-1e9, -np.inf, np.nan, -9.0, 0.5)] == [-10, -10, -10, -9.0, 0.5]
+    assert [measures.bounded(r2) for r2 in (-1e9, -np.inf, np.nan, -9.0, 0.5)] == [
+        -10,
+        -10,
+        -10,
+        -9.0,
+        0.5,
+    ]
 
 
 def test_the_best_e0_is_that_of_a_fine_search():
     rng = np.random.default_rng(3)
     for _ in range(5):
         embeddings, speed = rng.normal(size=9), rng.uniform(size=9)
-        fine = [spearmanr(np.abs(embeddings - e0), speed).statistic for e0 in np.linspace(-6, 6, 2001)]
+        fine = [
+            spearmanr(np.abs(embeddings - e0), speed).statistic for e0 in np.linspace(-6, 6, 2001)
+        ]
         assert measures.spearman_from_e0(embeddings, speed) >= max(fine) - 1e-12
         assert measures.spearman_from_e0(embeddings, speed) <= 1
 
@@ -94,7 +106,9 @@ def test_intervals_of_samples_of_the_truth_cover_what_they_say():
     found = measures.covered(rng.normal(size=(2000, 4000)), rng.normal(size=4000))
     for level, share in found.items():
         sd = 100 * np.sqrt(int(level) / 100 * (1 - int(level) / 100) / 4000)
-        assert abs(share - int(level)) < 4 * sd + 0.5, level  # half a percent: the quantiles are of 2000 samples
+        assert abs(share - int(level)) < 4 * sd + 0.5, (
+            level
+        )  # half a percent: the quantiles are of 2000 samples
 
 
 def test_the_ceiling_is_an_euler_walk_of_the_true_flow_through_the_true_readout(small):
@@ -123,7 +137,11 @@ def test_the_grids_are_the_papers():
     hopf = [value for _, (value,) in PLANS["hopf"].training]
     assert len(hopf) == 21
     np.testing.assert_allclose(np.diff(hopf), 0.15)
-    assert [len(PLANS[name]) for name in ("limit-cycles-2", "limit-cycles-20", "duffing-hopf")] == [2, 20, 31]
+    assert [len(PLANS[name]) for name in ("limit-cycles-2", "limit-cycles-20", "duffing-hopf")] == [
+        2,
+        20,
+        31,
+    ]
     for n in (2, 5, 10):
         assert set(PLANS[f"hopf-{n}"].training) < set(PLANS["hopf"].training)
 
@@ -147,12 +165,16 @@ def test_thirds_of_a_trial_hold_its_bins_at_its_times(small):
     for row in range(6):
         trial, first = row // 3, (row % 3) * 50
         np.testing.assert_array_equal(thirds.counts[row], counts.counts[trial, first : first + 50])
-        assert thirds.windows.start[row] == pytest.approx(counts.windows.start[trial] + first * counts.bin_width)
+        assert thirds.windows.start[row] == pytest.approx(
+            counts.windows.start[trial] + first * counts.bin_width
+        )
 
 
 def test_poisson_units_fire_as_many_spikes_a_bin_as_the_plan_says():
     plan = PLANS["poisson-8-0.1"]
-    counts = np.concatenate([sample.given.counts.reshape(-1) for sample in simulated(plan, 3).training])
+    counts = np.concatenate(
+        [sample.given.counts.reshape(-1) for sample in simulated(plan, 3).training]
+    )
     assert counts.mean() == pytest.approx(0.1, rel=0.1)
 
 
@@ -163,7 +185,9 @@ def test_a_table_holds_means_over_sessions_and_draws_and_sem_over_seeds():
 
     found = table({1: measurement(0.0), 2: measurement(0.1)})["low_rank"]
     first, second = (0.1 + 0.3 + 0.5 - 10) / 4, (0.2 + 0.4 + 0.6 - 10) / 4
-    assert found["k20"]["8"] == pytest.approx([(first + second) / 2, abs(first - second) / 2], abs=1e-4)
+    assert found["k20"]["8"] == pytest.approx(
+        [(first + second) / 2, abs(first - second) / 2], abs=1e-4
+    )
     assert found["abs_spearman"] == [0.9, 0.0]
     assert table({1: measurement(0.0)})["low_rank"]["abs_spearman"] == [0.9, None]
 
@@ -194,7 +218,9 @@ def test_a_second_pass_takes_models_and_measures_from_the_cache(tmp_path):
     written = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
     assert EXPERIMENTS["motivating"].measure(bench, 1, "ceiling") == json.loads(json.dumps(first))
     assert fitted(bench, "limit-cycles-2", "low_rank", 1).file().digest == trained.file().digest
-    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()} == written
+    assert {
+        path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()
+    } == written
 
 
 def test_latents_seen_through_a_readout_are_those_that_made_the_means(tmp_path, small):
@@ -202,7 +228,13 @@ def test_latents_seen_through_a_readout_are_those_that_made_the_means(tmp_path, 
     trained = fitted(bench, "limit-cycles-2", "low_rank", 1)
     counts = bench.simulated("limit-cycles-2", 1).training[1].given
     readout = trained.module.likelihood
-    z = np.random.default_rng(0).normal(size=(counts.n_trials, 1, 2)).repeat(counts.counts.shape[1], 1)  # smoothing keeps it
-    weight, bias = (part[1, : counts.n_units].numpy(force=True) for part in (readout.weight, readout.bias))
+    z = (
+        np.random.default_rng(0)
+        .normal(size=(counts.n_trials, 1, 2))
+        .repeat(counts.counts.shape[1], 1)
+    )  # smoothing keeps it
+    weight, bias = (
+        part[1, : counts.n_units].numpy(force=True) for part in (readout.weight, readout.bias)
+    )
     made = type(counts)(**{**vars(counts), "counts": (z @ weight.T + bias).astype(np.float32)})
     np.testing.assert_allclose(seen_through(trained, 1, made, 3.0), z, atol=1e-4)

@@ -19,5 +19,8 @@ def test_standard_errors_and_means_follow_from_the_sessions():
     for seed in record["seeds"]:
         sessions = record["per_session"][str(seed)]["low_rank"]["sessions"]["8"]
         means.append(np.mean([np.mean(each["k20"]) for each in sessions.values()]))
-    pair = [round(float(np.mean(means)), 4), round(float(np.std(means, ddof=1) / len(means) ** 0.5), 4)]
+    pair = [
+        round(float(np.mean(means)), 4),
+        round(float(np.std(means, ddof=1) / len(means) ** 0.5), 4),
+    ]
     assert f"| {shown(pair)} (0.69) |" in numbers()

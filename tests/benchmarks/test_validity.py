@@ -1,4 +1,5 @@
-"""Lost units and invalid time do to a small fit of real files what benchmarks/validity.py measures on large ones."""
+"""Lost units and invalid time do to a small fit of real files what benchmarks/validity.py measures
+on large ones."""
 
 import numpy as np
 import pytest
@@ -14,7 +15,9 @@ SMALL = Size(trials=30, bins=50, units=30, training=(("steps", 60), ("distil_ste
 def test_noise_in_invalid_time_reaches_no_count_and_leaves_no_bin(tmp_path):
     session, size = recording(SMALL, 0), SMALL
     pieces = invalid_pieces(session, size, 0)
-    assert np.diff(pieces).sum() == pytest.approx(0.2 * (session.trial_start[-1] - session.trial_start[0]), rel=0.2)
+    assert np.diff(pieces).sum() == pytest.approx(
+        0.2 * (session.trial_start[-1] - session.trial_start[0]), rel=0.2
+    )
     rng = np.random.default_rng(0)
 
     def noisy(unit, times):
@@ -37,7 +40,8 @@ def test_noise_in_invalid_time_reaches_no_count_and_leaves_no_bin(tmp_path):
 
 
 def test_rates_of_lost_units_are_inferred_from_those_that_stay(tmp_path):
-    """A model that took lost units for silent ones would infer rates near zero there: an r² far below zero."""
+    """A model that took lost units for silent ones would infer rates near zero there: an r² far
+    below zero."""
     found = lost_units(tmp_path, SMALL, 0)
     assert found["observed_half"] > 0.5
     assert found["ratio"] > 0.8

@@ -9,11 +9,16 @@ from metadyn.records import Session, Source
 
 @pytest.fixture(scope="session")
 def make_session():
-    """Session from one list of spike times a unit, a trials table (or tables by name), and what was observed."""
+    """Session from one list of spike times a unit, a trials table (or tables by name), and what was
+    observed."""
 
-    def make(spikes, trials=None, *, tables=None, observed=None, units=None, behavior=None) -> Session:
+    def make(
+        spikes, trials=None, *, tables=None, observed=None, units=None, behavior=None
+    ) -> Session:
         units_spikes = [np.sort(np.asarray(times, dtype=float)) for times in spikes]
-        index = np.concatenate([[0], np.cumsum([len(times) for times in units_spikes])]).astype(np.int64)
+        index = np.concatenate([[0], np.cumsum([len(times) for times in units_spikes])]).astype(
+            np.int64
+        )
         tables = dict(tables or {}) if trials is None else {"trials": trials, **(tables or {})}
         return Session(
             key="made",

@@ -37,7 +37,9 @@ def loop_observed(observed, windows, lag=0.0):
     for trial, start in enumerate(windows.start):
         for time in range(int(windows.n_bins[trial])):
             left = whole(start) - whole(lag) + time * width
-            inside = observed is None or any(whole(a) <= left and left + width <= whole(b) for a, b in observed)
+            inside = observed is None or any(
+                whole(a) <= left and left + width <= whole(b) for a, b in observed
+            )
             mask[trial, time] = inside
     return mask
 
@@ -49,7 +51,8 @@ def windows_at(starts, n_bins, bin_width):
 
 
 def random_case(rng, offset=0.0):
-    """Touching and spaced windows in any order; spikes on a grid of 1 ms, hence often on edges, and between."""
+    """Touching and spaced windows in any order; spikes on a grid of 1 ms, hence often on edges, and
+    between."""
     width = rng.choice([0.005, 0.01, 0.015, 0.02, 0.001])
     n_bins = rng.integers(1, 8, size=rng.integers(1, 6))
     gaps = rng.choice([0, 0, 3, 40], size=len(n_bins)) * 0.001
@@ -62,7 +65,11 @@ def random_case(rng, offset=0.0):
 
 
 @settings(max_examples=120, deadline=None)
-@given(seed=st.integers(0, 2**32 - 1), lag=st.sampled_from([0.0, 0.013, -0.02]), offset=st.sampled_from([0.0, 4321.5, -7.25]))
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    lag=st.sampled_from([0.0, 0.013, -0.02]),
+    offset=st.sampled_from([0.0, 4321.5, -7.25]),
+)
 def test_counts_and_observed_equal_a_plain_loop(make_session, seed, lag, offset):
     rng = np.random.default_rng(seed)
     spikes, windows = random_case(rng, offset)
@@ -72,7 +79,9 @@ def test_counts_and_observed_equal_a_plain_loop(make_session, seed, lag, offset)
     counts = count_spikes(session, windows, spike_lag=lag)
     mask = loop_observed(observed, windows, lag)
     np.testing.assert_array_equal(counts.observed, mask)
-    np.testing.assert_array_equal(counts.counts, loop_counts(session, windows, range(4), lag) * mask[..., None])
+    np.testing.assert_array_equal(
+        counts.counts, loop_counts(session, windows, range(4), lag) * mask[..., None]
+    )
 
 
 def test_counts_equal_a_histogram_of_the_same_nanoseconds(make_session):
@@ -83,8 +92,12 @@ def test_counts_equal_a_histogram_of_the_same_nanoseconds(make_session):
     for trial, start in enumerate(to_ticks(windows.start)):
         edges = start + np.arange(126) * to_ticks(0.02)
         for unit, times in enumerate(spikes):
-            inside = to_ticks(times)[to_ticks(times) < edges[-1]]  # np.histogram closes its last bin, ours are half-open
-            np.testing.assert_array_equal(counts.counts[trial, :, unit], np.histogram(inside, edges)[0])
+            inside = to_ticks(times)[
+                to_ticks(times) < edges[-1]
+            ]  # np.histogram closes its last bin, ours are half-open
+            np.testing.assert_array_equal(
+                counts.counts[trial, :, unit], np.histogram(inside, edges)[0]
+            )
 
 
 def test_touching_windows_count_every_spike_once_also_on_their_edges(make_session):
@@ -96,9 +109,13 @@ def test_touching_windows_count_every_spike_once_also_on_their_edges(make_sessio
 
 
 @pytest.mark.parametrize("bin_width", [0.005, 0.015, 0.02, 0.1])
-def test_multiples_of_five_milliseconds_lose_no_bin_to_float_arithmetic(make_session, make_trials, bin_width):
+def test_multiples_of_five_milliseconds_lose_no_bin_to_float_arithmetic(
+    make_session, make_trials, bin_width
+):
     starts = np.arange(200) * 0.3
-    session = make_session([starts + 0.001, starts + 0.1], make_trials(starts, 0.3), observed=[[0, 60]])
+    session = make_session(
+        [starts + 0.001, starts + 0.1], make_trials(starts, 0.3), observed=[[0, 60]]
+    )
     counts = bin_spikes(session, bin_width=bin_width)
     assert set(counts.windows.n_bins) == {round(0.3 / bin_width)}
     assert counts.counts.sum() == 400
@@ -116,7 +133,9 @@ def test_times_of_a_billion_seconds_cost_no_more_memory_than_others(make_session
     assert peak < 5e6
 
 
-def test_pieces_of_a_window_at_a_billion_seconds_lose_and_double_no_spike(make_session, make_trials):
+def test_pieces_of_a_window_at_a_billion_seconds_lose_and_double_no_spike(
+    make_session, make_trials
+):
     spikes = 1e9 + np.arange(1, 1001) * 0.0099
     session = make_session([spikes, spikes], make_trials([1e9], 10.0), observed=[[0, 2e9]])
     counts = bin_spikes(session, bin_width=0.003, max_bins=7)
@@ -126,7 +145,10 @@ def test_pieces_of_a_window_at_a_billion_seconds_lose_and_double_no_spike(make_s
 
 def test_counts_take_the_smallest_type_that_holds_them(make_session):
     windows = windows_at([0.0], 2, 0.5)
-    kinds = [count_spikes(make_session([np.full(many, 0.1), [0.6]]), windows).counts for many in (255, 256, 70_000)]
+    kinds = [
+        count_spikes(make_session([np.full(many, 0.1), [0.6]]), windows).counts
+        for many in (255, 256, 70_000)
+    ]
     assert [counts.dtype for counts in kinds] == [np.uint8, np.uint16, np.uint32]
     assert [counts[0, 0, 0] for counts in kinds] == [255, 256, 70_000]
 
@@ -144,7 +166,9 @@ def test_units_without_spikes_and_a_choice_of_units_keep_their_rows(make_session
 
 
 def test_unobserved_bins_hold_no_spikes_and_do_not_lower_rates(make_session, make_trials):
-    session = make_session([[0.1, 0.4, 0.9], [0.3, 0.95]], make_trials([0.0], 1.0), observed=[[0, 0.5]])
+    session = make_session(
+        [[0.1, 0.4, 0.9], [0.3, 0.95]], make_trials([0.0], 1.0), observed=[[0, 0.5]]
+    )
     counts = bin_spikes(session, bin_width=0.1)
     assert counts.observed[0].tolist() == [True] * 5 + [False] * 5
     assert counts.counts[0, 5:].sum() == 0
@@ -152,7 +176,9 @@ def test_unobserved_bins_hold_no_spikes_and_do_not_lower_rates(make_session, mak
 
 
 def test_quiet_units_are_left_out_by_their_rate_in_the_windows(make_session, make_trials):
-    session = make_session([[0.1, 0.2, 0.3], [0.1, 5, 6, 7, 8, 9], [0.2, 0.4]], make_trials([0.0], 1.0))
+    session = make_session(
+        [[0.1, 0.2, 0.3], [0.1, 5, 6, 7, 8, 9], [0.2, 0.4]], make_trials([0.0], 1.0)
+    )
     assert bin_spikes(session, min_rate=2).unit_rows.tolist() == [0, 2]
 
 
@@ -194,7 +220,9 @@ def test_windows_too_large_to_pad_say_so_before_memory_is_asked_for(make_session
     trials.loc[1999, "stop_time"] = trials.start_time[1999] + 5e5
     session = make_session([[1.0, 1e9], [2.0, 1e9]], trials)
     with pytest.raises(WindowError, match="--max-bins"):
-        count_spikes(session, windows_at(trials.start_time, np.r_[np.full(1999, 25), 10_000_000], 0.02))
+        count_spikes(
+            session, windows_at(trials.start_time, np.r_[np.full(1999, 25), 10_000_000], 0.02)
+        )
 
 
 def test_real_maze_counts_equal_a_loop_over_whole_nanoseconds(real_data):
@@ -208,13 +236,22 @@ def test_real_maze_counts_equal_a_loop_over_whole_nanoseconds(real_data):
         start = whole(session.intervals["trials"].start_time[trial])
         for unit in range(0, 162, 9):
             own = spikes[session.spike_index[unit] : session.spike_index[unit + 1]]
-            expected = [sum(start + k * 15_000_000 <= s < start + (k + 1) * 15_000_000 for s in own) for k in range(33)]
+            expected = [
+                sum(start + k * 15_000_000 <= s < start + (k + 1) * 15_000_000 for s in own)
+                for k in range(33)
+            ]
             assert counts.counts[trial, :, unit].tolist() == expected
 
 
 def test_all_errors_name_the_file(make_session, make_trials):
     session = make_session([[0.1], [0.2]], make_trials([0.0]))
-    for options in ({"min_rate": 99}, {"intervals": "none"}, {"align": "go"}, {"where": "x"}, {"behavior": "hand"}):
+    for options in (
+        {"min_rate": 99},
+        {"intervals": "none"},
+        {"align": "go"},
+        {"where": "x"},
+        {"behavior": "hand"},
+    ):
         with pytest.raises(MetadynError) as error:
             bin_spikes(session, **options)
         assert error.value.file == "made.nwb", options

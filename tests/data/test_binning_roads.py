@@ -1,4 +1,5 @@
-"""The ways to count, numpy in blocks and the loop, compiled and not, against np.histogram of every unit and trial."""
+"""The ways to count, numpy in blocks and the loop, compiled and not, against np.histogram of every
+unit and trial."""
 
 import sys
 import tracemalloc
@@ -20,7 +21,8 @@ ROADS = ["numpy", "loop", "compiled"]
 
 @contextmanager
 def taking(road, block=7):
-    """Have `count` take this road: numpy in blocks of so few spikes, the loop in Python, or compiled."""
+    """Have `count` take this road: numpy in blocks of so few spikes, the loop in Python, or
+    compiled."""
     if road == "compiled":
         pytest.importorskip("numba")
     with pytest.MonkeyPatch.context() as patch:
@@ -36,7 +38,9 @@ def road(request):
     """road(times by unit, windows, observed=all, lag=0 ticks) -> counts."""
 
     def counts(times, windows, observed=None, lag=0):
-        return count(ragged(times), windows, every_bin(windows) if observed is None else observed, lag)
+        return count(
+            ragged(times), windows, every_bin(windows) if observed is None else observed, lag
+        )
 
     with taking(request.param):
         yield counts
@@ -44,12 +48,20 @@ def road(request):
 
 def ragged(times) -> Spikes:
     index = np.concatenate([[0], np.cumsum([len(own) for own in times])]).astype(np.int64)
-    return Spikes(np.concatenate([np.asarray(own, dtype=float) for own in times]), index[:-1], index[1:])
+    return Spikes(
+        np.concatenate([np.asarray(own, dtype=float) for own in times]), index[:-1], index[1:]
+    )
 
 
 def windows_at(starts, n_bins, width) -> Windows:
     starts = np.asarray(starts, dtype=float)
-    return Windows(starts, np.broadcast_to(n_bins, starts.shape).astype(np.int64), width, "trials", np.arange(len(starts)))
+    return Windows(
+        starts,
+        np.broadcast_to(n_bins, starts.shape).astype(np.int64),
+        width,
+        "trials",
+        np.arange(len(starts)),
+    )
 
 
 def every_bin(windows):
@@ -57,27 +69,37 @@ def every_bin(windows):
 
 
 def histograms(times, windows, lag=0):
-    """np.histogram for each trial and unit, in whole nanoseconds, without what it counts on its closed last edge."""
+    """np.histogram for each trial and unit, in whole nanoseconds, without what it counts on its
+    closed last edge."""
     counts = np.zeros((len(windows), int(windows.n_bins.max()), len(times)), dtype=int)
     for trial, start in enumerate(to_ticks(windows.start)):
         edges = start + np.arange(windows.n_bins[trial] + 1) * to_ticks(windows.bin_width)
         for unit, own in enumerate(times):
             ticks = to_ticks(own) + lag
-            counts[trial, : windows.n_bins[trial], unit] = np.histogram(ticks[ticks < edges[-1]], edges)[0]
+            counts[trial, : windows.n_bins[trial], unit] = np.histogram(
+                ticks[ticks < edges[-1]], edges
+            )[0]
     return counts
 
 
 def random_case(rng):
-    """Ragged units, some empty, on a grid of 1 ms and between; windows that touch or not, in any order; a lag."""
+    """Ragged units, some empty, on a grid of 1 ms and between; windows that touch or not, in any
+    order; a lag."""
     width = float(rng.choice([0.001, 0.005, 0.015, 0.02]))
     n_bins = rng.integers(1, 9, size=rng.integers(1, 7))
-    starts = rng.choice([0.0, -3.2, 4321.5]) + np.cumsum(n_bins * width + rng.choice([0, 0, 0.003, 0.2], len(n_bins)))
+    starts = rng.choice([0.0, -3.2, 4321.5]) + np.cumsum(
+        n_bins * width + rng.choice([0, 0, 0.003, 0.2], len(n_bins))
+    )
     starts -= n_bins * width
     span = starts.min() - 0.1, starts.max() + 0.3
     times = [rng.uniform(*span, rng.integers(0, 60)) for _ in range(rng.integers(1, 6))]
     times = [np.sort(np.round(own, 3) if rng.random() < 0.6 else own) for own in times]
     order = rng.permutation(len(starts))
-    return times, windows_at(starts[order], n_bins[order], width), int(rng.choice([0, 13_000_000, -20_000_000]))
+    return (
+        times,
+        windows_at(starts[order], n_bins[order], width),
+        int(rng.choice([0, 13_000_000, -20_000_000])),
+    )
 
 
 @settings(max_examples=150, deadline=None)
@@ -131,7 +153,11 @@ def test_windows_out_of_order_keep_their_rows(road):
 
 def test_spikes_in_any_order_and_many_at_once_are_all_counted(road):
     rng = np.random.default_rng(3)
-    times = [np.round(rng.uniform(0, 4, 200), 2), np.full(50, 1.5), np.r_[9.0, 0.5, 9.0, 2.5, -1.0, 1.5]]
+    times = [
+        np.round(rng.uniform(0, 4, 200), 2),
+        np.full(50, 1.5),
+        np.r_[9.0, 0.5, 9.0, 2.5, -1.0, 1.5],
+    ]
     windows = windows_at([2.0, 0.1, 1.4], [40, 50, 25], 0.02)
     np.testing.assert_array_equal(road(times, windows), histograms(times, windows))
 
@@ -151,10 +177,15 @@ def test_bins_that_were_not_observed_stay_empty_and_do_not_set_the_type(road):
     assert counts.dtype == np.uint8
 
 
-@pytest.mark.parametrize(("many", "dtype"), [(255, "u1"), (256, "u2"), (65_535, "u2"), (65_536, "u4")])
+@pytest.mark.parametrize(
+    ("many", "dtype"), [(255, "u1"), (256, "u2"), (65_535, "u2"), (65_536, "u4")]
+)
 def test_a_full_count_widens_and_loses_nothing(road, monkeypatch, many, dtype):
     monkeypatch.setattr(counting, "BLOCK", 1000)
-    times, windows = [np.r_[0.05, np.full(many - 1, 0.3), 0.31, 0.5], [0.1, 0.31, 0.5]], windows_at([0.4, 0.0], [2, 4], 0.1)
+    times, windows = (
+        [np.r_[0.05, np.full(many - 1, 0.3), 0.31, 0.5], [0.1, 0.31, 0.5]],
+        windows_at([0.4, 0.0], [2, 4], 0.1),
+    )
     counts = road(times, windows)
     assert counts.dtype == dtype
     assert counts.max() == many
@@ -169,7 +200,9 @@ def test_a_choice_of_units_counts_as_all_of_them_do(make_session, monkeypatch, f
     windows = windows_at([1.5, 0.2, 3.4], [40, 50, 30], 0.02)
     every = count_spikes(session, windows, spike_lag=0.013).counts
     rows = np.array([3, 1, 0])
-    np.testing.assert_array_equal(count_spikes(session, windows, units=rows, spike_lag=0.013).counts, every[:, :, rows])
+    np.testing.assert_array_equal(
+        count_spikes(session, windows, units=rows, spike_lag=0.013).counts, every[:, :, rows]
+    )
 
 
 def test_many_spikes_take_the_compiled_loop_unless_a_window_is_too_long_for_it(monkeypatch):
@@ -177,7 +210,11 @@ def test_many_spikes_take_the_compiled_loop_unless_a_window_is_too_long_for_it(m
     monkeypatch.setattr(counting, "kernel", lambda: taken.append(1) or fill)
     monkeypatch.setattr(counting, "FEW", 3)
     days = [windows_at([0.0], 2, width) for width in (0.5, 86_400.0 * 5)]
-    for times, windows in (([0.1, 0.2, 0.6], days[0]), ([0.1, 0.2, 0.6, 0.7], days[1]), ([0.1, 0.2, 0.6, 0.7], days[0])):
+    for times, windows in (
+        ([0.1, 0.2, 0.6], days[0]),
+        ([0.1, 0.2, 0.6, 0.7], days[1]),
+        ([0.1, 0.2, 0.6, 0.7], days[0]),
+    ):
         assert not taken
         assert count(ragged([times]), windows, every_bin(windows), 0).sum() == len(times)
     assert len(taken) == 1
@@ -206,7 +243,9 @@ def test_where_nothing_can_be_kept_on_disk_the_loop_is_compiled_for_this_process
     kernel.cache_clear()
     windows = windows_at([0.0], 2, 0.5)
     with taking("compiled"):
-        assert count(ragged([[0.1, 0.2, 0.6]]), windows, every_bin(windows), 0).tolist() == [[[2], [1]]]
+        assert count(ragged([[0.1, 0.2, 0.6]]), windows, every_bin(windows), 0).tolist() == [
+            [[2], [1]]
+        ]
     kernel.cache_clear()
 
 
@@ -214,7 +253,10 @@ def test_where_nothing_can_be_kept_on_disk_the_loop_is_compiled_for_this_process
 @pytest.mark.parametrize("most", [9, 400])
 def test_memory_is_that_of_the_result_however_long_the_recording(name, most):
     rng = np.random.default_rng(0)
-    times = [np.sort(np.r_[rng.uniform(0, 1e9, 20_000), np.full(most, 2.5), rng.uniform(0, 100, 3000)]) for _ in range(50)]
+    times = [
+        np.sort(np.r_[rng.uniform(0, 1e9, 20_000), np.full(most, 2.5), rng.uniform(0, 100, 3000)])
+        for _ in range(50)
+    ]
     spikes, windows = ragged(times), windows_at(np.arange(900) * 1e6 + 1, 100, 0.02)
     observed = every_bin(windows)
     with taking(name, counting.BLOCK):

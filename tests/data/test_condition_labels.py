@@ -1,4 +1,5 @@
-"""Condition labels of interval tables as files have them: numbers are compared as numbers, text as text, missing is missing."""
+"""Condition labels of interval tables as files have them: numbers are compared as numbers, text as
+text, missing is missing."""
 
 from datetime import UTC, datetime
 
@@ -40,15 +41,30 @@ def test_equal_numbers_are_one_label_whatever_type_they_are_stored_as(labels, va
 
 @pytest.mark.parametrize("missing", [np.nan, None, "", "  ", "nan", "NaN"])
 def test_what_is_missing_is_no_condition(labels, missing):
-    assert labels(np.array(["left", missing, "right", missing], object)) == ["left", "", "right", ""]
+    assert labels(np.array(["left", missing, "right", missing], object)) == [
+        "left",
+        "",
+        "right",
+        "",
+    ]
 
 
 def test_a_truth_value_is_the_number_that_other_files_keep_it_as(labels):
-    assert labels(np.array([True, False, True])) == labels(np.array([1.0, 0.0, 1.0])) == ["1", "0", "1"]
+    assert (
+        labels(np.array([True, False, True]))
+        == labels(np.array([1.0, 0.0, 1.0]))
+        == ["1", "0", "1"]
+    )
 
 
 def test_text_is_compared_as_it_stands(labels):
-    assert labels(np.array(["1.1", "1.10", "001", "Left", "left"], object)) == ["1.1", "1.10", "001", "Left", "left"]
+    assert labels(np.array(["1.1", "1.10", "001", "Left", "left"], object)) == [
+        "1.1",
+        "1.10",
+        "001",
+        "Left",
+        "left",
+    ]
 
 
 def test_two_numbers_have_one_label_if_and_only_if_float32_holds_them_as_one():
@@ -56,7 +72,10 @@ def test_two_numbers_have_one_label_if_and_only_if_float32_holds_them_as_one():
     values = np.concatenate([rng.normal(0, 10.0**k, 200) for k in range(-5, 7)])
     near = values * (1 + rng.choice([0.0, 1e-16, 1e-9, 1e-6, 1e-3], len(values)))
     for one, other in zip(values, near, strict=True):
-        assert (label_of(one) == label_of(other)) == (np.float32(one) == np.float32(other)), (one, other)
+        assert (label_of(one) == label_of(other)) == (np.float32(one) == np.float32(other)), (
+            one,
+            other,
+        )
     assert label_of(-0.0) == label_of(0)
 
 
@@ -67,7 +86,11 @@ def test_integers_that_float32_cannot_tell_apart_are_told_apart():
 
 
 def file_of(path, directions, **options):
-    nwbfile = NWBFile(session_description="labels", identifier=path.stem, session_start_time=datetime(2024, 1, 2, tzinfo=UTC))
+    nwbfile = NWBFile(
+        session_description="labels",
+        identifier=path.stem,
+        session_start_time=datetime(2024, 1, 2, tzinfo=UTC),
+    )
     nwbfile.add_trial_column("direction", "direction of the reach", **options)
     for row, direction in enumerate(directions):
         nwbfile.add_trial(start_time=float(row), stop_time=row + 0.5, direction=direction)
@@ -84,7 +107,8 @@ def test_angles_of_files_of_single_and_double_precision_are_the_same_conditions(
     single = file_of(tmp_path / "single.nwb", angles.astype(np.float32))
     again = file_of(tmp_path / "again.nwb", angles * (1 + 3e-16))
     one, *others = (
-        bin_spikes(read_session(path), condition="direction").condition.tolist() for path in (double, single, again)
+        bin_spikes(read_session(path), condition="direction").condition.tolist()
+        for path in (double, single, again)
     )
     assert len(set(one)) == 8
     assert others == [one, one]

@@ -1,4 +1,5 @@
-"""Event columns that count from elsewhere, or in other units: refused, with an option that puts windows where they belong."""
+"""Event columns that count from elsewhere, or in other units: refused, with an option that puts
+windows where they belong."""
 
 import shlex
 
@@ -12,7 +13,9 @@ from metadyn.errors import WindowError
 
 BUSY = [np.arange(0.003, 120, 0.01), np.arange(0.004, 120, 0.013)]
 STARTS = np.array([2.0, 5.5, 9.5, 12.0, 20.0, 26.5, 31.0, 40.0, 47.0])
-CUES = STARTS + np.array([0.31, 0.52, 0.4, 0.75, 0.66, 0.35, 0.8, 0.44, 0.5])  # where they really are
+CUES = STARTS + np.array(
+    [0.31, 0.52, 0.4, 0.75, 0.66, 0.35, 0.8, 0.44, 0.5]
+)  # where they really are
 STORED = {
     "from the start of each row": CUES - STARTS,
     "in ms from the start of each row": 1000 * (CUES - STARTS),
@@ -27,14 +30,20 @@ def options_of(remedy):
     words = shlex.split(remedy.split(" (")[0])
     pairs = dict(zip([word[2:].replace("-", "_") for word in words[::2]], words[1::2], strict=True))
     return {
-        name: value if name in ("align", "intervals") else float(value) if "." in value else int(value)
+        name: value
+        if name in ("align", "intervals")
+        else float(value)
+        if "." in value
+        else int(value)
         for name, value in pairs.items()
     }
 
 
 @pytest.mark.parametrize("unit", STORED)
 @pytest.mark.parametrize("column", ["cue_time", "cue on"])
-def test_what_the_remedy_says_puts_windows_round_the_true_events(make_session, make_trials, unit, column):
+def test_what_the_remedy_says_puts_windows_round_the_true_events(
+    make_session, make_trials, unit, column
+):
     trials = make_trials(STARTS, 1.5, **{column: STORED[unit]})
     session = make_session(BUSY, tables={"blocks": trials})
     with pytest.raises(WindowError, match="lie outside of their rows") as error:
@@ -51,7 +60,9 @@ def test_they_are_taken_as_they_are_by_the_other_option(make_session, make_trial
     with pytest.raises(WindowError, match="lie outside") as error:
         make_windows(session, align="light_time", n_bins=20)
     again = options_of(error.value.remedy.partition("(or ")[2].split(",")[0])
-    np.testing.assert_allclose(make_windows(session, **again, n_bins=20).start, 90 + 3.0 * np.arange(9))
+    np.testing.assert_allclose(
+        make_windows(session, **again, n_bins=20).start, 90 + 3.0 * np.arange(9)
+    )
 
 
 def test_rows_that_are_kept_decide_and_missing_events_stay_missing(make_session, make_trials):
@@ -66,7 +77,9 @@ def test_events_before_or_after_their_rows_are_no_error(make_session, make_trial
     trials = make_trials(STARTS, 1.5, fixation_time=STARTS - 0.4, reward_time=STARTS + 1.9)
     session = make_session(BUSY, trials)
     for column in ("fixation_time", "reward_time"):
-        np.testing.assert_allclose(make_windows(session, align=column, n_bins=10).start, trials[column])
+        np.testing.assert_allclose(
+            make_windows(session, align=column, n_bins=10).start, trials[column]
+        )
     assert event_columns(trials) == ["start_time", "stop_time", "fixation_time", "reward_time"]
     assert misplaced_columns(trials) == {}
 
@@ -74,7 +87,9 @@ def test_events_before_or_after_their_rows_are_no_error(make_session, make_trial
 def test_events_that_nothing_explains_are_used_as_they_are_and_said(make_session, make_trials):
     elsewhere = 9000 + 3.0 * np.arange(9)[::-1]
     session = make_session([np.arange(9100.0)] * 2, make_trials(STARTS, 1.5, light_time=elsewhere))
-    with pytest.warns(UserWarning, match=r"most events lie outside of their rows: light_time from 9000 to 9024"):
+    with pytest.warns(
+        UserWarning, match=r"most events lie outside of their rows: light_time from 9000 to 9024"
+    ):
         windows = make_windows(session, align="light_time", n_bins=10)
     np.testing.assert_allclose(windows.start, elsewhere)
 
@@ -82,7 +97,13 @@ def test_events_that_nothing_explains_are_used_as_they_are_and_said(make_session
 def test_lengths_and_numbers_that_only_look_like_times_are_not_proposed(make_trials):
     reaction = CUES - STARTS
     trials = make_trials(
-        STARTS, 1.5, reaction_time=reaction, trial_duration_time=reaction, speed=reaction, onset=CUES, n=range(9)
+        STARTS,
+        1.5,
+        reaction_time=reaction,
+        trial_duration_time=reaction,
+        speed=reaction,
+        onset=CUES,
+        n=range(9),
     )
     assert misplaced_columns(trials) == {}
     assert event_columns(trials) == ["start_time", "stop_time", "onset"]
@@ -97,7 +118,15 @@ def test_rows_in_any_order_without_stop_have_their_neighbours_in_time(make_trial
 
 @pytest.mark.parametrize(
     "align",
-    ["start_time + nothing", "cue_time + result", "cue_time < 3", "abs(cue_time)", "cue_time +", "3 + 4", "cue_time ** 2"],
+    [
+        "start_time + nothing",
+        "cue_time + result",
+        "cue_time < 3",
+        "abs(cue_time)",
+        "cue_time +",
+        "3 + 4",
+        "cue_time ** 2",
+    ],
 )
 def test_other_than_arithmetic_on_columns_of_numbers_is_refused(make_session, make_trials, align):
     session = make_session(BUSY, make_trials(STARTS, 1.5, cue_time=CUES, result=["R"] * 9))

@@ -1,4 +1,5 @@
-"""Families of systems: fixed points, oscillations and paths that analysis and another integrator find as well."""
+"""Families of systems: fixed points, oscillations and paths that analysis and another integrator
+find as well."""
 
 from dataclasses import replace
 
@@ -10,13 +11,21 @@ from metadyn.data import families
 from metadyn.data.families import FAMILIES, NOISE, STEP, integrate, noise_free
 from metadyn.data.synthetic import simulate
 
-MEMBERS = [("limit-cycle", {"speed": 2.0}), ("hopf", {"mu": 0.8}), ("duffing", {"a": -0.467, "b": -0.75})]
+MEMBERS = [
+    ("limit-cycle", {"speed": 2.0}),
+    ("hopf", {"mu": 0.8}),
+    ("duffing", {"a": -0.467, "b": -0.75}),
+]
 
 
 def jacobian(family, parameters, point, width=1e-5):
     """By central differences, (2, 2)."""
     columns = [
-        (FAMILIES[family].flow(point + step, parameters) - FAMILIES[family].flow(point - step, parameters)) / (2 * width)
+        (
+            FAMILIES[family].flow(point + step, parameters)
+            - FAMILIES[family].flow(point - step, parameters)
+        )
+        / (2 * width)
         for step in width * np.eye(2)
     ]
     return np.stack(columns, -1)
@@ -46,10 +55,12 @@ def test_below_the_bifurcation_hopf_decays(mu):
 
 @pytest.mark.parametrize("mu", [0.05, 0.2])
 def test_above_the_bifurcation_hopf_has_a_cycle_of_twice_root_mu(mu, monkeypatch):
-    """To first order in mu, by averaging; Euler steps add an energy of the order of the step, so these are short. It is met
-    from inside and from outside."""
+    """To first order in mu, by averaging; Euler steps add an energy of the order of the step, so
+    these are short. It is met from inside and from outside."""
     monkeypatch.setattr(families, "STEP", 0.001)
-    late = noise_free("hopf", {"mu": mu}, np.sqrt(mu) * np.array([[1.0, 0.0], [4.0, 0.0]]), 150_000)[:, -8000:]
+    late = noise_free(
+        "hopf", {"mu": mu}, np.sqrt(mu) * np.array([[1.0, 0.0], [4.0, 0.0]]), 150_000
+    )[:, -8000:]
     assert np.abs(late).max(1)[:, 0] == pytest.approx(2 * np.sqrt(mu), rel=0.02)
 
 
@@ -66,7 +77,8 @@ def test_duffing_with_two_wells_rests_in_either_and_not_between(a, b):
 
 @pytest.mark.parametrize(("family", "parameters"), MEMBERS)
 def test_a_fine_noise_free_path_is_that_of_another_integrator(family, parameters, monkeypatch):
-    """Euler steps of h and h / 2, extrapolated to none: the error left is of second order in h = 0.005, below 1e-4."""
+    """Euler steps of h and h / 2, extrapolated to none: the error left is of second order in h =
+    0.005, below 1e-4."""
     start = np.array([[0.7, -0.9], [-1.1, 0.3]])
     paths = {}
     for n in (8, 16):
@@ -75,7 +87,12 @@ def test_a_fine_noise_free_path_is_that_of_another_integrator(family, parameters
     extrapolated = 2 * paths[16] - paths[8]
     for path, x in zip(extrapolated, start, strict=True):
         reference = solve_ivp(
-            lambda _, z: FAMILIES[family].flow(z, parameters), (0, 3), x, t_eval=0.04 * np.arange(1, 76), rtol=1e-10, atol=1e-12
+            lambda _, z: FAMILIES[family].flow(z, parameters),
+            (0, 3),
+            x,
+            t_eval=0.04 * np.arange(1, 76),
+            rtol=1e-10,
+            atol=1e-12,
         )
         np.testing.assert_allclose(path, reference.y.T, rtol=0, atol=1e-4)
 
@@ -103,13 +120,16 @@ def test_the_noise_free_path_is_the_simulation_without_its_noise(family, paramet
 @pytest.mark.parametrize("family", ["hopf", "duffing"])
 def test_the_latent_sd_of_a_family_is_that_of_its_widest_member(family):
     """The ring's is that of the unit circle, on which Euler steps do not stay."""
-    spread = [np.sqrt(np.mean(each.latents**2)) for each in simulate(family, n_trials=96, n_bins=300, units=(1, 1))]
+    spread = [
+        np.sqrt(np.mean(each.latents**2))
+        for each in simulate(family, n_trials=96, n_bins=300, units=(1, 1))
+    ]
     assert max(spread) == pytest.approx(FAMILIES[family].latent_sd, rel=0.15)
 
 
 def test_starts_are_those_of_the_protocol():
-    """Moments within four standard errors; a duffing start is drawn in where Euler steps are unstable, which takes 1.1 % of
-    the starts and 0.6 % of their second moment."""
+    """Moments within four standard errors; a duffing start is drawn in where Euler steps are
+    unstable, which takes 1.1 % of the starts and 0.6 % of their second moment."""
     rng = np.random.default_rng(0)
     radius = np.linalg.norm(FAMILIES["limit-cycle"].start(rng, 10_000), axis=1)
     assert (radius.min() > 0.2, radius.max() < 1.5) == (True, True)
@@ -122,7 +142,8 @@ def test_starts_are_those_of_the_protocol():
 
 
 def test_no_duffing_path_leaves_for_infinity():
-    """All starts as far out as there are, least damped, stiffest: 1000 bins with noise end within."""
+    """All starts as far out as there are, least damped, stiffest: 1000 bins with noise end
+    within."""
     rim = families.FARTHEST * np.stack([np.cos(np.arange(2000)), np.sin(np.arange(2000))], -1)
     family = replace(FAMILIES["duffing"], start=lambda rng, n: rim)
     path = integrate(family, {"a": -0.2, "b": 1.5}, len(rim), 1000, np.random.default_rng(0))

@@ -1,4 +1,5 @@
-"""Expressions that keep rows: against plain Python row by row, and everything that must not be evaluated."""
+"""Expressions that keep rows: against plain Python row by row, and everything that must not be
+evaluated."""
 
 import ast
 import itertools
@@ -66,11 +67,15 @@ def test_expressions_keep_the_rows_they_say(expression, expected):
     assert rows(expression) == expected
 
 
-ATOMS = st.sampled_from(["a < 2", "a == b", "0 <= b < 3", "a in [0, 3]", "flag", "b != 1", "b not in (1, 2)"])
+ATOMS = st.sampled_from(
+    ["a < 2", "a == b", "0 <= b < 3", "a in [0, 3]", "flag", "b != 1", "b not in (1, 2)"]
+)
 
 
 def joined(inner):
-    both = st.tuples(inner, st.sampled_from(["and", "or"]), inner).map(lambda t: f"({t[0]} {t[1]} {t[2]})")
+    both = st.tuples(inner, st.sampled_from(["and", "or"]), inner).map(
+        lambda t: f"({t[0]} {t[1]} {t[2]})"
+    )
     return both | inner.map(lambda e: f"(not {e})")
 
 
@@ -101,7 +106,11 @@ def test_with_missing_values_rows_are_kept_where_three_valued_logic_says_true(ex
     grid = list(itertools.product([0, 1, 3, None], [0, 1, 2, None], [True, False, None]))
     table = pd.DataFrame(grid, columns=["a", "b", "flag"])
     tree = ast.parse(expression, mode="eval").body
-    expected = [i for i, each in enumerate(grid) if three_valued(tree, dict(zip("ab", each, strict=False), flag=each[2]))]
+    expected = [
+        i
+        for i, each in enumerate(grid)
+        if three_valued(tree, dict(zip("ab", each, strict=False), flag=each[2]))
+    ]
     if expected:
         assert rows(expression, table) == expected
     else:
@@ -113,8 +122,18 @@ def test_with_missing_values_rows_are_kept_where_three_valued_logic_says_true(ex
 @given(data=st.data())
 def test_random_expressions_agree_with_python_row_by_row(data):
     expression = data.draw(expressions)
-    table = pd.DataFrame({"a": [0, 1, 2, 3] * 8, "b": [0, 0, 1, 1, 2, 2, 3, 3] * 4, "flag": np.repeat([True, False], 16)})
-    expected = [i for i, row in enumerate(table.to_dict("records")) if eval(expression, {"__builtins__": {}}, row)]
+    table = pd.DataFrame(
+        {
+            "a": [0, 1, 2, 3] * 8,
+            "b": [0, 0, 1, 1, 2, 2, 3, 3] * 4,
+            "flag": np.repeat([True, False], 16),
+        }
+    )
+    expected = [
+        i
+        for i, row in enumerate(table.to_dict("records"))
+        if eval(expression, {"__builtins__": {}}, row)
+    ]
     if expected:
         assert rows(expression, table) == expected
     else:
@@ -223,14 +242,18 @@ def test_a_column_called_id_is_meant_rather_than_the_rows_ids():
         ("name == 'trial type' or trial type == 'go'", [0, 2]),
     ],
 )
-def test_what_lacks_backquotes_is_answered_by_an_option_that_a_shell_understands(expression, expected):
+def test_what_lacks_backquotes_is_answered_by_an_option_that_a_shell_understands(
+    expression, expected
+):
     with pytest.raises(SelectionError) as error:
         rows(expression, ODD)
     option, again = shlex.split(error.value.remedy)[:2]
     assert option == "--where"
     assert rows(again, ODD) == expected
     shell = subprocess.run(
-        ["bash", "-c", f"printf '%s\\n' {error.value.remedy.split(' (')[0]}"], capture_output=True, text=True
+        ["bash", "-c", f"printf '%s\\n' {error.value.remedy.split(' (')[0]}"],
+        capture_output=True,
+        text=True,
     )
     assert shell.stdout.splitlines() == [option, again]
 
@@ -246,7 +269,13 @@ SEVERAL = pd.DataFrame(
 
 
 @pytest.mark.parametrize(
-    "expression", ["'good' in tags", "'late' not in tags", "not 'good' in tags", "'good' in tags and 'late' in tags"]
+    "expression",
+    [
+        "'good' in tags",
+        "'late' not in tags",
+        "not 'good' in tags",
+        "'good' in tags and 'late' in tags",
+    ],
 )
 def test_one_of_several_values_is_found_as_python_finds_it(expression):
     expected = [i for i, tags in enumerate(SEVERAL.tags) if eval(expression, {"tags": tags})]
@@ -254,14 +283,28 @@ def test_one_of_several_values_is_found_as_python_finds_it(expression):
 
 
 @pytest.mark.parametrize(
-    "expression", ["location == 'M1'", "location != 'M1'", "depth > 3", "3 < depth", "depth in [1, 2, 4]", "tags != 'good'"]
+    "expression",
+    [
+        "location == 'M1'",
+        "location != 'M1'",
+        "depth > 3",
+        "3 < depth",
+        "depth in [1, 2, 4]",
+        "tags != 'good'",
+    ],
 )
 @pytest.mark.filterwarnings("ignore:.*some values of:UserWarning")
 def test_a_comparison_holds_of_all_values_of_a_row_or_not_at_all(expression):
     name = next(name for name in SEVERAL if name in expression)
-    of_each = [[eval(expression, {name: value}) for value in several or ()] for several in SEVERAL[name]]
-    assert rows(expression, SEVERAL) == [i for i, found in enumerate(of_each) if found and all(found)]
-    assert rows(f"not {expression}", SEVERAL) == [i for i, found in enumerate(of_each) if found and not any(found)]
+    of_each = [
+        [eval(expression, {name: value}) for value in several or ()] for several in SEVERAL[name]
+    ]
+    assert rows(expression, SEVERAL) == [
+        i for i, found in enumerate(of_each) if found and all(found)
+    ]
+    assert rows(f"not {expression}", SEVERAL) == [
+        i for i, found in enumerate(of_each) if found and not any(found)
+    ]
 
 
 def test_of_a_row_that_refers_to_nothing_nothing_is_known():
@@ -270,12 +313,16 @@ def test_of_a_row_that_refers_to_nothing_nothing_is_known():
 
 
 def test_rows_between_are_named_with_what_asks_for_one_value():
-    with pytest.warns(UserWarning, match=r"of 1 of 5 rows of trials some values .*\(M1 \+ PMd\); left out \('M1' in location"):
+    with pytest.warns(
+        UserWarning,
+        match=r"of 1 of 5 rows of trials some values .*\(M1 \+ PMd\); left out \('M1' in location",
+    ):
         assert rows("location == 'M1'", SEVERAL) == [0]
 
 
 @pytest.mark.parametrize(
-    ("expression", "expected"), [("'good' in quality", [0, 1, 2, 3, 4]), ("'bad' not in quality", [0, 1, 2, 3, 4])]
+    ("expression", "expected"),
+    [("'good' in quality", [0, 1, 2, 3, 4]), ("'bad' not in quality", [0, 1, 2, 3, 4])],
 )
 def test_a_part_of_a_text_is_not_asked_for_and_the_comparison_is_offered(expression, expected):
     with pytest.raises(SelectionError, match="one value a row") as error:

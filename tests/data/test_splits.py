@@ -25,7 +25,13 @@ def test_counts_are_kept_exactly_and_seeds_differ():
 
 @pytest.mark.parametrize(
     ("n_trials", "parts"),
-    [(10, (0.5, 0.5, 0.5)), (10, (5, 5, 5)), (2, (0.6, 0.2, 0.2)), (10, (1.2, -0.1, -0.1)), (10, (0.5, 0.5))],
+    [
+        (10, (0.5, 0.5, 0.5)),
+        (10, (5, 5, 5)),
+        (2, (0.6, 0.2, 0.2)),
+        (10, (1.2, -0.1, -0.1)),
+        (10, (0.5, 0.5)),
+    ],
 )
 def test_parts_that_do_not_fit_are_refused(n_trials, parts):
     with pytest.raises(DataError, match=r"split"):
@@ -33,18 +39,24 @@ def test_parts_that_do_not_fit_are_refused(n_trials, parts):
 
 
 def trials(n_trials, rng):
-    """Trials of 20 to 60 bins of 20 ms, some seconds apart, in rows of their table that are no mere count."""
+    """Trials of 20 to 60 bins of 20 ms, some seconds apart, in rows of their table that are no mere
+    count."""
     starts = np.cumsum(rng.uniform(2, 4, n_trials))
-    return Windows(starts, rng.integers(20, 60, n_trials), 0.02, "trials", np.arange(n_trials) * 2 + 1)
+    return Windows(
+        starts, rng.integers(20, 60, n_trials), 0.02, "trials", np.arange(n_trials) * 2 + 1
+    )
 
 
 def continuous(n_windows, stretches=1, table=None):
-    """Windows of 13 bins of 30 ms end to end, the last of each stretch shorter; shuffled, as nobody promised their order."""
+    """Windows of 13 bins of 30 ms end to end, the last of each stretch shorter; shuffled, as nobody
+    promised their order."""
     sizes = [len(each) for each in np.array_split(np.arange(n_windows), stretches)]
     n_bins = np.concatenate([[13] * (size - 1) + [4] for size in sizes])
     start = np.cumsum([0, *n_bins[:-1]]) * 0.03 + np.repeat(np.arange(stretches) * 50.0, sizes)
     row = np.repeat(np.arange(stretches), sizes) if table else np.full(n_windows, -1)
-    return Windows(start, n_bins, 0.03, table, row).select(np.random.default_rng(0).permutation(n_windows))
+    return Windows(start, n_bins, 0.03, table, row).select(
+        np.random.default_rng(0).permutation(n_windows)
+    )
 
 
 def least_distance(windows, some, others):
@@ -67,8 +79,13 @@ def test_of_few_trials_the_split_is_the_one_of_before_and_none_is_kept_for_tests
 def test_of_enough_trials_a_third_part_is_kept_aside(n_trials):
     windows = trials(n_trials, np.random.default_rng(0))
     split = split_windows(windows, 0.2, 0.1)
-    assert (len(split.validation), len(split.test)) == (round(0.2 * n_trials), round(0.1 * n_trials))
-    np.testing.assert_array_equal(np.sort(np.concatenate([split.train, split.validation, split.test])), np.arange(n_trials))
+    assert (len(split.validation), len(split.test)) == (
+        round(0.2 * n_trials),
+        round(0.1 * n_trials),
+    )
+    np.testing.assert_array_equal(
+        np.sort(np.concatenate([split.train, split.validation, split.test])), np.arange(n_trials)
+    )
     assert len(split_windows(windows, 0.2, 0.0).test) == 0
     everything = split_windows(windows, 0.0, 0.0)
     np.testing.assert_array_equal(everything.train, np.arange(n_trials))
@@ -76,12 +93,16 @@ def test_of_enough_trials_a_third_part_is_kept_aside(n_trials):
 
 @pytest.mark.parametrize(("n_windows", "stretches"), [(6, 1), (20, 1), (37, 2), (120, 1), (300, 4)])
 @pytest.mark.parametrize("table", [None, "epochs"])
-def test_no_bin_of_a_continuous_recording_lies_within_the_gap_of_another_part(n_windows, stretches, table):
+def test_no_bin_of_a_continuous_recording_lies_within_the_gap_of_another_part(
+    n_windows, stretches, table
+):
     """Without a table, and in a few long rows that were cut into pieces."""
     windows = continuous(n_windows, stretches, table)
     for seed in range(4):
         split = split_windows(windows, 0.15, 0.15, seed)
-        parts = [split.train, split.validation, split.test][: 3 if n_windows >= ENOUGH_TO_TEST else 2]
+        parts = [split.train, split.validation, split.test][
+            : 3 if n_windows >= ENOUGH_TO_TEST else 2
+        ]
         assert split.gap == pytest.approx(13 * 0.03)
         for place, part in enumerate(parts):
             others = np.concatenate([*parts[:place], *parts[place + 1 :]])

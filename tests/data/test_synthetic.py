@@ -1,4 +1,5 @@
-"""Simulated sessions: the same for the same seed, spikes that are the counts, observations that follow from the latents."""
+"""Simulated sessions: the same for the same seed, spikes that are the counts, observations that
+follow from the latents."""
 
 import dataclasses
 
@@ -18,19 +19,28 @@ def sessions():
 
 def test_the_same_seed_gives_the_same_sessions(sessions):
     for one, other in zip(
-        sessions, simulate("limit-cycle", n_sessions=3, n_trials=6, n_bins=40, units=(4, 9), seed=1), strict=True
+        sessions,
+        simulate("limit-cycle", n_sessions=3, n_trials=6, n_bins=40, units=(4, 9), seed=1),
+        strict=True,
     ):
         for field in dataclasses.fields(one):
-            np.testing.assert_array_equal(getattr(one, field.name), getattr(other, field.name), err_msg=field.name)
+            np.testing.assert_array_equal(
+                getattr(one, field.name), getattr(other, field.name), err_msg=field.name
+            )
 
 
 def test_another_seed_gives_other_sessions(sessions):
     others = simulate("limit-cycle", n_sessions=3, n_trials=6, n_bins=40, units=(4, 9), seed=2)
-    assert all(not np.array_equal(one.latents, other.latents) for one, other in zip(sessions, others, strict=True))
+    assert all(
+        not np.array_equal(one.latents, other.latents)
+        for one, other in zip(sessions, others, strict=True)
+    )
 
 
 def test_a_session_does_not_depend_on_how_many_follow(sessions):
-    first = simulate("limit-cycle", parameters=[0.25], n_trials=6, n_bins=40, units=(4, 9), seed=1)[0]
+    first = simulate("limit-cycle", parameters=[0.25], n_trials=6, n_bins=40, units=(4, 9), seed=1)[
+        0
+    ]
     np.testing.assert_array_equal(first.spike_times, sessions[0].spike_times)
 
 
@@ -42,7 +52,9 @@ def test_spike_times_binned_by_histogram_are_the_counts(sessions):
             assert (np.diff(times) >= 0).all()
             for trial in range(n_trials):
                 edges = session.trial_start[trial] + np.arange(n_bins + 1) * session.bin_width
-                np.testing.assert_array_equal(np.histogram(times, edges)[0], session.counts[trial, :, unit])
+                np.testing.assert_array_equal(
+                    np.histogram(times, edges)[0], session.counts[trial, :, unit]
+                )
         assert len(session.spike_times) == session.spike_index[-1] == session.counts.sum()
 
 
@@ -53,9 +65,12 @@ def test_trials_do_not_touch(sessions):
 
 
 def test_mean_rates_lie_in_the_range_asked_for():
-    """The mean over the ring of exp(C z) is a Bessel function, not the log-normal mean that the offset allows for, and a slow
-    cycle does not visit all of it in a trial: within a factor of 1.7 of the range."""
-    for session in simulate("limit-cycle", n_sessions=4, n_trials=24, n_bins=100, rate_range=(5.0, 30.0), seed=0):
+    """The mean over the ring of exp(C z) is a Bessel function, not the log-normal mean that the
+    offset allows for, and a slow cycle does not visit all of it in a trial: within a factor of 1.7
+    of the range."""
+    for session in simulate(
+        "limit-cycle", n_sessions=4, n_trials=24, n_bins=100, rate_range=(5.0, 30.0), seed=0
+    ):
         rates = session.rates.mean((0, 1))
         assert rates.min() > 5 / 1.7
         assert rates.max() < 30 * 1.7
@@ -66,19 +81,24 @@ def test_a_session_depends_on_its_seed_and_place_alone():
     options = {"n_trials": 3, "n_bins": 20, "seed": 4}
     for observations in ("spikes", "gaussian"):
         alone = simulate("hopf", parameters=[0.3, 1.0], observations=observations, **options)[1]
-        other = simulate("hopf", parameters=[-1.2, {"mu": 1.0}, 0.1], observations=observations, **options)[1]
+        other = simulate(
+            "hopf", parameters=[-1.2, {"mu": 1.0}, 0.1], observations=observations, **options
+        )[1]
         np.testing.assert_array_equal(as_counts(alone).counts, as_counts(other).counts)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_counts_are_poisson_of_the_rates_of_the_latents(family):
-    """Regressed by hand: log-linear rates, and counts whose Pearson statistic is 1 within four standard errors (its
-    variance a cell is that of a squared standardised Poisson variable, 2 + 1 / mean)."""
+    """Regressed by hand: log-linear rates, and counts whose Pearson statistic is 1 within four
+    standard errors (its variance a cell is that of a squared standardised Poisson variable, 2 + 1 /
+    mean)."""
     for session in simulate(family, n_sessions=3, n_trials=12, n_bins=80, seed=2):
         rates = np.empty(session.counts.shape)
         for unit in range(rates.shape[2]):
             z1, z2 = np.moveaxis(session.latents, -1, 0)
-            rates[:, :, unit] = np.exp(session.bias[unit] + session.weight[unit, 0] * z1 + session.weight[unit, 1] * z2)
+            rates[:, :, unit] = np.exp(
+                session.bias[unit] + session.weight[unit, 0] * z1 + session.weight[unit, 1] * z2
+            )
         np.testing.assert_allclose(session.rates, rates, rtol=1e-12)
         mean = rates * session.bin_width
         pearson = (session.counts - mean) ** 2 / mean
@@ -110,7 +130,9 @@ def test_gaussian_readouts_are_recovered_by_least_squares(gaussian):
         assert abs(variance - 0.01) < 4 * 0.01 * np.sqrt(2 / y.size)
         error = np.sqrt(0.01 * np.diag(np.linalg.inv(design.T @ design)))[:, None]
         assert (np.abs(found - np.column_stack([session.weight, session.bias]).T) < 5 * error).all()
-        np.testing.assert_allclose(session.means, (design @ [*session.weight.T, session.bias]).reshape(session.means.shape))
+        np.testing.assert_allclose(
+            session.means, (design @ [*session.weight.T, session.bias]).reshape(session.means.shape)
+        )
 
 
 @pytest.mark.parametrize("offset", [0.0, 1.0])
@@ -118,14 +140,24 @@ def test_entries_of_c_have_variance_one_over_root_two_and_baselines_that_of_the_
     """Within four standard errors."""
     options = {"n_sessions": 4, "units": (500, 500), "n_trials": 1, "n_bins": 2}
     sessions = simulate("duffing", observations="gaussian", offset=offset, **options)
-    weights, biases = (np.concatenate([getattr(each, name).ravel() for each in sessions]) for name in ("weight", "bias"))
+    weights, biases = (
+        np.concatenate([getattr(each, name).ravel() for each in sessions])
+        for name in ("weight", "bias")
+    )
     assert abs(weights.var() - 2**-0.5) < 4 * 2**-0.5 * np.sqrt(2 / weights.size)
     assert abs(biases.std() - offset) <= 4 * offset / np.sqrt(2 * biases.size)
 
 
 def test_both_kinds_of_observations_see_the_same_latents():
-    options = {"parameters": [{"a": -0.5, "b": 0.2}], "n_trials": 4, "n_bins": 30, "units": (10, 20)}
-    one, other = (simulate("duffing", observations=kind, **options)[0] for kind in ("spikes", "gaussian"))
+    options = {
+        "parameters": [{"a": -0.5, "b": 0.2}],
+        "n_trials": 4,
+        "n_bins": 30,
+        "units": (10, 20),
+    }
+    one, other = (
+        simulate("duffing", observations=kind, **options)[0] for kind in ("spikes", "gaussian")
+    )
     np.testing.assert_array_equal(one.latents, other.latents)
 
 
@@ -145,7 +177,9 @@ def test_counts_without_a_file_are_those_of_binning_the_spikes(sessions, make_se
 
 
 def test_gaussian_observations_leave_as_they_are():
-    (session,) = simulate("limit-cycle", n_sessions=1, observations="gaussian", n_trials=3, n_bins=20)
+    (session,) = simulate(
+        "limit-cycle", n_sessions=1, observations="gaussian", n_trials=3, n_bins=20
+    )
     counts = as_counts(session)
     assert counts.counts.dtype == np.float32
     np.testing.assert_array_equal(counts.counts, session.observations)

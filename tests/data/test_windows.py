@@ -17,13 +17,19 @@ BUSY = [np.arange(0, 100, 0.01), np.arange(0, 100, 0.01)]
 def options_of(command: str) -> dict:
     """The keyword arguments that the options of a suggested command stand for."""
     words = command.replace(",", " ").split()
-    pairs = [(word[2:].replace("-", "_"), words[i + 1]) for i, word in enumerate(words) if word.startswith("--")]
+    pairs = [
+        (word[2:].replace("-", "_"), words[i + 1])
+        for i, word in enumerate(words)
+        if word.startswith("--")
+    ]
     return {name: int(value) if value.isdigit() else value for name, value in pairs}
 
 
 def test_rows_give_as_many_whole_bins_as_fit_before_stop_time(make_session):
     lengths = np.array([0.5, 0.519, 0.52, 0.02, 1.0])
-    trials = pd.DataFrame({"start_time": np.arange(5) * 10.0, "stop_time": np.arange(5) * 10 + lengths})
+    trials = pd.DataFrame(
+        {"start_time": np.arange(5) * 10.0, "stop_time": np.arange(5) * 10 + lengths}
+    )
     windows = make_windows(make_session(BUSY, trials))
     assert windows.n_bins.tolist() == [25, 25, 26, 1, 50]
     assert windows.row.tolist() == [0, 1, 2, 3, 4]
@@ -43,12 +49,16 @@ def test_unsorted_rows_keep_their_order(make_session, make_trials):
 
 def test_rows_without_an_event_are_left_out_with_their_number(make_session, make_trials):
     session = make_session(BUSY, make_trials([1, 3, 5], go_time=[1.2, np.nan, 5.5]))
-    with pytest.warns(UserWarning, match=r"made.nwb: 1 of 3 rows of trials lack a time \(go_time in 1\)"):
+    with pytest.warns(
+        UserWarning, match=r"made.nwb: 1 of 3 rows of trials lack a time \(go_time in 1\)"
+    ):
         windows = make_windows(session, align="go_time", n_bins=10)
     assert windows.row.tolist() == [0, 2]
 
 
-def test_stop_times_that_are_all_nan_name_the_column_and_a_command_that_works(make_session, make_trials):
+def test_stop_times_that_are_all_nan_name_the_column_and_a_command_that_works(
+    make_session, make_trials
+):
     trials = make_trials([1, 3, 5], stop_time=np.nan, cue_time=[1.2, 3.2, 5.2])
     session = make_session(BUSY, trials, tables={"other": make_trials([1.0], x_time=[2.0])})
     with pytest.raises(WindowError) as error:
@@ -79,7 +89,9 @@ def test_events_too_close_for_their_windows_name_the_length_that_fits(make_sessi
 
 
 def test_a_remedy_for_rows_of_another_table_names_that_table(make_session, make_trials):
-    session = make_session(BUSY, make_trials([50.0]), tables={"stimuli": make_trials([0, 1, 1.3, 3])})
+    session = make_session(
+        BUSY, make_trials([50.0]), tables={"stimuli": make_trials([0, 1, 1.3, 3])}
+    )
     with pytest.raises(WindowError, match="overlap") as error:
         make_windows(session, intervals="stimuli")
     assert options_of(error.value.remedy) == error.value.options
@@ -106,7 +118,9 @@ def test_long_windows_are_cut_into_touching_pieces_that_lose_nothing(make_sessio
 
 
 @pytest.mark.parametrize(("start", "length"), [(200.0, 0.5), (-50.0, 0.5)])
-def test_windows_beyond_the_recording_are_left_out_or_refused(make_session, make_trials, start, length):
+def test_windows_beyond_the_recording_are_left_out_or_refused(
+    make_session, make_trials, start, length
+):
     with pytest.warns(UserWarning, match="1 of 2 windows"):
         windows = make_windows(make_session(BUSY, make_trials([1.0, start], length)))
     assert windows.row.tolist() == [0]
@@ -115,8 +129,11 @@ def test_windows_beyond_the_recording_are_left_out_or_refused(make_session, make
     assert "99.99" in error.value.found
 
 
-def test_a_window_that_ends_on_the_first_spike_saw_nothing_of_the_recording(make_session, make_trials):
-    """From the first spike to the last: the bin that ends there ends before it, the one that begins on the last has it."""
+def test_a_window_that_ends_on_the_first_spike_saw_nothing_of_the_recording(
+    make_session, make_trials
+):
+    """From the first spike to the last: the bin that ends there ends before it, the one that begins
+    on the last has it."""
     trials = make_trials([0.5, 1.0, 2.5, 3.0])
     with pytest.warns(UserWarning, match="1 of 4 windows"):
         windows = make_windows(make_session([[1.0, 2.2], [1.5, 3.0]], trials))
@@ -169,7 +186,9 @@ def test_tables_of_a_task_are_not_silently_passed_over(make_session, make_trials
 
 def test_an_unknown_table_or_event_lists_those_there_are(make_session, make_trials):
     session = make_session(BUSY, make_trials([1.0], go_cue_time=[1.1]))
-    with pytest.raises(WindowError, match="trials \\(1 rows: start_time, stop_time, go_cue_time\\)") as error:
+    with pytest.raises(
+        WindowError, match="trials \\(1 rows: start_time, stop_time, go_cue_time\\)"
+    ) as error:
         make_windows(session, intervals="trails")
     assert error.value.remedy == "--intervals trials"
     with pytest.raises(WindowError) as error:
@@ -196,7 +215,9 @@ def test_a_column_of_times_within_each_trial_is_no_event(make_session, make_tria
         {"bin_width": 1e-12},
     ],
 )
-def test_options_that_contradict_each_other_are_refused_with_a_remedy(make_session, make_trials, options):
+def test_options_that_contradict_each_other_are_refused_with_a_remedy(
+    make_session, make_trials, options
+):
     with pytest.raises(MetadynError) as error:
         make_windows(make_session(BUSY, make_trials([1.0], result=["R"])), **options)
     assert error.value.remedy
@@ -219,7 +240,9 @@ def test_a_window_has_an_observed_bin_when_its_mask_has_one(seed):
     observed = edges[: len(edges) // 2 * 2].reshape(-1, 2)
     starts = np.round(rng.uniform(-0.2, 1.2, 12), 3)
     windows = Windows(starts, rng.integers(1, 6, 12), 0.03, None, np.full(12, -1))
-    np.testing.assert_array_equal(has_observed_bin(observed, windows), observed_bins(observed, windows).any(axis=1))
+    np.testing.assert_array_equal(
+        has_observed_bin(observed, windows), observed_bins(observed, windows).any(axis=1)
+    )
 
 
 def test_photostim_trials_explain_themselves_and_run_as_told(real_data):

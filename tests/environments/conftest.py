@@ -1,4 +1,5 @@
-"""Fresh environments, each with what one kind of user has, and a file from another lab. Run by `make environments`."""
+"""Fresh environments, each with what one kind of user has, and a file from another lab. Run by
+`make environments`."""
 
 import json
 import shutil
@@ -10,14 +11,26 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-MODEL = ("--latent-dim", "2", "--embedding-dim", "1", "--hidden", "32", "32", "--distil-steps", "150")
+MODEL = (
+    "--latent-dim",
+    "2",
+    "--embedding-dim",
+    "1",
+    "--hidden",
+    "32",
+    "32",
+    "--distil-steps",
+    "150",
+)
 TRAINING = ("--steps", "150", "--crop-bins", "40", "80", "--tail-bins", "15")
 CONTEXT, STEPS = 40, 20  # bins
 
 
 def done(*command, cwd: Path = ROOT) -> str:
     """Output of a process that must succeed."""
-    ended = subprocess.run([str(each) for each in command], capture_output=True, text=True, check=False, cwd=cwd)
+    ended = subprocess.run(
+        [str(each) for each in command], capture_output=True, text=True, check=False, cwd=cwd
+    )
     assert ended.returncode == 0, f"{command}\n{ended.stdout}{ended.stderr}"
     return ended.stdout
 
@@ -30,19 +43,26 @@ class Environment:
 
     @property
     def python(self) -> Path:
-        return next(path for path in (self.home / ".venv/bin/python", self.home / ".venv/Scripts/python.exe") if path.exists())
+        return next(
+            path
+            for path in (self.home / ".venv/bin/python", self.home / ".venv/Scripts/python.exe")
+            if path.exists()
+        )
 
     def run(self, name: str, *arguments) -> str:
         """Output of a command that is installed here."""
         return done(shutil.which(name, path=str(self.python.parent)), *arguments, cwd=self.home)
 
     def packages(self) -> set[str]:
-        return {each["name"].lower() for each in json.loads(self.run("pip", "list", "--format", "json"))}
+        return {
+            each["name"].lower() for each in json.loads(self.run("pip", "list", "--format", "json"))
+        }
 
 
 @pytest.fixture(scope="session")
 def environment(tmp_path_factory):
-    """environment(*requirements) → a fresh Environment of these under constraints.txt, installed in their order."""
+    """environment(*requirements) → a fresh Environment of these under constraints.txt, installed in
+    their order."""
     homes = []
 
     def make(*requirements) -> Environment:
@@ -50,7 +70,9 @@ def environment(tmp_path_factory):
         done(sys.executable, "-m", "venv", homes[-1] / ".venv")
         made = Environment(homes[-1])
         for requirement in requirements:
-            made.run("pip", "install", "--quiet", "--constraint", ROOT / "constraints.txt", requirement)
+            made.run(
+                "pip", "install", "--quiet", "--constraint", ROOT / "constraints.txt", requirement
+            )
         return made
 
     yield make
@@ -73,7 +95,8 @@ def wheel_of(tmp_path_factory):
 
 @dataclass(frozen=True)
 class LabA:
-    """What lab A has: a recording, its model of four sessions; and the file of the recording that it shares."""
+    """What lab A has: a recording, its model of four sessions; and the file of the recording that
+    it shares."""
 
     recording: Path
     model: Path
@@ -90,7 +113,20 @@ def lab_a(tmp_path_factory) -> LabA:
 
     metadyn("simulate", "limit-cycle", "-o", "raw", "--sessions", 4, "--trials", 32, "--bins", 80)
     metadyn("fit", "raw", "-o", "model", *MODEL, *TRAINING)
-    metadyn("annotate", "model", "raw", "-o", "derived", "--derive", "--context", CONTEXT, "--steps", STEPS)
+    metadyn(
+        "annotate",
+        "model",
+        "raw",
+        "-o",
+        "derived",
+        "--derive",
+        "--context",
+        CONTEXT,
+        "--steps",
+        STEPS,
+    )
     metadyn("package", "derived", "-o", "dandiset")
-    (recording,), (shared,) = ((home / folder).glob("sub-limitcycle01/*.nwb") for folder in ("raw", "dandiset"))
+    (recording,), (shared,) = (
+        (home / folder).glob("sub-limitcycle01/*.nwb") for folder in ("raw", "dandiset")
+    )
     return LabA(recording, home / "model", shared)

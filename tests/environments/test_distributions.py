@@ -1,4 +1,5 @@
-"""Wheel and sdist: the same bytes from any checkout, in order for PyPI, and working on each Python that we name."""
+"""Wheel and sdist: the same bytes from any checkout, in order for PyPI, and working on each Python
+that we name."""
 
 import hashlib
 import json
@@ -30,7 +31,9 @@ print(ndx_metadyn.rollout(run.model, e, z, 5, run.input_key).rates.values.tolist
 
 def done(*command, **where) -> str:
     """Output of a process that must succeed."""
-    ended = subprocess.run([str(each) for each in command], capture_output=True, text=True, check=False, **where)
+    ended = subprocess.run(
+        [str(each) for each in command], capture_output=True, text=True, check=False, **where
+    )
     assert ended.returncode == 0, f"{command}\n{ended.stdout}{ended.stderr}"
     return ended.stdout
 
@@ -53,7 +56,8 @@ def built(tmp_path_factory):
 
 
 def test_another_clone_elsewhere_and_later_gives_the_same_bytes(built, tmp_path):
-    """Its files have other times and other modes; and the wheel is made of the checkout, not of the sdist."""
+    """Its files have other times and other modes; and the wheel is made of the checkout, not of the
+    sdist."""
     clone = tmp_path / "elsewhere" / "clone"
     done("git", "clone", "--quiet", ROOT, clone)
     for path in clone.rglob("*.py"):
@@ -82,7 +86,9 @@ def annotated(tmp_path_factory):
 
 def commands_without_torch() -> list[str]:
     """Requirements of the extra `model` but torch, which is large and not everywhere to be had."""
-    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
+        "optional-dependencies"
+    ]
     return [each for each in extras["model"] if not each.startswith("torch")]
 
 
@@ -95,7 +101,16 @@ def test_wheel_and_sdist_work_on(version, built, annotated, tmp_path):
     python, answers = tmp_path / "venv" / "bin" / "python", []
     for pattern in ("*.tar.gz", "*.whl"):
         (distribution,) = built.glob(pattern)
-        done(python, "-m", "pip", "install", "--quiet", "--force-reinstall", "--no-deps", distribution)
+        done(
+            python,
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--force-reinstall",
+            "--no-deps",
+            distribution,
+        )
         done(python, "-m", "pip", "install", "--quiet", distribution, *commands_without_torch())
         answers.append(json.loads(done(python, "-W", "ignore", "-c", USE, annotated, cwd=tmp_path)))
         assert "annotate" in done(tmp_path / "venv" / "bin" / "metadyn", "--help", cwd=tmp_path)
@@ -107,4 +122,6 @@ def test_wheel_and_sdist_work_on(version, built, annotated, tmp_path):
         run = io.read().processing["ecephys"]["LatentDynamics"]
         sizes = run.model.settings()["model"]
         start = [1.0] * sizes["embedding_dim"], [1.0] * sizes["latent_dim"]
-        assert answers[0] == pytest.approx(rollout(run.model, *start, 5, run.input_key).rates.values)
+        assert answers[0] == pytest.approx(
+            rollout(run.model, *start, 5, run.input_key).rates.values
+        )

@@ -1,4 +1,5 @@
-"""Where NeuroConv is, a conversion writes what `metadyn annotate` writes: the tests of tests/pipeline/test_neuroconv.py."""
+"""Where NeuroConv is, a conversion writes what `metadyn annotate` writes: the tests of
+tests/pipeline/test_neuroconv.py."""
 
 import pytest
 

@@ -1,4 +1,5 @@
-"""Without anything of ours: pynwb, h5py and numpy read all that a shared file holds, by the snippets of docs/readers.md."""
+"""Without anything of ours: pynwb, h5py and numpy read all that a shared file holds, by the
+snippets of docs/readers.md."""
 
 import shutil
 
@@ -30,7 +31,11 @@ def test_pynwb_h5py_and_numpy_read_everything(environment, lab_a, monkeypatch):
     assert not {"ndx-metadyn", "torch", "safetensors", "xarray"} & reader.packages()
     shutil.copy(lab_a.shared, reader.home / "found.nwb")
     monkeypatch.chdir(reader.home)
-    bare = [block for block in blocks(READERS) if block.language == "python" and set(block.hidden) >= OURS]
+    bare = [
+        block
+        for block in blocks(READERS)
+        if block.language == "python" and set(block.hidden) >= OURS
+    ]
     assert len(bare) == 2  # pynwb, h5py
     expected = named_by_us(lab_a.shared)
     for block in bare:
@@ -41,4 +46,6 @@ def test_pynwb_h5py_and_numpy_read_everything(environment, lab_a, monkeypatch):
         for name, values in expected.items():
             np.testing.assert_array_equal(found[name], values, err_msg=name)
         kept.unlink()
-        print(f"{len(found)} arrays read alike, {sum(each.size for each in found.values())} numbers")
+        print(
+            f"{len(found)} arrays read alike, {sum(each.size for each in found.values())} numbers"
+        )

@@ -1,4 +1,5 @@
-"""With `ndx-metadyn` alone, which brings no torch, a shared file forecasts what its model forecasts by torch."""
+"""With `ndx-metadyn` alone, which brings no torch, a shared file forecasts what its model forecasts
+by torch."""
 
 import numpy as np
 import pytest

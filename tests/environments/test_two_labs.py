@@ -1,4 +1,5 @@
-"""Two environments, two checkouts: lab B aligns to the file that lab A shared as well as to A's checkpoint itself."""
+"""Two environments, two checkouts: lab B aligns to the file that lab A shared as well as to A's
+checkpoint itself."""
 
 import json
 
@@ -26,7 +27,21 @@ def lab_b(environment, wheel_of, tmp_path_factory):
 
 
 def test_lab_b_forecasts_as_well_from_the_file_as_from_the_checkpoint(lab_a, lab_b):
-    lab_b.run("metadyn", "simulate", "limit-cycle", "-o", "mine", "--sessions", 1, "--trials", 32, "--bins", 80, "--seed", 9)
+    lab_b.run(
+        "metadyn",
+        "simulate",
+        "limit-cycle",
+        "-o",
+        "mine",
+        "--sessions",
+        1,
+        "--trials",
+        32,
+        "--bins",
+        80,
+        "--seed",
+        9,
+    )
     (mine,) = lab_b.home.glob("mine/*/*.nwb")
     scores = {}
     for name, source in (("file", lab_a.shared), ("checkpoint", lab_a.model)):
@@ -35,7 +50,9 @@ def test_lab_b_forecasts_as_well_from_the_file_as_from_the_checkpoint(lab_a, lab
         assert str(lab_b.home / ".venv") in where
         scores[name] = json.loads(told)
         bits, last = scores[name]["forecast_bits_per_spike"], scores[name]["forecast_r2"][-1]
-        print(f"from the {name}: forecast {bits} bits/spike, r² {last} at {STEPS} bins ahead, 24 held-out trials")
+        print(
+            f"from the {name}: forecast {bits} bits/spike, r² {last} at {STEPS} bins ahead, 24 held-out trials"
+        )
     assert scores["file"]["forecast_bits_per_spike"] > 0.1  # above the mean rate, which is at 0
     for name, values in scores["checkpoint"].items():
         np.testing.assert_allclose(scores["file"][name], values, rtol=1e-5, atol=1e-6, err_msg=name)

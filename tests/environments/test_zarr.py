@@ -44,7 +44,8 @@ def python(tmp_path_factory):
 
 @pytest.fixture
 def export(python, tmp_path):
-    """export(**environment) → the finished process that ran the page's script beside a derived.nwb."""
+    """export(**environment) → the finished process that ran the page's script beside a
+    derived.nwb."""
     nwbfile = mock_NWBFile()
     mock_LatentDynamics(nwbfile)
     with NWBHDF5IO(tmp_path / "derived.nwb", "w") as io:
@@ -53,14 +54,18 @@ def export(python, tmp_path):
 
     def run(**environment):
         where = {"cwd": tmp_path, "env": {**os.environ, **environment}}
-        return subprocess.run([python, "-c", script], capture_output=True, text=True, check=False, **where)
+        return subprocess.run(
+            [python, "-c", script], capture_output=True, text=True, check=False, **where
+        )
 
     return run
 
 
 def test_the_newest_hdmf_zarr_still_exports_references_as_pickles_only(export):
     done = export()
-    assert done.returncode != 0, "hdmf-zarr exports without pickles: take docs/decisions/no-zarr.md again"
+    assert done.returncode != 0, (
+        "hdmf-zarr exports without pickles: take docs/decisions/no-zarr.md again"
+    )
     assert "UnsafeDecodeError" in done.stderr
 
 
@@ -68,7 +73,12 @@ def test_what_the_page_says_to_do_for_a_trusted_file_works(export, python, tmp_p
     trusted = {"NUMCODECS_ALLOW_UNSAFE_PICKLE_DECODE": "1"}
     done = export(**trusted)
     assert done.returncode == 0, done.stderr
-    assert any('"pickle"' in array.read_text() for array in (tmp_path / "derived.nwb.zarr").rglob(".zarray"))
+    assert any(
+        '"pickle"' in array.read_text()
+        for array in (tmp_path / "derived.nwb.zarr").rglob(".zarray")
+    )
     where = {"cwd": tmp_path, "env": {**os.environ, **trusted}}
-    compared = subprocess.run([python, "-c", COMPARE], capture_output=True, text=True, check=False, **where)
+    compared = subprocess.run(
+        [python, "-c", COMPARE], capture_output=True, text=True, check=False, **where
+    )
     assert compared.returncode == 0, compared.stderr

@@ -20,6 +20,8 @@ def tried(record_property):
     """tried(what, counts) → told at the end of the tests' output."""
 
     def tell(what: str, counts: dict[str, int]) -> None:
-        record_property("tried", f"{what}: {', '.join(f'{many} {end}' for end, many in counts.items())}")
+        record_property(
+            "tried", f"{what}: {', '.join(f'{many} {end}' for end, many in counts.items())}"
+        )
 
     return tell

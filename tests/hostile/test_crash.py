@@ -1,4 +1,5 @@
-"""kill -9 at random moments loses nothing; a few of those that `python -m benchmarks.crash` tries."""
+"""kill -9 at random moments loses nothing; a few of those that `python -m benchmarks.crash`
+tries."""
 
 import pytest
 

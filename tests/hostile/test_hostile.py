@@ -1,6 +1,8 @@
-"""Whatever a file holds, a command ends with a result or a message, harms no other file and runs nothing.
+"""Whatever a file holds, a command ends with a result or a message, harms no other file and runs
+nothing.
 
-Few cases of each kind, and most of them met by what is quick; `python -m benchmarks.hostile` tries more than 100 of each.
+Few cases of each kind, and most of them met by what is quick; `python -m benchmarks.hostile` tries
+more than 100 of each.
 """
 
 import pytest

@@ -14,7 +14,8 @@ LAGS = 3
 
 
 def made(n_trials, seed, table="trials") -> TrialCounts:
-    """Nine units of unequal gain that follow two slow signals, which are the behaviour; windows of 40 and 31 bins of 30 ms."""
+    """Nine units of unequal gain that follow two slow signals, which are the behaviour; windows of
+    40 and 31 bins of 30 ms."""
     rng = np.random.default_rng(seed)
     signal = gaussian_filter1d(rng.standard_normal((n_trials, 40, 2)), 4, axis=1) * 3
     gain = np.random.default_rng(5).normal(0, 1, (2, 9))
@@ -25,7 +26,16 @@ def made(n_trials, seed, table="trials") -> TrialCounts:
     behavior = np.where(observed[..., None], signal, np.nan)
     row = np.arange(n_trials) if table else np.full(n_trials, -1)
     windows = Windows(np.arange(n_trials) * 1.5, n_bins, 0.03, table, row)
-    return TrialCounts("s", Source(), spikes * observed[..., None], observed, windows, np.arange(9), behavior, "signal")
+    return TrialCounts(
+        "s",
+        Source(),
+        spikes * observed[..., None],
+        observed,
+        windows,
+        np.arange(9),
+        behavior,
+        "signal",
+    )
 
 
 @pytest.fixture(scope="module")
@@ -42,14 +52,21 @@ def smoothed_by_hand(counts: TrialCounts, sd: float) -> np.ndarray:
     """Each window by itself over the bins that it has; NaN in padding."""
     out = np.full(counts.counts.shape, np.nan)
     for trial, bins in enumerate(counts.windows.n_bins):
-        kernel = np.exp(-0.5 * ((np.arange(bins)[:, None] - np.arange(bins)) * counts.bin_width / sd) ** 2)
-        kernel[np.abs(np.arange(bins)[:, None] - np.arange(bins)) > round(4 * sd / counts.bin_width)] = 0
-        out[trial, :bins] = kernel / kernel.sum(1, keepdims=True) @ counts.counts[trial, :bins].astype(float)
+        kernel = np.exp(
+            -0.5 * ((np.arange(bins)[:, None] - np.arange(bins)) * counts.bin_width / sd) ** 2
+        )
+        kernel[
+            np.abs(np.arange(bins)[:, None] - np.arange(bins)) > round(4 * sd / counts.bin_width)
+        ] = 0
+        out[trial, :bins] = (
+            kernel / kernel.sum(1, keepdims=True) @ counts.counts[trial, :bins].astype(float)
+        )
     return out
 
 
 def test_all_components_decode_as_the_smoothed_spikes_themselves(training, decoders):
-    """A rotation changes no ridge regression; width and penalty are those of plain cross-validation over all of them."""
+    """A rotation changes no ridge regression; width and penalty are those of plain cross-validation
+    over all of them."""
     errors = {}
     for sd in WIDTHS:
         x, y, fold = smoothed_by_hand(training, sd), training.behavior, np.arange(25) % 5
@@ -61,19 +78,26 @@ def test_all_components_decode_as_the_smoothed_spikes_themselves(training, decod
     assert found.components.sd == min(errors, key=errors.get)
     plain = fit_decoder(smoothed_by_hand(training, found.components.sd), training.behavior, LAGS)
     unseen = made(6, 1)
-    np.testing.assert_allclose(found(unseen), plain(smoothed_by_hand(unseen, found.components.sd)), atol=1e-4)
+    np.testing.assert_allclose(
+        found(unseen), plain(smoothed_by_hand(unseen, found.components.sd)), atol=1e-4
+    )
 
 
 def one_penalty(x, y, fold, each, penalty) -> float:
-    """Squared error in one fold of least squares with rows of penalty added, fitted to the others."""
-    past = np.stack([x[:, np.clip(np.arange(40) - lag, 0, None)] for lag in range(LAGS)], 2).reshape(*x.shape[:2], -1)
+    """Squared error in one fold of least squares with rows of penalty added, fitted to the
+    others."""
+    past = np.stack(
+        [x[:, np.clip(np.arange(40) - lag, 0, None)] for lag in range(LAGS)], 2
+    ).reshape(*x.shape[:2], -1)
     known = np.isfinite(past).all(-1) & np.isfinite(y).all(-1)
     inside, outside = known & (fold != each)[:, None], known & (fold == each)[:, None]
     center, level = past[inside].mean(0), y[inside].mean(0)
     a, b = past[inside] - center, y[inside] - level
     shrink = np.sqrt(penalty * (a**2).sum() / a.shape[1])
     weight = np.linalg.lstsq(
-        np.vstack([a, shrink * np.eye(a.shape[1])]), np.vstack([b, np.zeros((a.shape[1], 2))]), rcond=None
+        np.vstack([a, shrink * np.eye(a.shape[1])]),
+        np.vstack([b, np.zeros((a.shape[1], 2))]),
+        rcond=None,
     )[0]
     return float(((y[outside] - level - (past[outside] - center) @ weight) ** 2).sum())
 
@@ -106,7 +130,10 @@ def test_width_and_number_of_components_are_those_of_plain_cross_validation():
         for number in (2, 4, 8):
             x = (flat - mean) @ axes[:number].T
             of_penalty = [
-                sum(one_penalty(x, few.behavior, np.arange(11) % 5, each, penalty) for each in range(5))
+                sum(
+                    one_penalty(x, few.behavior, np.arange(11) % 5, each, penalty)
+                    for each in range(5)
+                )
                 for penalty in 10.0 ** np.arange(-4, 3)
             ]
             errors[sd, number] = min(of_penalty)
@@ -115,12 +142,15 @@ def test_width_and_number_of_components_are_those_of_plain_cross_validation():
 
 
 def test_an_entry_that_was_not_observed_counts_as_the_mean_of_its_unit(training):
-    """Unit 4 was lost for the first eight windows: its components are those of the units that are left."""
+    """Unit 4 was lost for the first eight windows: its components are those of the units that are
+    left."""
     seen = np.broadcast_to(training.observed[..., None], training.counts.shape).copy()
     seen[:8, :, 4] = False
     lost = replace(training, counts=training.counts * seen, unit_observed=seen)
     found = Components.of(lost, 0.05)
-    assert found.mean[4] == pytest.approx(Components.of(training.select(slice(8, None)), 0.05).mean[4], rel=1e-5)
+    assert found.mean[4] == pytest.approx(
+        Components.of(training.select(slice(8, None)), 0.05).mean[4], rel=1e-5
+    )
     back = found(lost)[:8] @ found.axes.T
     np.testing.assert_allclose(back[training.observed[:8]][:, 4], 0, atol=1e-9)
 
@@ -133,7 +163,8 @@ def test_folds_of_a_continuous_recording_are_blocks_and_of_trials_interleaved():
 
 
 def test_components_vary_with_what_was_observed_and_not_with_when_it_was(training):
-    """The axes are the singular vectors of deviations from each unit's mean in which an entry that is missing deviates by 0."""
+    """The axes are the singular vectors of deviations from each unit's mean in which an entry that
+    is missing deviates by 0."""
     seen = np.broadcast_to(training.observed[..., None], training.counts.shape).copy()
     seen[:8, :, 4] = False
     lost = replace(training, counts=training.counts * seen, unit_observed=seen)

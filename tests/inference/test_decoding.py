@@ -1,4 +1,5 @@
-"""Decoding against plain least squares and scikit-like loops; a decoder never meets the windows that it is read on."""
+"""Decoding against plain least squares and scikit-like loops; a decoder never meets the windows
+that it is read on."""
 
 import numpy as np
 import pytest
@@ -19,10 +20,15 @@ from metadyn.inference.decoding import (
 
 @pytest.fixture
 def linear():
-    """Behaviour that is linear in two of four features, with noise; a tenth of the bins unknown, more of channel 1."""
+    """Behaviour that is linear in two of four features, with noise; a tenth of the bins unknown,
+    more of channel 1."""
     rng = np.random.default_rng(0)
     features = rng.standard_normal((20, 30, 4)) + 2
-    behavior = features[..., :2] @ np.array([[1.0, 0.5], [-0.3, 2.0]]) + 3 + 0.5 * rng.standard_normal((20, 30, 2))
+    behavior = (
+        features[..., :2] @ np.array([[1.0, 0.5], [-0.3, 2.0]])
+        + 3
+        + 0.5 * rng.standard_normal((20, 30, 2))
+    )
     behavior[rng.random((20, 30)) < 0.1] = np.nan
     behavior[:4, 5:, 1] = np.nan
     features[rng.random((20, 30)) < 0.05] = np.nan
@@ -30,23 +36,31 @@ def linear():
 
 
 def least_squares(features, behavior, penalty):
-    """Ridge by rows of penalty added, one channel (trial, time): weight and intercept; the penalty of mean feature variance."""
+    """Ridge by rows of penalty added, one channel (trial, time): weight and intercept; the penalty
+    of mean feature variance."""
     known = np.isfinite(behavior) & np.isfinite(features).all(-1)
     x, y = features[known], behavior[known]
     shrink = penalty * ((x - x.mean(0)) ** 2).sum() / x.shape[1]
     rows = np.concatenate([x - x.mean(0), np.sqrt(shrink) * np.eye(x.shape[1])])
-    weight = np.linalg.lstsq(rows, np.concatenate([y - y.mean(), np.zeros(x.shape[1])]), rcond=None)[0]
+    weight = np.linalg.lstsq(
+        rows, np.concatenate([y - y.mean(), np.zeros(x.shape[1])]), rcond=None
+    )[0]
     return weight, y.mean() - x.mean(0) @ weight
 
 
 def chosen_by_loops(features, behavior, fold):
-    """The penalty of least squared error over folds, each predicted by the others, all channels of a bin known together."""
+    """The penalty of least squared error over folds, each predicted by the others, all channels of
+    a bin known together."""
     errors = np.zeros(len(PENALTIES))
     for place, penalty in enumerate(PENALTIES):
         for each in np.unique(fold):
             for channel in range(behavior.shape[-1]):
-                weight, intercept = least_squares(features[fold != each], behavior[fold != each, :, channel], penalty)
-                off = behavior[fold == each, :, channel] - features[fold == each] @ weight - intercept
+                weight, intercept = least_squares(
+                    features[fold != each], behavior[fold != each, :, channel], penalty
+                )
+                off = (
+                    behavior[fold == each, :, channel] - features[fold == each] @ weight - intercept
+                )
                 errors[place] += np.nansum(off**2)
     return PENALTIES[errors.argmin()], errors.min()
 
@@ -80,7 +94,9 @@ def test_each_channel_is_learned_where_it_is_known(linear):
     for channel in range(2):
         alone = fit_decoder(features, behavior[..., channel : channel + 1])
         np.testing.assert_allclose(decoder(features)[..., channel], alone(features)[..., 0])
-    assert not np.allclose(decoder.weight[:, 0], fit_decoder(features[4:], behavior[4:]).weight[:, 0])
+    assert not np.allclose(
+        decoder.weight[:, 0], fit_decoder(features[4:], behavior[4:]).weight[:, 0]
+    )
 
 
 def test_a_channel_that_is_known_nowhere_is_decoded_as_nan(linear):
@@ -95,12 +111,17 @@ def test_past_bins_stand_beside_each_bin():
     features = np.random.default_rng(0).random((2, 6, 3))
     past = with_past(features, 4)
     for trial, time, lag in np.ndindex(2, 6, 4):
-        np.testing.assert_array_equal(past[trial, time, lag * 3 : lag * 3 + 3], features[trial, max(0, time - lag)])
+        np.testing.assert_array_equal(
+            past[trial, time, lag * 3 : lag * 3 + 3], features[trial, max(0, time - lag)]
+        )
 
 
 def test_a_decoder_of_past_bins_is_one_of_features_put_side_by_side(linear):
     features, behavior = linear
-    with_lags, side_by_side = fit_decoder(features, behavior, 3), fit_decoder(with_past(features, 3), behavior)
+    with_lags, side_by_side = (
+        fit_decoder(features, behavior, 3),
+        fit_decoder(with_past(features, 3), behavior),
+    )
     np.testing.assert_allclose(with_lags(features), side_by_side(with_past(features, 3)))
 
 

@@ -1,4 +1,5 @@
-"""Forecasts: nothing behind the context is seen; samples have the spread that the process noise gives."""
+"""Forecasts: nothing behind the context is seen; samples have the spread that the process noise
+gives."""
 
 from dataclasses import replace
 
@@ -36,7 +37,10 @@ def test_the_mean_path_is_the_dynamics_from_the_last_context_state(trained, coun
     """The context cut out and inferred as if there were nothing more, then f again and again."""
     model, data = trained(link=link), counts()
     context = replace(
-        data, counts=data.counts[:, :8], observed=data.observed[:, :8], windows=replace(data.windows, n_bins=np.full(6, 8))
+        data,
+        counts=data.counts[:, :8],
+        observed=data.observed[:, :8],
+        windows=replace(data.windows, n_bins=np.full(6, 8)),
     )
     inferred = infer(model, context)
     result = forecast(model, data, **SEEN)
@@ -55,9 +59,13 @@ def test_the_mean_path_is_the_dynamics_from_the_last_context_state(trained, coun
 
 @pytest.mark.parametrize("pooling", ["mean", "trial", "product"])
 def test_the_embedding_used_has_its_own_spread(trained, counts, pooling):
-    """The session's SD where one embedding serves all trials, the trial's where each has its own: as in `infer`."""
+    """The session's SD where one embedding serves all trials, the trial's where each has its own:
+    as in `infer`."""
     data = counts(ragged=False)
-    result, inferred = forecast(trained(pooling=pooling), data, context=20, steps=1), infer(trained(pooling=pooling), data)
+    result, inferred = (
+        forecast(trained(pooling=pooling), data, context=20, steps=1),
+        infer(trained(pooling=pooling), data),
+    )
     for name in ("embedding_mean", "embedding_sd", "session_embedding_sd"):
         np.testing.assert_allclose(result[name], inferred[name], rtol=1e-4, err_msg=name)
 
@@ -82,14 +90,18 @@ def still(model, log_q):
 def test_samples_without_noise_are_the_mean(trained, counts):
     result = forecast(still(trained(), -40.0), counts(), samples=3, **SEEN)
     for sample in range(3):
-        np.testing.assert_allclose(result["latent_samples"][sample], result["latent_mean"], atol=1e-5)
+        np.testing.assert_allclose(
+            result["latent_samples"][sample], result["latent_mean"], atol=1e-5
+        )
         np.testing.assert_allclose(result["rate_samples"][sample], result["rate_mean"], rtol=1e-4)
 
 
 def test_the_spread_of_one_step_is_the_process_noise(trained, counts):
     """20 samples of 120 trials about their means: the SD of an SD is 1 / √(2 · 2400) = 1.5 %."""
     q = np.array([0.04, 0.25])
-    result = forecast(still(trained(), np.log(q)), counts(n_trials=120), context=8, steps=1, samples=20)
+    result = forecast(
+        still(trained(), np.log(q)), counts(n_trials=120), context=8, steps=1, samples=20
+    )
     deviations = (result["latent_samples"] - result["latent_mean"]).values.reshape(-1, 2)
     np.testing.assert_allclose(deviations.std(0), np.sqrt(q), rtol=0.07)
     assert (np.abs(deviations.mean(0)) < 5 * np.sqrt(q / 2400)).all()
@@ -99,8 +111,12 @@ def test_the_spread_in_the_result_is_that_of_its_samples(trained, counts):
     result = forecast(trained(), counts(), samples=7, **SEEN)
     assert result["latent_samples"].dims == ("sample", "trial", "time", "latent")
     assert result["rate_samples"].dims == ("sample", "trial", "time", "unit")
-    np.testing.assert_allclose(result["latent_sd"], result["latent_samples"].values.std(0, ddof=1), rtol=1e-4)
-    np.testing.assert_allclose(result["rate_sd"], result["rate_samples"].values.std(0, ddof=1), rtol=1e-4)
+    np.testing.assert_allclose(
+        result["latent_sd"], result["latent_samples"].values.std(0, ddof=1), rtol=1e-4
+    )
+    np.testing.assert_allclose(
+        result["rate_sd"], result["rate_samples"].values.std(0, ddof=1), rtol=1e-4
+    )
 
 
 @pytest.mark.parametrize("pooling", ["mean", "trial"])
@@ -119,11 +135,15 @@ def test_samples_are_paths_of_the_dynamics_of_their_own_embedding(trained, count
             state = drawn.state[sample, trial][None, None, None]
             for step in range(5):
                 state = transition.mean(state).detach()
-                np.testing.assert_allclose(result["latent_samples"][sample, trial, step], state.flatten(), atol=1e-4)
+                np.testing.assert_allclose(
+                    result["latent_samples"][sample, trial, step], state.flatten(), atol=1e-4
+                )
 
 
 @pytest.mark.parametrize("pooling", ["mean", "trial"])
-def test_states_are_drawn_round_what_the_encoder_tells_of_each_embedding(trained, counts, pooling, monkeypatch):
+def test_states_are_drawn_round_what_the_encoder_tells_of_each_embedding(
+    trained, counts, pooling, monkeypatch
+):
     """A trial and a sample at a time; also where trials do not fit into one piece."""
     model, data = trained(pooling=pooling), counts()
     with torch.no_grad():
@@ -143,19 +163,26 @@ def test_states_are_drawn_round_what_the_encoder_tells_of_each_embedding(trained
 def test_draws_for_a_forecast_know_the_context_alone(trained, counts, pooling):
     model, data = trained(pooling=pooling), counts()
     behind = np.arange(20) >= 8
-    garbled = replace(data, counts=np.where(behind[:, None], 60, data.counts), observed=data.observed | behind)
+    garbled = replace(
+        data, counts=np.where(behind[:, None], 60, data.counts), observed=data.observed | behind
+    )
     one, two = (draw(model, each, 8, 3, seed=0) for each in (data, garbled))
     assert torch.equal(one.embedding, two.embedding)
     assert torch.equal(one.state, two.state)
 
 
-def test_process_noise_repeats_none_of_the_numbers_that_embedding_and_state_were_drawn_with(trained, counts):
-    """One embedding a trial, of as many dimensions as latents: all draws of a forecast could be the same numbers."""
+def test_process_noise_repeats_none_of_the_numbers_that_embedding_and_state_were_drawn_with(
+    trained, counts
+):
+    """One embedding a trial, of as many dimensions as latents: all draws of a forecast could be the
+    same numbers."""
     model, data = trained(pooling="trial"), counts(n_trials=30)
     result = forecast(model, data, context=8, steps=1, samples=20)
     q = conditioning(model, 1, trial_embeddings(model, data, 8))
     drawn = draw(model, data, 8, 20, seed=0, told=q)
-    mean = model.module.transition(drawn.embedding, torch.ones(20, dtype=torch.long)).rollout(drawn.state, 1)
+    mean = model.module.transition(drawn.embedding, torch.ones(20, dtype=torch.long)).rollout(
+        drawn.state, 1
+    )
     noise = result["latent_samples"].values[:, :, 0] - mean[:, :, 0].numpy(force=True)
     told = latents_given(model, data, drawn.embedding[:1], 8)
     of_embedding = ((drawn.embedding - q.mean) / q.sd).numpy(force=True)
@@ -166,7 +193,9 @@ def test_process_noise_repeats_none_of_the_numbers_that_embedding_and_state_were
 
 
 def test_samples_follow_their_seed(trained, counts):
-    one, same, other = (forecast(trained(), counts(), samples=2, seed=seed, **SEEN) for seed in (4, 4, 5))
+    one, same, other = (
+        forecast(trained(), counts(), samples=2, seed=seed, **SEEN) for seed in (4, 4, 5)
+    )
     assert one.identical(same)
     assert not np.allclose(one["latent_samples"], other["latent_samples"])
 
@@ -184,14 +213,22 @@ def test_an_embedding_given_takes_the_place_of_the_inferred_one(trained, counts)
 def test_by_default_a_third_of_the_median_window_is_the_context(counts):
     data = counts()
     for n_bins, context in (([20, 3, 3, 14, 16, 20], 5), ([20, 1, 1, 2, 2, 2], 1), ([20] * 6, 6)):
-        assert default_context(replace(data, windows=replace(data.windows, n_bins=np.array(n_bins)))) == context
+        assert (
+            default_context(replace(data, windows=replace(data.windows, n_bins=np.array(n_bins))))
+            == context
+        )
 
 
-def test_the_noise_of_a_sessions_samples_is_as_many_times_as_loud_as_its_entry_says(trained, counts):
+def test_the_noise_of_a_sessions_samples_is_as_many_times_as_loud_as_its_entry_says(
+    trained, counts
+):
     """SD of one step of both sessions, the other's factor left alone."""
     q, data = np.array([0.04, 0.25]), counts(n_trials=120)
     model = still(trained(), np.log(q))
-    entries = (replace(model.sessions[0], noise_scale=9.0), replace(model.sessions[1], noise_scale=0.5))
+    entries = (
+        replace(model.sessions[0], noise_scale=9.0),
+        replace(model.sessions[1], noise_scale=0.5),
+    )
     result = forecast(replace(model, sessions=entries), data, context=8, steps=1, samples=20)
     deviations = (result["latent_samples"] - result["latent_mean"]).values.reshape(-1, 2)
     np.testing.assert_allclose(deviations.std(0), 0.5 * np.sqrt(q), rtol=0.07)
@@ -204,7 +241,9 @@ def test_an_embedding_that_is_given_is_not_in_doubt(trained, counts):
 
 
 @pytest.mark.parametrize("context", [0, 21])
-def test_a_context_longer_than_every_window_is_refused_with_a_remedy_that_works(trained, counts, context):
+def test_a_context_longer_than_every_window_is_refused_with_a_remedy_that_works(
+    trained, counts, context
+):
     with pytest.raises(WindowError, match=r"--context") as refused:
         forecast(trained(), counts(), context=context, steps=2)
     forecast(trained(), counts(), context=int(refused.value.remedy.split()[-1]), steps=2)
@@ -215,7 +254,9 @@ def test_windows_shorter_than_the_context_are_left_out_and_counted(trained, coun
     data = counts()
     long = np.array([n >= 17 for n in data.windows.n_bins])
     assert 0 < long.sum() < 6
-    with pytest.warns(UserWarning, match=f"{6 - long.sum()} of 6 windows of b are shorter than the 17 bins"):
+    with pytest.warns(
+        UserWarning, match=f"{6 - long.sum()} of 6 windows of b are shorter than the 17 bins"
+    ):
         result = forecast(trained(), data, context=17, steps=2)
     alone = forecast(trained(), data.select(trials=long), context=17, steps=2)
     assert result.drop_vars("trial").identical(alone.drop_vars("trial"))

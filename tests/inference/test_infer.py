@@ -1,4 +1,5 @@
-"""What `infer` gives: the same in chunks, rates that a Monte-Carlo road confirms, named and measured in units."""
+"""What `infer` gives: the same in chunks, rates that a Monte-Carlo road confirms, named and
+measured in units."""
 
 from dataclasses import replace
 
@@ -42,10 +43,12 @@ def test_rates_are_mean_and_sd_over_samples_of_the_latents(trained, counts, opti
     q_e = trial_embeddings(model, data)
     q = latents_given(model, data, for_each_trial(conditioning(model, 1, q_e), q_e).mean)
     inside = np.arange(20) < data.windows.n_bins[:, None]
-    z = q.mean[0].numpy() + q.sd[0].numpy() * np.random.default_rng(0).standard_normal((4000, 6, 20, 2))
-    linear = z[:, inside] @ model.module.likelihood.weight[1].numpy(force=True).T + model.module.likelihood.bias[1].numpy(
-        force=True
+    z = q.mean[0].numpy() + q.sd[0].numpy() * np.random.default_rng(0).standard_normal(
+        (4000, 6, 20, 2)
     )
+    linear = z[:, inside] @ model.module.likelihood.weight[1].numpy(
+        force=True
+    ).T + model.module.likelihood.bias[1].numpy(force=True)
     links = {"gaussian": np.asarray, "softplus": lambda x: np.log1p(np.exp(x))}
     link = next((links[choice] for choice in options.values()), np.exp)
     draws = link(linear) / 0.05
@@ -60,7 +63,10 @@ def test_the_sd_of_a_rate_is_that_of_a_log_normal_also_where_the_posterior_is_wi
     model = trained()
     q = Gaussian(torch.zeros(1, 1, 1, 2), torch.full((1, 1, 1, 2), 1.5))
     mean, sd = rates(model, 1, q, 2)
-    weight, bias = (each[1, :2].numpy(force=True) for each in (model.module.likelihood.weight, model.module.likelihood.bias))
+    weight, bias = (
+        each[1, :2].numpy(force=True)
+        for each in (model.module.likelihood.weight, model.module.likelihood.bias)
+    )
     spread = np.exp(0.75) * np.linalg.norm(weight, axis=1)
     expected = lognorm(s=spread, scale=np.exp(bias))
     np.testing.assert_allclose(mean[0, 0], expected.mean() / model.bin_width, rtol=1e-4)
@@ -72,13 +78,21 @@ def test_latents_of_a_trial_do_not_depend_on_the_others_when_pooled_by_trial(tra
     together = infer(model, data)["latent_mean"].values
     for trial in range(data.n_trials):
         n_bins = data.windows.n_bins[trial]
-        alone = replace(data.select([trial]), counts=data.counts[[trial], :n_bins], observed=data.observed[[trial], :n_bins])
-        np.testing.assert_allclose(infer(model, alone)["latent_mean"][0], together[trial, :n_bins], atol=1e-5)
+        alone = replace(
+            data.select([trial]),
+            counts=data.counts[[trial], :n_bins],
+            observed=data.observed[[trial], :n_bins],
+        )
+        np.testing.assert_allclose(
+            infer(model, alone)["latent_mean"][0], together[trial, :n_bins], atol=1e-5
+        )
 
 
 def test_what_lies_behind_a_window_or_was_not_observed_is_not_seen(trained, counts):
     model, data = trained(), counts()
-    other = replace(data, counts=np.where(data.observed[..., None], data.counts, 50).astype(np.uint8))
+    other = replace(
+        data, counts=np.where(data.observed[..., None], data.counts, 50).astype(np.uint8)
+    )
     assert infer(model, data).identical(infer(model, other))
 
 
@@ -124,16 +138,23 @@ def test_the_sessions_embedding_is_the_mean_over_trials(trained, counts):
     np.testing.assert_allclose(result["session_embedding_mean"], mean, rtol=1e-5)
     np.testing.assert_allclose(result["embedding_mean"], np.broadcast_to(mean, (6, 2)), rtol=1e-5)
     q = trial_embeddings(model, data)
-    np.testing.assert_allclose(result["session_embedding_sd"], q.sd[0].square().mean(0).sqrt(), rtol=1e-5)
+    np.testing.assert_allclose(
+        result["session_embedding_sd"], q.sd[0].square().mean(0).sqrt(), rtol=1e-5
+    )
 
 
-def test_the_sessions_embedding_is_the_product_over_trials_where_it_conditions_them(trained, counts):
-    """Densities of the trials on a grid, multiplied, over the prior's N − 1 times: of the first dimension, by sums."""
+def test_the_sessions_embedding_is_the_product_over_trials_where_it_conditions_them(
+    trained, counts
+):
+    """Densities of the trials on a grid, multiplied, over the prior's N − 1 times: of the first
+    dimension, by sums."""
     model, data = trained(pooling="product"), counts()
     result, q = infer(model, data), trial_embeddings(model, data)
     grid = np.linspace(-4, 4, 80_001)
     log_density = (data.n_trials - 1) * 0.5 * grid**2
-    for mean, sd in zip(q.mean[0, :, 0].double().numpy(), q.sd[0, :, 0].double().numpy(), strict=True):
+    for mean, sd in zip(
+        q.mean[0, :, 0].double().numpy(), q.sd[0, :, 0].double().numpy(), strict=True
+    ):
         log_density -= 0.5 * ((grid - mean) / sd) ** 2
     density = np.exp(log_density - log_density.max())
     mean = (grid * density).sum() / density.sum()
@@ -147,7 +168,8 @@ def test_the_sessions_embedding_is_the_product_over_trials_where_it_conditions_t
 
 
 def test_a_sessions_embedding_stays_as_its_training_left_it_and_as_sure(trained, counts):
-    """Mean and SD of the entry are those of what conditions the trials, and of draws for forecasts."""
+    """Mean and SD of the entry are those of what conditions the trials, and of draws for
+    forecasts."""
     model, data = trained(), counts()
     known = replace(model.sessions[1], embedding_mean=(0.7, -1.2), embedding_sd=(0.1, 0.5))
     model = replace(model, sessions=(model.sessions[0], known))
@@ -187,14 +209,19 @@ def test_what_stands_in_missing_entries_changes_nothing(trained, counts):
 
 
 def test_an_entry_that_is_missing_is_one_that_is_hidden(trained, counts):
-    """Lost units are to the encoders as hidden ones, but that the rest of each bin stands for all."""
+    """Lost units are to the encoders as hidden ones, but that the rest of each bin stands for
+    all."""
     model, data = trained(), lossy(counts(ragged=False))
     seen = observations(model.module, data, 1, slice(0, 2))
-    whole = observations(model.module, replace(data, unit_observed=None), 1, slice(0, 2), visible=data.unit_observed)
+    whole = observations(
+        model.module, replace(data, unit_observed=None), 1, slice(0, 2), visible=data.unit_observed
+    )
     assert torch.equal(seen.visible.entries, whole.visible.entries)
     share = (data.unit_observed[:2].mean(-1) + FEWEST) / (1 + FEWEST)
     np.testing.assert_allclose(seen.visible.share[0], share, rtol=1e-6)
-    both = observations(model.module, data, 1, slice(0, 2), visible=np.arange(5) < np.full((6, 20, 1), 4))
+    both = observations(
+        model.module, data, 1, slice(0, 2), visible=np.arange(5) < np.full((6, 20, 1), 4)
+    )
     assert not both.visible.entries[..., 4].any()
     np.testing.assert_allclose(both.visible.share[0], 0.8 * share, rtol=1e-6)
 
@@ -204,11 +231,15 @@ def test_the_result_says_what_was_observed_of_which_unit(trained, counts):
     result = infer(trained(), data)
     np.testing.assert_array_equal(result.observed, data.observed)
     np.testing.assert_array_equal(result.unit_observed, data.unit_observed)
-    assert result.rate_mean.values[data.observed].min() > 0  # also of lost units: inferred from the others
+    assert (
+        result.rate_mean.values[data.observed].min() > 0
+    )  # also of lost units: inferred from the others
     assert "unit_observed" not in infer(trained(), counts())
 
 
-def test_a_session_met_anew_has_the_embedding_that_its_trials_tell_whatever_it_had_before(trained, counts):
+def test_a_session_met_anew_has_the_embedding_that_its_trials_tell_whatever_it_had_before(
+    trained, counts
+):
     model, data = trained(), counts()
     known = replace(model.sessions[1], embedding_mean=(0.7, -1.2), embedding_sd=(0.1, 0.5))
     found = with_embedding(replace(model, sessions=(model.sessions[0], known)), data).sessions

@@ -1,4 +1,5 @@
-"""Scores against plain loops: bits per spike, r², baselines; decoders that learn on the windows that trained the model."""
+"""Scores against plain loops: bits per spike, r², baselines; decoders that learn on the windows
+that trained the model."""
 
 from dataclasses import replace
 from math import lgamma, log
@@ -54,35 +55,59 @@ def test_no_rate_scores_more_than_the_counts_themselves(entries):
 
 
 def test_scores_of_entries_are_those_of_a_loop_over_them(entries):
-    """r² beside the mean and bits by scipy's Poisson: over all, at each step over trials and units, of each unit."""
+    """r² beside the mean and bits by scipy's Poisson: over all, at each step over trials and units,
+    of each unit."""
     counts, expected, mean, where = entries
-    places = {"": lambda time, unit: (), "_at_step": lambda time, unit: time, "_of_unit": lambda time, unit: unit}
+    places = {
+        "": lambda time, unit: (),
+        "_at_step": lambda time, unit: time,
+        "_of_unit": lambda time, unit: unit,
+    }
     found = scores_of_entries(counts, {"model": expected}, mean, where, ("r2", "bits"))
     for suffix, place in places.items():
         shape = {"": (), "_at_step": 12, "_of_unit": 3}[suffix]
-        error, total, gain, spikes = np.zeros((4, *np.atleast_1d(shape).astype(int))) if shape else np.zeros(4)[:, None]
+        error, total, gain, spikes = (
+            np.zeros((4, *np.atleast_1d(shape).astype(int))) if shape else np.zeros(4)[:, None]
+        )
         for trial, time, unit in np.argwhere(where):
-            at, y, rate = place(time, unit) or 0, counts[trial, time, unit], expected[trial, time, unit]
+            at, y, rate = (
+                place(time, unit) or 0,
+                counts[trial, time, unit],
+                expected[trial, time, unit],
+            )
             error[at] += (y - rate) ** 2
             total[at] += (y - mean[unit]) ** 2
             gain[at] += (poisson.logpmf(y, rate) - poisson.logpmf(y, mean[unit])) / log(2)
             spikes[at] += y
-        total[total == 0], spikes[spikes == 0] = np.nan, np.nan  # steps of which nothing is scored, or no spike
+        total[total == 0], spikes[spikes == 0] = (
+            np.nan,
+            np.nan,
+        )  # steps of which nothing is scored, or no spike
         np.testing.assert_allclose(found["r2" + suffix]["model"], np.squeeze(1 - error / total))
         np.testing.assert_allclose(found["bits" + suffix]["model"], np.squeeze(gain / spikes))
 
 
-def test_a_unit_that_is_silent_where_it_is_scored_has_no_score_of_its_own_but_counts_in_the_sum(entries):
+def test_a_unit_that_is_silent_where_it_is_scored_has_no_score_of_its_own_but_counts_in_the_sum(
+    entries,
+):
     counts, expected, mean, where = entries
     counts[..., 1] = 0
     found = scores_of_entries(counts, {"model": expected}, mean, where, ("r2", "bits"))
     assert np.isnan(found["r2_of_unit"]["model"]).tolist() == [False, True, False]
     assert np.isnan(found["bits_of_unit"]["model"]).tolist() == [False, True, False]
     others = scores_of_entries(
-        counts[..., [0, 2]], {"model": expected[..., [0, 2]]}, mean[[0, 2]], where[..., [0, 2]], ("r2", "bits")
+        counts[..., [0, 2]],
+        {"model": expected[..., [0, 2]]},
+        mean[[0, 2]],
+        where[..., [0, 2]],
+        ("r2", "bits"),
     )
-    assert found["bits"]["model"] < others["bits"]["model"] - 0.05  # what is expected of the silent unit is paid for
-    silent = scores_of_entries(np.zeros_like(counts), {"model": expected}, mean, where, ("r2", "bits"))
+    assert (
+        found["bits"]["model"] < others["bits"]["model"] - 0.05
+    )  # what is expected of the silent unit is paid for
+    silent = scores_of_entries(
+        np.zeros_like(counts), {"model": expected}, mean, where, ("r2", "bits")
+    )
     assert np.isnan([silent["r2"]["model"], silent["bits"]["model"]]).all()
 
 
@@ -104,7 +129,9 @@ def test_last_values_are_means_of_the_observed_context_bins_and_of_one_mean(entr
         for trial, unit in np.ndindex(4, 3):
             known = observed[trial, before, unit % units]
             expected = np.mean([*counts[trial, before, unit][known], mean[unit]])
-            assert last_values(counts, observed, mean, first)[trial, unit] == pytest.approx(expected)
+            assert last_values(counts, observed, mean, first)[trial, unit] == pytest.approx(
+                expected
+            )
 
 
 def test_hidden_entries_do_not_reach_their_own_prediction(trained, counts):
@@ -112,7 +139,10 @@ def test_hidden_entries_do_not_reach_their_own_prediction(trained, counts):
     hidden = np.random.default_rng(1).random(data.counts.shape) < 0.3
     other = data.counts.copy()
     other[hidden] = 40
-    one, two = (hidden_rates(model, each, hidden) for each in (data, type(data)(**{**vars(data), "counts": other})))
+    one, two = (
+        hidden_rates(model, each, hidden)
+        for each in (data, type(data)(**{**vars(data), "counts": other}))
+    )
     np.testing.assert_array_equal(one, two)
 
 
@@ -133,11 +163,14 @@ def test_forecast_scores_are_those_of_a_plain_loop_over_observed_bins(trained, c
     np.testing.assert_allclose(ours["forecast_r2_at_step"], 1 - errors / totals, rtol=1e-5)
     np.testing.assert_allclose(ours["forecast_bits_per_spike_at_step"], gain / spikes, rtol=1e-4)
     assert float(ours["forecast_r2"]) == pytest.approx(1 - errors.sum() / totals.sum(), rel=1e-5)
-    assert float(ours["forecast_bits_per_spike"]) == pytest.approx(gain.sum() / spikes.sum(), rel=1e-4)
+    assert float(ours["forecast_bits_per_spike"]) == pytest.approx(
+        gain.sum() / spikes.sum(), rel=1e-4
+    )
 
 
 def test_last_value_scores_are_those_of_a_loop_over_observed_bins(trained, counts):
-    """Of forecasts, and of hidden entries: an unobserved bin is no bin of silence, as context or as what is scored."""
+    """Of forecasts, and of hidden entries: an unobserved bin is no bin of silence, as context or as
+    what is scored."""
     model, data = trained(), counts(n_bins=23)
     assert not data.observed[:, :7].all()
     result = score(model, data, context=6, steps=4, seed=3)
@@ -145,10 +178,21 @@ def test_last_value_scores_are_those_of_a_loop_over_observed_bins(trained, count
     hidden = np.random.default_rng(3).random(data.counts.shape) < 0.2
 
     def guess(trial, before, unit, shown):
-        return np.mean([*(data.counts[trial, t, unit] for t in before if data.observed[trial, t] and shown[t]), mean[unit]])
+        return np.mean(
+            [
+                *(
+                    data.counts[trial, t, unit]
+                    for t in before
+                    if data.observed[trial, t] and shown[t]
+                ),
+                mean[unit],
+            ]
+        )
 
     gain, spikes, error, total = np.zeros((4, 2))
-    for trial, time, unit in np.argwhere(np.broadcast_to(data.observed[..., None], data.counts.shape)):
+    for trial, time, unit in np.argwhere(
+        np.broadcast_to(data.observed[..., None], data.counts.shape)
+    ):
         y = float(data.counts[trial, time, unit])
         guesses = {}
         if 6 <= time < 10:
@@ -157,7 +201,10 @@ def test_last_value_scores_are_those_of_a_loop_over_observed_bins(trained, count
             guesses[1] = guess(trial, range(max(0, time - 5), time), unit, ~hidden[trial, :, unit])
         for kind, rate in guesses.items():
             gain[kind] += (poisson.logpmf(y, rate) - poisson.logpmf(y, mean[unit])) / log(2)
-            error[kind], total[kind] = error[kind] + (y - rate) ** 2, total[kind] + (y - mean[unit]) ** 2
+            error[kind], total[kind] = (
+                error[kind] + (y - rate) ** 2,
+                total[kind] + (y - mean[unit]) ** 2,
+            )
             spikes[kind] += y
     its = result.sel(predictor="last_value")
     bits = [float(its[name]) for name in ("forecast_bits_per_spike", "bits_per_spike")]
@@ -170,7 +217,10 @@ def test_what_counts_say_of_unobserved_bins_changes_no_score(trained, counts):
     data = counts(n_trials=9)
     data = replace(data, behavior=data.counts[..., :2].cumsum(1).astype(float))
     garbled = replace(data, counts=np.where(data.observed[..., None], data.counts, 9))
-    one, two = (score(trained(), each.select(slice(6)), each.select(slice(6, None))) for each in (data, garbled))
+    one, two = (
+        score(trained(), each.select(slice(6)), each.select(slice(6, None)))
+        for each in (data, garbled)
+    )
     for name in one.data_vars:
         np.testing.assert_allclose(one[name], two[name], atol=1e-6, err_msg=name)
 
@@ -183,7 +233,10 @@ def test_baselines_stand_beside_the_model_and_the_mean_scores_0_in_all(trained, 
     for name, values in result.sel(predictor="mean_rate").items():
         np.testing.assert_allclose(values, 0, atol=1e-12, err_msg=name)
     assert result["step"].units == "s"
-    of_spikes, of_behavior = result.drop_vars(["behavior_r2", "behavior_r2_of_channel"]), result[["behavior_r2"]]
+    of_spikes, of_behavior = (
+        result.drop_vars(["behavior_r2", "behavior_r2_of_channel"]),
+        result[["behavior_r2"]],
+    )
     for name, values in of_spikes.items():
         measured = np.isfinite(values.values).reshape(5, -1).all(1).tolist()
         assert measured == [True, True, True, False, False], name
@@ -192,9 +245,12 @@ def test_baselines_stand_beside_the_model_and_the_mean_scores_0_in_all(trained, 
 
 
 def test_decoders_learn_on_training_windows_and_are_read_on_those_scored(trained, counts):
-    """Again by hand: latents of both inferred, one decoder, r² beside the mean of training behaviour."""
+    """Again by hand: latents of both inferred, one decoder, r² beside the mean of training
+    behaviour."""
     model, data = trained(), counts(n_trials=14, n_bins=30)
-    data = replace(data, behavior=np.cos(data.counts[..., :2].cumsum(1) / 9.0) + np.array([0.0, 3.0]))
+    data = replace(
+        data, behavior=np.cos(data.counts[..., :2].cumsum(1) / 9.0) + np.array([0.0, 3.0])
+    )
     data.behavior[2, 4:9, 1] = np.nan  # one channel of some bins
     scored, training = data.select(slice(0, 5)), data.select(slice(5, None))
     result = score(model, scored, training)["behavior_r2"]
@@ -221,8 +277,14 @@ def test_behaviour_that_does_not_vary_has_no_r2_and_says_so(trained, counts, con
     data = counts(n_trials=12, ragged=False)
     behavior = data.counts[..., :2].cumsum(1).astype(float)
     behavior[:5, :, constant] = 7.3
-    result = score(trained(), *(replace(data, behavior=behavior).select(part) for part in (slice(5), slice(5, None))))
-    assert np.isnan(result["behavior_r2_of_channel"].sel(predictor="model")).values.tolist() == [True, 1 in constant]
+    result = score(
+        trained(),
+        *(replace(data, behavior=behavior).select(part) for part in (slice(5), slice(5, None))),
+    )
+    assert np.isnan(result["behavior_r2_of_channel"].sel(predictor="model")).values.tolist() == [
+        True,
+        1 in constant,
+    ]
     assert np.isnan(result["behavior_r2"].sel(predictor="model")) == (1 in constant)
     assert ("does not vary" in result.attrs["behavior_note"]) == (1 in constant)
 
@@ -240,7 +302,9 @@ def test_the_r2_of_an_angle_is_that_of_its_cosine_and_sine_wherever_its_zero_lie
     expected = r2_of(np.concatenate([np.cos(radians), np.sin(radians)], axis=-1))
     assert np.isfinite(expected).all()
     for zero in (0.0, 211.0):
-        np.testing.assert_allclose(r2_of((degrees + zero) % 360, np.array([360.0])), expected, rtol=1e-6)
+        np.testing.assert_allclose(
+            r2_of((degrees + zero) % 360, np.array([360.0])), expected, rtol=1e-6
+        )
 
 
 def test_without_windows_to_learn_on_behaviour_has_no_r2_and_says_so(trained, counts):
@@ -252,11 +316,18 @@ def test_without_windows_to_learn_on_behaviour_has_no_r2_and_says_so(trained, co
         assert "too few to learn a decoder on" in result.attrs["behavior_note"]
 
 
-def test_a_context_and_forecast_longer_than_every_window_are_refused_with_a_remedy_that_works(trained, counts):
+def test_a_context_and_forecast_longer_than_every_window_are_refused_with_a_remedy_that_works(
+    trained, counts
+):
     with pytest.raises(WindowError, match="--context") as refused:
         score(trained(), counts(), context=15, steps=10)
     _, context, _, steps = refused.value.remedy.split()
-    assert score(trained(), counts(), context=int(context), steps=int(steps)).attrs["n_forecast_windows"] > 0
+    assert (
+        score(trained(), counts(), context=int(context), steps=int(steps)).attrs[
+            "n_forecast_windows"
+        ]
+        > 0
+    )
 
 
 def with_a_window_of_one_bin(data):
@@ -264,15 +335,30 @@ def with_a_window_of_one_bin(data):
     n_bins, observed = data.windows.n_bins.copy(), data.observed.copy()
     n_bins[-1], observed[-1, 1:] = 1, False
     return replace(
-        data, counts=data.counts * observed[..., None], observed=observed, windows=replace(data.windows, n_bins=n_bins)
+        data,
+        counts=data.counts * observed[..., None],
+        observed=observed,
+        windows=replace(data.windows, n_bins=n_bins),
     )
 
 
 def test_a_window_of_one_bin_takes_no_part_in_forecasts(trained, counts):
     data = counts(ragged=False)
-    result, others = score(trained(), with_a_window_of_one_bin(data)), score(trained(), data.select(trials=slice(5)))
-    assert (result.attrs["n_forecast_windows"], result.attrs["context_bins"], result.sizes["step"]) == (5, 6, 14)
-    for name in ("forecast_r2", "forecast_r2_at_step", "forecast_bits_per_spike", "forecast_bits_per_spike_at_step"):
+    result, others = (
+        score(trained(), with_a_window_of_one_bin(data)),
+        score(trained(), data.select(trials=slice(5))),
+    )
+    assert (
+        result.attrs["n_forecast_windows"],
+        result.attrs["context_bins"],
+        result.sizes["step"],
+    ) == (5, 6, 14)
+    for name in (
+        "forecast_r2",
+        "forecast_r2_at_step",
+        "forecast_bits_per_spike",
+        "forecast_bits_per_spike_at_step",
+    ):
         np.testing.assert_allclose(result[name], others[name], err_msg=name)
     assert np.isfinite(result.reconstruction_r2[:3]).all()
 

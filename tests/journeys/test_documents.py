@@ -1,9 +1,11 @@
-"""What README and docs show is run: bash lines through the commands, Python blocks in a fresh process each.
+"""What README and docs show is run: bash lines through the commands, Python blocks in a fresh
+process each.
 
-The cells of tutorials are run here with fewer steps; `make docs` runs them as they are, and keeps what they show.
-A block is run unless the line above it is a comment `<!-- not run: reason -->`; `<!-- without torch … -->` runs it where these
-modules cannot be imported. Blocks of one document share a folder, with recordings day1.nwb to day3.nwb, a run.toml, and
-found.nwb, annotated by `metadyn`. What docs/readers.md reads in several ways must be the same each way.
+The cells of tutorials are run here with fewer steps; `make docs` runs them as they are, and keeps
+what they show. A block is run unless the line above it is a comment `<!-- not run: reason -->`;
+`<!-- without torch … -->` runs it where these modules cannot be imported. Blocks of one document
+share a folder, with recordings day1.nwb to day3.nwb, a run.toml, and found.nwb, annotated by
+`metadyn`. What docs/readers.md reads in several ways must be the same each way.
 """
 
 import os
@@ -29,14 +31,32 @@ import metadyn
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCK = re.compile(
-    r"(?:^<!-- (?P<mark>[^\n]*) -->\n)?^```(?P<language>\w+|{code-cell})\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
+    r"(?:^<!-- (?P<mark>[^\n]*) -->\n)?^```(?P<language>\w+|{code-cell})\n(?P<text>.*?)^```$",
+    re.MULTILINE | re.DOTALL,
 )
 CELL = re.compile(r"(?::tags:[^\n]*\n)?\s*(?P<magic>%%bash\n)?(?P<text>.*)", re.DOTALL)
-SMALL = {"latent_dim": 2, "embedding_dim": 1, "latent_hidden": 4, "embedding_hidden": 4, "readin_hidden": 8, "hidden": (4, 4)}
+SMALL = {
+    "latent_dim": 2,
+    "embedding_dim": 1,
+    "latent_hidden": 4,
+    "embedding_hidden": 4,
+    "readin_hidden": 8,
+    "hidden": (4, 4),
+}
 BRIEF = {"steps": 4, "distil_steps": 3, "validate_every": 4}
 BLOCKER = "import sys\nfor name in {names!r}:\n    sys.modules[name] = None\n"
 READERS = ROOT / "docs" / "readers.md"
-READ = ("times", "latents", "latents_sd", "rates", "rates_sd", "embedding", "embedding_sd", "tensors", "forecast_rates")
+READ = (
+    "times",
+    "latents",
+    "latents_sd",
+    "rates",
+    "rates_sd",
+    "embedding",
+    "embedding_sd",
+    "tensors",
+    "forecast_rates",
+)
 KEEPER = """
 import numpy
 kept = {{name: globals()[name] for name in {names!r} if name in globals()}}
@@ -55,18 +75,22 @@ class Block:
 
     @property
     def hidden(self) -> list[str]:
-        return self.mark.removeprefix("without ").split() if self.mark.startswith("without ") else []
+        return (
+            self.mark.removeprefix("without ").split() if self.mark.startswith("without ") else []
+        )
 
 
 def blocks(document: Path) -> list[Block]:
     found = [
-        Block(*told(m["language"], m["text"]), m["mark"] or "") for m in BLOCK.finditer(document.read_text(encoding="utf-8"))
+        Block(*told(m["language"], m["text"]), m["mark"] or "")
+        for m in BLOCK.finditer(document.read_text(encoding="utf-8"))
     ]
     return [block for block in found if not block.mark.startswith("not run: ")]
 
 
 def told(language: str, text: str) -> tuple[str, str]:
-    """Language and text of a block; a cell of a tutorial is bash where it begins with %%bash, else a `cell` of Python."""
+    """Language and text of a block; a cell of a tutorial is bash where it begins with %%bash, else
+    a `cell` of Python."""
     if language != "{code-cell}":
         return language, text
     cell = CELL.fullmatch(text)
@@ -76,7 +100,11 @@ def told(language: str, text: str) -> tuple[str, str]:
 def haste(arguments: list[str]) -> list[str]:
     """The same command with fewer steps and a smaller model."""
     if arguments[0] == "fit":
-        flags = [("--" + key.replace("_", "-"), value) for key, value in {**SMALL, **BRIEF}.items() if key != "hidden"]
+        flags = [
+            ("--" + key.replace("_", "-"), value)
+            for key, value in {**SMALL, **BRIEF}.items()
+            if key != "hidden"
+        ]
         return [*arguments, *(str(each) for pair in flags for each in pair), "--hidden", "4", "4"]
     return [*arguments, "--steps", "1"] if arguments[0] == "align" else arguments
 
@@ -88,12 +116,16 @@ def run_bash(text: str, run) -> None:
         if program == "metadyn":
             run.worked(*haste(arguments))
         elif program:
-            assert "No issues found" in ran([shutil.which(program, path=str(Path(sys.executable).parent)), *arguments], line)
+            assert "No issues found" in ran(
+                [shutil.which(program, path=str(Path(sys.executable).parent)), *arguments], line
+            )
 
 
 def ran(command: list[str], shown: str, **environment: str) -> str:
     """Output of a process that must succeed."""
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **environment})
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, env={**os.environ, **environment}
+    )
     assert done.returncode == 0, f"{shown}\n{done.stdout}{done.stderr}"
     return done.stdout
 
@@ -118,11 +150,15 @@ def recordings(tmp_path_factory):
     from metadyn.config import dump_config, load_config
 
     folder = tmp_path_factory.mktemp("recordings")
-    made = metadyn.simulate("limit-cycle", folder / "raw", n_sessions=3, n_trials=24, n_bins=40, units=(6, 8))
+    made = metadyn.simulate(
+        "limit-cycle", folder / "raw", n_sessions=3, n_trials=24, n_bins=40, units=(6, 8)
+    )
     for day, path in enumerate(made, start=1):
         shutil.copy(path, folder / f"day{day}.nwb")
         add_hand(folder / f"day{day}.nwb")
-    (folder / "run.toml").write_text(dump_config(load_config(model=SMALL, training=BRIEF, align={"steps": 1})))
+    (folder / "run.toml").write_text(
+        dump_config(load_config(model=SMALL, training=BRIEF, align={"steps": 1}))
+    )
     return folder
 
 
@@ -130,13 +166,22 @@ def add_hand(path: Path) -> None:
     with NWBHDF5IO(path, "r+") as io:
         nwbfile = io.read()
         position = np.random.default_rng(0).normal(size=(2000, 2)).cumsum(0)
-        hand = SpatialSeries(name="Hand", data=position, rate=100.0, starting_time=0.0, reference_frame="screen", unit="cm")
+        hand = SpatialSeries(
+            name="Hand",
+            data=position,
+            rate=100.0,
+            starting_time=0.0,
+            reference_frame="screen",
+            unit="cm",
+        )
         module = nwbfile.create_processing_module(name="behavior", description="the hand")
         module.add(Position(name="Position", spatial_series=[hand]))
         io.write(nwbfile)
 
 
-@pytest.mark.parametrize("document", [path for path in DOCUMENTS if blocks(path)], ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "document", [path for path in DOCUMENTS if blocks(path)], ids=lambda path: path.name
+)
 def test_what_a_document_shows_runs(document, recordings, journey, run, tmp_path, monkeypatch):
     for path in [*recordings.glob("day*.nwb"), recordings / "run.toml"]:
         shutil.copy(path, tmp_path)
@@ -179,7 +224,9 @@ def assert_all_read_the_same(kept, truth: dict[str, np.ndarray]) -> None:
     read = Counter()
     for path in kept:
         for name, values in np.load(path).items():
-            rtol = 1e-4 if name == "forecast_rates" else 0  # float32 in the file, float64 in the rollout
+            rtol = (
+                1e-4 if name == "forecast_rates" else 0
+            )  # float32 in the file, float64 in the rollout
             np.testing.assert_allclose(values, truth[name], rtol=rtol, err_msg=name)
             read[name] += 1
     assert all(read[name] >= (1 if name == "forecast_rates" else 3) for name in truth), read
@@ -188,7 +235,9 @@ def assert_all_read_the_same(kept, truth: dict[str, np.ndarray]) -> None:
 def test_links_between_the_documents_lead_somewhere():
     for document in DOCUMENTS:
         for link in re.findall(r"\]\(([^)#]+)\)", document.read_text(encoding="utf-8")):
-            assert link.startswith("https://") or (document.parent / link).exists(), f"{document.name}: {link}"
+            assert link.startswith("https://") or (document.parent / link).exists(), (
+                f"{document.name}: {link}"
+            )
 
 
 OF_OTHERS = {"--seeds", "--nproc-per-node", "--modules"}  # of benchmarks, torchrun, nwbinspector
@@ -196,12 +245,19 @@ OF_OTHERS = {"--seeds", "--nproc-per-node", "--modules"}  # of benchmarks, torch
 
 def test_commands_and_options_named_in_the_words_exist(run):
     """Every `--option` in the text is one of some command's, every `metadyn NAME` a command."""
-    help_of = {name: run.worked(name, "--help") for name in re.findall(r"^│ (\w+) ", run.worked("--help"), re.MULTILINE)}
-    options = {option for text in help_of.values() for option in re.findall(r"--[a-z-]+", text)} | {"--help"}
+    help_of = {
+        name: run.worked(name, "--help")
+        for name in re.findall(r"^│ (\w+) ", run.worked("--help"), re.MULTILINE)
+    }
+    options = {option for text in help_of.values() for option in re.findall(r"--[a-z-]+", text)} | {
+        "--help"
+    }
     for document in DOCUMENTS:
         text = document.read_text(encoding="utf-8")
         assert set(re.findall(r"`metadyn (\w+)", text)) <= set(help_of), document.name
-        assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text)) - OF_OTHERS <= options, document.name
+        assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text)) - OF_OTHERS <= options, (
+            document.name
+        )
 
 
 def test_every_choice_of_the_configuration_is_in_the_words():

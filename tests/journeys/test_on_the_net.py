@@ -1,4 +1,5 @@
-"""Commands with an address in place of a path, from a real server on this machine; and where results say they come from."""
+"""Commands with an address in place of a path, from a real server on this machine; and where
+results say they come from."""
 
 import hashlib
 import json
@@ -17,7 +18,9 @@ from metadyn.pipeline import inputs
 def net(journey, serve):
     """The journey's folder on the net: its `address(path)` has a token, as signed ones have."""
     server = serve(journey.folder)
-    server.address = lambda path: f"{server.url}/{Path(path).relative_to(journey.folder)}?token=secret"
+    server.address = lambda path: (
+        f"{server.url}/{Path(path).relative_to(journey.folder)}?token=secret"
+    )
     return server
 
 
@@ -39,9 +42,13 @@ def assert_no_token(*folders):
 
 
 @pytest.mark.parametrize("derive", [(), ("--derive",)])
-def test_a_recording_on_the_net_is_annotated_as_one_on_disk(journey, net, run, tmp_path, untouched, derive):
+def test_a_recording_on_the_net_is_annotated_as_one_on_disk(
+    journey, net, run, tmp_path, untouched, derive
+):
     before, out = untouched(journey.folder), tmp_path / "out"
-    written = run.worked("annotate", journey.aligned, net.address(journey.files[2]), "-o", out, *derive).strip()
+    written = run.worked(
+        "annotate", journey.aligned, net.address(journey.files[2]), "-o", out, *derive
+    ).strip()
     (ours, told), (others, _) = latents(written), latents(journey.annotated)
     np.testing.assert_array_equal(ours, others)
     for source in [told["source"], *([told["derived_from"]] if derive else [])]:
@@ -53,7 +60,9 @@ def test_a_recording_on_the_net_is_annotated_as_one_on_disk(journey, net, run, t
 
 
 def test_a_recording_on_the_net_is_not_replaced(journey, net, run):
-    said = run.refused("annotate", journey.aligned, net.address(journey.files[2]), "--in-place", code=2)
+    said = run.refused(
+        "annotate", journey.aligned, net.address(journey.files[2]), "--in-place", code=2
+    )
     assert "-o DIR" in said
     assert net.sent == 0
 
@@ -61,15 +70,27 @@ def test_a_recording_on_the_net_is_not_replaced(journey, net, run):
 def test_what_cannot_be_written_is_said_before_a_download(journey, net, run, tmp_path):
     address = net.address(journey.annotated)
     key = metadyn.load_model(journey.aligned).sessions[2].key
-    assert "--name LatentDynamics2" in run.refused("annotate", journey.aligned, f"{key}={address}", "-o", tmp_path / "out")
+    assert "--name LatentDynamics2" in run.refused(
+        "annotate", journey.aligned, f"{key}={address}", "-o", tmp_path / "out"
+    )
     assert not (tmp_path / "out").exists()
 
 
 def test_a_model_in_somebodys_file_on_the_net_is_shown_and_aligned_to(journey, net, run, tmp_path):
-    (mine,) = metadyn.simulate("limit-cycle", tmp_path / "mine", parameters=[1.0], n_trials=6, n_bins=40, units=(5, 5), seed=9)
+    (mine,) = metadyn.simulate(
+        "limit-cycle",
+        tmp_path / "mine",
+        parameters=[1.0],
+        n_trials=6,
+        n_bins=40,
+        units=(5, 5),
+        seed=9,
+    )
     address, out = net.address(journey.annotated), tmp_path / "out"
     assert "MetaSSM" in run.worked("model", address)
-    assert "model of 4 sessions" in run.worked("align", address, f"mine={mine}", "-o", out, "--steps", 1)
+    assert "model of 4 sessions" in run.worked(
+        "align", address, f"mine={mine}", "-o", out, "--steps", 1
+    )
     theirs, ours = metadyn.load_model(journey.aligned), metadyn.load_model(out)
     assert ours.sessions[:3] == theirs.sessions
     assert ours.sessions[3].source.digest == sha256(mine)
@@ -79,12 +100,23 @@ def test_a_model_in_somebodys_file_on_the_net_is_shown_and_aligned_to(journey, n
 
 
 def test_a_model_says_which_bytes_trained_it(journey, net, run, tmp_path):
-    """Of files on disk; of those on the net only what the archive says, since all of them would have to be fetched."""
+    """Of files on disk; of those on the net only what the archive says, since all of them would
+    have to be fetched."""
     said = run.worked("model", journey.annotated)
     assert all(sha256(path) in said for path in journey.files)
-    run.worked("fit", net.address(journey.files[0]), f"B={net.address(journey.files[1])}", "-o", tmp_path / "out", *run.haste)
+    run.worked(
+        "fit",
+        net.address(journey.files[0]),
+        f"B={net.address(journey.files[1])}",
+        "-o",
+        tmp_path / "out",
+        *run.haste,
+    )
     first, second = metadyn.load_model(tmp_path / "out").sessions
-    assert (first.source.uri, first.source.digest) == (net.address(journey.files[0]).partition("?")[0], None)
+    assert (first.source.uri, first.source.digest) == (
+        net.address(journey.files[0]).partition("?")[0],
+        None,
+    )
     assert second.key == "B"
     assert_no_token(tmp_path / "out", tmp_path / "cache")
 
@@ -96,7 +128,9 @@ def test_files_are_fetched_once(journey, net, run, tmp_path):
     before = net.sent
     run.worked("fetch", address, "-o", tmp_path / "fetched")
     assert net.sent == before
-    assert "neither a dandiset nor an address" in run.refused("fetch", "day1.nwb", "-o", tmp_path / "fetched", code=2)
+    assert "neither a dandiset nor an address" in run.refused(
+        "fetch", "day1.nwb", "-o", tmp_path / "fetched", code=2
+    )
 
 
 def test_what_is_streamed_is_there_for_the_commands_that_follow(journey, net, run):
@@ -118,17 +152,23 @@ def test_an_annotated_file_on_the_net_is_derived(journey, net, run, tmp_path):
 
 
 def test_what_is_packaged_is_on_disk(journey, net, run, tmp_path):
-    assert "metadyn fetch" in run.refused("package", net.address(journey.annotated), "-o", tmp_path / "dandiset", code=2)
+    assert "metadyn fetch" in run.refused(
+        "package", net.address(journey.annotated), "-o", tmp_path / "dandiset", code=2
+    )
 
 
-def test_the_units_of_a_large_file_are_read_without_reading_all_of_it_for_its_digest(journey, monkeypatch):
+def test_the_units_of_a_large_file_are_read_without_reading_all_of_it_for_its_digest(
+    journey, monkeypatch
+):
     recording = inputs.Recording(journey.files[0])
     assert inputs.read_counts(recording, DataConfig()).source.digest == sha256(journey.files[0])
     monkeypatch.setattr(inputs, "HASHED", journey.files[0].stat().st_size - 1)
     assert inputs.read_counts(recording, DataConfig()).source.digest is None
 
 
-def test_a_recording_on_the_net_may_have_a_name_as_long_as_a_file_system_takes(journey, serve, run, tmp_path):
+def test_a_recording_on_the_net_may_have_a_name_as_long_as_a_file_system_takes(
+    journey, serve, run, tmp_path
+):
     name = "sub-" + "x" * 235 + "_ecephys.nwb"
     (tmp_path / "net").mkdir()
     (tmp_path / "net" / name).write_bytes(journey.files[2].read_bytes())

@@ -18,13 +18,17 @@ import metadyn
 def derived(journey, run):
     """The third recording, annotated into a derived file."""
     options = ("--derive", "--context", 20, "--steps", 10)
-    return run.worked("annotate", journey.aligned, journey.files[2], "-o", journey.folder / "derived", *options).strip()
+    return run.worked(
+        "annotate", journey.aligned, journey.files[2], "-o", journey.folder / "derived", *options
+    ).strip()
 
 
 def test_a_derived_file_has_the_results_of_an_annotated_one(journey, derived):
     ours, whole = (read_nwb(path).processing["ecephys"] for path in (derived, journey.annotated))
     for name in ("LatentSeries", "LatentSeriesForecast"):
-        np.testing.assert_array_equal(*(each["LatentDynamics"].latent_series[name].data[:] for each in (ours, whole)))
+        np.testing.assert_array_equal(
+            *(each["LatentDynamics"].latent_series[name].data[:] for each in (ours, whole))
+        )
     assert "SimulatedLatents" in whole.data_interfaces
     assert "SimulatedLatents" not in ours.data_interfaces
     said = json.loads(ours["LatentDynamics"].parameters)["derived_from"]
@@ -33,7 +37,9 @@ def test_a_derived_file_has_the_results_of_an_annotated_one(journey, derived):
 
 def test_the_commands_derive_package_and_plan(journey, run, tmp_path):
     said = run.worked("derive", journey.annotated, "-o", tmp_path / "derived.nwb")
-    assert "left out: processing/ecephys/SimulatedLatents, processing/ecephys/SimulatedRates" in said
+    assert (
+        "left out: processing/ecephys/SimulatedLatents, processing/ecephys/SimulatedRates" in said
+    )
     said = run.worked("package", tmp_path / "derived.nwb", "-o", tmp_path / "dandiset")
     path = re.search(r"sub-\w+/sub-\w+_ses-\w+_desc-metadyn_ecephys\.nwb", said).group()
     assert (tmp_path / "dandiset" / path).exists()
@@ -48,7 +54,9 @@ def test_a_zarr_store_is_not_written_and_the_reason_told(journey, run, tmp_path)
 
 
 def test_a_recording_is_aligned_to_the_model_of_a_derived_file_and_forecast(derived, run, tmp_path):
-    (mine,) = metadyn.simulate("limit-cycle", tmp_path, parameters=[1.0], n_trials=6, n_bins=40, units=(5, 5), seed=9)
+    (mine,) = metadyn.simulate(
+        "limit-cycle", tmp_path, parameters=[1.0], n_trials=6, n_bins=40, units=(5, 5), seed=9
+    )
     said = run.worked("align", derived, f"mine={mine}", "-o", tmp_path / "model", "--steps", 1)
     assert "model of 4 sessions" in said
     key = read_nwb(derived).processing["ecephys"]["LatentDynamics"].input_key
@@ -79,7 +87,9 @@ def test_a_model_whose_bytes_were_changed_is_not_shown(derived, run, tmp_path):
 
 def test_a_derived_file_does_not_take_its_sources_place(journey, run, untouched):
     before = untouched(journey.folder)
-    assert "-o DIR" in run.refused("annotate", journey.aligned, journey.files[2], "--in-place", "--derive", code=2)
+    assert "-o DIR" in run.refused(
+        "annotate", journey.aligned, journey.files[2], "--in-place", "--derive", code=2
+    )
     assert untouched(journey.folder) == before
 
 

@@ -7,7 +7,9 @@ from metadyn.config import ModelConfig
 from metadyn.model.build import build_model
 
 N_UNITS = [3, 5]
-torch.set_num_threads(1)  # tensors this small gain nothing from threads, and lose much where cores are shared
+torch.set_num_threads(
+    1
+)  # tensors this small gain nothing from threads, and lose much where cores are shared
 
 
 @pytest.fixture
@@ -15,7 +17,13 @@ def config():
     """A configuration whose sizes all differ, so that a swapped axis shows."""
 
     def make(**options) -> ModelConfig:
-        sizes = {"latent_dim": 2, "embedding_dim": 3, "rank": 2, "hidden": (5, 7), "hyper_hidden": 4}
+        sizes = {
+            "latent_dim": 2,
+            "embedding_dim": 3,
+            "rank": 2,
+            "hidden": (5, 7),
+            "hyper_hidden": 4,
+        }
         widths = {"readin_hidden": 9, "readin_dim": 6, "embedding_hidden": 8, "latent_hidden": 10}
         return ModelConfig(**{**sizes, **widths, **options})
 
@@ -24,10 +32,13 @@ def config():
 
 @pytest.fixture
 def model(config):
-    """A model in double precision whose weights are all random, those that start at zero too; padding is that of a fit."""
+    """A model in double precision whose weights are all random, those that start at zero too;
+    padding is that of a fit."""
 
     def make(n_units=N_UNITS, **options):
-        module = build_model(config(**options), list(n_units), process_noise=0.3, posterior_log_var=-1.0).double()
+        module = build_model(
+            config(**options), list(n_units), process_noise=0.3, posterior_log_var=-1.0
+        ).double()
         generator = torch.Generator().manual_seed(1)
         with torch.no_grad():
             for tensor in module.state_dict().values():

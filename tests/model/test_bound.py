@@ -1,4 +1,5 @@
-"""With linear dynamics and Gaussian noise the likelihood is known: a Kalman filter in numpy is the second road."""
+"""With linear dynamics and Gaussian noise the likelihood is known: a Kalman filter in numpy is the
+second road."""
 
 from dataclasses import dataclass
 
@@ -12,8 +13,8 @@ from metadyn.model.encoders import LatentEncoder
 from metadyn.model.gaussian import Gaussian
 from metadyn.model.likelihood import GaussianLikelihood
 from metadyn.model.meta_ssm import MetaSSM, Observations
+from metadyn.model.ops.weighted_log_prob import EntryWeights
 from metadyn.model.readin import ReadIn
-from metadyn.model.score import Weight
 
 BINS, UNITS, COPIES, SAMPLES = 12, 3, 50, 20
 
@@ -38,7 +39,10 @@ class FreePosterior(LatentEncoder):
 
     def __init__(self):
         super().__init__(1, 0, 1, 1)
-        self.mean, self.log_var = nn.Parameter(torch.zeros(BINS, 1)), nn.Parameter(torch.zeros(BINS, 1))
+        self.mean, self.log_var = (
+            nn.Parameter(torch.zeros(BINS, 1)),
+            nn.Parameter(torch.zeros(BINS, 1)),
+        )
 
     def forward(self, features, embedding, length):
         shape = (*features.shape[:2], 1)
@@ -77,7 +81,9 @@ def kalman(model, y, observed):
             mean, variance = a * mean, a * variance * a + q
         if observed[t]:
             error, cov = y[t] - c[:, 0] * mean - d, variance * c @ c.T + r
-            total -= 0.5 * (error @ np.linalg.solve(cov, error) + np.linalg.slogdet(2 * np.pi * cov)[1])
+            total -= 0.5 * (
+                error @ np.linalg.solve(cov, error) + np.linalg.slogdet(2 * np.pi * cov)[1]
+            )
             gain = variance * np.linalg.solve(cov, c[:, 0])
             mean, variance = mean + gain @ error, variance * (1 - gain @ c[:, 0])
         filtered.append((mean, variance))
@@ -92,10 +98,12 @@ def estimates(model, y, observed, seed=0, samples=SAMPLES):
         torch.full((1, COPIES), BINS),
         torch.tensor([0]),
     )
-    weight = Weight(seen.observed.double(), torch.ones(1, 1, 1, UNITS, dtype=torch.bool))
+    weight = EntryWeights(seen.observed.double(), torch.ones(1, 1, 1, UNITS, dtype=torch.bool))
     targets = Targets(weight, torch.zeros(1, COPIES, BINS, dtype=torch.bool))
     generator = torch.Generator().manual_seed(seed)
-    draws = (draw(model, seen, targets, pooling="trial", generator=generator) for _ in range(samples))
+    draws = (
+        draw(model, seen, targets, pooling="trial", generator=generator) for _ in range(samples)
+    )
     bounds = [elbo(model, drawn, seen, targets).elbo() for drawn in draws]
     return torch.stack(bounds) / COPIES
 
@@ -136,14 +144,18 @@ def test_no_posterior_lifts_the_bound_above_the_likelihood():
 
 
 def smoothed(model, y, observed):
-    """Rauch-Tung-Striebel means (time,), and by the dense precision of the posterior its means and the matrix itself."""
+    """Rauch-Tung-Striebel means (time,), and by the dense precision of the posterior its means and
+    the matrix itself."""
     a, q = model.dynamics.matrix.item(), model.log_q.exp().item()
     filtered = kalman(model, y, observed)[1]
     means = filtered[:, 0].copy()
     for t in reversed(range(BINS - 1)):
         gain = filtered[t, 1] * a / (a * filtered[t, 1] * a + q)
         means[t] += gain * (means[t + 1] - a * filtered[t, 0])
-    c, d = model.likelihood.weight[0, :, 0].numpy(force=True), model.likelihood.bias[0].numpy(force=True)
+    c, d = (
+        model.likelihood.weight[0, :, 0].numpy(force=True),
+        model.likelihood.bias[0].numpy(force=True),
+    )
     r = model.likelihood.log_var[0].exp().numpy(force=True)
     change = np.eye(BINS) - a * np.eye(BINS, k=-1)
     noise = np.r_[model.initial.log_var.exp().item(), np.full(BINS - 1, q)]
@@ -153,7 +165,8 @@ def smoothed(model, y, observed):
 
 
 def test_the_best_factorised_posterior_has_the_smoothers_means_and_a_bound_as_low_as_its_kl():
-    """q of independent bins: means of the exact posterior, variances 1 / diag Λ, KL ½ (Σ log Λ_tt − log det Λ)."""
+    """q of independent bins: means of the exact posterior, variances 1 / diag Λ, KL ½ (Σ log Λ_tt −
+    log det Λ)."""
     model, (y, observed) = linear_model(0.9), data()
     means, dense, precision = smoothed(model, y, observed)
     np.testing.assert_allclose(means, dense, rtol=1e-10)
@@ -178,7 +191,9 @@ def test_a_posterior_that_climbs_the_bound_follows_the_smoother():
         (-estimates(model, y, observed, seed=step, samples=1).mean()).backward()
         optimiser.step()
         if step >= 140:
-            late.append(torch.cat([posterior.mean, posterior.log_var.exp().sqrt()], 1).detach().clone())
+            late.append(
+                torch.cat([posterior.mean, posterior.log_var.exp().sqrt()], 1).detach().clone()
+            )
     mean, sd = torch.stack(late).mean(0).numpy().T
     spread = np.sqrt(1 / np.diag(precision))
     assert np.abs(mean - means).max() < 0.1 * spread.min()

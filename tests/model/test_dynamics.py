@@ -7,11 +7,16 @@ from metadyn.model.dynamics import LowRankChange
 
 
 def dense_mean(dynamics, embedding, z):
-    """f(z) of one embedding (embedding,) and one state (latent,), with the changes of the weights written out."""
+    """f(z) of one embedding (embedding,) and one state (latent,), with the changes of the weights
+    written out."""
     factors = dynamics.hyper(embedding).split(dynamics.sizes)
-    left_in, right_in, left_hidden, right_hidden = [factor.reshape(-1, dynamics.rank) for factor in factors]
+    left_in, right_in, left_hidden, right_hidden = [
+        factor.reshape(-1, dynamics.rank) for factor in factors
+    ]
     first = torch.tanh((dynamics.weight_in + left_in @ right_in.T) @ z + dynamics.bias_in)
-    second = torch.tanh((dynamics.weight_hidden + left_hidden @ right_hidden.T) @ first + dynamics.bias_hidden)
+    second = torch.tanh(
+        (dynamics.weight_hidden + left_hidden @ right_hidden.T) @ first + dynamics.bias_hidden
+    )
     return dynamics.weight_out @ second + dynamics.bias_out
 
 
@@ -19,7 +24,8 @@ def dense_mean(dynamics, embedding, z):
 def change():
     generator = torch.Generator().manual_seed(0)
     return LowRankChange(
-        torch.randn(2, 3, 5, 2, generator=generator).double(), torch.randn(2, 3, 4, 2, generator=generator).double()
+        torch.randn(2, 3, 5, 2, generator=generator).double(),
+        torch.randn(2, 3, 4, 2, generator=generator).double(),
     )
 
 
@@ -35,7 +41,11 @@ def test_low_rank_change_is_the_dense_product(change):
 @pytest.mark.parametrize("conditioning", ["low_rank", "linear", "input", "shared"])
 def test_one_embedding_a_session_is_that_of_all_its_trials(model, conditioning):
     dynamics = model(conditioning=conditioning).dynamics
-    embedding, z, log_q = torch.randn(2, 1, 3).double(), torch.randn(2, 3, 4, 2).double(), torch.zeros(2, 2).double()
+    embedding, z, log_q = (
+        torch.randn(2, 1, 3).double(),
+        torch.randn(2, 3, 4, 2).double(),
+        torch.zeros(2, 2).double(),
+    )
     one, each = dynamics(embedding, log_q), dynamics(embedding.expand(2, 3, 3), log_q)
     torch.testing.assert_close(one.mean(z), each.mean(z))
     torch.testing.assert_close(one.rollout(z[:, :, 0], 3), each.rollout(z[:, :, 0], 3))
@@ -76,9 +86,16 @@ def test_shared_dynamics_know_no_embedding(model):
 
 def test_the_process_noise_is_the_sessions_own(model):
     log_q = torch.tensor([[-1.0, 0.5], [2.0, 1.0]]).double()
-    gaussian = model().dynamics(torch.randn(2, 3, 3).double(), log_q)(torch.randn(2, 3, 4, 2).double())
+    gaussian = model().dynamics(torch.randn(2, 3, 3).double(), log_q)(
+        torch.randn(2, 3, 4, 2).double()
+    )
     assert gaussian.log_var.shape == gaussian.mean.shape
-    assert all(torch.equal(gaussian.log_var[s, n, t], log_q[s]) for s in range(2) for n in range(3) for t in range(4))
+    assert all(
+        torch.equal(gaussian.log_var[s, n, t], log_q[s])
+        for s in range(2)
+        for n in range(3)
+        for t in range(4)
+    )
 
 
 def test_rollout_is_the_mean_again_and_again(model):
@@ -93,7 +110,9 @@ def test_rollout_is_the_mean_again_and_again(model):
 def test_a_noisy_rollout_differs_from_the_mean_and_follows_its_generator(model):
     transition = model().dynamics(torch.randn(2, 3, 3).double(), torch.zeros(2, 2).double())
     state = torch.randn(2, 3, 2).double()
-    one, same, other = (transition.rollout(state, 5, torch.Generator().manual_seed(seed)) for seed in (0, 0, 1))
+    one, same, other = (
+        transition.rollout(state, 5, torch.Generator().manual_seed(seed)) for seed in (0, 0, 1)
+    )
     assert torch.equal(one, same)
     assert not torch.allclose(one, other)
 
@@ -104,13 +123,20 @@ def test_linear_adapter_is_the_network_of_weights_linear_in_e(model):
     transition = net(embedding, torch.zeros(2, 2).double())
     norm = transition.weight_change()
     for s, n in torch.cartesian_prod(torch.arange(2), torch.arange(3)):
-        change_in = sum(e * direction for e, direction in zip(embedding[s, n], net.directions_in, strict=True))
-        change_hidden = sum(e * direction for e, direction in zip(embedding[s, n], net.directions_hidden, strict=True))
+        change_in = sum(
+            e * direction for e, direction in zip(embedding[s, n], net.directions_in, strict=True)
+        )
+        change_hidden = sum(
+            e * direction
+            for e, direction in zip(embedding[s, n], net.directions_hidden, strict=True)
+        )
         torch.testing.assert_close(norm[s, n] ** 2, (change_in**2).sum() + (change_hidden**2).sum())
         for t in range(4):
             first = torch.tanh((net.weight_in + change_in) @ z[s, n, t] + net.bias_in)
             second = torch.tanh((net.weight_hidden + change_hidden) @ first + net.bias_hidden)
-            torch.testing.assert_close(transition.mean(z)[s, n, t], net.weight_out @ second + net.bias_out)
+            torch.testing.assert_close(
+                transition.mean(z)[s, n, t], net.weight_out @ second + net.bias_out
+            )
 
 
 def test_embedding_input_is_the_network_of_both_side_by_side(model):
@@ -126,5 +152,5 @@ def test_embedding_input_is_the_network_of_both_side_by_side(model):
 def test_louder_noise_has_that_many_times_the_sd(model):
     transition = model().dynamics(torch.randn(2, 3, 3).double(), torch.randn(2, 2).double())
     z = torch.randn(2, 3, 4, 2).double()
-    torch.testing.assert_close(transition.louder(3.0)(z).sd, 3.0 * transition(z).sd)
-    assert torch.equal(transition.louder(3.0).mean(z), transition.mean(z))
+    torch.testing.assert_close(transition.with_noise_scale(3.0)(z).sd, 3.0 * transition(z).sd)
+    assert torch.equal(transition.with_noise_scale(3.0).mean(z), transition.mean(z))

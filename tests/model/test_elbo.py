@@ -1,4 +1,5 @@
-"""The batched bound against a plain loop over sessions, trials and bins, on sequences without padding."""
+"""The batched bound against a plain loop over sessions, trials and bins, on sequences without
+padding."""
 
 from dataclasses import replace
 
@@ -9,18 +10,21 @@ from torch.distributions import Normal, kl_divergence
 
 from metadyn.model.elbo import Targets, draw, elbo
 from metadyn.model.meta_ssm import Observations
+from metadyn.model.ops.weighted_log_prob import EntryWeights
 from metadyn.model.readin import Visible
-from metadyn.model.score import Weight
 
 N_UNITS, TRIALS, BINS = [3, 5], 4, 8
 SESSION = torch.tensor([1, 0])  # not in the order of the model's rows
-DISTINCT = torch.tensor([[True, True, True, False], [True] * 4])  # the fourth trial of the first place fills the batch
+DISTINCT = torch.tensor(
+    [[True, True, True, False], [True] * 4]
+)  # the fourth trial of the first place fills the batch
 TERMS = ("log_likelihood", "kl_latent", "kl_initial", "kl_embedding", "weight_change")
 
 
 @pytest.fixture
 def batch():
-    """Ragged units and windows, gaps, hidden entries, masked bins and a tail that the encoders do not see."""
+    """Ragged units and windows, gaps, hidden entries, masked bins and a tail that the encoders do
+    not see."""
     generator = torch.Generator().manual_seed(3)
 
     def uniform(*shape):
@@ -34,9 +38,12 @@ def batch():
     observed = inside & (uniform(2, TRIALS, BINS) < 0.8)
     masked = (uniform(2, TRIALS, BINS) < 0.3) & (time > 0)
     ahead = (time >= context[..., None]) & inside
-    counts = torch.poisson(torch.full((2, TRIALS, BINS, 5), 1.5), generator=generator).double() * units[:, None, None]
+    counts = (
+        torch.poisson(torch.full((2, TRIALS, BINS, 5), 1.5), generator=generator).double()
+        * units[:, None, None]
+    )
     scored = (uniform(2, TRIALS, BINS, 5) < 0.7) & units[:, None, None].bool()
-    weight = Weight(observed * uniform(2, TRIALS, BINS).double(), scored)
+    weight = EntryWeights(observed * uniform(2, TRIALS, BINS).double(), scored)
     visible = Visible(uniform(2, TRIALS, BINS, 5) < 0.7, 0.7)
     return (
         Observations(counts, observed, context, SESSION, visible, DISTINCT),
@@ -46,28 +53,41 @@ def batch():
 
 
 def noise(model, pooling, seed):
-    """Hidden units that the read-in keeps, and the standard normal numbers, as the batched road draws them, in its order."""
+    """Hidden units that the read-in keeps, and the standard normal numbers, as the batched road
+    draws them, in its order."""
     generator = torch.Generator().manual_seed(seed)
     kept = torch.ones(2, TRIALS, BINS, 1, dtype=torch.float64)
     if model.readin.dropout:
         draws = torch.rand(2, TRIALS * BINS, 9, generator=generator)
-        kept = (draws >= model.readin.dropout).unflatten(1, (TRIALS, BINS)) / (1 - model.readin.dropout)
-    e = torch.randn(2, TRIALS if pooling == "trial" else 1, 3, generator=generator, dtype=torch.float64)
+        kept = (draws >= model.readin.dropout).unflatten(1, (TRIALS, BINS)) / (
+            1 - model.readin.dropout
+        )
+    e = torch.randn(
+        2, TRIALS if pooling == "trial" else 1, 3, generator=generator, dtype=torch.float64
+    )
     z = torch.randn(2, TRIALS, BINS, 2, generator=generator, dtype=torch.float64)
     return kept, e.expand(2, TRIALS, 3), z
 
 
 def kl(mean, log_var, prior_mean, prior_log_var):
-    return kl_divergence(Normal(mean, (log_var / 2).exp()), Normal(prior_mean, (prior_log_var / 2).exp())).sum()
+    return kl_divergence(
+        Normal(mean, (log_var / 2).exp()), Normal(prior_mean, (prior_log_var / 2).exp())
+    ).sum()
 
 
 def trial_features(model, seen, place, trial, kept):
     row, length = int(SESSION[place]), int(seen.length[place, trial])
     units = N_UNITS[row]
     y = seen.counts[place, trial, :length, :units]
-    shown = seen.observed[place, trial, :length, None] * seen.visible.entries[place, trial, :length, :units].double() / 0.7
+    shown = (
+        seen.observed[place, trial, :length, None]
+        * seen.visible.entries[place, trial, :length, :units].double()
+        / 0.7
+    )
     deviations = (y - model.readin.mean[row, :units]) / model.readin.sd[row, :units] * shown
-    hidden = torch.relu(deviations @ model.readin.weight_in[row, :units] + model.readin.bias_in[row])
+    hidden = torch.relu(
+        deviations @ model.readin.weight_in[row, :units] + model.readin.bias_in[row]
+    )
     features = (hidden * kept[:length]) @ model.readin.weight_out[row] + model.readin.bias_out[row]
     return features * seen.observed[place, trial, :length, None]
 
@@ -79,18 +99,28 @@ def gru_states(gru, inputs):
 
 def session_embeddings(model, features, pooling, place):
     """Mean and variance of q(e) for each trial of one session."""
-    heads = [model.embedding_encoder.head(gru_states(model.embedding_encoder.gru, f)[-1]) for f in features]
+    heads = [
+        model.embedding_encoder.head(gru_states(model.embedding_encoder.gru, f)[-1])
+        for f in features
+    ]
     means, variances = [head[:3] for head in heads], [head[3:].exp() for head in heads]
     if pooling == "mean":
         count = len(features)
         return [sum(means) / count] * count, [sum(variances) / count] * count
     if pooling == "product":
-        return product_of([q for q, new in zip(zip(means, variances, strict=True), DISTINCT[place], strict=True) if new])
+        return product_of(
+            [
+                q
+                for q, new in zip(zip(means, variances, strict=True), DISTINCT[place], strict=True)
+                if new
+            ]
+        )
     return means, variances
 
 
 def product_of(posteriors):
-    """Natural parameters added trial by trial, each less those of the prior N(0, 1); then the prior once."""
+    """Natural parameters added trial by trial, each less those of the prior N(0, 1); then the prior
+    once."""
     precision, linear = torch.ones(3, dtype=torch.float64), torch.zeros(3, dtype=torch.float64)
     for mean, variance in posteriors:
         own = 1 / torch.minimum(variance, torch.ones(3, dtype=torch.float64))
@@ -100,25 +130,40 @@ def product_of(posteriors):
 
 def step(dynamics, embedding, z):
     """f(z) with the weights' changes written out, and the norm of these changes."""
-    weights = {"input": dynamics.weight_in, "hidden": dynamics.weight_hidden, "output": dynamics.weight_out}
+    weights = {
+        "input": dynamics.weight_in,
+        "hidden": dynamics.weight_hidden,
+        "output": dynamics.weight_out,
+    }
     changes, bias_in = written_out(dynamics, embedding), dynamics.bias_in
     if hasattr(dynamics, "weight_embedding"):
         bias_in = bias_in + dynamics.weight_embedding @ embedding
     weights |= {layer: weights[layer] + change for layer, change in changes.items()}
     first = torch.tanh(weights["input"] @ z + bias_in)
-    out = weights["output"] @ torch.tanh(weights["hidden"] @ first + dynamics.bias_hidden) + dynamics.bias_out
-    norm = sum((change**2).sum() for change in changes.values()).sqrt() if changes else torch.zeros(())
+    out = (
+        weights["output"] @ torch.tanh(weights["hidden"] @ first + dynamics.bias_hidden)
+        + dynamics.bias_out
+    )
+    norm = (
+        sum((change**2).sum() for change in changes.values()).sqrt() if changes else torch.zeros(())
+    )
     return z + out if dynamics.residual else out, norm
 
 
 def written_out(dynamics, embedding):
     """The dense change of each layer that the embedding changes."""
     if hasattr(dynamics, "hyper"):
-        parts = [part.reshape(-1, dynamics.rank) for part in dynamics.hyper(embedding).split(dynamics.sizes)]
+        parts = [
+            part.reshape(-1, dynamics.rank)
+            for part in dynamics.hyper(embedding).split(dynamics.sizes)
+        ]
         return {layer: parts[2 * i] @ parts[2 * i + 1].T for i, layer in enumerate(dynamics.layers)}
     if hasattr(dynamics, "directions_in"):
         both = {"input": dynamics.directions_in, "hidden": dynamics.directions_hidden}
-        return {layer: sum(e * direction for e, direction in zip(embedding, each, strict=True)) for layer, each in both.items()}
+        return {
+            layer: sum(e * direction for e, direction in zip(embedding, each, strict=True))
+            for layer, each in both.items()
+        }
     return {}
 
 
@@ -126,7 +171,11 @@ def log_prob(model, row, unit, z, y):
     linear = model.likelihood.weight[row, unit] @ z + model.likelihood.bias[row, unit]
     if hasattr(model.likelihood, "log_var"):
         return Normal(linear, (model.likelihood.log_var[row, unit] / 2).exp()).log_prob(y)
-    rate = torch.log1p(linear.exp()) if type(model.likelihood).__name__.startswith("Softplus") else linear.exp()
+    rate = (
+        torch.log1p(linear.exp())
+        if type(model.likelihood).__name__.startswith("Softplus")
+        else linear.exp()
+    )
     return y * rate.log() - rate - torch.lgamma(y + 1)
 
 
@@ -135,7 +184,9 @@ def plain_terms(model, seen, targets, window, pooling, seed, masks):
     embedded, zero = model.dynamics.embedded, torch.zeros((), dtype=torch.float64)
     totals = dict.fromkeys(TERMS, zero)
     for place, row in enumerate(SESSION.tolist()):
-        features = [trial_features(model, seen, place, trial, kept[place, trial]) for trial in range(TRIALS)]
+        features = [
+            trial_features(model, seen, place, trial, kept[place, trial]) for trial in range(TRIALS)
+        ]
         if embedded:
             means, variances = session_embeddings(model, features, pooling, place)
             for trial in range(TRIALS if pooling == "trial" else 1):
@@ -143,20 +194,44 @@ def plain_terms(model, seen, targets, window, pooling, seed, masks):
                     means[trial], variances[trial].log(), torch.zeros(3), torch.zeros(3)
                 )
         for trial in range(TRIALS):
-            e = means[trial] + variances[trial].sqrt() * noise_e[place, trial] if embedded else zero.expand(0)
-            totals = plain_trial(model, seen, targets, window, place, row, trial, features[trial], e, noise_z, totals, masks)
+            e = (
+                means[trial] + variances[trial].sqrt() * noise_e[place, trial]
+                if embedded
+                else zero.expand(0)
+            )
+            totals = plain_trial(
+                model,
+                seen,
+                targets,
+                window,
+                place,
+                row,
+                trial,
+                features[trial],
+                e,
+                noise_z,
+                totals,
+                masks,
+            )
     totals["weight_change"] = totals["weight_change"] / (2 * TRIALS)
     return totals
 
 
-def plain_trial(model, seen, targets, window, place, row, trial, features, e, noise_z, totals, masks):
+def plain_trial(
+    model, seen, targets, window, place, row, trial, features, e, noise_z, totals, masks
+):
     encoder, totals = model.latent_encoder, dict(totals)
     log_q = model.log_q[row if len(model.log_q) > 1 else 0]
     told = e.detach() if model.detach_embedding else e
     length, inputs = len(features), torch.cat([features, told.expand(len(features), -1)], 1)
-    states = [gru_states(encoder.forward_gru, inputs), gru_states(encoder.backward_gru, inputs.flip(0)).flip(0)]
+    states = [
+        gru_states(encoder.forward_gru, inputs),
+        gru_states(encoder.backward_gru, inputs.flip(0)).flip(0),
+    ]
     mean, log_var = encoder.head(torch.cat(states, -1)).chunk(2, -1)
-    totals["kl_initial"] = totals["kl_initial"] + kl(mean[0], log_var[0], model.initial.mean, model.initial.log_var)
+    totals["kl_initial"] = totals["kl_initial"] + kl(
+        mean[0], log_var[0], model.initial.mean, model.initial.log_var
+    )
     z = None
     for t in range(int(window[place, trial])):
         before, masked = z, bool(targets.forecast[place, trial, t])
@@ -168,8 +243,13 @@ def plain_trial(model, seen, targets, window, place, row, trial, features, e, no
         if t > 0 and (masks.get("masked_kl") or not masked) and t < length:
             totals["kl_latent"] = totals["kl_latent"] + kl(mean[t], log_var[t], ahead, log_q)
         for unit in range(N_UNITS[row]):
-            y, weight = seen.counts[place, trial, t, unit], targets.weight.whole()[place, trial, t, unit]
-            totals["log_likelihood"] = totals["log_likelihood"] + weight * log_prob(model, row, unit, z, y)
+            y, weight = (
+                seen.counts[place, trial, t, unit],
+                targets.weight.whole()[place, trial, t, unit],
+            )
+            totals["log_likelihood"] = totals["log_likelihood"] + weight * log_prob(
+                model, row, unit, z, y
+            )
     totals["weight_change"] = totals["weight_change"] + norm
     return totals
 
@@ -203,31 +283,57 @@ def test_terms_and_gradients_are_those_of_a_plain_loop(model, batch, options):
     module, pooling = model(**options), options.get("pooling", "mean")
     seen, targets, window = batch
     generator = torch.Generator().manual_seed(5)
-    drawn = draw(module, seen, targets, pooling=pooling, masked=masks.get("masked", "mean"), generator=generator)
+    drawn = draw(
+        module,
+        seen,
+        targets,
+        pooling=pooling,
+        masked=masks.get("masked", "mean"),
+        generator=generator,
+    )
     terms = elbo(module, drawn, seen, targets, masked_kl=masks.get("masked_kl", False))
     plain = plain_terms(module, seen, targets, window, pooling, 5, masks)
     if options.get("conditioning") == "shared":
         assert terms.kl_embedding == plain["kl_embedding"] == 0
     for name in TERMS:
-        torch.testing.assert_close(getattr(terms, name), plain[name].expand(()), rtol=1e-8, atol=1e-8, msg=name)
+        torch.testing.assert_close(
+            getattr(terms, name), plain[name].expand(()), rtol=1e-8, atol=1e-8, msg=name
+        )
     assert torch.isclose(terms.entries, targets.weight.whole().sum())
 
     kls = plain["kl_latent"] + plain["kl_initial"] + plain["kl_embedding"]
-    plain_loss = -(plain["log_likelihood"] - 0.3 * kls) / targets.weight.whole().sum() + 0.7 * plain["weight_change"]
+    plain_loss = (
+        -(plain["log_likelihood"] - 0.3 * kls) / targets.weight.whole().sum()
+        + 0.7 * plain["weight_change"]
+    )
     torch.testing.assert_close(terms.loss(0.3, 0.7), plain_loss, rtol=1e-8, atol=1e-8)
     parameters = dict(module.named_parameters())
-    batched = torch.autograd.grad(terms.loss(0.3, 0.7), parameters.values(), allow_unused=True, materialize_grads=True)
-    looped = torch.autograd.grad(plain_loss, parameters.values(), allow_unused=True, materialize_grads=True)
+    batched = torch.autograd.grad(
+        terms.loss(0.3, 0.7), parameters.values(), allow_unused=True, materialize_grads=True
+    )
+    looped = torch.autograd.grad(
+        plain_loss, parameters.values(), allow_unused=True, materialize_grads=True
+    )
     for name, one, other in zip(parameters, batched, looped, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-7, atol=1e-8, msg=lambda text, name=name: f"{name}: {text}")
+        torch.testing.assert_close(
+            one, other, rtol=1e-7, atol=1e-8, msg=lambda text, name=name: f"{name}: {text}"
+        )
 
 
 def bound(model, seen, targets):
-    return elbo(model, draw(model, seen, targets, pooling="mean", generator=torch.Generator().manual_seed(0)), seen, targets)
+    return elbo(
+        model,
+        draw(model, seen, targets, pooling="mean", generator=torch.Generator().manual_seed(0)),
+        seen,
+        targets,
+    )
 
 
 def same_terms(one, other):
-    return all(torch.isclose(getattr(one, name), getattr(other, name), rtol=1e-12, atol=1e-12) for name in TERMS)
+    return all(
+        torch.isclose(getattr(one, name), getattr(other, name), rtol=1e-12, atol=1e-12)
+        for name in TERMS
+    )
 
 
 @pytest.mark.parametrize("likelihood", ["poisson", "gaussian"])
@@ -265,7 +371,8 @@ def test_a_seen_entry_changes_the_bound(model, batch):
     counts = seen.counts.clone()
     counts[tuple(where)] += 3
     assert not torch.isclose(
-        bound(model(), seen, targets).kl_latent, bound(model(), replace(seen, counts=counts), targets).kl_latent
+        bound(model(), seen, targets).kl_latent,
+        bound(model(), replace(seen, counts=counts), targets).kl_latent,
     )
 
 

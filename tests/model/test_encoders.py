@@ -1,10 +1,11 @@
-"""The encoders against GRUs on unpadded sequences; what stands behind a window's end is not seen."""
+"""The encoders against GRUs on unpadded sequences; what stands behind a window's end is not
+seen."""
 
 import torch
 from torch import nn
 
 from metadyn.model.build import build_model
-from metadyn.model.gru import reverse_within
+from metadyn.model.ops.gru import reverse_within
 
 LENGTH = torch.tensor([4, 7, 1])
 
@@ -40,7 +41,10 @@ def test_latent_encoder_is_a_gru_in_each_direction_on_each_unpadded_sequence(mod
     q = encoder(features, embedding, LENGTH)
     for row, length in enumerate(LENGTH):
         x = torch.cat([features[row, :length], embedding[row].expand(length, 3)], 1)[None]
-        ahead, behind = plain(encoder.forward_gru)(x)[0], plain(encoder.backward_gru)(x.flip(1))[0].flip(1)
+        ahead, behind = (
+            plain(encoder.forward_gru)(x)[0],
+            plain(encoder.backward_gru)(x.flip(1))[0].flip(1),
+        )
         mean, log_var = encoder.head(torch.cat([ahead, behind], -1))[0].chunk(2, -1)
         torch.testing.assert_close(q.mean[row, :length], mean)
         torch.testing.assert_close(q.log_var[row, :length], log_var)
@@ -59,7 +63,8 @@ def test_encoders_do_not_see_bins_behind_the_end(model):
 
 
 def test_every_bin_within_a_window_is_seen(model):
-    """The other side of the claim: a change at any seen bin reaches the first and the last latent."""
+    """The other side of the claim: a change at any seen bin reaches the first and the last
+    latent."""
     encoder = model().latent_encoder
     features, embedding = torch.randn(1, 7, 6).double().requires_grad_(), torch.randn(1, 3).double()
     q = encoder(features, embedding, torch.tensor([7]))
@@ -68,11 +73,22 @@ def test_every_bin_within_a_window_is_seen(model):
         assert (gradient.abs().sum(-1) > 0).all()
 
 
-def test_a_new_models_posteriors_are_as_wide_as_asked_for_whatever_it_sees_and_its_embeddings_close_together(config):
-    """torch draws weights of a layer from ±1 / √inputs; means of embeddings are .3 of that, log variances a tenth."""
-    module = build_model(config(embedding_hidden=40, latent_hidden=50, embedding_dim=20), [3, 5], posterior_log_var=-2.5)
+def test_a_new_models_posteriors_are_as_wide_as_asked_for_whatever_it_sees_and_its_embeddings_close_together(
+    config,
+):
+    """torch draws weights of a layer from ±1 / √inputs; means of embeddings are .3 of that, log
+    variances a tenth."""
+    module = build_model(
+        config(embedding_hidden=40, latent_hidden=50, embedding_dim=20),
+        [3, 5],
+        posterior_log_var=-2.5,
+    )
     embedding, latents = module.embedding_encoder.head, module.latent_encoder.head
-    bounds = {0.3 / 40**0.5: embedding.weight[:20], 0.1 / 40**0.5: embedding.weight[20:], 0.1 / 100**0.5: latents.weight[2:]}
+    bounds = {
+        0.3 / 40**0.5: embedding.weight[:20],
+        0.1 / 40**0.5: embedding.weight[20:],
+        0.1 / 100**0.5: latents.weight[2:],
+    }
     for bound, weight in bounds.items():
         assert 0.97 * bound < weight.abs().max() <= bound
     torch.testing.assert_close(embedding.bias, torch.tensor([0.0] * 20 + [-5.0] * 20))

@@ -12,7 +12,9 @@ from metadyn.model.gaussian import Gaussian, standard_normal
 
 def random_gaussian(*shape, seed=0):
     generator = torch.Generator().manual_seed(seed)
-    return Gaussian(torch.randn(shape, generator=generator), torch.randn(shape, generator=generator))
+    return Gaussian(
+        torch.randn(shape, generator=generator), torch.randn(shape, generator=generator)
+    )
 
 
 def test_kl_is_that_of_torch_distributions_also_when_broadcast():
@@ -28,7 +30,9 @@ def test_kl_to_itself_is_zero():
 
 def test_samples_have_the_mean_and_the_sd():
     q = random_gaussian(5)
-    many = Gaussian(q.mean.expand(40_000, 5), q.log_var.expand(40_000, 5)).sample(torch.Generator().manual_seed(0))
+    many = Gaussian(q.mean.expand(40_000, 5), q.log_var.expand(40_000, 5)).sample(
+        torch.Generator().manual_seed(0)
+    )
     assert ((many.mean(0) - q.mean).abs() < 4 * q.sd / 200).all()
     assert ((many.std(0) / q.sd - 1).abs() < 0.02).all()
 
@@ -42,13 +46,16 @@ def test_average_is_of_means_and_variances():
 
 
 def test_a_product_of_posteriors_is_the_posterior_of_all_observations():
-    """x_n = e + noise of known variances, e ~ N(0, 1): q_n of each x_n alone, against the joint Gaussian's conditional."""
+    """x_n = e + noise of known variances, e ~ N(0, 1): q_n of each x_n alone, against the joint
+    Gaussian's conditional."""
     rng = np.random.default_rng(0)
     noise, x = rng.uniform(0.2, 4, (6, 2)), rng.normal(0, 2, (6, 2))
     alone = Gaussian(torch.tensor(x / (1 + noise)), torch.tensor(noise / (1 + noise)).log())
     together = alone.product(0)
     for dim in range(2):
-        covariance = np.ones((6, 6)) + np.diag(noise[:, dim])  # of the x_n; each has covariance 1 with e
+        covariance = np.ones((6, 6)) + np.diag(
+            noise[:, dim]
+        )  # of the x_n; each has covariance 1 with e
         gain = np.linalg.solve(covariance, np.ones(6))
         assert together.mean[0, dim].item() == pytest.approx(gain @ x[:, dim])
         assert together.sd[0, dim].item() ** 2 == pytest.approx(1 - gain.sum())
@@ -62,16 +69,26 @@ def test_a_product_sharpens_with_the_number_of_posteriors_and_one_is_itself():
     q = Gaussian(torch.tensor([[0.3]]).double(), torch.tensor([[-2.0]]).double())
     assert_same(q.product(0), q)
     for count in (10, 1000):
-        variance = Gaussian(q.mean.expand(count, 1), q.log_var.expand(count, 1)).product(0).log_var.exp().item()
+        variance = (
+            Gaussian(q.mean.expand(count, 1), q.log_var.expand(count, 1))
+            .product(0)
+            .log_var.exp()
+            .item()
+        )
         assert 1 / variance == pytest.approx(1 + count * (math.exp(2) - 1))
 
 
 def test_posteriors_wider_than_the_prior_or_not_counted_tell_a_product_nothing():
     q = random_gaussian(4, 2)
-    wide = Gaussian(torch.cat([q.mean, torch.zeros(1, 2)]), torch.cat([q.log_var, torch.full((1, 2), 3.0)]))
+    wide = Gaussian(
+        torch.cat([q.mean, torch.zeros(1, 2)]), torch.cat([q.log_var, torch.full((1, 2), 3.0)])
+    )
     assert_same(wide.product(0), q.product(0))
     counted = torch.tensor([True, True, True, True, False])
-    more = Gaussian(torch.cat([q.mean, torch.full((1, 2), 5.0)]), torch.cat([q.log_var, torch.full((1, 2), -9.0)]))
+    more = Gaussian(
+        torch.cat([q.mean, torch.full((1, 2), 5.0)]),
+        torch.cat([q.log_var, torch.full((1, 2), -9.0)]),
+    )
     assert_same(more.product(0, counted), q.product(0))
 
 

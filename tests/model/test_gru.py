@@ -1,4 +1,5 @@
-"""The fused GRU against torch's, sequence by sequence in double precision; and what happens without a compiler."""
+"""The fused GRU against torch's, sequence by sequence in double precision; and what happens without
+a compiler."""
 
 import os
 import subprocess
@@ -9,9 +10,9 @@ import pytest
 import torch
 from torch import nn
 
-from metadyn.model import kernels as compiled_kernels
-from metadyn.model.gru import GRU
-from metadyn.model.kernels import kernels
+from metadyn.model.ops import kernels as compiled_kernels
+from metadyn.model.ops.gru import GRU
+from metadyn.model.ops.kernels import kernels
 
 SIZES = [  # sequences, time, inputs, told, hidden
     (1, 1, 1, 0, 5),
@@ -48,7 +49,8 @@ def case(sequences, time, inputs, told, hidden):
 
 
 def by_torch(gru, features, told, length, reverse):
-    """Sequence by sequence; forward over all bins, in reverse over the seen ones, and zeros behind."""
+    """Sequence by sequence; forward over all bins, in reverse over the seen ones, and zeros
+    behind."""
     states = []
     for x, e, n in zip(features, told, length.tolist(), strict=True):
         x = torch.cat([x, e.expand(len(x), -1)], 1)[None]
@@ -70,7 +72,10 @@ def with_gradients(states, weights, *tensors):
 
 
 def differences(one, other) -> list[float]:
-    return [float((a - b).abs().max() / b.abs().max().clamp(min=1e-12)) for a, b in zip(one, other, strict=True)]
+    return [
+        float((a - b).abs().max() / b.abs().max().clamp(min=1e-12))
+        for a, b in zip(one, other, strict=True)
+    ]
 
 
 @pytest.mark.parametrize("reverse", [False, True])
@@ -81,20 +86,25 @@ def test_states_and_all_gradients_are_those_of_torch(sizes, reverse):
     single = [x.requires_grad_() for x in (features, told)]
     double = [x.detach().double().requires_grad_() for x in single]
     one = with_gradients(gru(*single, length, reverse), weights, *single, *gru.parameters())
-    two = with_gradients(by_torch(other, *double, length, reverse), weights, *double, *other.parameters())
+    two = with_gradients(
+        by_torch(other, *double, length, reverse), weights, *double, *other.parameters()
+    )
     assert max(differences(one, two)) < 1e-5
 
 
 @pytest.mark.parametrize("reverse", [False, True])
 def test_small_and_large_sums_keep_their_relative_precision(reverse):
-    """Where tanh is nearly linear, and where all units are saturated. One input, so that no large terms cancel."""
+    """Where tanh is nearly linear, and where all units are saturated. One input, so that no large
+    terms cancel."""
     for scale in (1e-6, 1e-3, 1e3, 1e30):
         gru, features, told, length = case(17, 9, 1, 0, 16)
         with torch.no_grad():
             for bias in (gru.bias_ih_l0, gru.bias_hh_l0):
                 bias.zero_()
             states = gru(scale * features, told, length, reverse)
-            other = by_torch(reference(gru), (scale * features).double(), told.double(), length, reverse)
+            other = by_torch(
+                reference(gru), (scale * features).double(), told.double(), length, reverse
+            )
         assert max(differences([states], [other])) < 1e-6
 
 
@@ -140,7 +150,9 @@ def test_two_threads_give_what_one_gives(openmp, monkeypatch):
 def test_a_graph_can_be_gone_through_twice():
     gru, features, told, length = case(17, 9, 3, 2, 16)
     states = gru(features, told, length).sum()
-    once, twice = (torch.autograd.grad(states, gru.weight_hh_l0, retain_graph=True)[0] for _ in range(2))
+    once, twice = (
+        torch.autograd.grad(states, gru.weight_hh_l0, retain_graph=True)[0] for _ in range(2)
+    )
     assert torch.equal(once, twice)
 
 
@@ -154,7 +166,9 @@ def test_stored_weights_and_first_values_are_those_of_torchs_gru():
 
 
 @pytest.mark.parametrize("compiler", [None, "false"], ids=["none", "one that fails"])
-def test_without_a_compiler_the_states_are_the_same_and_one_warning_says_what_helps(fresh, monkeypatch, compiler):
+def test_without_a_compiler_the_states_are_the_same_and_one_warning_says_what_helps(
+    fresh, monkeypatch, compiler
+):
     gru, features, told, length = case(17, 9, 3, 2, 16)
     gru.requires_grad_(False)
     fused = [gru(features, told, length, reverse) for reverse in (False, True)]
@@ -184,7 +198,7 @@ def test_a_cache_that_cannot_be_written_costs_only_the_compilation(fresh, monkey
 def test_two_processes_compile_at_the_same_time_and_importing_compiles_nothing(tmp_path):
     script = """
 import metadyn.model.build, metadyn.training.fit, os, sys
-from metadyn.model.kernels import kernels
+from metadyn.model.ops.kernels import kernels
 assert sys.argv[1] == "use" or not os.path.exists(os.environ["XDG_CACHE_HOME"] + "/ndx-metadyn")
 assert sys.argv[1] == "import" or kernels() is not None
 """

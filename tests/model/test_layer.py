@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from metadyn.model import kernels as compiled
-from metadyn.model import layer as layers
-from metadyn.model.layer import layer
+from metadyn.model.ops import kernels as compiled
+from metadyn.model.ops import layer as layers
+from metadyn.model.ops.layer import layer
 
 SIZES = [  # items, points, in, out
     (1, 1, 1, 1),
@@ -37,7 +37,10 @@ def case(items, points, inputs, outputs, weights, biases):
 
 def plain(x, weight, bias, tanh):
     """Item by item."""
-    weight, bias = (each if len(each) == len(x) else each.expand(len(x), *each.shape[1:]) for each in (weight, bias))
+    weight, bias = (
+        each if len(each) == len(x) else each.expand(len(x), *each.shape[1:])
+        for each in (weight, bias)
+    )
     rows = [a @ w + b for a, w, b in zip(x, weight, bias, strict=True)]
     return torch.stack(rows).tanh() if tanh else torch.stack(rows)
 
@@ -53,7 +56,11 @@ def differences(one, other):
 @pytest.mark.parametrize("sizes", SIZES, ids=str)
 def test_values_and_all_gradients_are_those_of_torch(sizes, shared, tanh, threads):
     items, before = sizes[0], torch.get_num_threads()
-    given = case(*sizes, 1 if shared in ("weight", "both") else items, 1 if shared in ("bias", "both") else items)
+    given = case(
+        *sizes,
+        1 if shared in ("weight", "both") else items,
+        1 if shared in ("bias", "both") else items,
+    )
     double = [each.detach().double().requires_grad_() for each in given]
     torch.set_num_threads(threads)
     out, expected = layer(*given, tanh), plain(*double, tanh)
@@ -63,7 +70,11 @@ def test_values_and_all_gradients_are_those_of_torch(sizes, shared, tanh, thread
     expected = [expected, *torch.autograd.grad((expected * factors).sum(), double)]
     assert max(differences(found, expected), default=0) < 1e-5
     elsewhere = layer(*double, tanh)  # the kernel takes no doubles
-    for one, other in zip([elsewhere, *torch.autograd.grad((elsewhere * factors).sum(), double)], expected, strict=True):
+    for one, other in zip(
+        [elsewhere, *torch.autograd.grad((elsewhere * factors).sum(), double)],
+        expected,
+        strict=True,
+    ):
         torch.testing.assert_close(one, other)
 
 
@@ -72,7 +83,9 @@ def test_a_gradient_has_a_gradient():
     double = [each.detach().double().requires_grad_() for each in given]
 
     def penalty(function, tensors):
-        gradients = torch.autograd.grad((function(*tensors, True) ** 2).sum(), tensors, create_graph=True)
+        gradients = torch.autograd.grad(
+            (function(*tensors, True) ** 2).sum(), tensors, create_graph=True
+        )
         return torch.autograd.grad(sum((each**2).sum() for each in gradients), tensors)
 
     assert max(differences(penalty(layer, given), penalty(plain, double))) < 1e-4
@@ -85,7 +98,9 @@ def test_inputs_that_lie_anywhere_in_memory_are_taken_as_they_are_meant():
         weight.detach().mT.contiguous().mT,
         torch.stack([bias.detach(), bias.detach()], -1)[..., 0],
     )
-    torch.testing.assert_close(layer(*turned, True), plain(x, weight, bias, True).detach(), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(
+        layer(*turned, True), plain(x, weight, bias, True).detach(), rtol=1e-5, atol=1e-5
+    )
 
 
 def test_a_nan_stays_a_nan_in_its_row():
@@ -101,6 +116,8 @@ def test_the_same_threads_give_the_same_bits():
     x, weight, bias = case(1, 3000, 30, 40, 1, 1)
     before = torch.get_num_threads()
     torch.set_num_threads(2)
-    once, again = (torch.autograd.grad(layer(x, weight, bias, True).sum(), (x, weight, bias)) for _ in range(2))
+    once, again = (
+        torch.autograd.grad(layer(x, weight, bias, True).sum(), (x, weight, bias)) for _ in range(2)
+    )
     torch.set_num_threads(before)
     assert all(torch.equal(a, b) for a, b in zip(once, again, strict=True))

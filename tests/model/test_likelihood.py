@@ -6,10 +6,10 @@ import torch
 from scipy import special, stats
 from torch import nn
 
-from metadyn.model import stretches
 from metadyn.model.likelihood import log_softplus
+from metadyn.model.ops import chunks
+from metadyn.model.ops.weighted_log_prob import EntryWeights
 from metadyn.model.readin import Visible
-from metadyn.model.score import Weight
 
 N_UNITS = [3, 5]
 ORDERS = [(1, 0), (0, 1)]  # rows of the sessions in a batch: the larger session first, and last
@@ -28,7 +28,9 @@ def test_batched_readin_is_an_mlp_of_each_session(model, rows):
     counts = torch.poisson(torch.full((2, 4, 6, 5), 2.0)).double()
     counts[0, :, :, 3:] = 0
     given, session = counts[list(rows)], torch.tensor(rows)
-    visible = Visible((torch.arange(5) < torch.tensor(sizes)[:, None, None, None]).expand(counts.shape), 1.0)
+    visible = Visible(
+        (torch.arange(5) < torch.tensor(sizes)[:, None, None, None]).expand(counts.shape), 1.0
+    )
     features = readin(given, session, visible=visible)
     torch.testing.assert_close(readin(given, session, visible=visible, n_units=sizes), features)
     for place, row in enumerate(rows):
@@ -53,20 +55,28 @@ def test_poisson_log_prob_is_that_of_scipy(model):
     z = torch.randn(2, 4, 6, 2).double()
     counts = torch.poisson(torch.full((2, 4, 6, 5), 2.0)).double()
     distribution = likelihood(z, torch.tensor([0, 1]))
-    expected = stats.poisson.logpmf(counts.numpy(), np.exp(likelihood.linear(z, torch.tensor([0, 1])).detach().numpy()))
+    expected = stats.poisson.logpmf(
+        counts.numpy(), np.exp(likelihood.linear(z, torch.tensor([0, 1])).detach().numpy())
+    )
     np.testing.assert_allclose(distribution.log_prob(counts).detach(), expected, rtol=1e-9)
     torch.testing.assert_close(distribution.mean, likelihood.linear(z, torch.tensor([0, 1])).exp())
 
 
 def test_softplus_poisson_log_prob_is_that_of_scipy(model):
     likelihood, session = model(link="softplus").likelihood, torch.tensor([0, 1])
-    z = 6 * torch.randn(2, 4, 6, 2, generator=torch.Generator().manual_seed(0)).double()  # on both arms of the link
+    z = (
+        6 * torch.randn(2, 4, 6, 2, generator=torch.Generator().manual_seed(0)).double()
+    )  # on both arms of the link
     counts = torch.poisson(torch.full((2, 4, 6, 5), 2.0)).double()
     rate = np.log1p(np.exp(likelihood.linear(z, session).detach().numpy()))
     assert rate.min() < 0.01
     assert rate.max() > 5
     distribution = likelihood(z, session)
-    np.testing.assert_allclose(distribution.log_prob(counts).detach(), stats.poisson.logpmf(counts.numpy(), rate), rtol=1e-7)
+    np.testing.assert_allclose(
+        distribution.log_prob(counts).detach(),
+        stats.poisson.logpmf(counts.numpy(), rate),
+        rtol=1e-7,
+    )
     np.testing.assert_allclose(distribution.mean.detach(), rate, rtol=1e-7)
 
 
@@ -76,7 +86,9 @@ def test_log_softplus_and_its_gradient_are_finite_and_right_everywhere():
     (gradient,) = torch.autograd.grad(value.sum(), x)
     exact = np.logaddexp(0, x.detach().numpy().astype(np.float64))
     np.testing.assert_allclose(value.detach(), np.log(exact), rtol=1e-5)
-    np.testing.assert_allclose(gradient, special.expit(x.detach().numpy().astype(np.float64)) / exact, rtol=1e-4)
+    np.testing.assert_allclose(
+        gradient, special.expit(x.detach().numpy().astype(np.float64)) / exact, rtol=1e-4
+    )
 
 
 @pytest.mark.parametrize("link", ["exp", "softplus"])
@@ -84,7 +96,9 @@ def test_poisson_log_prob_stays_finite_where_the_rate_underflows(model, link):
     likelihood = model(link=link).likelihood.float()
     with torch.no_grad():
         likelihood.bias.fill_(-300.0)
-    log_prob = likelihood(torch.zeros(2, 1, 1, 2), torch.tensor([0, 1])).log_prob(torch.ones(2, 1, 1, 5))
+    log_prob = likelihood(torch.zeros(2, 1, 1, 2), torch.tensor([0, 1])).log_prob(
+        torch.ones(2, 1, 1, 5)
+    )
     torch.testing.assert_close(log_prob, torch.full_like(log_prob, -300.0))
 
 
@@ -106,19 +120,27 @@ LIKELIHOODS = [{}, {"link": "softplus"}, {"likelihood": "gaussian"}]
 @pytest.mark.parametrize("rows", ORDERS)
 @pytest.mark.parametrize("entries", [1, 1 << 20])
 @pytest.mark.parametrize("options", LIKELIHOODS, ids=str)
-def test_the_score_is_the_weighted_sum_of_log_prob_in_value_and_gradient(model, options, entries, rows, monkeypatch):
+def test_the_score_is_the_weighted_sum_of_log_prob_in_value_and_gradient(
+    model, options, entries, rows, monkeypatch
+):
     """Also session by session; some counts are beyond the table of factorials."""
-    monkeypatch.setattr(stretches, "ENTRIES", entries)
-    likelihood, session, sizes = model(**options).likelihood, torch.tensor(rows), tuple(N_UNITS[row] for row in rows)
+    monkeypatch.setattr(chunks, "ENTRIES", entries)
+    likelihood, session, sizes = (
+        model(**options).likelihood,
+        torch.tensor(rows),
+        tuple(N_UNITS[row] for row in rows),
+    )
     z = torch.randn(2, 4, 6, 2).double().requires_grad_()
     units = (torch.arange(5) < torch.tensor(sizes)[:, None]).double()[:, None, None]
-    weight = Weight(torch.rand(2, 4, 6).double(), (torch.rand(2, 4, 6, 5) < 0.7) & units.bool())
+    weight = EntryWeights(
+        torch.rand(2, 4, 6).double(), (torch.rand(2, 4, 6, 5) < 0.7) & units.bool()
+    )
     for size in (2.0, 300.0):
         counts = torch.poisson(torch.full((2, 4, 6, 5), size)).double() * units
         sums = [
             (likelihood(z, session).log_prob(counts) * weight.whole()).sum(),
-            likelihood.score(z, session, counts, weight, sizes),
-            likelihood.score(z, session, counts, weight),
+            likelihood.weighted_log_prob(z, session, counts, weight, sizes),
+            likelihood.weighted_log_prob(z, session, counts, weight),
         ]
         inputs = [z, *likelihood.parameters()]
         expected, *found = [(total, *torch.autograd.grad(3 * total, inputs)) for total in sums]
@@ -129,6 +151,8 @@ def test_the_score_is_the_weighted_sum_of_log_prob_in_value_and_gradient(model, 
 @pytest.mark.parametrize("likelihood", ["poisson", "gaussian"])
 def test_samples_have_the_distributions_mean(model, likelihood):
     torch.manual_seed(0)
-    distribution = model(likelihood=likelihood).likelihood(torch.zeros(2, 1, 1, 2).double(), torch.tensor([0, 1]))
+    distribution = model(likelihood=likelihood).likelihood(
+        torch.zeros(2, 1, 1, 2).double(), torch.tensor([0, 1])
+    )
     many = distribution.sample((20_000,))
     assert ((many.mean(0) - distribution.mean).abs() < 5 * many.std(0) / 20_000**0.5).all()

@@ -33,7 +33,9 @@ def test_mask_depth_counts_from_the_last_kept_bin():
 @pytest.mark.parametrize(("seed", "embeddings"), [(0, 3), (1, 3), (1, 1)])
 def test_fill_is_a_chain_over_bins(model, share, tail, seed, embeddings):
     masked = random_mask(share, seed, tail)
-    transition = model().dynamics(torch.randn(2, embeddings, 3).double(), torch.zeros(2, 2).double())
+    transition = model().dynamics(
+        torch.randn(2, embeddings, 3).double(), torch.zeros(2, 2).double()
+    )
     z = torch.randn(2, 3, 12, 2).double()
     torch.testing.assert_close(fill(z, masked, transition), chain(z, masked, transition))
 
@@ -44,9 +46,13 @@ def test_fill_is_a_chain_over_bins(model, share, tail, seed, embeddings):
 def test_fill_with_room_for_the_longest_run_is_a_chain_too(model, embeddings, share, tail, more):
     masked, noise = random_mask(share, 0, tail), torch.randn(2, 3, 12, 2).double()
     longest = int(mask_depth(masked).max()) + more
-    transition = model().dynamics(torch.randn(2, embeddings, 3).double(), torch.zeros(2, 2).double())
+    transition = model().dynamics(
+        torch.randn(2, embeddings, 3).double(), torch.zeros(2, 2).double()
+    )
     z = torch.randn(2, 3, 12, 2).double()
-    torch.testing.assert_close(fill(z, masked, transition, noise, longest), chain(z, masked, transition, noise))
+    torch.testing.assert_close(
+        fill(z, masked, transition, noise, longest), chain(z, masked, transition, noise)
+    )
 
 
 @pytest.mark.parametrize("embeddings", [1, 3])

@@ -1,4 +1,5 @@
-"""A model as bytes: there and back exactly; what is damaged or hostile is refused with an error a person can act on."""
+"""A model as bytes: there and back exactly; what is damaged or hostile is refused with an error a
+person can act on."""
 
 import copy
 from dataclasses import replace
@@ -16,7 +17,14 @@ from metadyn.records import SessionEntry, Source
 
 N_UNITS = [3, 5]
 LATER = {
-    "model": {"changed_layers", "residual", "shared_noise", "detach_embedding", "link", "readin_dropout"},
+    "model": {
+        "changed_layers",
+        "residual",
+        "shared_noise",
+        "detach_embedding",
+        "link",
+        "readin_dropout",
+    },
     "training": {"warm_start", "optimiser", "masked", "mask_scope", "masked_kl", "multi_step"},
 }
 
@@ -37,12 +45,22 @@ def trained(config):
         np.eye(2, dtype=np.float32),
     )
     options = TrainingConfig(steps=7, crop_bins=(3, 9))
-    return TrainedModel(build_model(config(), N_UNITS, seed=3), config(), 0.02, entries, frame, options, {"min_rate": 0.1})
+    return TrainedModel(
+        build_model(config(), N_UNITS, seed=3),
+        config(),
+        0.02,
+        entries,
+        frame,
+        options,
+        {"min_rate": 0.1},
+    )
 
 
 def test_bytes_give_the_same_model(trained):
     back = TrainedModel.from_file(trained.file())
-    for (name, one), (same, other) in zip(trained.module.state_dict().items(), back.module.state_dict().items(), strict=True):
+    for (name, one), (same, other) in zip(
+        trained.module.state_dict().items(), back.module.state_dict().items(), strict=True
+    ):
         assert name == same
         assert torch.equal(one, other), name
     for name in ("latent_sd", "weight_var", "latents", "labels", "centers", "trial_spread"):
@@ -54,7 +72,9 @@ def test_bytes_give_the_same_model(trained):
 def test_mean_latents_of_conditions_are_unknown_behind_the_same_bins_as_before(trained):
     latents = trained.frame.latents.copy()
     latents[0, 3:], latents[1, 1:] = np.nan, np.nan
-    back = TrainedModel.from_file(replace(trained, frame=replace(trained.frame, latents=latents)).file())
+    back = TrainedModel.from_file(
+        replace(trained, frame=replace(trained.frame, latents=latents)).file()
+    )
     np.testing.assert_array_equal(back.frame.latents, latents)
 
 
@@ -74,15 +94,21 @@ def test_a_model_stored_before_there_were_options_is_what_it_was(trained):
     """The keys that files of version 0.1.0 lack: their defaults are what those models did."""
     file = trained.file()
     model = {key: value for key, value in file.config["model"].items() if key not in LATER["model"]}
-    training = {key: value for key, value in file.config["training"].items() if key not in LATER["training"]}
+    training = {
+        key: value for key, value in file.config["training"].items() if key not in LATER["training"]
+    }
     assert len(file.config["model"]) - len(model) == len(LATER["model"])
-    back = TrainedModel.from_file(replace(file, config={**file.config, "model": model, "training": training}))
+    back = TrainedModel.from_file(
+        replace(file, config={**file.config, "model": model, "training": training})
+    )
     assert (back.config, back.training) == (trained.config, trained.training)
     session, e, z = torch.tensor([0, 1]), torch.randn(2, 1, 3), torch.randn(2, 1, 4, 2)
     with torch.no_grad():
         paths = [module.transition(e, session).mean(z) for module in (trained.module, back.module)]
         rates = [module.likelihood(z, session).mean for module in (trained.module, back.module)]
-        first = (z @ trained.module.likelihood.weight[0].T + trained.module.likelihood.bias[0]).exp()[0]
+        first = (
+            z @ trained.module.likelihood.weight[0].T + trained.module.likelihood.bias[0]
+        ).exp()[0]
     assert torch.equal(*paths)
     assert torch.equal(*rates)
     torch.testing.assert_close(rates[1][0], first)
@@ -105,10 +131,14 @@ def test_an_unknown_session_is_told_which_there_are(trained):
 
 
 def test_the_seed_alone_sets_the_first_weights(config):
-    one, same, other = (build_model(config(), N_UNITS, seed=seed).state_dict() for seed in (0, 0, 1))
+    one, same, other = (
+        build_model(config(), N_UNITS, seed=seed).state_dict() for seed in (0, 0, 1)
+    )
     torch.manual_seed(99)
     late = build_model(config(), N_UNITS, seed=0).state_dict()
-    assert all(torch.equal(one[name], same[name]) and torch.equal(one[name], late[name]) for name in one)
+    assert all(
+        torch.equal(one[name], same[name]) and torch.equal(one[name], late[name]) for name in one
+    )
     assert not torch.equal(one["dynamics.weight_in"], other["dynamics.weight_in"])
 
 
@@ -138,22 +168,40 @@ def without(file, key):
 DAMAGE = {
     "truncated": lambda file: replace(file, weights=file.weights[: len(file.weights) // 2]),
     "empty": lambda file: replace(file, weights=b""),
-    "noise": lambda file: replace(file, weights=bytes(np.random.default_rng(0).integers(0, 256, 5000, np.uint8))),
+    "noise": lambda file: replace(
+        file, weights=bytes(np.random.default_rng(0).integers(0, 256, 5000, np.uint8))
+    ),
     "pickle": lambda file: replace(file, weights=b"\x80\x04cos\nsystem\n(S'true'\ntR."),
-    "header longer than the file": lambda file: replace(file, weights=b"\xff" * 7 + b"\x7f" + file.weights[8:]),
-    "tensor missing": lambda file: with_tensors(file, lambda tensors: tensors.pop("dynamics.weight_in")),
+    "header longer than the file": lambda file: replace(
+        file, weights=b"\xff" * 7 + b"\x7f" + file.weights[8:]
+    ),
+    "tensor missing": lambda file: with_tensors(
+        file, lambda tensors: tensors.pop("dynamics.weight_in")
+    ),
     "frame missing": lambda file: with_tensors(file, lambda tensors: tensors.pop("frame.latents")),
-    "tensor more": lambda file: with_tensors(file, lambda tensors: tensors.update(more=torch.zeros(1))),
-    "other shape": lambda file: with_tensors(file, lambda tensors: tensors.update(log_q=torch.zeros(2, 9))),
+    "tensor more": lambda file: with_tensors(
+        file, lambda tensors: tensors.update(more=torch.zeros(1))
+    ),
+    "other shape": lambda file: with_tensors(
+        file, lambda tensors: tensors.update(log_q=torch.zeros(2, 9))
+    ),
     "architecture": lambda file: replace(file, architecture="os.system"),
     "format": lambda file: with_config(file, format=2),
-    "import string": lambda file: with_config(file, model=file.config["model"] | {"conditioning": "os.system"}),
-    "key more": lambda file: with_config(file, model=file.config["model"] | {"__class__": "os.system"}),
-    "sizes beyond memory": lambda file: with_config(file, model=file.config["model"] | {"latent_hidden": 10**9}),
+    "import string": lambda file: with_config(
+        file, model=file.config["model"] | {"conditioning": "os.system"}
+    ),
+    "key more": lambda file: with_config(
+        file, model=file.config["model"] | {"__class__": "os.system"}
+    ),
+    "sizes beyond memory": lambda file: with_config(
+        file, model=file.config["model"] | {"latent_hidden": 10**9}
+    ),
     "sizes within memory that no tensor bears out": lambda file: with_config(
         file, model=file.config["model"] | {"hidden": [200_000, 20_000]}
     ),
-    "units beyond memory": lambda file: replace(file, sessions=(replace(file.sessions[0], n_units=10**12), file.sessions[1])),
+    "units beyond memory": lambda file: replace(
+        file, sessions=(replace(file.sessions[0], n_units=10**12), file.sessions[1])
+    ),
     "a session less": lambda file: replace(file, sessions=file.sessions[:1]),
     "no bin width": lambda file: without(file, "bin_width"),
     "no sizes": lambda file: without(file, "model"),

@@ -1,4 +1,5 @@
-"""What the schema cannot forbid, the classes refuse at construction; a file that is wrong all the same still opens."""
+"""What the schema cannot forbid, the classes refuse at construction; a file that is wrong all the
+same still opens."""
 
 import h5py
 import numpy as np
@@ -7,7 +8,13 @@ from hdmf.backends.hdf5 import H5DataIO
 from pynwb import NWBHDF5IO
 from pynwb.testing.mock.file import mock_NWBFile as plain_NWBFile
 
-from ndx_metadyn import ESTIMATES, DynamicalEmbeddingsTable, FiringRateSeries, LatentDynamics, LatentSeries
+from ndx_metadyn import (
+    ESTIMATES,
+    DynamicalEmbeddingsTable,
+    FiringRateSeries,
+    LatentDynamics,
+    LatentSeries,
+)
 from ndx_metadyn.testing.mock import mock_DynamicalEmbeddingsTable, mock_NWBFile
 
 SERIES = [LatentSeries, FiringRateSeries]
@@ -41,20 +48,32 @@ def test_sd_that_is_negative_or_not_finite_is_refused(kind, bad, wrap):
 
 @pytest.mark.parametrize("kind", SERIES)
 def test_estimate_is_one_of_four_words(kind):
-    assert [kind(name="x", data=DATA, estimate=word, **TIMES).estimate for word in ESTIMATES] == list(ESTIMATES)
+    assert [
+        kind(name="x", data=DATA, estimate=word, **TIMES).estimate for word in ESTIMATES
+    ] == list(ESTIMATES)
     with pytest.raises(ValueError, match="smoothed, filtered, forecast, prior; found 'guess'"):
         kind(name="x", data=DATA, estimate="guess", **TIMES)
 
 
 @pytest.mark.parametrize("kind", SERIES)
-@pytest.mark.parametrize("times", [np.arange(3.0), LatentSeries(name="t", data=np.zeros((5, 1)), timestamps=np.arange(5.0))])
+@pytest.mark.parametrize(
+    "times",
+    [np.arange(3.0), LatentSeries(name="t", data=np.zeros((5, 1)), timestamps=np.arange(5.0))],
+)
 def test_times_of_another_length_are_refused(kind, times):
-    with pytest.raises(ValueError, match=r"does not match length of timestamps|one time a row of data"):
+    with pytest.raises(
+        ValueError, match=r"does not match length of timestamps|one time a row of data"
+    ):
         kind(name="x", data=DATA, timestamps=times)
 
 
 def test_zero_sd_and_wrapped_data_are_accepted():
-    series = LatentSeries(name="x", data=H5DataIO(DATA, compression="gzip"), data_sd=H5DataIO(np.zeros((4, 3))), **TIMES)
+    series = LatentSeries(
+        name="x",
+        data=H5DataIO(DATA, compression="gzip"),
+        data_sd=H5DataIO(np.zeros((4, 3))),
+        **TIMES,
+    )
     assert series.unit == "a.u."
 
 
@@ -84,7 +103,11 @@ def test_session_embedding_is_every_row_of_a_session_table():
 
 
 @pytest.mark.parametrize(
-    "table", [mock_DynamicalEmbeddingsTable(), DynamicalEmbeddingsTable(description="none", scope="session")]
+    "table",
+    [
+        mock_DynamicalEmbeddingsTable(),
+        DynamicalEmbeddingsTable(description="none", scope="session"),
+    ],
 )
 def test_no_session_embedding_where_windows_have_their_own_or_there_are_none(table):
     with pytest.raises(ValueError, match="holds no session embedding"):
@@ -93,11 +116,16 @@ def test_no_session_embedding_where_windows_have_their_own_or_there_are_none(tab
 
 def test_a_faulty_file_still_opens_and_says_what_is_wrong(tmp_path):
     path, nwbfile = tmp_path / "faulty.nwb", plain_NWBFile()
-    nwbfile.add_acquisition(LatentSeries(name="x", description="d", data=DATA, data_sd=DATA, **TIMES))
+    nwbfile.add_acquisition(
+        LatentSeries(name="x", description="d", data=DATA, data_sd=DATA, **TIMES)
+    )
     with NWBHDF5IO(str(path), "w") as io:
         io.write(nwbfile)
     with h5py.File(path, "r+") as file:
         del file["acquisition/x/data_sd"]
         file["acquisition/x/data_sd"] = np.ones((2, 3))
-    with pytest.warns(UserWarning, match=r"data_sd must have the shape"), NWBHDF5IO(str(path), "r") as io:
+    with (
+        pytest.warns(UserWarning, match=r"data_sd must have the shape"),
+        NWBHDF5IO(str(path), "r") as io,
+    ):
         assert io.read().acquisition["x"].data.shape == (4, 3)

@@ -22,18 +22,27 @@ def torch_model(**options):
     module = build_model(config, N_UNITS, seed=4)
     with torch.no_grad():
         for parameter in module.parameters():
-            parameter += 0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(parameter.numel()))
-        if config.residual:  # small steps, or forty of them go to where an exponential rate has no digits left
+            parameter += 0.1 * torch.randn(
+                parameter.shape, generator=torch.Generator().manual_seed(parameter.numel())
+            )
+        if (
+            config.residual
+        ):  # small steps, or forty of them go to where an exponential rate has no digits left
             module.dynamics.weight_out *= 0.1
             module.dynamics.bias_out *= 0.1
-    sessions = [{"key": f"s{i}", "n_units": n, "unit_rows": list(range(n))} for i, n in enumerate(N_UNITS)]
+    sessions = [
+        {"key": f"s{i}", "n_units": n, "unit_rows": list(range(n))} for i, n in enumerate(N_UNITS)
+    ]
     settings = {"format": 1, "architecture": "MetaSSM", "bin_width": BIN_WIDTH}
     return module, settings | {"model": config.model_dump(mode="json"), "sessions": sessions}
 
 
 PAIRS = itertools.product(("low_rank", "linear", "input", "shared"), ("poisson", "gaussian"))
 OPTIONS = [
-    *[{"conditioning": conditioning, "likelihood": likelihood} for conditioning, likelihood in PAIRS],
+    *[
+        {"conditioning": conditioning, "likelihood": likelihood}
+        for conditioning, likelihood in PAIRS
+    ],
     {"residual": True},
     {"residual": True, "conditioning": "linear"},
     {"link": "softplus"},
@@ -44,18 +53,24 @@ OPTIONS = [
 ]
 
 
-@pytest.mark.parametrize("options", OPTIONS, ids=lambda options: "-".join(map(str, options.values())))
+@pytest.mark.parametrize(
+    "options", OPTIONS, ids=lambda options: "-".join(map(str, options.values()))
+)
 def test_rollout_from_the_file_agrees_with_torch_to_1e_5(options, tmp_path):
     from safetensors.torch import save
 
     module, settings = torch_model(**options)
-    model = LatentDynamicsModel.from_safetensors(save(module.state_dict()), settings, "A model.", "MetaSSM")
+    model = LatentDynamicsModel.from_safetensors(
+        save(module.state_dict()), settings, "A model.", "MetaSSM"
+    )
     path, nwbfile = tmp_path / "m.nwb", mock_NWBFile()
     nwbfile.create_processing_module("ecephys", "m").add(model)
     with NWBHDF5IO(str(path), "w") as io:
         io.write(nwbfile)
 
-    embedding, latent = (torch.randn(1, 6, size, generator=torch.Generator().manual_seed(size)) for size in (2, 3))
+    embedding, latent = (
+        torch.randn(1, 6, size, generator=torch.Generator().manual_seed(size)) for size in (2, 3)
+    )
     session = torch.tensor([ROW])
     with torch.no_grad():
         latents = module.transition(embedding, session).rollout(latent, STEPS)
@@ -64,7 +79,9 @@ def test_rollout_from_the_file_agrees_with_torch_to_1e_5(options, tmp_path):
         stored = io.read().processing["ecephys"]["LatentDynamicsModel"]
         ours = rollout(stored, embedding[0], latent[0], STEPS, "s2")
         noisy = rollout(stored, embedding[0], latent[0], STEPS, "s2", np.random.default_rng(0))
-    first = (noisy.latents - ours.latents)[:, 0] / np.random.default_rng(0).standard_normal((6, STEPS, 3))[:, 0]
+    first = (noisy.latents - ours.latents)[:, 0] / np.random.default_rng(0).standard_normal(
+        (6, STEPS, 3)
+    )[:, 0]
     sd = module.transition(embedding, session)(latent[:, :, None]).sd[0, :, 0].numpy(force=True)
     np.testing.assert_allclose(first, sd, rtol=1e-3)
     assert np.ptp(ours.latents.values) > 0.1

@@ -1,4 +1,5 @@
-"""What is written is read: here, in a process without this package, by the validator, the inspector and pynapple."""
+"""What is written is read: here, in a process without this package, by the validator, the inspector
+and pynapple."""
 
 import json
 import subprocess
@@ -22,7 +23,13 @@ sys.meta_path.insert(0, Blocked())
 
 
 def in_fresh_process(code, *args, cwd):
-    done = subprocess.run([sys.executable, "-c", code, *map(str, args)], cwd=cwd, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, args)],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -45,14 +52,23 @@ def test_inspector_has_nothing_to_say_at_any_importance(mock_file):
 
 
 def test_values_come_back_as_they_were(runs):
-    run, latents, rates = runs["LatentDynamics"], mock.mock_LatentSeries(), mock.mock_FiringRateSeries()
+    run, latents, rates = (
+        runs["LatentDynamics"],
+        mock.mock_LatentSeries(),
+        mock.mock_FiringRateSeries(),
+    )
     stored = run.latent_series["LatentSeries"], run.firing_rate_series["FiringRateSeries"]
     for here, there in zip((latents, rates), stored, strict=True):
         for field in ("data", "data_sd", "timestamps"):
             np.testing.assert_array_equal(getattr(here, field), getattr(there, field)[:])
-        assert (there.estimate, there.description, there.unit) == (here.estimate, here.description, here.unit)
+        assert (there.estimate, there.description, there.unit) == (
+            here.estimate,
+            here.description,
+            here.unit,
+        )
     np.testing.assert_array_equal(
-        run.embeddings["embedding_mean"].data[:], mock.mock_DynamicalEmbeddingsTable()["embedding_mean"].data
+        run.embeddings["embedding_mean"].data[:],
+        mock.mock_DynamicalEmbeddingsTable()["embedding_mean"].data,
     )
     assert (run.bin_width, run.input_key, json.loads(run.parameters)) == (
         mock.BIN_WIDTH,
@@ -64,14 +80,18 @@ def test_values_come_back_as_they_were(runs):
 def test_units_are_rows_and_keep_the_input_order(runs):
     run, n_rows = runs["LatentDynamics"], mock.N_UNITS + 2
     assert list(run.units.data[:]) == list(range(n_rows))[::-1][: mock.N_UNITS]
-    assert list(run.firing_rate_series["FiringRateSeries"].to_xarray().unit) == [100 + row for row in run.units.data[:]]
+    assert list(run.firing_rate_series["FiringRateSeries"].to_xarray().unit) == [
+        100 + row for row in run.units.data[:]
+    ]
 
 
 def test_a_row_leads_to_the_samples_of_its_window(runs):
     table = runs["LatentDynamics"].embeddings
     for row in range(len(table)):
         for reference in table["timeseries"][row]:
-            inside = (table["start_time"][row] < reference.timestamps) & (reference.timestamps < table["stop_time"][row])
+            inside = (table["start_time"][row] < reference.timestamps) & (
+                reference.timestamps < table["stop_time"][row]
+            )
             assert inside.all()
             assert len(reference.data) == mock.N_BINS
 
@@ -79,7 +99,10 @@ def test_a_row_leads_to_the_samples_of_its_window(runs):
 def test_two_runs_and_two_models_live_in_one_module(runs):
     first, second = runs["LatentDynamics"], runs["LatentDynamicsPooled"]
     assert first.model is not second.model
-    assert {first.model.name, second.model.name} == {"LatentDynamicsModel", "LatentDynamicsModelPooled"}
+    assert {first.model.name, second.model.name} == {
+        "LatentDynamicsModel",
+        "LatentDynamicsModelPooled",
+    }
     assert (first.embeddings.scope, second.embeddings.scope) == ("window", "session")
     assert first.model.training_assets["input_key"].data[:].tolist() == ["mock-0", "mock-1"]
 
@@ -115,7 +138,9 @@ def test_file_reads_in_a_process_without_this_package(mock_file, tmp_path):
     assert found["weights"] == len(mock.mock_LatentDynamicsModel().weights_bytes())
 
 
-def test_pynapple_shows_latents_rates_and_embeddings_of_each_run_without_this_package(mock_file, tmp_path):
+def test_pynapple_shows_latents_rates_and_embeddings_of_each_run_without_this_package(
+    mock_file, tmp_path
+):
     code = BLOCKED + (
         "import json, pynapple as nap\n"
         "data = nap.load_file(sys.argv[1])\n"
@@ -128,7 +153,11 @@ def test_pynapple_shows_latents_rates_and_embeddings_of_each_run_without_this_pa
         "FiringRateSeries": ["TsdFrame", [n_bins, mock.N_UNITS]],
         "embeddings": ["IntervalSet", [mock.N_WINDOWS, 2]],
     }
-    expected = {f"{run}/{name}": shown for run in ("LatentDynamics", "LatentDynamicsPooled") for name, shown in one.items()}
+    expected = {
+        f"{run}/{name}": shown
+        for run in ("LatentDynamics", "LatentDynamicsPooled")
+        for name, shown in one.items()
+    }
     assert json.loads(in_fresh_process(code, mock_file, cwd=tmp_path)) == expected
 
 
@@ -148,8 +177,16 @@ def test_run_given_whole_to_a_file_without_units_or_trials_comes_back(tmp_path):
     assert validate(path=str(path)) == []
     with NWBHDF5IO(str(path), "r") as io:
         stored = io.read().processing["ecephys"]["LatentDynamics"]
-        assert (stored.units, stored.model, stored.input_key, stored.parameters) == (None, None, None, None)
+        assert (stored.units, stored.model, stored.input_key, stored.parameters) == (
+            None,
+            None,
+            None,
+            None,
+        )
         rates = stored.firing_rate_series["FiringRateSeries"]
         assert rates.timestamps == stored.latent_series["LatentSeries"].timestamps
         assert rates.to_xarray().unit.values.tolist() == list(range(mock.N_UNITS))
-        assert stored.to_xarray()["LatentSeries"].trial.values.tolist() == np.repeat(range(4), 10).tolist()
+        assert (
+            stored.to_xarray()["LatentSeries"].trial.values.tolist()
+            == np.repeat(range(4), 10).tolist()
+        )

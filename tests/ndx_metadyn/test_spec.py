@@ -1,4 +1,5 @@
-"""The schema has one home: the generator. What is committed, packed and loaded is what it writes."""
+"""The schema has one home: the generator. What is committed, packed and loaded is what it
+writes."""
 
 import runpy
 import subprocess
@@ -31,7 +32,14 @@ def test_committed_yaml_is_what_the_generator_writes(generator, tmp_path, file):
 def test_schema_keeps_to_the_language_of_nwb_schemas(file):
     """By the command of hdmf and the language's own JSON schema, which pynwb ships."""
     language = Path(pynwb.__file__).parent / "nwb-schema" / "nwb.schema.json"
-    command = [sys.executable, "-m", "hdmf.testing.validate_spec", str(SPEC / file), "-m", str(language)]
+    command = [
+        sys.executable,
+        "-m",
+        "hdmf.testing.validate_spec",
+        str(SPEC / file),
+        "-m",
+        str(language),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
@@ -57,7 +65,9 @@ def test_every_type_has_a_hand_written_class(generator):
     import ndx_metadyn
 
     for spec in generator["types"]():
-        assert getattr(ndx_metadyn, spec["neurodata_type_def"]).__module__.startswith("ndx_metadyn.containers.")
+        assert getattr(ndx_metadyn, spec["neurodata_type_def"]).__module__.startswith(
+            "ndx_metadyn.containers."
+        )
 
 
 @pytest.fixture(scope="module")
@@ -81,8 +91,13 @@ def test_wheel_built_from_the_sdist_finds_its_spec_in_an_empty_folder(built, tmp
     (wheel,) = built.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path)
-    assert all((tmp_path / "ndx_metadyn" / "spec" / file).read_text() == (SPEC / file).read_text() for file in FILES)
+    assert all(
+        (tmp_path / "ndx_metadyn" / "spec" / file).read_text() == (SPEC / file).read_text()
+        for file in FILES
+    )
     code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import ndx_metadyn as n; print(n.__file__, n._namespace_path())"
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
     assert done.returncode == 0, done.stderr
     assert all(place.startswith(str(tmp_path)) for place in done.stdout.split())

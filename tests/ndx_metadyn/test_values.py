@@ -18,9 +18,15 @@ def test_a_thousand_million_rows_that_are_not_there_are_refused(file):
         values_of(file.create_dataset("spikes", 10**9, "f8", chunks=(2**16,), compression="gzip"))
 
 
-def test_times_of_hours_that_are_stored_and_packed_are_read_and_a_short_dataset_of_fill_values(file):
+def test_times_of_hours_that_are_stored_and_packed_are_read_and_a_short_dataset_of_fill_values(
+    file,
+):
     ticks = np.arange(UNPROVEN // 128, dtype="i8")
-    stored = file.create_dataset("ticks", data=ticks, chunks=(2**16,), compression="gzip", compression_opts=1, shuffle=True)
+    stored = file.create_dataset(
+        "ticks", data=ticks, chunks=(2**16,), compression="gzip", compression_opts=1, shuffle=True
+    )
     assert stored.id.get_storage_size() < ticks.nbytes / PACKING
     np.testing.assert_array_equal(values_of(stored), ticks)
-    np.testing.assert_array_equal(values_of(file.create_dataset("short", 1000, "f8", chunks=(10,), fillvalue=3.0)), 3.0)
+    np.testing.assert_array_equal(
+        values_of(file.create_dataset("short", 1000, "f8", chunks=(10,), fillvalue=3.0)), 3.0
+    )

@@ -24,14 +24,21 @@ def test_run_has_named_axes_and_units(runs):
         "FiringRateSeries": {"time": mock.N_WINDOWS * mock.N_BINS, "unit": mock.N_UNITS},
     }
     rates = views["FiringRateSeries"]
-    assert (rates.rates.attrs["units"], rates.rates_sd.attrs["units"], rates.time.attrs["units"]) == ("Hz", "Hz", "s")
+    assert (
+        rates.rates.attrs["units"],
+        rates.rates_sd.attrs["units"],
+        rates.time.attrs["units"],
+    ) == ("Hz", "Hz", "s")
     assert views["embeddings"].start_time.attrs["units"] == "s"
 
 
 def test_bins_are_labelled_with_the_window_that_holds_them(runs):
     run = runs["LatentDynamics"]
     latents, table = run.to_xarray()["LatentSeries"], run.to_xarray()["embeddings"]
-    by_time = [int(np.flatnonzero((table.start_time < t) & (t < table.stop_time))[0]) for t in latents.time.values]
+    by_time = [
+        int(np.flatnonzero((table.start_time < t) & (t < table.stop_time))[0])
+        for t in latents.time.values
+    ]
     assert latents.trial.values.tolist() == by_time
 
 
@@ -47,7 +54,9 @@ def test_only_the_bins_referred_to_are_labelled():
     latents, table = mock.mock_LatentSeries(), DynamicalEmbeddingsTable(description="d")
     for start, stop, first, count in [(0.1, 0.2, 2, 2), (1.0, 1.5, 10, 10)]:
         reference = TimeSeriesReference(first, count, latents)
-        table.add_row(start_time=start, stop_time=stop, embedding_mean=np.zeros(2), timeseries=[reference])
+        table.add_row(
+            start_time=start, stop_time=stop, embedding_mean=np.zeros(2), timeseries=[reference]
+        )
     expected = [-1, -1, 0, 0, *[-1] * 6, *[1] * 10, *[-1] * 20]
     assert window_of_bin(table, latents).tolist() == expected
 
@@ -61,7 +70,9 @@ def test_views_from_memory_equal_views_from_the_file(runs):
 
 
 def test_regular_series_have_the_times_of_their_rate():
-    series = LatentSeries(name="x", description="d", data=np.zeros((5, 2)), starting_time=7.5, rate=20.0)
+    series = LatentSeries(
+        name="x", description="d", data=np.zeros((5, 2)), starting_time=7.5, rate=20.0
+    )
     np.testing.assert_allclose(series.to_xarray().time, [7.5, 7.55, 7.6, 7.65, 7.7])
 
 
@@ -73,9 +84,19 @@ def test_series_without_times_say_so(times):
 
 
 def test_conversion_scales_mean_and_sd_and_offset_only_the_mean():
-    series = LatentSeries(name="x", data=np.ones((2, 1)), data_sd=np.ones((2, 1)), conversion=-2.0, offset=5.0, rate=1.0)
+    series = LatentSeries(
+        name="x",
+        data=np.ones((2, 1)),
+        data_sd=np.ones((2, 1)),
+        conversion=-2.0,
+        offset=5.0,
+        rate=1.0,
+    )
     view = series.to_xarray()
-    assert (view.latents.values.tolist(), view.latents_sd.values.tolist()) == ([[3.0], [3.0]], [[2.0], [2.0]])
+    assert (view.latents.values.tolist(), view.latents_sd.values.tolist()) == (
+        [[3.0], [3.0]],
+        [[2.0], [2.0]],
+    )
 
 
 def test_pynapple_holds_the_same_numbers(runs):
@@ -84,7 +105,9 @@ def test_pynapple_holds_the_same_numbers(runs):
     np.testing.assert_array_equal(shown["LatentSeries"].values, named["LatentSeries"].latents)
     np.testing.assert_array_equal(shown["FiringRateSeries"].columns, named["FiringRateSeries"].unit)
     np.testing.assert_allclose(shown["LatentSeries"].t, named["LatentSeries"].time)
-    np.testing.assert_array_equal(np.stack(shown["embeddings"]["embedding_mean"]), named["embeddings"].embedding_mean)
+    np.testing.assert_array_equal(
+        np.stack(shown["embeddings"]["embedding_mean"]), named["embeddings"].embedding_mean
+    )
 
 
 def test_restricting_pynapple_latents_to_the_windows_loses_no_bin(runs):

@@ -10,7 +10,12 @@ from pynwb import NWBHDF5IO
 from safetensors.numpy import save
 
 from ndx_metadyn import LatentDynamicsModel, WeightsError, rollout, weights
-from ndx_metadyn.testing.mock import mock_LatentDynamicsModel, mock_NWBFile, mock_settings, mock_tensors
+from ndx_metadyn.testing.mock import (
+    mock_LatentDynamicsModel,
+    mock_NWBFile,
+    mock_settings,
+    mock_tensors,
+)
 
 TENSORS = {"a": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.arange(4, dtype=np.int64)}
 GOOD = save(TENSORS)
@@ -28,21 +33,28 @@ def entry(shape, offsets, dtype="F32"):
 
 def model_of(data, config='{"format": 1}', architecture="MetaSSM", digest=None):
     return LatentDynamicsModel(
-        description="d", architecture=architecture, weights=np.frombuffer(data, np.uint8), config=config, digest=digest
+        description="d",
+        architecture=architecture,
+        weights=np.frombuffer(data, np.uint8),
+        config=config,
+        digest=digest,
     )
 
 
 def test_tensors_are_those_that_were_saved():
     model = LatentDynamicsModel.from_safetensors(GOOD, {"format": 1}, "d", "MetaSSM")
     assert model.weights_bytes() == GOOD
-    assert {name: array.tolist() for name, array in model.tensors().items()} == {k: v.tolist() for k, v in TENSORS.items()}
+    assert {name: array.tolist() for name, array in model.tensors().items()} == {
+        k: v.tolist() for k, v in TENSORS.items()
+    }
 
 
 def test_bytes_and_path_give_the_same_model(tmp_path):
     path = tmp_path / "model.safetensors"
     path.write_bytes(GOOD)
     models = [
-        LatentDynamicsModel.from_safetensors(source, {}, "d", "MetaSSM") for source in (GOOD, bytearray(GOOD), path, str(path))
+        LatentDynamicsModel.from_safetensors(source, {}, "d", "MetaSSM")
+        for source in (GOOD, bytearray(GOOD), path, str(path))
     ]
     assert len({(model.digest, model.weights_bytes()) for model in models}) == 1
 
@@ -136,8 +148,14 @@ def test_what_only_the_library_refuses_is_refused_in_our_words():
 
 
 def test_empty_and_scalar_tensors_are_no_lies():
-    odd = {"empty": np.zeros((0, 3), np.float32), "scalar": np.array(2.0, np.float32), "none": np.zeros((3, 0), np.float64)}
-    assert {k: v.shape for k, v in weights.parse_tensors(save(odd)).items()} == {k: v.shape for k, v in odd.items()}
+    odd = {
+        "empty": np.zeros((0, 3), np.float32),
+        "scalar": np.array(2.0, np.float32),
+        "none": np.zeros((3, 0), np.float64),
+    }
+    assert {k: v.shape for k, v in weights.parse_tensors(save(odd)).items()} == {
+        k: v.shape for k, v in odd.items()
+    }
 
 
 @pytest.mark.parametrize("architecture", ["os.system", "torch.nn.Linear", None])
@@ -153,12 +171,20 @@ def test_config_that_names_code_is_refused_wherever_it_stands(key, place):
     config = mock_settings()
     place(config)[key] = "os.system"
     with pytest.raises(WeightsError, match="names code to import"):
-        rollout(model_of(save(mock_tensors(mock_settings())), json.dumps(config)), np.zeros(2), np.zeros(2), 1, "mock-0")
+        rollout(
+            model_of(save(mock_tensors(mock_settings())), json.dumps(config)),
+            np.zeros(2),
+            np.zeros(2),
+            1,
+            "mock-0",
+        )
     with pytest.raises(WeightsError, match="names code to import"):
         LatentDynamicsModel.from_safetensors(GOOD, config, "d", "MetaSSM")
 
 
-@pytest.mark.parametrize("text", ["", "[]", "null", "{", "[" * 100_000, " " * (weights.MAX_CONFIG_CHARACTERS + 1)])
+@pytest.mark.parametrize(
+    "text", ["", "[]", "null", "{", "[" * 100_000, " " * (weights.MAX_CONFIG_CHARACTERS + 1)]
+)
 def test_config_that_is_no_bounded_object_is_refused(text):
     with pytest.raises(WeightsError):
         weights.parse_config(text)
@@ -197,7 +223,9 @@ def test_large_weights_warn_and_larger_ones_are_refused_on_the_way_in_and_out(mo
 def test_a_compression_bomb_is_refused_by_its_length_before_it_is_read(tmp_path):
     path, nwbfile = tmp_path / "bomb.nwb", mock_NWBFile()
     bomb = H5DataIO(np.zeros(30_000_000, np.uint8), compression="gzip", chunks=True)
-    nwbfile.create_processing_module("ecephys", "m").add(LatentDynamicsModel(description="d", weights=bomb))
+    nwbfile.create_processing_module("ecephys", "m").add(
+        LatentDynamicsModel(description="d", weights=bomb)
+    )
     with NWBHDF5IO(str(path), "w") as io:
         io.write(nwbfile)
     assert path.stat().st_size < 2_000_000

@@ -1,4 +1,5 @@
-"""Columns of every kind that the schema allows, against pynwb's own view of the same file, and what labs store beside it."""
+"""Columns of every kind that the schema allows, against pynwb's own view of the same file, and what
+labs store beside it."""
 
 import h5py
 import numpy as np
@@ -66,13 +67,17 @@ def test_ragged_columns_give_the_distinct_values_of_each_row(new_nwb, save):
 
 def test_a_number_for_each_spike_is_not_read_with_the_units(new_nwb, save):
     nwbfile, ends = new_nwb(BUSY), np.cumsum([len(times) for times in BUSY])
-    nwbfile.add_unit_column("spike_amplitudes", "of each spike", data=np.sqrt(np.concatenate(BUSY)), index=ends)
+    nwbfile.add_unit_column(
+        "spike_amplitudes", "of each spike", data=np.sqrt(np.concatenate(BUSY)), index=ends
+    )
     path = save(nwbfile)
     with h5py.File(path, "r+") as file:
         old = file["units/spike_amplitudes"]
         values, attributes = old[:], dict(old.attrs)
         del file["units/spike_amplitudes"]
-        new = file.create_dataset("units/spike_amplitudes", data=values, chunks=(100,), compression="gzip")
+        new = file.create_dataset(
+            "units/spike_amplitudes", data=values, chunks=(100,), compression="gzip"
+        )
         new.attrs.update(attributes)
         file["units/spike_amplitudes_index"].attrs["target"] = new.ref
         new.id.write_direct_chunk((100,), b"no gzip")  # whoever reads all of it meets an error
@@ -88,7 +93,10 @@ def probes(new_nwb, save):
     """Units on electrodes of two areas: one, several of one area, several of both, and none."""
     nwbfile = new_nwb(spikes=None)
     device = nwbfile.create_device("probe")
-    groups = [nwbfile.create_electrode_group(name, "d", area, device) for name, area in (("g1", "M1"), ("g0", "PMd"))]
+    groups = [
+        nwbfile.create_electrode_group(name, "d", area, device)
+        for name, area in (("g1", "M1"), ("g0", "PMd"))
+    ]
     nwbfile.add_electrode_column("depth", "below the surface")
     for k, area in enumerate(["M1", "M1", "PMd", "PMd", "V1"]):
         nwbfile.add_electrode(id=10 * k, location=area, group=groups[k // 2 % 2], depth=float(k))
@@ -115,7 +123,10 @@ def probes(new_nwb, save):
 )
 @pytest.mark.filterwarnings("ignore:.*some values of 'group':UserWarning")
 def test_units_are_chosen_by_what_pynwb_says_of_their_electrodes(probes, expression, rows):
-    assert np.flatnonzero(select_rows(read_session(probes).units, expression, what="units")).tolist() == rows
+    assert (
+        np.flatnonzero(select_rows(read_session(probes).units, expression, what="units")).tolist()
+        == rows
+    )
     with NWBHDF5IO(probes, "r") as io:
         nwbfile = io.read()
         areas = [set(nwbfile.units["electrodes"][unit].location) for unit in range(5)]
@@ -124,9 +135,14 @@ def test_units_are_chosen_by_what_pynwb_says_of_their_electrodes(probes, express
 
 def test_a_unit_on_electrodes_of_two_areas_is_of_neither_alone_and_that_is_said(probes):
     session = read_session(probes)
-    for expression, rows in (("location == 'M1'", [0, 1]), ("location in ['M1', 'PMd']", [0, 1, 2, 4])):
+    for expression, rows in (
+        ("location == 'M1'", [0, 1]),
+        ("location in ['M1', 'PMd']", [0, 1, 2, 4]),
+    ):
         if rows == [0, 1]:
-            with pytest.warns(UserWarning, match=r"of 1 of 5 units some values of 'location' .*'M1' in location"):
+            with pytest.warns(
+                UserWarning, match=r"of 1 of 5 units some values of 'location' .*'M1' in location"
+            ):
                 counts = bin_spikes(session, units=expression, n_bins=50)
         else:
             counts = bin_spikes(session, units=expression, n_bins=50)
@@ -139,16 +155,23 @@ def test_a_region_of_one_row_gives_the_columns_of_that_row(new_nwb, add_trials, 
     images.add_column("picture", "file", data=["face.png", "house.png"])
     images.add_column("start_time", "of another clock", data=[500.0, 600.0])
     nwbfile.add_scratch(images)
-    nwbfile.trials.add_column("image", "shown", data=[1, 0, 1], table=images, col_cls=DynamicTableRegion)
+    nwbfile.trials.add_column(
+        "image", "shown", data=[1, 0, 1], table=images, col_cls=DynamicTableRegion
+    )
     session = read_session(save(nwbfile))
     assert session.intervals["trials"].start_time.tolist() == [0, 3, 6]
     assert bin_spikes(session, where="picture == 'house.png'").windows.row.tolist() == [0, 2]
-    assert bin_spikes(session, where="image == 8", condition="picture").condition.tolist() == ["house.png"] * 2
+    assert (
+        bin_spikes(session, where="image == 8", condition="picture").condition.tolist()
+        == ["house.png"] * 2
+    )
 
 
 def test_columns_of_one_column_are_read_like_flat_ones(new_nwb, add_trials, save):
     starts = [1.0, 5.0, 9.0, 12.0]
-    nwbfile = add_trials(new_nwb(BUSY, quality=["good", "mua", "good"]), starts, side=["l", "r", "r", "l"])
+    nwbfile = add_trials(
+        new_nwb(BUSY, quality=["good", "mua", "good"]), starts, side=["l", "r", "r", "l"]
+    )
     path = save(nwbfile)
     expected = read_session(path)
     for dataset in ("units/quality", "intervals/trials/start_time", "intervals/trials/side"):

@@ -19,15 +19,22 @@ TIMES = np.arange(300) * 0.01
 
 @pytest.fixture
 def damaged(new_nwb, add_trials, save):
-    """A file with two series of their own and one that takes its times from the first; `edit` gets the module's group."""
+    """A file with two series of their own and one that takes its times from the first; `edit` gets
+    the module's group."""
 
     def make(edit):
-        nwbfile = add_trials(new_nwb(spikes=[np.arange(0, 3, 0.1), np.arange(0, 3, 0.07)]), [0.0, 0.7, 1.9], length=0.6)
+        nwbfile = add_trials(
+            new_nwb(spikes=[np.arange(0, 3, 0.1), np.arange(0, 3, 0.07)]),
+            [0.0, 0.7, 1.9],
+            length=0.6,
+        )
         module = nwbfile.create_processing_module("behavior", "what the animal did")
         speed = TimeSeries(name="speed", data=3 * TIMES, timestamps=TIMES, unit="m/s")
         module.add(speed)
         module.add(TimeSeries(name="pupil", data=5 * TIMES, timestamps=speed, unit="mm"))
-        hand = SpatialSeries(name="hand", data=np.column_stack([TIMES, -TIMES]), rate=100.0, reference_frame="screen")
+        hand = SpatialSeries(
+            name="hand", data=np.column_stack([TIMES, -TIMES]), rate=100.0, reference_frame="screen"
+        )
         module.add(Position(name="Position", spatial_series=hand))
         path = save(nwbfile)
         with h5py.File(path, "r+") as file:
@@ -68,10 +75,16 @@ def test_timestamps_in_a_column_or_a_row_are_those_of_one_dimension(damaged, sha
         (stored_as(np.stack([TIMES, TIMES + 0.01])), ["speed", "pupil"], "(2, 300)"),
         (without("speed/timestamps"), ["speed", "pupil"], "timestamps"),
         (without("Position/hand/starting_time"), ["hand"], "rate"),
-        (lambda module: module["speed/data"].attrs.__setitem__("conversion", [1.0, 2.0]), ["speed", "pupil"], "conversion"),
+        (
+            lambda module: module["speed/data"].attrs.__setitem__("conversion", [1.0, 2.0]),
+            ["speed", "pupil"],
+            "conversion",
+        ),
     ],
 )
-def test_a_series_that_cannot_be_made_leaves_units_trials_and_other_series(damaged, edit, lost, why):
+def test_a_series_that_cannot_be_made_leaves_units_trials_and_other_series(
+    damaged, edit, lost, why
+):
     whole = bin_spikes(read_session(damaged(lambda module: None)))
     path = damaged(edit)
     np.testing.assert_array_equal(bin_spikes(read_session(path)).counts, whole.counts)
@@ -113,4 +126,8 @@ def test_nothing_is_left_out_of_a_file_that_pynwb_reads(damaged):
     with NWBHDF5IO(damaged(lambda module: None), "r") as io:
         nwbfile = read_objects(io)
         assert left_out(nwbfile) == {}
-        assert {item.name for item in nwbfile.objects.values() if isinstance(item, TimeSeries)} == {"speed", "pupil", "hand"}
+        assert {item.name for item in nwbfile.objects.values() if isinstance(item, TimeSeries)} == {
+            "speed",
+            "pupil",
+            "hand",
+        }

@@ -61,13 +61,16 @@ with NWBHDF5IO(sys.argv[2], "r+") as io:
 @pytest.fixture
 def file(new_nwb, add_trials, save):
     """A recording with trials and a series."""
-    nwbfile = add_trials(new_nwb([np.arange(40) / 9, np.arange(50) / 11, np.arange(7) / 3]), [0.5, 1.5, 3.25])
+    nwbfile = add_trials(
+        new_nwb([np.arange(40) / 9, np.arange(50) / 11, np.arange(7) / 3]), [0.5, 1.5, 3.25]
+    )
     nwbfile.add_acquisition(TimeSeries(name="raw", data=np.arange(60.0), rate=10.0, unit="V"))
     return save(nwbfile)
 
 
 def packed_by(path, name: str, number: int) -> None:
-    """The dataset as a filter of this number would have stored it, which HDF5 here does not have."""
+    """The dataset as a filter of this number would have stored it, which HDF5 here does not
+    have."""
     with h5py.File(path, "r+") as file:
         old, parent = file[name], file[name].parent
         settings = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
@@ -75,7 +78,13 @@ def packed_by(path, name: str, number: int) -> None:
         settings.set_filter(number, h5py.h5z.FLAG_OPTIONAL, (3,))
         attributes, values, last = dict(old.attrs), old[:], name.rpartition("/")[2]
         del parent[last]
-        made = h5py.h5d.create(parent.id, last.encode(), h5py.h5t.IEEE_F64LE, h5py.h5s.create_simple(values.shape), settings)
+        made = h5py.h5d.create(
+            parent.id,
+            last.encode(),
+            h5py.h5t.IEEE_F64LE,
+            h5py.h5s.create_simple(values.shape),
+            settings,
+        )
         new = h5py.Dataset(made)
         new.id.write_direct_chunk((0,), values.tobytes()[:80])
         for key, value in attributes.items():
@@ -85,7 +94,8 @@ def packed_by(path, name: str, number: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "said"), [(32015, "Zstandard"), (32001, "Blosc"), (32026, "Blosc2"), (40001, "HDF5_PLUGIN_PATH")]
+    ("number", "said"),
+    [(32015, "Zstandard"), (32001, "Blosc"), (32026, "Blosc2"), (40001, "HDF5_PLUGIN_PATH")],
 )
 def test_a_filter_that_is_not_installed_is_named_with_its_package(file, number, said):
     if find_spec("hdf5plugin") and number != 40001:
@@ -114,14 +124,20 @@ def test_values_packed_by_a_plugin_are_read_where_it_is_installed(file):
             new.attrs[key] = value
         opened["units/spike_times_index"].attrs["target"] = new.ref
     script = "import sys; from metadyn.nwb.read import read_session; print(len(read_session(sys.argv[1]).spike_times))"
-    done = subprocess.run([sys.executable, "-c", script, file], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", script, file], capture_output=True, text=True, check=True
+    )
     assert int(done.stdout) == len(expected)
 
 
 def test_a_file_that_another_program_writes_is_read_when_it_was_closed_there(file):
-    process = subprocess.Popen([sys.executable, "-c", HOLD, file], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, file], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
     assert process.stdout.readline() == "open\n"
-    with pytest.raises(DataError, match=r"(?s)another program has the file open for writing.*close it there"):
+    with pytest.raises(
+        DataError, match=r"(?s)another program has the file open for writing.*close it there"
+    ):
         read_session(file)
     process.communicate("\n", timeout=60)
     assert read_session(file).n_units == 3
@@ -146,7 +162,9 @@ def test_a_file_that_was_copied_in_part_is_to_be_copied_again(file, tmp_path):
 
 def test_an_extension_that_is_not_installed_is_named_and_loaded_when_it_is(file, tmp_path):
     """A real one, in a package of its own; the file does not hold its schema."""
-    subprocess.run([sys.executable, "-W", "ignore", "-c", EXTENSION, tmp_path / "site", file], check=True)
+    subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", EXTENSION, tmp_path / "site", file], check=True
+    )
     with h5py.File(file, "r+") as opened:
         del opened["specifications"]
         del opened.attrs[".specloc"]
@@ -154,7 +172,10 @@ def test_an_extension_that_is_not_installed_is_named_and_loaded_when_it_is(file,
         read_session(file)
     assert error.value.remedy == "pip install ndx-strange"
     script = "import sys; from metadyn.nwb.read import read_session; print(read_session(sys.argv[1]).behavior_names)"
-    environment = {**os.environ, "PYTHONPATH": f"{tmp_path / 'site'}:{os.environ.get('PYTHONPATH', '')}"}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": f"{tmp_path / 'site'}:{os.environ.get('PYTHONPATH', '')}",
+    }
     command = [sys.executable, "-c", script, file]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stderr
@@ -169,18 +190,24 @@ def test_what_pynwb_could_not_make_is_told_by_its_cause_and_not_by_what_it_was_b
         opened["intervals/trials/stop_time"] = values
         for key, value in attributes.items():
             opened["intervals/trials/stop_time"].attrs[key] = value
-    with pytest.raises(DataError, match=r"(?s)cannot be read.*intervals/trials.*same length") as error:
+    with pytest.raises(
+        DataError, match=r"(?s)cannot be read.*intervals/trials.*same length"
+    ) as error:
         read_session(file)
     assert "Builder" not in error.value.found
     assert len(error.value.found) <= 300
 
 
 @pytest.mark.parametrize("name", ["description", "neurodata_type"])
-def test_a_column_called_as_an_attribute_is_named_and_what_is_proposed_keeps_its_values(file, tmp_path, monkeypatch, name):
+def test_a_column_called_as_an_attribute_is_named_and_what_is_proposed_keeps_its_values(
+    file, tmp_path, monkeypatch, name
+):
     with h5py.File(file, "r+") as opened:
         table = opened["intervals/trials"]
         column = table.create_dataset(name, data=np.array([b"a", b"b", b"a"]))
-        column.attrs.update({**table["start_time"].attrs, "object_id": "00000000-0000-0000-0000-000000000001"})
+        column.attrs.update(
+            {**table["start_time"].attrs, "object_id": "00000000-0000-0000-0000-000000000001"}
+        )
         table.attrs["colnames"] = np.array([*table.attrs["colnames"], name], dtype=object)
     with pytest.raises(DataError, match="the name of an attribute") as error:
         read_session(file)

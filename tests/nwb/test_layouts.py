@@ -30,7 +30,9 @@ def perich(new_nwb, add_trials, save):
         go_cue_time=STARTS + 0.8,
         move_onset_time=np.where([0, 1, 0, 1, 0, 1], np.nan, STARTS + 1.1),
     )
-    velocity = TimeSeries(name="cursor_vel", data=np.column_stack([TIMES, -TIMES]), timestamps=TIMES, unit="cm/s")
+    velocity = TimeSeries(
+        name="cursor_vel", data=np.column_stack([TIMES, -TIMES]), timestamps=TIMES, unit="cm/s"
+    )
     module = nwbfile.create_processing_module("behavior", "cursor")
     module.add(BehavioralTimeSeries(name="Velocity", time_series=velocity))
     return save(nwbfile)
@@ -39,7 +41,11 @@ def perich(new_nwb, add_trials, save):
 @pytest.fixture(params=["correct_reach", "task_success", "neither"])
 def churchland(request, new_nwb, add_trials, save):
     """DANDI:000070: the column of correct trials goes by two names."""
-    correct = {} if request.param == "neither" else {request.param: np.array([1, 1, 0, 1, 1, 1], dtype=bool)}
+    correct = (
+        {}
+        if request.param == "neither"
+        else {request.param: np.array([1, 1, 0, 1, 1, 1], dtype=bool)}
+    )
     nwbfile = new_nwb(spikes=[np.arange(0, 19, 0.05), np.arange(0, 19, 0.031)])
     add_trials(
         nwbfile,
@@ -53,13 +59,21 @@ def churchland(request, new_nwb, add_trials, save):
         move_begins_time=STARTS + 1.0,
         hit_target_position=np.zeros((6, 2)),
     )
-    hand = SpatialSeries(name="Hand", data=np.column_stack([TIMES**2, -TIMES]), timestamps=TIMES, reference_frame="screen")
-    nwbfile.create_processing_module("behavior", "hand").add(Position(name="Position", spatial_series=hand))
+    hand = SpatialSeries(
+        name="Hand",
+        data=np.column_stack([TIMES**2, -TIMES]),
+        timestamps=TIMES,
+        reference_frame="screen",
+    )
+    nwbfile.create_processing_module("behavior", "hand").add(
+        Position(name="Position", spatial_series=hand)
+    )
     return save(nwbfile), request.param
 
 
 def run_preset(name, path):
-    """As a pipeline does it: the preset looks at the session, then the session is read with the behaviour it names."""
+    """As a pipeline does it: the preset looks at the session, then the session is read with the
+    behaviour it names."""
     fields = preset(name, read_session(path))
     DataConfig(**fields)  # every field is one of the configuration's
     return bin_spikes(read_session(path, behavior=fields["behavior"]), **fields)
@@ -71,7 +85,9 @@ def test_perich_trials_are_rewarded_and_aligned_to_movement(perich):
     assert counts.windows.row.tolist() == [0, 2, 4]
     assert counts.counts.shape == (3, 36, 2)
     np.testing.assert_allclose(counts.windows.start, STARTS[[0, 2, 4]] + 1.1 - 0.26)
-    np.testing.assert_allclose(counts.behavior[1, :, 0], 6 + 1.1 - 0.26 + (np.arange(36) + 0.5) * 0.02)
+    np.testing.assert_allclose(
+        counts.behavior[1, :, 0], 6 + 1.1 - 0.26 + (np.arange(36) + 0.5) * 0.02
+    )
     assert counts.condition.tolist() == ["0", "3", "7"]
 
 

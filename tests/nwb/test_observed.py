@@ -1,4 +1,5 @@
-"""What a file says of when its units were observed reaches the counts, entry by entry: compared with a plain loop over bins."""
+"""What a file says of when its units were observed reaches the counts, entry by entry: compared
+with a plain loop over bins."""
 
 from datetime import UTC, datetime
 
@@ -28,7 +29,11 @@ def spikes_of(n_units, seed=0):
 def file_of(spikes, obs_intervals=None, trials=N_TRIALS) -> NWBFile:
     nwbfile = NWBFile("units seen at times", "seen", datetime(2020, 1, 1, tzinfo=UTC))
     for unit, times in enumerate(spikes):
-        own = {} if obs_intervals is None else {"obs_intervals": np.reshape(obs_intervals[unit], (-1, 2)).astype(float)}
+        own = (
+            {}
+            if obs_intervals is None
+            else {"obs_intervals": np.reshape(obs_intervals[unit], (-1, 2)).astype(float)}
+        )
         nwbfile.add_unit(spike_times=times, **own)
     for trial in range(trials):
         nwbfile.add_trial(start_time=2.5 * trial, stop_time=2.5 * trial + 1.5 + 0.1 * trial)
@@ -36,20 +41,26 @@ def file_of(spikes, obs_intervals=None, trials=N_TRIALS) -> NWBFile:
 
 
 def entry_by_entry(spikes, valid, counts):
-    """Counts and mask (trial, time, unit) of a plain loop; valid(unit, start, stop) says whether all of a bin is valid."""
+    """Counts and mask (trial, time, unit) of a plain loop; valid(unit, start, stop) says whether
+    all of a bin is valid."""
     expected, seen = np.zeros(counts.counts.shape, int), np.zeros(counts.counts.shape, bool)
-    for trial, (start, n_bins) in enumerate(zip(counts.windows.start, counts.windows.n_bins, strict=True)):
+    for trial, (start, n_bins) in enumerate(
+        zip(counts.windows.start, counts.windows.n_bins, strict=True)
+    ):
         for time in range(n_bins):
             left = start + time * BIN
             for place, unit in enumerate(counts.unit_rows):
                 if valid(unit, left, left + BIN):
                     seen[trial, time, place] = True
-                    expected[trial, time, place] = ((spikes[unit] >= left) & (spikes[unit] < left + BIN)).sum()
+                    expected[trial, time, place] = (
+                        (spikes[unit] >= left) & (spikes[unit] < left + BIN)
+                    ).sum()
     return expected, seen
 
 
 def inside(intervals):
-    """valid(unit, start, stop) by sampling the bin at its hundredths, in whichever of the unit's intervals."""
+    """valid(unit, start, stop) by sampling the bin at its hundredths, in whichever of the unit's
+    intervals."""
 
     def valid(unit, start, stop):
         at = start + (stop - start) * (np.arange(100) + 0.5) / 100
@@ -107,13 +118,19 @@ def test_invalid_times_alone_take_their_bins_and_leave_all_others(save):
     nwbfile.add_invalid_time_interval(start_time=3.5, stop_time=4.105)
     nwbfile.add_invalid_time_interval(start_time=7.4, stop_time=9.5)
     path = save(nwbfile)
-    with pytest.warns(UserWarning, match=r"3 invalid_times, 3.205 s, count as not observed for all units"):
+    with pytest.warns(
+        UserWarning, match=r"3 invalid_times, 3.205 s, count as not observed for all units"
+    ):
         session = read_session(path)
-    with pytest.warns(UserWarning, match="1 of 5 windows lie where nothing was recorded or all of it is invalid"):
+    with pytest.warns(
+        UserWarning, match="1 of 5 windows lie where nothing was recorded or all of it is invalid"
+    ):
         counts = bin_spikes(session)
     assert counts.windows.row.tolist() == [0, 1, 2, 4]
     assert counts.unit_observed is None
-    assert_entries(counts, spikes, lambda _, a, b: (b <= 3.0 or a >= 4.105) and (b <= 7.4 or a >= 9.5))
+    assert_entries(
+        counts, spikes, lambda _, a, b: (b <= 3.0 or a >= 4.105) and (b <= 7.4 or a >= 9.5)
+    )
 
 
 def test_invalid_times_take_from_the_obs_intervals_of_each_unit(save):
@@ -121,7 +138,9 @@ def test_invalid_times_take_from_the_obs_intervals_of_each_unit(save):
     nwbfile = file_of(spikes, obs)
     nwbfile.add_invalid_time_interval(start_time=5.2, stop_time=5.9)
     counts = bin_spikes(read_session(save(nwbfile)))
-    assert_entries(counts, spikes, inside([[[0, 5.2], [5.9, 6]], [[0, 5.2], [5.9, 20]], [[4, 5.2], [5.9, 20]]]))
+    assert_entries(
+        counts, spikes, inside([[[0, 5.2], [5.9, 6]], [[0, 5.2], [5.9, 20]], [[4, 5.2], [5.9, 20]]])
+    )
 
 
 def test_an_endless_invalid_time_ends_what_is_counted_and_a_nameless_one_is_told(save):
@@ -130,7 +149,9 @@ def test_an_endless_invalid_time_ends_what_is_counted_and_a_nameless_one_is_told
     nwbfile.add_invalid_time_interval(start_time=5.8, stop_time=np.inf)
     nwbfile.add_invalid_time_interval(start_time=1.0, stop_time=np.nan)
     path = save(nwbfile)
-    with pytest.warns(UserWarning, match="1 invalid_times that are NaN, empty or reversed are left out"):
+    with pytest.warns(
+        UserWarning, match="1 invalid_times that are NaN, empty or reversed are left out"
+    ):
         counts = bin_spikes(read_session(path))
     assert counts.windows.row.tolist() == [0, 1, 2]
     assert_entries(counts, spikes, lambda _, a, b: b <= 5.8)
@@ -149,14 +170,21 @@ def with_probes(spikes) -> NWBFile:
     """Units of two probes by turns, the raw series of each, and a series of behaviour."""
     nwbfile = file_of([])
     device = {name: nwbfile.create_device(name=name) for name in ("probeA", "probeB")}
-    group = {name: nwbfile.create_electrode_group(f"shank{name[-1]}", "of it", "M1", device[name]) for name in device}
+    group = {
+        name: nwbfile.create_electrode_group(f"shank{name[-1]}", "of it", "M1", device[name])
+        for name in device
+    }
     for place in range(6):
         nwbfile.add_electrode(group=group["probeA" if place < 3 else "probeB"], location="M1")
     for unit, times in enumerate(spikes):
         nwbfile.add_unit(spike_times=times, electrodes=[3 * (unit % 2) + unit % 3])
     for name, rows in (("rawA", [0, 1, 2]), ("rawB", [3, 4, 5])):
-        region = DynamicTableRegion(name="electrodes", data=rows, description="all", table=nwbfile.electrodes)
-        nwbfile.add_acquisition(ElectricalSeries(name=name, data=np.zeros((9, 3)), electrodes=region, rate=1.0))
+        region = DynamicTableRegion(
+            name="electrodes", data=rows, description="all", table=nwbfile.electrodes
+        )
+        nwbfile.add_acquisition(
+            ElectricalSeries(name=name, data=np.zeros((9, 3)), electrodes=region, rate=1.0)
+        )
     nwbfile.add_acquisition(TimeSeries(name="eye", data=np.zeros(9), unit="m", rate=1.0))
     return nwbfile
 
@@ -174,13 +202,19 @@ def with_probes(spikes) -> NWBFile:
         (("probeA",), ("rawB",), [1, 3]),
     ],
 )
-def test_an_invalid_time_concerns_the_units_of_its_series_or_of_the_probes_it_names(save, tags, series, concerned):
+def test_an_invalid_time_concerns_the_units_of_its_series_or_of_the_probes_it_names(
+    save, tags, series, concerned
+):
     spikes = spikes_of(5)
     nwbfile = with_probes(spikes)
     named = [nwbfile.acquisition[name] for name in series]
     nwbfile.add_invalid_time_interval(start_time=5.5, stop_time=6.0, tags=tags, timeseries=named)
     path = save(nwbfile)
-    said = "1 invalid_times of series that no unit" if not concerned else "1 invalid_times, 0.5 s, count as not observed for "
+    said = (
+        "1 invalid_times of series that no unit"
+        if not concerned
+        else "1 invalid_times, 0.5 s, count as not observed for "
+    )
     if concerned:
         said += "all units" if len(concerned) == 5 else f"{len(concerned)} of 5 units"
     with pytest.warns(UserWarning, match=said):
@@ -206,14 +240,18 @@ def test_all_time_invalid_is_refused_with_the_table_to_correct(save):
 
 
 @pytest.mark.parametrize(("start", "stop"), [(-5.0, 13.0), (0.0, 1e4), (0.0, np.inf)])
-def test_invalid_times_that_cover_every_spike_are_refused_without_obs_intervals_too(save, start, stop):
+def test_invalid_times_that_cover_every_spike_are_refused_without_obs_intervals_too(
+    save, start, stop
+):
     nwbfile = file_of(spikes_of(2), None)
     nwbfile.add_invalid_time_interval(start_time=start, stop_time=stop)
     path = save(nwbfile)
     with pytest.raises(DataError, match="no time is left") as error:
         read_session(path)
     assert error.value.item == "/intervals/invalid_times"
-    assert any("no time is left" in problem for problem in describe(path).problems), "inspect says so as well"
+    assert any("no time is left" in problem for problem in describe(path).problems), (
+        "inspect says so as well"
+    )
 
 
 def stored(path, name, values, index=True):
@@ -258,8 +296,12 @@ def test_one_row_of_values_a_unit_is_read_without_an_index(save):
         ("spike_times", (2,), False),
     ],
 )
-def test_shapes_that_could_mean_several_things_are_refused_by_name_with_what_was_found(save, name, shape, index):
-    path = stored(save(file_of(spikes_of(2), [[[0, 4], [5, 6]], [[0, 11]]])), name, np.ones(shape), index)
+def test_shapes_that_could_mean_several_things_are_refused_by_name_with_what_was_found(
+    save, name, shape, index
+):
+    path = stored(
+        save(file_of(spikes_of(2), [[[0, 4], [5, 6]], [[0, 11]]])), name, np.ones(shape), index
+    )
     with pytest.raises(DataError, match="not clear") as error:
         read_session(path)
     assert error.value.item == f"/units/{name}"
@@ -277,7 +319,11 @@ def test_a_unit_never_observed_in_the_windows_is_left_out_and_told(save):
 
 def test_rates_are_over_the_bins_in_which_each_unit_was_observed(save):
     regular = np.arange(0.005, 12.5, 0.1)  # 10 Hz
-    path = save(file_of([regular, regular[:30], np.arange(0.1, 12.5, 1.0)], [[[0, 20]], [[0, 3]], [[0, 20]]]))
+    path = save(
+        file_of(
+            [regular, regular[:30], np.arange(0.1, 12.5, 1.0)], [[[0, 20]], [[0, 3]], [[0, 20]]]
+        )
+    )
     counts = bin_spikes(read_session(path), min_rate=5)
     assert counts.unit_rows.tolist() == [0, 1]
 
@@ -288,7 +334,9 @@ def test_a_lag_and_a_limit_of_bins_meet_the_intervals_of_each_unit(save):
     counts = bin_spikes(session, spike_lag=0.1, max_bins=30)
     assert counts.n_trials > N_TRIALS
     at = inside(obs)
-    assert_entries(counts, [times + 0.1 for times in spikes], lambda unit, a, b: at(unit, a - 0.1, b - 0.1))
+    assert_entries(
+        counts, [times + 0.1 for times in spikes], lambda unit, a, b: at(unit, a - 0.1, b - 0.1)
+    )
 
 
 def test_windows_in_which_only_other_units_were_observed_are_left_out(save):

@@ -1,4 +1,5 @@
-"""Reading NWB files: against what was written, against pynwb unit by unit, and everything that cannot be used."""
+"""Reading NWB files: against what was written, against pynwb unit by unit, and everything that
+cannot be used."""
 
 import os
 import subprocess
@@ -28,7 +29,9 @@ def own_spikes(session, unit):
 
 
 def test_what_was_written_is_read(new_nwb, add_trials, save):
-    nwbfile = new_nwb(spikes=[[0.1, 0.2], [], [0.3]], quality=["good", "mua", "good"], depth=[1.5, 2.5, np.nan])
+    nwbfile = new_nwb(
+        spikes=[[0.1, 0.2], [], [0.3]], quality=["good", "mua", "good"], depth=[1.5, 2.5, np.nan]
+    )
     add_trials(nwbfile, [0, 1], result=["R", "F"], go_time=[0.1, np.nan], n=[1, 2])
     session = read_session(save(nwbfile))
     assert [own_spikes(session, unit).tolist() for unit in range(3)] == [[0.1, 0.2], [], [0.3]]
@@ -70,7 +73,9 @@ def test_the_file_is_closed_after_reading_and_after_an_error(new_nwb, save):
             read_session(path, behavior=behavior)
         except DataError:
             assert behavior
-        with h5py.File(path, "r+") as file:  # HDF5 refuses to write to what is still open for reading
+        with h5py.File(
+            path, "r+"
+        ) as file:  # HDF5 refuses to write to what is still open for reading
             file.attrs["touched"] = True
 
 
@@ -98,7 +103,10 @@ def test_the_union_of_intervals_equals_a_mask_of_milliseconds():
 
 def test_unusable_obs_intervals_are_left_out_with_a_warning(new_nwb, save):
     path = save(new_nwb(obs_intervals=[[[0, 1], [np.nan, 2]], [[3, 3], [5, 4]]]))
-    with pytest.warns(UserWarning, match="3 obs_intervals"), pytest.warns(UserWarning, match="1 of 2 units have no usable"):
+    with (
+        pytest.warns(UserWarning, match="3 obs_intervals"),
+        pytest.warns(UserWarning, match="1 of 2 units have no usable"),
+    ):
         assert read_session(path).observed.tolist() == [[0, 1]]
 
 
@@ -106,7 +114,11 @@ def test_unsorted_spikes_are_sorted_with_a_warning_that_names_the_file(new_nwb, 
     path = save(new_nwb(spikes=[[0.3, 0.1, 0.2], [0.5, 0.6], [0.9, 0.8]]))
     with pytest.warns(UserWarning, match=r"small.nwb: the spike times of 2 units"):
         session = read_session(path)
-    assert [own_spikes(session, unit).tolist() for unit in range(3)] == [[0.1, 0.2, 0.3], [0.5, 0.6], [0.8, 0.9]]
+    assert [own_spikes(session, unit).tolist() for unit in range(3)] == [
+        [0.1, 0.2, 0.3],
+        [0.5, 0.6],
+        [0.8, 0.9],
+    ]
 
 
 def test_reading_holds_hardly_more_than_the_spikes(new_nwb, save):
@@ -123,7 +135,10 @@ def test_reading_holds_hardly_more_than_the_spikes(new_nwb, save):
 def test_what_is_mended_for_us_stays_as_it_was_in_an_open_file(new_nwb):
     nwbfile = new_nwb(spikes=[[0.3, 0.1], [0.2, np.nan]])
     before = np.array(nwbfile.units["spike_times"].data[:])
-    with pytest.warns(UserWarning, match="left out"), pytest.warns(UserWarning, match="not in order"):
+    with (
+        pytest.warns(UserWarning, match="left out"),
+        pytest.warns(UserWarning, match="not in order"),
+    ):
         session = read_session(nwbfile)
     assert [own_spikes(session, unit).tolist() for unit in range(2)] == [[0.1, 0.3], [0.2]]
     np.testing.assert_array_equal(nwbfile.units["spike_times"].data[:], before)
@@ -161,7 +176,10 @@ def test_units_without_spike_times_say_which_columns_there_are(new_nwb, save):
 
 def test_only_nan_spikes_are_an_error(new_nwb, save):
     path = save(new_nwb(spikes=[[np.nan], [np.nan]]))
-    with pytest.warns(UserWarning, match="2 spike times"), pytest.raises(DataError, match="cannot be used"):
+    with (
+        pytest.warns(UserWarning, match="2 spike times"),
+        pytest.raises(DataError, match="cannot be used"),
+    ):
         read_session(path)
 
 
@@ -204,7 +222,9 @@ def make_folder(folder):
     return folder
 
 
-@pytest.mark.parametrize("make", [make_missing, make_text, make_hdf5, make_nwb1, make_hollow, make_folder])
+@pytest.mark.parametrize(
+    "make", [make_missing, make_text, make_hdf5, make_nwb1, make_hollow, make_folder]
+)
 def test_what_is_no_nwb_file_is_refused_by_name(tmp_path, make):
     path = make(tmp_path)
     with pytest.raises(DataError) as error:
@@ -234,18 +254,29 @@ def with_behavior(new_nwb, save):
     nwbfile = new_nwb()
     module = nwbfile.create_processing_module("behavior", "what the animal did")
     velocity = TimeSeries(
-        name="cursor_vel", data=np.column_stack([times, -times]), timestamps=times, unit="cm/s", conversion=2.0, offset=1.0
+        name="cursor_vel",
+        data=np.column_stack([times, -times]),
+        timestamps=times,
+        unit="cm/s",
+        conversion=2.0,
+        offset=1.0,
     )
     module.add(BehavioralTimeSeries(name="Velocity", time_series=velocity))
     hand = SpatialSeries(
-        name="Hand", data=np.column_stack([times, times]), rate=100.0, starting_time=5.0, reference_frame="screen"
+        name="Hand",
+        data=np.column_stack([times, times]),
+        rate=100.0,
+        starting_time=5.0,
+        reference_frame="screen",
     )
     module.add(Position(name="Position", spatial_series=hand))
     twin = SpatialSeries(name="Hand", data=times, timestamps=times, reference_frame="north")
     module.add(CompassDirection(name="CompassDirection", spatial_series=twin))
     gappy = np.where(times > 0.5, np.nan, times)
     nwbfile.add_acquisition(TimeSeries(name="pupil", data=gappy, timestamps=velocity, unit="mm"))
-    nwbfile.add_acquisition(TimeSeries(name="movie", data=np.zeros((100, 2, 2)), rate=10.0, unit="a.u."))
+    nwbfile.add_acquisition(
+        TimeSeries(name="movie", data=np.zeros((100, 2, 2)), rate=10.0, unit="a.u.")
+    )
     with pytest.warns(UserWarning, match=r"rate of 0\.0"):
         nwbfile.add_acquisition(TimeSeries(name="timeless", data=times, rate=0.0, unit="a.u."))
     nwbfile.add_acquisition(TimeSeries(name="words", data=["a", "b"], rate=1.0, unit="n/a"))
@@ -254,10 +285,19 @@ def with_behavior(new_nwb, save):
 
 def test_behaviour_is_listed_by_short_unique_names_or_paths(with_behavior):
     names = set(read_session(with_behavior).behavior_names)
-    assert names == {"cursor_vel", "behavior/Position/Hand", "behavior/CompassDirection/Hand", "pupil", "timeless", "words"}
+    assert names == {
+        "cursor_vel",
+        "behavior/Position/Hand",
+        "behavior/CompassDirection/Hand",
+        "pupil",
+        "timeless",
+        "words",
+    }
 
 
-@pytest.mark.parametrize("name", ["cursor_vel", "Velocity/cursor_vel", "behavior/Velocity/cursor_vel"])
+@pytest.mark.parametrize(
+    "name", ["cursor_vel", "Velocity/cursor_vel", "behavior/Velocity/cursor_vel"]
+)
 def test_behaviour_is_read_by_short_or_full_name_in_its_unit(with_behavior, name):
     series = read_session(with_behavior, behavior=(name,)).behavior[name]
     np.testing.assert_allclose(series.times, np.arange(100) * 0.01)
@@ -278,7 +318,8 @@ def test_samples_that_are_nan_and_linked_timestamps_are_understood(with_behavior
 
 
 @pytest.mark.parametrize(
-    ("name", "problem"), [("cursor_pos", "no behaviour"), ("Hand", "2 behaviour"), ("timeless", "time base")]
+    ("name", "problem"),
+    [("cursor_pos", "no behaviour"), ("Hand", "2 behaviour"), ("timeless", "time base")],
 )
 def test_behaviour_that_cannot_be_read_lists_what_there_is(with_behavior, name, problem):
     with pytest.raises(DataError, match=problem) as error:
@@ -292,7 +333,9 @@ def test_behaviour_that_is_not_named_is_not_read(with_behavior):
         group = file["processing/behavior/Velocity/cursor_vel"]
         attributes = dict(group["data"].attrs)
         del group["data"]
-        chunked = group.create_dataset("data", shape=(100, 2), dtype=float, chunks=(10, 2), compression="gzip")
+        chunked = group.create_dataset(
+            "data", shape=(100, 2), dtype=float, chunks=(10, 2), compression="gzip"
+        )
         chunked.attrs.update(attributes)
         chunked.id.write_direct_chunk((0, 0), b"not gzip at all")
     assert "cursor_vel" in read_session(with_behavior).behavior_names
@@ -303,16 +346,23 @@ def test_behaviour_that_is_not_named_is_not_read(with_behavior):
 def test_reading_imports_no_torch(real_data):
     code = "import sys; from metadyn.nwb.read import read_session; read_session(sys.argv[1]); print('torch' in sys.modules)"
     command = [sys.executable, "-c", code, str(real_data / "maze.nwb")]
-    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() == "False"
+    assert (
+        subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        == "False"
+    )
 
 
 @pytest.mark.parametrize("name", ALL_REAL)
 def test_every_real_file_is_read_like_pynwb_reads_it_unit_by_unit(real_data, name):
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what pynwb has to say of these files; read_session itself must be silent
+        warnings.simplefilter(
+            "ignore"
+        )  # what pynwb has to say of these files; read_session itself must be silent
         with NWBHDF5IO(real_data / f"{name}.nwb", "r") as io:
             nwbfile = io.read()
-            expected = [np.sort(nwbfile.units["spike_times"][unit]) for unit in range(len(nwbfile.units))]
+            expected = [
+                np.sort(nwbfile.units["spike_times"][unit]) for unit in range(len(nwbfile.units))
+            ]
             rows = {table: len(nwbfile.intervals[table]) for table in nwbfile.intervals}
     if name == "alm_nan_stop_times":
         with pytest.warns(UserWarning, match="1 units are not in order"):
@@ -337,7 +387,9 @@ def test_every_real_file_is_read_like_pynwb_reads_it_unit_by_unit(real_data, nam
         ("alme_17894_fambegin1", {}, 451),
     ],
 )
-def test_every_real_file_that_must_train_is_binned_without_a_word(real_data, name, options, windows):
+def test_every_real_file_that_must_train_is_binned_without_a_word(
+    real_data, name, options, windows
+):
     counts = bin_spikes(read_session(real_data / f"{name}.nwb"), **options)
     assert counts.n_trials == windows
     assert counts.counts.any(axis=(0, 1)).all()

@@ -1,4 +1,5 @@
-"""Files on the net, from a real server that counts what it sends: little is read, and connections that break are survived."""
+"""Files on the net, from a real server that counts what it sends: little is read, and connections
+that break are survived."""
 
 import hashlib
 import os
@@ -26,10 +27,13 @@ RAW = (2**29 // 64, 64)  # 1 GiB of int16
 
 @pytest.fixture
 def recording(new_nwb, add_trials, save):
-    """40 units with 200 spikes each, 50 trials, and a gigabyte of raw voltage, of which the disk sees nothing."""
+    """40 units with 200 spikes each, 50 trials, and a gigabyte of raw voltage, of which the disk
+    sees nothing."""
     times = np.sort(np.random.default_rng(0).uniform(0, 100, (40, 200)))
     nwbfile = add_trials(new_nwb(list(times)), np.arange(50) * 2.0)
-    nwbfile.add_acquisition(TimeSeries(name="voltage", data=np.zeros((2, 64), np.int16), unit="V", rate=30000.0))
+    nwbfile.add_acquisition(
+        TimeSeries(name="voltage", data=np.zeros((2, 64), np.int16), unit="V", rate=30000.0)
+    )
     path = save(nwbfile, "raw.nwb")
     with h5py.File(path, "r+") as file:
         kept = dict(file["acquisition/voltage/data"].attrs)
@@ -39,7 +43,9 @@ def recording(new_nwb, add_trials, save):
         layout.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
         layout.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
         space = h5py.h5s.create_simple(RAW)
-        h5py.h5d.create(file["acquisition/voltage"].id, b"data", h5py.h5t.NATIVE_INT16, space, layout)
+        h5py.h5d.create(
+            file["acquisition/voltage"].id, b"data", h5py.h5t.NATIVE_INT16, space, layout
+        )
         for name, value in kept.items():
             file["acquisition/voltage/data"].attrs[name] = value
     assert path.stat().st_size > 2**30
@@ -63,7 +69,9 @@ def test_what_was_read_once_comes_from_the_cache(recording, serve):
     read_session(f"{server.url}/raw.nwb")
     before, n_before = server.sent, len(server.requests)
     read_session(f"{server.url}/raw.nwb")
-    assert server.sent - before == len(server.requests) - n_before <= 2  # a byte each, to see whether the file is the same
+    assert (
+        server.sent - before == len(server.requests) - n_before <= 2
+    )  # a byte each, to see whether the file is the same
 
 
 def test_a_file_that_was_changed_is_fetched_anew(new_nwb, save, serve):
@@ -110,19 +118,27 @@ def test_a_server_that_falls_silent_is_asked_again(noise, serve, monkeypatch):
 
 
 def test_any_stretch_of_a_file_is_what_it_is_on_disk(noise, serve):
-    """Of bytes at random, across the borders of blocks and behind the end; each block is sent once."""
+    """Of bytes at random, across the borders of blocks and behind the end; each block is sent
+    once."""
     server = serve(noise.parent)
     whole = noise.read_bytes()
     with RemoteFile(located(f"{server.url}/noise.bin")) as file:
-        for start, length in np.random.default_rng(1).integers(0, (len(whole) + 10, 2 * BLOCK), (200, 2)).tolist():
+        for start, length in (
+            np.random.default_rng(1).integers(0, (len(whole) + 10, 2 * BLOCK), (200, 2)).tolist()
+        ):
             file.seek(start)
             assert file.read(length) == whole[start : start + length]
     assert server.sent == len(whole) + 1
 
 
-@pytest.mark.parametrize(("trouble", "words"), [(503, "503"), ("cut", "IncompleteRead|closed connection|reset")])
-def test_a_connection_that_stays_broken_is_said_with_the_address_and_a_remedy(recording, serve, trouble, words, caplog):
-    """And the same command goes on from there when the server is well again; nothing false is in the cache."""
+@pytest.mark.parametrize(
+    ("trouble", "words"), [(503, "503"), ("cut", "IncompleteRead|closed connection|reset")]
+)
+def test_a_connection_that_stays_broken_is_said_with_the_address_and_a_remedy(
+    recording, serve, trouble, words, caplog
+):
+    """And the same command goes on from there when the server is well again; nothing false is in
+    the cache."""
     server = serve(recording.parent)
     server.trouble = [None, None]
     server.always = trouble
@@ -132,7 +148,9 @@ def test_a_connection_that_stays_broken_is_said_with_the_address_and_a_remedy(re
     assert re.search(words, str(caught.value))
     assert "what was fetched is kept" in str(caught.value)
     assert "secret" not in str(caught.value) + caplog.text
-    assert len(server.requests) < 2 + 2 * (remote.TRIES + 1)  # a failure is not tried for every object of the file
+    assert len(server.requests) < 2 + 2 * (
+        remote.TRIES + 1
+    )  # a failure is not tried for every object of the file
     server.always = None
     assert read_session(f"{server.url}/raw.nwb").n_units == 40
 
@@ -208,18 +226,25 @@ def test_the_origin_of_a_derived_file_may_be_on_the_net(new_nwb, save, serve):
 
 def test_a_name_and_password_are_sent_and_not_told(noise, serve):
     server = serve(noise.parent)
-    (asset,) = assets(server.url.replace("//", "//me:secret@") + "/noise.bin?X-Amz-Signature=abc&versionId=7#part")
+    (asset,) = assets(
+        server.url.replace("//", "//me:secret@") + "/noise.bin?X-Amz-Signature=abc&versionId=7#part"
+    )
     with RemoteFile(asset) as file:
         assert file.read(10) == noise.read_bytes()[:10]
     assert server.requests[0]["Authorization"] == "Basic bWU6c2VjcmV0"
     assert asset.uri == f"{server.url}/noise.bin?versionId=7"
     assert "secret" not in repr(asset)
-    assert not [path for path in noise.parent.rglob("*") if path.is_file() and b"secret" in path.read_bytes()]
+    assert not [
+        path
+        for path in noise.parent.rglob("*")
+        if path.is_file() and b"secret" in path.read_bytes()
+    ]
 
 
 @pytest.fixture
 def listed(monkeypatch):
-    """listed(server, path, file) → an asset as dandi's client has it, whose bytes are a file on the server."""
+    """listed(server, path, file) → an asset as dandi's client has it, whose bytes are a file on the
+    server."""
     pytest.importorskip("dandi")
     monkeypatch.setenv("DANDI_NO_ET", "1")
     from dandi.consts import DandiInstance
@@ -228,9 +253,19 @@ def listed(monkeypatch):
     def make(server, path, file):
         client = DandiAPIClient(dandi_instance=DandiInstance("here", None, f"{server.url}/api"))
         now = datetime.now(UTC)
-        data = {"asset_id": "12ab", "path": path, "size": file.stat().st_size, "created": now, "modified": now, "blob": "34cd"}
+        data = {
+            "asset_id": "12ab",
+            "path": path,
+            "size": file.stat().st_size,
+            "created": now,
+            "modified": now,
+            "blob": "34cd",
+        }
         urls = [f"{server.url}/api/assets/12ab/download/", f"{server.url}/{file.name}"]
-        digest = {"dandi:dandi-etag": "0-1", "dandi:sha2-256": hashlib.sha256(file.read_bytes()).hexdigest()}
+        digest = {
+            "dandi:dandi-etag": "0-1",
+            "dandi:sha2-256": hashlib.sha256(file.read_bytes()).hexdigest(),
+        }
         return BaseRemoteAsset.from_base_data(client, data, {"contentUrl": urls, "digest": digest})
 
     return make
@@ -273,13 +308,20 @@ def test_a_path_that_leads_out_of_the_dandiset_is_refused(noise, serve, listed, 
         ("000140/sub-Jenkins", "dandi://dandi/000140/sub-Jenkins/"),
         ("dandi://DANDI:000140/sub-J/sub-J.nwb", "dandi://dandi/000140/sub-J/sub-J.nwb"),
         ("dandi://000140@draft/sub-J/sub-J.nwb", "dandi://dandi/000140@draft/sub-J/sub-J.nwb"),
-        ("dandi://dandi-sandbox/000140/sub-J/sub-J.nwb", "dandi://dandi-sandbox/000140/sub-J/sub-J.nwb"),
+        (
+            "dandi://dandi-sandbox/000140/sub-J/sub-J.nwb",
+            "dandi://dandi-sandbox/000140/sub-J/sub-J.nwb",
+        ),
     ],
 )
 def test_addresses_are_turned_into_what_dandis_own_parser_understands(text, address):
     dandiarchive = pytest.importorskip("dandi.dandiarchive")
     assert dandi_address(text) == address
-    pattern = next(regex for regex, _, _ in dandiarchive._dandi_url_parser.known_urls if regex.pattern.startswith("dandi://"))
+    pattern = next(
+        regex
+        for regex, _, _ in dandiarchive._dandi_url_parser.known_urls
+        if regex.pattern.startswith("dandi://")
+    )
     found = pattern.fullmatch(address)
     assert found["dandiset_id"] == "000140"
     assert not is_address("recordings/day1.nwb")

@@ -1,4 +1,5 @@
-"""What a behaviour series in a real file means: its unit and time base, angles, states, intervals, events, clocks."""
+"""What a behaviour series in a real file means: its unit and time base, angles, states, intervals,
+events, clocks."""
 
 import subprocess
 import sys
@@ -9,7 +10,13 @@ import h5py
 import numpy as np
 import pytest
 from pynwb import TimeSeries
-from pynwb.behavior import BehavioralEpochs, BehavioralEvents, CompassDirection, Position, SpatialSeries
+from pynwb.behavior import (
+    BehavioralEpochs,
+    BehavioralEvents,
+    CompassDirection,
+    Position,
+    SpatialSeries,
+)
 from pynwb.event import EventsTable
 from pynwb.misc import AbstractFeatureSeries, AnnotationSeries, IntervalSeries
 
@@ -24,7 +31,8 @@ STARTS = [0.4, 3.3, 5.1]
 
 @pytest.fixture
 def holding(new_nwb, add_trials, save):
-    """The path of a file with three trials of 2, 2 and 2 s, and these series in its behaviour module."""
+    """The path of a file with three trials of 2, 2 and 2 s, and these series in its behaviour
+    module."""
 
     def make(*items):
         spikes = [np.arange(0, 10, 0.1), np.arange(0, 10, 0.07), np.arange(0, 9, 0.3)]
@@ -45,7 +53,8 @@ def quietly(make, *args, **options):
 
 
 def overwritten(path, **datasets):
-    """The file with other datasets in the series x: pynwb itself refuses to write what does not fit."""
+    """The file with other datasets in the series x: pynwb itself refuses to write what does not
+    fit."""
     with h5py.File(path, "r+") as file:
         group = next(item for item in _groups(file) if item.name.endswith("/x"))
         for name, values in datasets.items():
@@ -89,7 +98,9 @@ def problem_of(path, name="x"):
 def test_the_unit_is_that_of_the_converted_values(holding, rate):
     data = (10 * np.sin(TIMES)).round().astype("i2")
     base = {"timestamps": TIMES} if rate is None else {"rate": rate, "starting_time": 0.7}
-    series = read(holding(TimeSeries(name="x", data=data, unit="m", conversion=0.01, offset=-3.0, **base)))
+    series = read(
+        holding(TimeSeries(name="x", data=data, unit="m", conversion=0.01, offset=-3.0, **base))
+    )
     expected = [0.01 * int(value) - 3.0 for value in data]
     np.testing.assert_allclose(series.values[:, 0], expected)
     assert series.unit == "m"
@@ -97,7 +108,9 @@ def test_the_unit_is_that_of_the_converted_values(holding, rate):
 
 
 def test_data_that_another_series_holds_are_converted_as_there(new_nwb, save):
-    lent = TimeSeries(name="lent", data=3 * TIMES, timestamps=TIMES, unit="m", conversion=0.5, offset=2.0)
+    lent = TimeSeries(
+        name="lent", data=3 * TIMES, timestamps=TIMES, unit="m", conversion=0.5, offset=2.0
+    )
     nwbfile = new_nwb()
     nwbfile.add_acquisition(lent)
     nwbfile.add_acquisition(TimeSeries(name="x", data=lent, timestamps=lent, unit="m"))
@@ -120,7 +133,11 @@ def test_times_that_a_regular_series_lends_are_its_own(new_nwb):
 def test_features_have_units_of_their_own_and_only_the_angle_among_them_comes_round(holding):
     data = np.column_stack([(200 * TIMES) % 360, 7.3 * TIMES])
     features = AbstractFeatureSeries(
-        name="x", data=data, timestamps=TIMES, features=["orientation", "contrast"], feature_units=["degrees", "%"]
+        name="x",
+        data=data,
+        timestamps=TIMES,
+        features=["orientation", "contrast"],
+        feature_units=["degrees", "%"],
     )
     path = holding(features)
     series = read(path)
@@ -128,7 +145,9 @@ def test_features_have_units_of_their_own_and_only_the_angle_among_them_comes_ro
     assert series.period.tolist() == [360, np.inf]
     values, left = binned(path)
     np.testing.assert_allclose(values[..., 1], 7.3 * (left + 0.01), atol=1e-9)
-    np.testing.assert_allclose(np.cos(np.deg2rad(values[..., 0])), np.cos(np.deg2rad(200 * (left + 0.01))), atol=1e-9)
+    np.testing.assert_allclose(
+        np.cos(np.deg2rad(values[..., 0])), np.cos(np.deg2rad(200 * (left + 0.01))), atol=1e-9
+    )
 
 
 # angles
@@ -136,7 +155,9 @@ def test_features_have_units_of_their_own_and_only_the_angle_among_them_comes_ro
 
 def heading(name="x", *, course, unit="radians", **more):
     """A head direction within CompassDirection."""
-    own = SpatialSeries(name=name, data=course, timestamps=TIMES, reference_frame="north", unit=unit, **more)
+    own = SpatialSeries(
+        name=name, data=course, timestamps=TIMES, reference_frame="north", unit=unit, **more
+    )
     return CompassDirection(name="CompassDirection", spatial_series=own)
 
 
@@ -150,10 +171,15 @@ ANGLES = {
         2 * np.pi,
     ),
     "a series in deg, outside CompassDirection": (
-        TimeSeries(name="x", data=np.rad2deg(TURN) % 360 - 180, offset=180.0, timestamps=TIMES, unit="deg"),
+        TimeSeries(
+            name="x", data=np.rad2deg(TURN) % 360 - 180, offset=180.0, timestamps=TIMES, unit="deg"
+        ),
         360,
     ),
-    "an angle (rad)": (TimeSeries(name="x", data=TURN % (2 * np.pi), timestamps=TIMES, unit="angle (rad)"), 2 * np.pi),
+    "an angle (rad)": (
+        TimeSeries(name="x", data=TURN % (2 * np.pi), timestamps=TIMES, unit="angle (rad)"),
+        2 * np.pi,
+    ),
 }
 
 
@@ -163,7 +189,9 @@ def test_an_angle_of_any_unit_and_range_comes_round(holding, kind):
     path = quietly(holding, item)
     values, left = binned(path)
     expected = 2 * np.pi * 0.83 * (left + 0.01)
-    np.testing.assert_allclose(np.exp(2j * np.pi * values[..., 0] / turn), np.exp(1j * expected), atol=1e-9)
+    np.testing.assert_allclose(
+        np.exp(2j * np.pi * values[..., 0] / turn), np.exp(1j * expected), atol=1e-9
+    )
     np.testing.assert_allclose(binned(path, "velocity:x")[0], 0.83 * turn)
     assert [series.kind for series in describe(path).behavior] == ["angle"]
 
@@ -173,11 +201,21 @@ def test_an_angle_of_any_unit_and_range_comes_round(holding, kind):
     [
         (heading(course=TURN % (2 * np.pi), unit="meters"), "'meters'", "radians"),
         (heading(course=np.rad2deg(TURN) % 360, unit="radians"), "'radians'", "degrees"),
-        (TimeSeries(name="x", data=TURN % (2 * np.pi) - np.pi, timestamps=TIMES, unit="a.u."), "'a.u.'", "radians"),
-        (TimeSeries(name="yaw", data=(25 * np.rad2deg(TURN)) % 360, timestamps=TIMES, unit=""), "''", "degrees"),  # coarse
+        (
+            TimeSeries(name="x", data=TURN % (2 * np.pi) - np.pi, timestamps=TIMES, unit="a.u."),
+            "'a.u.'",
+            "radians",
+        ),
+        (
+            TimeSeries(name="yaw", data=(25 * np.rad2deg(TURN)) % 360, timestamps=TIMES, unit=""),
+            "''",
+            "degrees",
+        ),  # coarse
     ],
 )
-def test_an_angle_whose_unit_says_otherwise_is_taken_for_what_it_is_and_that_is_said(holding, item, said, is_):
+def test_an_angle_whose_unit_says_otherwise_is_taken_for_what_it_is_and_that_is_said(
+    holding, item, said, is_
+):
     path = quietly(holding, item)
     name = "yaw" if item.name == "yaw" else "x"
     with pytest.warns(UserWarning, match=f"comes round as an angle in {is_}, not {said}"):
@@ -229,7 +267,9 @@ def test_the_real_head_direction_is_an_angle_and_turns_as_its_unwrapped_samples_
     session = read_session(path, behavior=("CompassDirection/rz", "velocity:CompassDirection/rz"))
     where = {"start": 0.0, "n_bins": 400}
     counts = bin_spikes(session, behavior="CompassDirection/rz", n_bins=where["n_bins"])
-    velocity = bin_spikes(session, behavior="velocity:CompassDirection/rz", n_bins=where["n_bins"]).behavior[..., 0]
+    velocity = bin_spikes(
+        session, behavior="velocity:CompassDirection/rz", n_bins=where["n_bins"]
+    ).behavior[..., 0]
     with h5py.File(path) as file:
         group = next(item for item in _groups(file) if item.name.endswith("CompassDirection/rz"))
         times, angle = group["timestamps"][:], group["data"][:]
@@ -237,8 +277,13 @@ def test_the_real_head_direction_is_an_angle_and_turns_as_its_unwrapped_samples_
     whole = np.interp(centres, times, np.unwrap(angle))
     known = np.isfinite(counts.behavior[..., 0])
     assert known.sum() > 20_000
-    np.testing.assert_allclose(counts.behavior[..., 0][known], whole[known] % (2 * np.pi), atol=1e-6)
-    speed = (np.interp(centres + 0.01, times, np.unwrap(angle)) - np.interp(centres - 0.01, times, np.unwrap(angle))) / 0.02
+    np.testing.assert_allclose(
+        counts.behavior[..., 0][known], whole[known] % (2 * np.pi), atol=1e-6
+    )
+    speed = (
+        np.interp(centres + 0.01, times, np.unwrap(angle))
+        - np.interp(centres - 0.01, times, np.unwrap(angle))
+    ) / 0.02
     known = np.isfinite(velocity)
     np.testing.assert_allclose(velocity[known], speed[known], atol=1e-6)
     assert np.abs(velocity[known]).max() < 60  # rad/s; a step over the top would be 314
@@ -264,7 +309,9 @@ def held_by_hand(times, states, now):
 )
 def test_what_was_sampled_when_it_changed_holds_until_the_next_sample(holding, states, options):
     times = np.array([0.6, 0.71, 1.9, 3.31, 4.0, 5.2, 6.35])
-    path = quietly(holding, TimeSeries(name="x", data=states, timestamps=times, **{"unit": "n/a"} | options))
+    path = quietly(
+        holding, TimeSeries(name="x", data=states, timestamps=times, **{"unit": "n/a"} | options)
+    )
     values, left = binned(path)
     expected = [[held_by_hand(times, states, now) for now in row] for row in left + 0.01]
     np.testing.assert_allclose(values[..., 0], options.get("conversion", 1.0) * np.array(expected))
@@ -288,9 +335,16 @@ def test_few_samples_of_a_whole_numbers_ramp_are_a_line(holding):
 
 
 def test_an_interval_series_is_1_inside_its_intervals_of_each_kind(holding):
-    lick = [(0.5, 0.9), (0.9, 1.1), (3.4, 3.9), (6.0, 6.5)]  # two that touch, and two that overlap with the other kind
+    lick = [
+        (0.5, 0.9),
+        (0.9, 1.1),
+        (3.4, 3.9),
+        (6.0, 6.5),
+    ]  # two that touch, and two that overlap with the other kind
     reward = [(0.7, 1.0), (3.1, 3.6)]
-    marks = [(start, 1) for start, _ in lick] + [(stop, -1) for _, stop in lick]  # all starts, then all stops
+    marks = [(start, 1) for start, _ in lick] + [
+        (stop, -1) for _, stop in lick
+    ]  # all starts, then all stops
     marks += [(start, 4) for start, _ in reward] + [(stop, -4) for _, stop in reward]
     times, data = np.array(marks).T
     series = quietly(IntervalSeries, name="x", data=data.astype("i1"), timestamps=times)
@@ -302,7 +356,9 @@ def test_an_interval_series_is_1_inside_its_intervals_of_each_kind(holding):
 
 
 def test_an_interval_series_that_begins_inside_or_has_no_end_says_so(holding):
-    series = quietly(IntervalSeries, name="x", data=np.array([-2, 2], dtype="i1"), timestamps=[1.9, 5.5])
+    series = quietly(
+        IntervalSeries, name="x", data=np.array([-2, 2], dtype="i1"), timestamps=[1.9, 5.5]
+    )
     path = quietly(holding, series)
     with pytest.warns(UserWarning, match="ends inside an interval"):
         values, left = binned(path)
@@ -314,7 +370,9 @@ def test_an_end_too_many_ends_nothing(holding):
     series = quietly(IntervalSeries, name="x", data=marks, timestamps=[0.5, 1.0, 3.5, 3.7, 5.9])
     values, left = binned(quietly(holding, series))
     now = left + 0.01
-    np.testing.assert_array_equal(values[..., 0], ((now >= 0.5) & (now < 1.0)) | ((now >= 3.7) & (now < 5.9)))
+    np.testing.assert_array_equal(
+        values[..., 0], ((now >= 0.5) & (now < 1.0)) | ((now >= 3.7) & (now < 5.9))
+    )
 
 
 MARKS = np.array([0.41, 0.52, 0.5, 1.2, 4.0, 3.7, 5.15, 5.15, 8.0])  # not in order, two at once
@@ -327,11 +385,24 @@ def events_of(kind):
     if kind == "TimeSeries of text":
         return TimeSeries(name="x", data=LABELS, timestamps=MARKS, unit="n/a")
     if kind == "BehavioralEvents of codes":
-        codes = TimeSeries(name="x", data=[["go", "lick"].index(label) for label in LABELS], timestamps=MARKS, unit="n/a")
+        codes = TimeSeries(
+            name="x",
+            data=[["go", "lick"].index(label) for label in LABELS],
+            timestamps=MARKS,
+            unit="n/a",
+        )
         return BehavioralEvents(time_series=codes)
     if kind == "instantaneous":
-        return TimeSeries(name="x", data=np.linspace(0, 1, 9), timestamps=MARKS, unit="ml", continuity="instantaneous")
-    return TimeSeries(name="x", data=np.ones(9), timestamps=MARKS, unit="n/a")  # ones at uneven times
+        return TimeSeries(
+            name="x",
+            data=np.linspace(0, 1, 9),
+            timestamps=MARKS,
+            unit="ml",
+            continuity="instantaneous",
+        )
+    return TimeSeries(
+        name="x", data=np.ones(9), timestamps=MARKS, unit="n/a"
+    )  # ones at uneven times
 
 
 @pytest.mark.parametrize(
@@ -347,9 +418,16 @@ def events_of(kind):
 def test_events_are_counted_in_bins_one_column_a_label(holding, kind, by_label):
     path = quietly(holding, quietly(events_of, kind))
     values, left = binned(path, bin_width=0.1)
-    kinds = [[label == each for label in LABELS] for each in ("go", "lick")] if by_label else [[True] * 9]
+    kinds = (
+        [[label == each for label in LABELS] for each in ("go", "lick")]
+        if by_label
+        else [[True] * 9]
+    )
     for channel, of_kind in enumerate(kinds):
-        expected = [[(of_kind & (a - 1e-9 <= MARKS) & (a + 0.1 - 1e-9 > MARKS)).sum() for a in row] for row in left]
+        expected = [
+            [(of_kind & (a - 1e-9 <= MARKS) & (a + 0.1 - 1e-9 > MARKS)).sum() for a in row]
+            for row in left
+        ]
         np.testing.assert_allclose(values[..., channel] * 0.1, expected)
     assert values.shape[-1] == len(kinds)
     summary = describe(path).behavior[0]
@@ -364,7 +442,9 @@ def test_a_table_of_events_is_behaviour(new_nwb, add_trials, save):
     nwbfile.add_events_table(table)
     path = save(nwbfile)
     values, left = binned(path, "licks", bin_width=0.1)
-    expected = [[((a - 1e-9 <= MARKS) & (a + 0.1 - 1e-9 > MARKS)).sum() for a in row] for row in left]
+    expected = [
+        [((a - 1e-9 <= MARKS) & (a + 0.1 - 1e-9 > MARKS)).sum() for a in row] for row in left
+    ]
     np.testing.assert_allclose(values[..., 0] * 0.1, expected)
     assert [(series.path, series.shape) for series in describe(path).behavior] == [("licks", (9,))]
 
@@ -415,7 +495,12 @@ def test_events_of_ndx_events_are_counted_without_that_package(tmp_path):
 
 
 def test_free_text_is_refused_by_name(holding):
-    notes = quietly(AnnotationSeries, name="x", data=[f"note {i}" for i in range(30)], timestamps=np.arange(30.0))
+    notes = quietly(
+        AnnotationSeries,
+        name="x",
+        data=[f"note {i}" for i in range(30)],
+        timestamps=np.arange(30.0),
+    )
     error = problem_of(quietly(holding, notes))
     assert "free text" in error.problem
     assert "30 different texts" in error.found
@@ -440,16 +525,22 @@ def test_a_clock_that_jumps_back_into_what_it_counted_is_refused_with_the_place(
         (np.r_[TIMES[:200], TIMES[:300] + 1.0], "sample 200, from 4.00402 s to 1 s"),
         (TIMES[np.r_[:250, 251, 250, 252:500]], "sample 251, from 5.05030 s to 5.03018 s"),
     ):
-        error = problem_of(holding(TimeSeries(name="x", data=np.sin(7 * times), timestamps=times, unit="m")))
+        error = problem_of(
+            holding(TimeSeries(name="x", data=np.sin(7 * times), timestamps=times, unit="m"))
+        )
         assert "jumps back" in error.problem
         numbers = [float(word) for word in place.replace(",", " ").split() if word[0].isdigit()]
-        found = [float(word) for word in error.found.replace(",", " ").split()[1:] if word[0].isdigit()]
+        found = [
+            float(word) for word in error.found.replace(",", " ").split()[1:] if word[0].isdigit()
+        ]
         np.testing.assert_allclose(found, numbers, rtol=1e-4)
 
 
 def test_parts_stored_out_of_order_are_put_in_order_with_a_word(holding):
     order = np.r_[300:500, 0:120, 120:300]
-    path = holding(TimeSeries(name="x", data=np.sin(3 * TIMES)[order], timestamps=TIMES[order], unit="m"))
+    path = holding(
+        TimeSeries(name="x", data=np.sin(3 * TIMES)[order], timestamps=TIMES[order], unit="m")
+    )
     with pytest.warns(UserWarning, match="2 parts out of order"):
         series = read(path)
     np.testing.assert_array_equal(series.times, TIMES)
@@ -479,13 +570,17 @@ def test_samples_without_a_time_or_a_value_are_left_out_with_their_times(holding
     kept = [i for i in range(500) if i not in (3, 77, 200, 10, 250)]
     for k, i in enumerate(kept):
         assert series.times[k] == TIMES[i]
-        np.testing.assert_array_equal(series.values[k], [x if np.isfinite(x) else np.nan for x in data[i]])
+        np.testing.assert_array_equal(
+            series.values[k], [x if np.isfinite(x) else np.nan for x in data[i]]
+        )
 
 
 @pytest.mark.parametrize("shape", [(3, 500), (1, 500), (7, 500)])
 def test_data_stored_by_channel_are_turned_where_the_times_say_so(holding, shape):
     data = np.random.default_rng(0).normal(size=shape)
-    path = overwritten(holding(TimeSeries(name="x", data=TIMES, timestamps=TIMES, unit="m")), data=data)
+    path = overwritten(
+        holding(TimeSeries(name="x", data=TIMES, timestamps=TIMES, unit="m")), data=data
+    )
     with pytest.warns(UserWarning, match=r"stored as \(channel, sample\)"):
         np.testing.assert_array_equal(read(path).values, data.T)
 
@@ -498,7 +593,9 @@ def test_square_data_are_taken_as_the_schema_has_them(holding):
 
 def test_a_place_of_more_than_three_coordinates_at_a_rate_is_turned(holding):
     data = np.random.default_rng(0).normal(size=(2, 500))
-    place = quietly(SpatialSeries, name="x", data=data, rate=50.0, starting_time=0.1, reference_frame="arena")
+    place = quietly(
+        SpatialSeries, name="x", data=data, rate=50.0, starting_time=0.1, reference_frame="arena"
+    )
     path = quietly(holding, Position(spatial_series=place))
     with pytest.warns(UserWarning, match="turned"):
         series = read(path)
@@ -518,7 +615,9 @@ def test_a_place_of_more_than_three_coordinates_at_a_rate_is_turned(holding):
 )
 @pytest.mark.filterwarnings("ignore:.*without a usable time:UserWarning")
 def test_times_that_do_not_fit_the_data_are_named_with_what_was_found(holding, stored, said):
-    path = overwritten(holding(TimeSeries(name="x", data=np.sin(TIMES), timestamps=TIMES, unit="m")), **stored)
+    path = overwritten(
+        holding(TimeSeries(name="x", data=np.sin(TIMES), timestamps=TIMES, unit="m")), **stored
+    )
     error = problem_of(path)
     for each in said:
         assert each in error.found
@@ -554,13 +653,20 @@ def test_one_bad_series_is_a_line_in_inspect_and_the_others_are_read(holding):
         group = file["processing/behavior/damaged"]
         attributes = dict(group["data"].attrs)
         del group["data"]
-        chunked = group.create_dataset("data", shape=(500,), dtype=float, chunks=(500,), compression="gzip")
+        chunked = group.create_dataset(
+            "data", shape=(500,), dtype=float, chunks=(500,), compression="gzip"
+        )
         chunked.attrs.update(attributes)
         chunked.id.write_direct_chunk((0,), b"not gzip at all")
     described = describe(path)
-    assert [series.path.rsplit("/", 1)[-1] for series in described.behavior if series.problem] == ["damaged", "mute"]
+    assert [series.path.rsplit("/", 1)[-1] for series in described.behavior if series.problem] == [
+        "damaged",
+        "mute",
+    ]
     assert len(described.problems) == 2
-    np.testing.assert_allclose(binned(path)[0][..., 0], np.interp(binned(path)[1] + 0.01, TIMES, np.sin(TIMES)))
+    np.testing.assert_allclose(
+        binned(path)[0][..., 0], np.interp(binned(path)[1] + 0.01, TIMES, np.sin(TIMES))
+    )
 
 
 # values that tell nothing

@@ -1,4 +1,5 @@
-"""Files of every simulated family: valid, with their truth in them, and read back as the session that was simulated."""
+"""Files of every simulated family: valid, with their truth in them, and read back as the session
+that was simulated."""
 
 import os
 import subprocess
@@ -37,7 +38,9 @@ def test_dandi_has_nothing_to_say_of_their_folder(written):
     (folder / "dandiset.yaml").write_text("identifier: 'DANDI:000000'\nname: simulated\n")
     script = "import sys; from dandi.cli.command import main; main()"
     command = [sys.executable, "-c", script, "validate", str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "DANDI_NO_ET": "1"}, check=False)
+    done = subprocess.run(
+        command, capture_output=True, text=True, env={**os.environ, "DANDI_NO_ET": "1"}, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "NWBI." not in done.stdout
     assert "DANDI." not in done.stdout
@@ -55,18 +58,28 @@ def test_latents_and_rates_in_a_file_are_the_true_ones(written):
     for session, path in written:
         with pynwb.NWBHDF5IO(path, "r") as io:
             truth = io.read().processing["ecephys"]
-            np.testing.assert_allclose(truth["SimulatedLatents"].data[:], session.latents.reshape(150, 2), rtol=1e-6)
-            np.testing.assert_allclose(truth["SimulatedRates"].data[:], session.rates.reshape(150, -1), rtol=1e-6)
+            np.testing.assert_allclose(
+                truth["SimulatedLatents"].data[:], session.latents.reshape(150, 2), rtol=1e-6
+            )
+            np.testing.assert_allclose(
+                truth["SimulatedRates"].data[:], session.rates.reshape(150, -1), rtol=1e-6
+            )
 
 
 def test_a_file_read_and_binned_gives_the_counts_that_need_no_file(written):
     for session, path in written:
-        binned, direct = bin_spikes(read_session(path), bin_width=session.bin_width, min_rate=0), as_counts(session)
+        binned, direct = (
+            bin_spikes(read_session(path), bin_width=session.bin_width, min_rate=0),
+            as_counts(session),
+        )
         assert binned.counts.dtype == direct.counts.dtype
         for name in ("counts", "observed", "unit_rows"):
             np.testing.assert_array_equal(getattr(binned, name), getattr(direct, name))
         np.testing.assert_allclose(binned.windows.start, direct.windows.start)
-        assert (binned.windows.n_bins.tolist(), binned.windows.table) == (direct.windows.n_bins.tolist(), direct.windows.table)
+        assert (binned.windows.n_bins.tolist(), binned.windows.table) == (
+            direct.windows.n_bins.tolist(),
+            direct.windows.table,
+        )
 
 
 def test_a_gaussian_session_has_no_file_and_leaves_none(tmp_path):

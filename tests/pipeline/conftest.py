@@ -10,7 +10,14 @@ from metadyn.cli import app
 from metadyn.config import Config, load_config
 from metadyn.pipeline import steps
 
-TINY = {"latent_hidden": 4, "embedding_hidden": 4, "readin_hidden": 4, "readin_dim": 3, "hidden": (4, 4), "hyper_hidden": 4}
+TINY = {
+    "latent_hidden": 4,
+    "embedding_hidden": 4,
+    "readin_hidden": 4,
+    "readin_dim": 3,
+    "hidden": (4, 4),
+    "hyper_hidden": 4,
+}
 
 
 @pytest.fixture(scope="session")
@@ -32,10 +39,13 @@ def world(tmp_path_factory, tiny):
 
 @pytest.fixture
 def run():
-    """run('inspect', path, …) → result with exit_code, stdout and stderr; options may be paths and numbers."""
+    """run('inspect', path, …) → result with exit_code, stdout and stderr; options may be paths and
+    numbers."""
 
     def invoke(*arguments):
-        result = CliRunner(env={"COLUMNS": "250", "NO_COLOR": "1"}).invoke(app, [str(each) for each in arguments])
+        result = CliRunner(env={"COLUMNS": "250", "NO_COLOR": "1"}).invoke(
+            app, [str(each) for each in arguments]
+        )
         if result.exception is not None and not isinstance(result.exception, SystemExit):
             raise result.exception
         return result

@@ -18,7 +18,7 @@ from pynwb import read_nwb
 import metadyn
 from metadyn.display import show_score
 from metadyn.inference.scores import PREDICTORS
-from metadyn.training import capture
+from metadyn.training.execution import capture
 
 COMMANDS = (
     *("inspect", "simulate", "fit", "align", "annotate", "forecast", "score", "demo"),
@@ -57,7 +57,10 @@ def test_what_a_file_says_is_shown_letter_by_letter(run, file):
     with h5py.File(file, "r+") as opened:
         opened["identifier"][()] = "[bold]a\x1b]0;b\x07[/red] :smile: \u202e"
         opened.move("intervals/trials/speed", "intervals/trials/[red]speed")
-        columns = ["[red]speed" if name == "speed" else name for name in opened["intervals/trials"].attrs["colnames"]]
+        columns = [
+            "[red]speed" if name == "speed" else name
+            for name in opened["intervals/trials"].attrs["colnames"]
+        ]
         opened["intervals/trials"].attrs["colnames"] = columns
     text = run("inspect", file).stdout
     assert r"identifier [bold]a\x1b]0;b[/red] :smile: \u202e" in text  # the bell is dropped
@@ -65,20 +68,54 @@ def test_what_a_file_says_is_shown_letter_by_letter(run, file):
 
 
 def test_from_simulated_files_to_annotated_ones(run, tmp_path):
-    assert run("simulate", "limit-cycle", "-o", tmp_path / "raw", "--sessions", 3, "--trials", 4, "--bins", 30).exit_code == 0
+    assert (
+        run(
+            "simulate",
+            "limit-cycle",
+            "-o",
+            tmp_path / "raw",
+            "--sessions",
+            3,
+            "--trials",
+            4,
+            "--bins",
+            30,
+        ).exit_code
+        == 0
+    )
     files = sorted((tmp_path / "raw").rglob("*.nwb"))
     assert run("fit", *files[:2], "-o", tmp_path / "model", *TINY.split()).exit_code == 0
     aligned = tmp_path / "aligned"
-    result = run("align", tmp_path / "model", f"new={files[2]}", "-o", aligned, "--steps", 1, "--trials", 3)
+    result = run(
+        "align", tmp_path / "model", f"new={files[2]}", "-o", aligned, "--steps", 1, "--trials", 3
+    )
     assert "model of 3 sessions" in result.stdout
-    result = run("annotate", aligned, *files[:2], f"new={files[2]}", "-o", tmp_path / "out", "--context", 10, "--name", "Run")
-    assert result.stdout.split() == [str(path.resolve()) for path in sorted((tmp_path / "out").rglob("*.nwb"))]
-    assert "LatentSeriesForecast" in read_nwb(result.stdout.split()[2]).processing["ecephys"]["Run"].latent_series
+    result = run(
+        "annotate",
+        aligned,
+        *files[:2],
+        f"new={files[2]}",
+        "-o",
+        tmp_path / "out",
+        "--context",
+        10,
+        "--name",
+        "Run",
+    )
+    assert result.stdout.split() == [
+        str(path.resolve()) for path in sorted((tmp_path / "out").rglob("*.nwb"))
+    ]
+    assert (
+        "LatentSeriesForecast"
+        in read_nwb(result.stdout.split()[2]).processing["ecephys"]["Run"].latent_series
+    )
     assert "new: 1 test windows" in run("score", aligned, f"new={files[2]}").stdout
 
 
 def test_a_config_file_lies_under_the_flags(run, world, tmp_path):
-    (tmp_path / "c.toml").write_text("[data]\nbin_width = 0.04\nmin_rate = 0.5\n[training]\nsteps = 3\ndistil_steps = 2\n")
+    (tmp_path / "c.toml").write_text(
+        "[data]\nbin_width = 0.04\nmin_rate = 0.5\n[training]\nsteps = 3\ndistil_steps = 2\n"
+    )
     run(
         "fit",
         world.files[0],
@@ -92,7 +129,11 @@ def test_a_config_file_lies_under_the_flags(run, world, tmp_path):
         "shared",
     )
     trained = metadyn.load_model(tmp_path / "model")
-    assert (trained.bin_width, trained.data["min_rate"], trained.config.conditioning) == (0.05, 0.5, "shared")
+    assert (trained.bin_width, trained.data["min_rate"], trained.config.conditioning) == (
+        0.05,
+        0.5,
+        "shared",
+    )
 
 
 def test_a_misspelt_key_is_told_without_traceback_and_exit_code_2(run, world, tmp_path):
@@ -115,16 +156,29 @@ def test_what_is_wrong_with_a_file_is_told_with_exit_code_1(run, world, tmp_path
 
 @pytest.fixture
 def made_scores():
-    """Scores as `score` returns them, of a session of a long name; smoothed spikes and components predict behaviour alone."""
+    """Scores as `score` returns them, of a session of a long name; smoothed spikes and components
+    predict behaviour alone."""
     nan = float("nan")
     of_spikes, ahead = [0.5, 0.0, 0.25, nan, nan], np.full((5, 2), 0.1)
-    values = dict.fromkeys(("reconstruction_r2", "bits_per_spike", "forecast_r2"), ("predictor", of_spikes))
+    values = dict.fromkeys(
+        ("reconstruction_r2", "bits_per_spike", "forecast_r2"), ("predictor", of_spikes)
+    )
     values |= {"forecast_bits_per_spike": ("predictor", [-12.345, 0.0, 0.25, nan, nan])}
     values |= {"forecast_r2_at_step": (("predictor", "step"), ahead)}
     coords = {"predictor": PREDICTORS, "step": [0.02, 0.04]}
     session = "sub-YutaMouse41_ses-YutaMouse41-150831_desc-all_behavior+ecephys"
-    attrs = {"session": session, "n_windows": 6, "windows": "test", "n_forecast_windows": 5, "context_bins": 7}
-    attrs |= {"n_training_windows": 40, "behavior_note": "", "verdict": "verdict (test windows): as it should be"}
+    attrs = {
+        "session": session,
+        "n_windows": 6,
+        "windows": "test",
+        "n_forecast_windows": 5,
+        "context_bins": 7,
+    }
+    attrs |= {
+        "n_training_windows": 40,
+        "behavior_note": "",
+        "verdict": "verdict (test windows): as it should be",
+    }
     return xr.Dataset(values, coords, attrs)
 
 
@@ -135,15 +189,21 @@ def test_scores_show_a_dash_for_what_is_not_measured(capsys, made_scores):
     assert "6 test windows, which the model has never met" in " ".join(told.split())
     assert "(0.04 s) after 7, of 5 windows" in " ".join(told.split())
     assert "smoothed" not in told
-    show_score(made_scores.assign(behavior_r2=("predictor", [0.75, 0.0, float("nan"), 0.125, -0.5])))
+    show_score(
+        made_scores.assign(behavior_r2=("predictor", [0.75, 0.0, float("nan"), 0.125, -0.5]))
+    )
     last = next(line for line in capsys.readouterr().out.splitlines() if "0.125" in line)
     assert last.count(" - ") == 4
 
 
 @pytest.mark.parametrize("part", ["test", "validation", "held-out", "all"])
-def test_a_table_of_scores_fits_80_columns_and_nothing_of_it_is_cut(capsys, monkeypatch, made_scores, part):
+def test_a_table_of_scores_fits_80_columns_and_nothing_of_it_is_cut(
+    capsys, monkeypatch, made_scores, part
+):
     monkeypatch.setenv("COLUMNS", "80")
-    scores = made_scores.assign(behavior_r2=("predictor", [0.75, 0.0, float("nan"), 0.125, -0.5])).assign_attrs(windows=part)
+    scores = made_scores.assign(
+        behavior_r2=("predictor", [0.75, 0.0, float("nan"), 0.125, -0.5])
+    ).assign_attrs(windows=part)
     show_score(scores)
     *table, verdict = capsys.readouterr().out.splitlines()
     assert verdict == scores.attrs["verdict"]
@@ -157,32 +217,68 @@ def test_a_table_of_scores_fits_80_columns_and_nothing_of_it_is_cut(capsys, monk
 
 def test_behaviour_without_r2_comes_with_the_reason(capsys, made_scores):
     note = "it does not vary in the windows that are scored"
-    show_score(made_scores.assign(behavior_r2=("predictor", [float("nan")] * 5)).assign_attrs(behavior_note=note))
+    show_score(
+        made_scores.assign(behavior_r2=("predictor", [float("nan")] * 5)).assign_attrs(
+            behavior_note=note
+        )
+    )
     assert f"behaviour has no r²: {note}" in capsys.readouterr().out
 
 
 def test_fit_align_and_score_end_in_a_verdict_whose_command_works(run, world, tmp_path):
-    """Models that were hardly trained: each verdict names what they lose, and its command is one that runs."""
-    fitted = run("fit", *world.files[:2], "-o", tmp_path / "model", *TINY.split(), "--conditioning", "shared")
-    aligned = run("align", tmp_path / "model", f"a={world.files[2]}", "-o", tmp_path / "a", "--steps", 1, "--trials", 4)
+    """Models that were hardly trained: each verdict names what they lose, and its command is one
+    that runs."""
+    fitted = run(
+        "fit", *world.files[:2], "-o", tmp_path / "model", *TINY.split(), "--conditioning", "shared"
+    )
+    aligned = run(
+        "align",
+        tmp_path / "model",
+        f"a={world.files[2]}",
+        "-o",
+        tmp_path / "a",
+        "--steps",
+        1,
+        "--trials",
+        4,
+    )
     scored = run("score", tmp_path / "model", world.files[1], "-o", tmp_path / "scores.json")
     assert "Traceback" not in scored.stderr
     assert scored.stdout.splitlines()[-1] == str(tmp_path / "scores.json")
-    lines = [result.stdout.splitlines()[place] for result, place in ((fitted, -1), (aligned, -1), (scored, -2))]
-    for line, of in zip(lines, ("validation windows", "windows aligned to", "validation windows"), strict=True):
+    lines = [
+        result.stdout.splitlines()[place]
+        for result, place in ((fitted, -1), (aligned, -1), (scored, -2))
+    ]
+    for line, of in zip(
+        lines, ("validation windows", "windows aligned to", "validation windows"), strict=True
+    ):
         assert line.startswith(f"verdict ({of}): ")
         assert "below the mean rate" in line or "behind the last value" in line
         command = shlex.split(line.partition("; try: metadyn ")[2])
         done = run(*command, "--steps", 1, *(["--distil-steps", 1] if command[0] == "fit" else []))
         assert done.exit_code == 0, done.stderr
         assert "verdict" in done.stdout
-        shutil.rmtree(command[command.index("-o") + 1])  # the next verdict may have named the same folder
+        shutil.rmtree(
+            command[command.index("-o") + 1]
+        )  # the next verdict may have named the same folder
 
 
 def test_a_forecast_is_a_table_or_a_file(run, world, tmp_path):
     assert "mean rate" in run("forecast", world.model, world.files[0], "--context", 20).stdout
     path = tmp_path / "ahead.nc"
-    run("forecast", world.model, world.files[0], "--context", 20, "--steps", 5, "--samples", 3, "-o", path)
+    run(
+        "forecast",
+        world.model,
+        world.files[0],
+        "--context",
+        20,
+        "--steps",
+        5,
+        "--samples",
+        3,
+        "-o",
+        path,
+    )
     with xr.open_dataset(path, engine="scipy") as ahead:
         expected = metadyn.forecast(world.model, world.files[0], context=20, steps=5)
         np.testing.assert_allclose(ahead.latent_mean, expected.latent_mean, rtol=1e-6)
@@ -191,7 +287,16 @@ def test_a_forecast_is_a_table_or_a_file(run, world, tmp_path):
 
 
 def test_ctrl_c_while_training_ends_with_130_and_a_model_to_resume(world, tmp_path):
-    command = [sys.executable, "-m", "metadyn", "fit", *world.files[:2], "-o", tmp_path / "model", *TINY.split()]
+    command = [
+        sys.executable,
+        "-m",
+        "metadyn",
+        "fit",
+        *world.files[:2],
+        "-o",
+        tmp_path / "model",
+        *TINY.split(),
+    ]
     command += ["--validate-every", "5", "--steps", "100000"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     latest = tmp_path / "model" / "latest"
@@ -215,13 +320,17 @@ for arguments in (["--help"], ["fit", "--help"], ["inspect", sys.argv[1]]):
 heavy = {"torch"} & set(sys.modules)
 assert not heavy, heavy
 """
-    done = subprocess.run([sys.executable, "-c", script, world.files[0]], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", script, world.files[0]], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
 
 
 def test_without_typer_the_command_says_what_to_install():
     script = "import sys; sys.modules['typer'] = None; from metadyn.__main__ import main; main()"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 1
     assert "pip install 'ndx-metadyn[model]'" in done.stderr
     assert "Traceback" not in done.stderr
@@ -237,18 +346,43 @@ def test_a_closed_gpu_is_a_device_error(run, world, monkeypatch):
 
 def test_a_device_of_no_name_is_a_device_error(run, world):
     result = run("score", world.model, world.files[0], "--device", "gpu")
-    assert (result.exit_code, "DeviceError" in result.stderr, "'gpu'" in result.stderr) == (1, True, True)
+    assert (result.exit_code, "DeviceError" in result.stderr, "'gpu'" in result.stderr) == (
+        1,
+        True,
+        True,
+    )
 
 
 def test_what_the_system_refuses_is_told_and_names_the_path(run, world, tmp_path):
     (tmp_path / "taken").write_bytes(b"")
     for arguments in (
-        ("forecast", world.model, world.files[0], "--context", 20, "-o", tmp_path / "taken" / "ahead.nc"),
+        (
+            "forecast",
+            world.model,
+            world.files[0],
+            "--context",
+            20,
+            "-o",
+            tmp_path / "taken" / "ahead.nc",
+        ),
         ("align", world.model, world.files[2], "-o", tmp_path / "taken" / "model", "--steps", 0),
-        ("simulate", "limit-cycle", "-o", tmp_path / "taken" / "sim", "--sessions", 1, "--trials", 2),
+        (
+            "simulate",
+            "limit-cycle",
+            "-o",
+            tmp_path / "taken" / "sim",
+            "--sessions",
+            1,
+            "--trials",
+            2,
+        ),
     ):
         result = run(*arguments)
-        assert (result.exit_code, "taken" in result.stderr, "Traceback" in result.stderr) == (1, True, False)
+        assert (result.exit_code, "taken" in result.stderr, "Traceback" in result.stderr) == (
+            1,
+            True,
+            False,
+        )
 
 
 THREADS = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
@@ -257,15 +391,30 @@ THREADS = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
 @pytest.mark.parametrize(("cores", "threads"), [(1, "1"), (3, "1"), (4, "2"), (64, "2")])
 def test_the_environment_of_threads_is_set_unless_it_was(cores, threads):
     """On a machine that says it has so many cores."""
-    script = f"import os; os.sched_getaffinity = lambda _: range({cores}); import metadyn.__main__; "
+    script = (
+        f"import os; os.sched_getaffinity = lambda _: range({cores}); import metadyn.__main__; "
+    )
     script += f"print(*(os.environ[name] for name in {THREADS}))"
-    for given, expected in (({}, (threads, "PASSIVE", "3000")), (dict.fromkeys(THREADS, "5"), ("5", "5", "5"))):
-        environment = {name: value for name, value in os.environ.items() if name not in THREADS} | given
-        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment, check=True)
+    for given, expected in (
+        ({}, (threads, "PASSIVE", "3000")),
+        (dict.fromkeys(THREADS, "5"), ("5", "5", "5")),
+    ):
+        environment = {
+            name: value for name, value in os.environ.items() if name not in THREADS
+        } | given
+        done = subprocess.run(
+            [sys.executable, "-c", script],
+            capture_output=True,
+            text=True,
+            env=environment,
+            check=True,
+        )
         assert tuple(done.stdout.split()) == expected
 
 
-def test_deterministic_fits_on_two_threads_are_one_model_and_nothing_stays_switched_on(run, world, tmp_path, monkeypatch):
+def test_deterministic_fits_on_two_threads_are_one_model_and_nothing_stays_switched_on(
+    run, world, tmp_path, monkeypatch
+):
     seen, step = [], capture.take_step
 
     def noted(*given):
@@ -276,7 +425,12 @@ def test_deterministic_fits_on_two_threads_are_one_model_and_nothing_stays_switc
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     for name in ("one", "other"):
-        assert run("fit", *world.files[:2], "-o", tmp_path / name, *TINY.split(), "--deterministic").exit_code == 0
+        assert (
+            run(
+                "fit", *world.files[:2], "-o", tmp_path / name, *TINY.split(), "--deterministic"
+            ).exit_code
+            == 0
+        )
     torch.set_num_threads(before)
     one, other = (metadyn.load_model(tmp_path / name).file() for name in ("one", "other"))
     assert one.digest == other.digest

@@ -14,10 +14,15 @@ QUICK = ["--latent-dim", 2, "--distil-steps", 1, "--steps", 1]
 
 @pytest.fixture(scope="module")
 def files(world, tmp_path_factory):
-    """Recordings whose trials' column `family` holds labels: two of left, right and missing ones, one of left and up, one of
-    others; and one without the column."""
+    """Recordings whose trials' column `family` holds labels: two of left, right and missing ones,
+    one of left and up, one of others; and one without the column."""
     folder = tmp_path_factory.mktemp("conditions")
-    columns = {"a": ["left", "right", ""], "b": ["right", "left"], "partly": ["left", "up"], "strange": ["north", "south"]}
+    columns = {
+        "a": ["left", "right", ""],
+        "b": ["right", "left"],
+        "partly": ["left", "up"],
+        "strange": ["north", "south"],
+    }
 
     def copy(name, source, change):
         path = folder / f"{name}.nwb"
@@ -33,7 +38,9 @@ def files(world, tmp_path_factory):
         del trials["family"]
         trials.attrs["colnames"] = [name for name in trials.attrs["colnames"] if name != "family"]
 
-    sources = dict(zip(columns, [world.files[0], world.files[1], world.files[2], world.files[2]], strict=True))
+    sources = dict(
+        zip(columns, [world.files[0], world.files[1], world.files[2], world.files[2]], strict=True)
+    )
     made = {name: copy(name, sources[name], labelled(values)) for name, values in columns.items()}
     return {**made, "none": copy("none", world.files[2], unlabelled)}
 
@@ -53,27 +60,54 @@ def model(files, tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def short_search(monkeypatch):
-    monkeypatch.setattr("metadyn.training.gauge.ITERATIONS", 6)  # whose result these tests do not look at
+    monkeypatch.setattr(
+        "metadyn.training.alignment.search.ITERATIONS", 6
+    )  # whose result these tests do not look at
 
 
-def test_windows_without_a_label_are_no_condition_of_the_model_and_take_part_in_all_else(model, files):
+def test_windows_without_a_label_are_no_condition_of_the_model_and_take_part_in_all_else(
+    model, files
+):
     trained = metadyn.load_model(model)
     assert trained.frame.labels == ("left", "right")
     assert metadyn.infer(trained, files["a"]).sizes["trial"] == 8
 
 
 def test_files_that_share_no_label_are_listed_with_their_labels(run, files, tmp_path):
-    refused = run("fit", files["a"], files["strange"], "-o", tmp_path / "model", "--condition", "family", *QUICK)
+    refused = run(
+        "fit",
+        files["a"],
+        files["strange"],
+        "-o",
+        tmp_path / "model",
+        "--condition",
+        "family",
+        *QUICK,
+    )
     said = " ".join(refused.stderr.split())
     assert refused.exit_code == 1
     assert "a.nwb: 'left', 'right'; strange.nwb: 'north', 'south'" in said
     assert "object: family" in said
-    assert run("fit", files["a"], files["strange"], "-o", tmp_path / "model", *QUICK).exit_code == 0  # the remedy
+    assert (
+        run("fit", files["a"], files["strange"], "-o", tmp_path / "model", *QUICK).exit_code == 0
+    )  # the remedy
 
 
 @pytest.mark.filterwarnings("always:.*none of the labels")  # the command shows it
-def test_unknown_labels_that_were_asked_for_are_refused_and_without_asking_the_search_is_said(run, model, files, tmp_path):
-    refused = run("align", model, files["strange"], "-o", tmp_path / "m", "--condition", "family", "--steps", 0)
+def test_unknown_labels_that_were_asked_for_are_refused_and_without_asking_the_search_is_said(
+    run, model, files, tmp_path
+):
+    refused = run(
+        "align",
+        model,
+        files["strange"],
+        "-o",
+        tmp_path / "m",
+        "--condition",
+        "family",
+        "--steps",
+        0,
+    )
     said = " ".join(refused.stderr.split())
     assert refused.exit_code == 1
     assert "knows none of the labels 'north', 'south'; it knows 'left', 'right'" in said
@@ -83,12 +117,18 @@ def test_unknown_labels_that_were_asked_for_are_refused_and_without_asking_the_s
 
 
 def test_labels_of_which_some_are_unknown_are_said(model, files, tiny):
-    with pytest.warns(UserWarning, match=r"does not know its labels 'up' \(it knows 'left', 'right'\)"):
+    with pytest.warns(
+        UserWarning, match=r"does not know its labels 'up' \(it knows 'left', 'right'\)"
+    ):
         metadyn.align(model, files["partly"], config=tiny, data={"condition": "family"})
 
 
-def test_a_recording_without_the_models_column_is_placed_without_labels_and_that_is_said(model, files, tiny):
-    with pytest.warns(UserWarning, match=r"none\.nwb: no column 'family'.*it is placed by a search instead"):
+def test_a_recording_without_the_models_column_is_placed_without_labels_and_that_is_said(
+    model, files, tiny
+):
+    with pytest.warns(
+        UserWarning, match=r"none\.nwb: no column 'family'.*it is placed by a search instead"
+    ):
         aligned = metadyn.align(model, files["none"], config=tiny)
     assert len(aligned.sessions) == 3
     with pytest.raises(SelectionError, match="no column 'family'"):
@@ -107,7 +147,8 @@ def test_what_is_inferred_asks_for_no_labels(model, files):
 
 
 def test_numbers_of_files_are_compared_as_numbers(world, tmp_path, tiny):
-    """Whole numbers in single precision in one file, in double precision in the other, some missing; text in a third."""
+    """Whole numbers in single precision in one file, in double precision in the other, some
+    missing; text in a third."""
     paths = []
     for name, source, dtype in (("one", world.files[0], "f4"), ("other", world.files[1], "f8")):
         path = tmp_path / f"{name}.nwb"
@@ -128,7 +169,9 @@ def test_numbers_of_files_are_compared_as_numbers(world, tmp_path, tiny):
         del file["intervals/trials/speed"]
         file["intervals/trials/speed"] = np.array(["0.10", "2.0"] * 4, object)
         file["intervals/trials/speed"].attrs.update(told)
-    with pytest.raises(DataError, match=r"'0\.1' and '0\.10' are one number, but at least one is stored as text"):
+    with pytest.raises(
+        DataError, match=r"'0\.1' and '0\.10' are one number, but at least one is stored as text"
+    ):
         metadyn.fit(text, None, config)
 
 

@@ -1,4 +1,5 @@
-"""What a person sees keeps every word at any width, and what they copy works: no frame, no break inside a command."""
+"""What a person sees keeps every word at any width, and what they copy works: no frame, no break
+inside a command."""
 
 import os
 import re
@@ -26,13 +27,19 @@ REMEDY = f"metadyn align model {shlex.quote('mine=' + LONG)} -o model3 --trials 
 def test_an_error_keeps_every_word_and_its_command_is_one_line(capsys, monkeypatch, width):
     monkeypatch.setenv("COLUMNS", str(width))
     found = 'columns a, b, c and "an expression of many words", ' * 4
-    show_error(WindowError("windows overlap " * 9, file=LONG, item="trials", found=found, remedy=REMEDY))
+    show_error(
+        WindowError("windows overlap " * 9, file=LONG, item="trials", found=found, remedy=REMEDY)
+    )
     told = capsys.readouterr().err
     whole = f"WindowError: {'windows overlap ' * 9} file: {LONG} object: trials found: {found} try: {REMEDY}"
     assert told.split() == whole.split()
     assert f"  try: {REMEDY}\n" in told
     assert f"  file: {LONG}\n" in told
-    prose = [line for line in told.splitlines() if not line.lstrip().startswith(("file:", "try:", '"an expression'))]
+    prose = [
+        line
+        for line in told.splitlines()
+        if not line.lstrip().startswith(("file:", "try:", '"an expression'))
+    ]
     assert max(map(len, prose)) <= max(width, len('      "an expression of many words",'))
     assert '"an expression of many words"' in told
 
@@ -54,7 +61,11 @@ def test_a_table_keeps_every_letter_at_any_width(capsys, monkeypatch, width):
     out().print(table)
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= width
-    split = [[part.strip() for part in line.strip("│").split("│")] for line in lines if line.startswith("│")]
+    split = [
+        [part.strip() for part in line.strip("│").split("│")]
+        for line in lines
+        if line.startswith("│")
+    ]
     assert ["".join(column) for column in zip(*split, strict=True)] == cells
 
 
@@ -69,7 +80,14 @@ def test_a_note_is_wrapped_and_the_list_of_skipped_files_keeps_its_lines(capsys,
 
 
 def step(**terms):
-    given = {"stage": "elbo", "step": 50, "steps": 600, "steps_per_second": 12.34, "seconds_left": 43.2, "message": None}
+    given = {
+        "stage": "elbo",
+        "step": 50,
+        "steps": 600,
+        "steps_per_second": 12.34,
+        "seconds_left": 43.2,
+        "message": None,
+    }
     return SimpleNamespace(**given, terms=terms, validation={"forecast": -0.125})
 
 
@@ -84,25 +102,48 @@ def test_terms_of_training_break_between_terms_on_a_terminal_and_are_one_line_in
         assert not any(line.split()[-1] in terms for line in lines)  # a name without its value
 
 
-def test_the_command_that_a_refusal_proposes_runs_as_it_is_copied_from_a_narrow_terminal(world, tmp_path):
+def test_the_command_that_a_refusal_proposes_runs_as_it_is_copied_from_a_narrow_terminal(
+    world, tmp_path
+):
     """By a pseudo-terminal of 40 columns; the line after `try: ` goes to a shell."""
     pytest.importorskip("pty")
     model = tmp_path / "model"
-    lines = on_a_terminal(["fit", str(world.files[0]), "-o", str(model), "--start", "0.1"], width=40)
-    (remedy,) = [line.strip().removeprefix("try: ") for line in lines if line.strip().startswith("try: ")]
+    lines = on_a_terminal(
+        ["fit", str(world.files[0]), "-o", str(model), "--start", "0.1"], width=40
+    )
+    (remedy,) = [
+        line.strip().removeprefix("try: ") for line in lines if line.strip().startswith("try: ")
+    ]
     flags = shlex.split(remedy.partition(", or ")[0])
     done = CliRunner().invoke(
-        app, ["fit", str(world.files[0]), "-o", str(model), *flags, "--steps", "2", "--distil-steps", "2"]
+        app,
+        [
+            "fit",
+            str(world.files[0]),
+            "-o",
+            str(model),
+            *flags,
+            "--steps",
+            "2",
+            "--distil-steps",
+            "2",
+        ],
     )
     assert done.exit_code == 0, done.stderr
     assert model.is_dir()
 
 
 def on_a_terminal(arguments, width) -> list[str]:
-    """What a command shows on a terminal of this width: its lines, which the terminal itself would fold."""
+    """What a command shows on a terminal of this width: its lines, which the terminal itself would
+    fold."""
     script = "import os, pty, sys; os.environ.pop('COLUMNS', None); pty.spawn(sys.argv[1:])"
     shell = f"stty cols {width}; exec {shlex.join([sys.executable, '-m', 'metadyn', *arguments])}"
-    done = subprocess.run([sys.executable, "-c", script, "sh", "-c", shell], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", script, "sh", "-c", shell],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     return done.stdout.replace("\r\n", "\n").splitlines()
 
 
@@ -122,7 +163,8 @@ with working("annotating"):
 
 
 def on_screen(told: str) -> list[str]:
-    """The lines of a terminal after this, of which it knows what moves the cursor and what clears a line."""
+    """The lines of a terminal after this, of which it knows what moves the cursor and what clears a
+    line."""
     lines, row, column = [""], 0, 0
     for part in re.findall(r"\x1b\[\??\d*(?:;\d+)*[A-Za-z]|[\r\n]|[^\x1b\r\n]+", told):
         if part == "\r":
@@ -140,13 +182,18 @@ def on_screen(told: str) -> list[str]:
 
 
 @pytest.mark.parametrize("both", [True, False])
-def test_while_a_command_works_a_clock_runs_below_what_it_tells_and_results_go_where_they_are_sent(both):
-    """stderr is a terminal; the standard output is it too, or a pipe, which gets each result and no more."""
+def test_while_a_command_works_a_clock_runs_below_what_it_tells_and_results_go_where_they_are_sent(
+    both,
+):
+    """stderr is a terminal; the standard output is it too, or a pipe, which gets each result and no
+    more."""
     os_pty = pytest.importorskip("pty")
     master, slave = os_pty.openpty()
     stdout = slave if both else subprocess.PIPE
     environment = os.environ | {"TERM": "xterm", "COLUMNS": "60"}
-    with subprocess.Popen([sys.executable, "-c", WORKING], stderr=slave, stdout=stdout, env=environment) as process:
+    with subprocess.Popen(
+        [sys.executable, "-c", WORKING], stderr=slave, stdout=stdout, env=environment
+    ) as process:
         os.close(slave)
         shown = b""
         with suppress(OSError):  # which is how Linux says that the other end is closed
@@ -164,6 +211,8 @@ def test_while_a_command_works_a_clock_runs_below_what_it_tells_and_results_go_w
 
 
 def test_without_a_terminal_a_command_shows_no_clock():
-    done = subprocess.run([sys.executable, "-c", WORKING], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", WORKING], capture_output=True, text=True, check=True
+    )
     assert done.stdout.split() == ["first.nwb", "second.nwb"]
     assert done.stderr == "note: a unit was left out\n"

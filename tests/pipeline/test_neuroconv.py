@@ -1,6 +1,7 @@
 """A NeuroConv conversion that ends with latent dynamics writes what `metadyn annotate` writes.
 
-NeuroConv 0.10 needs zarr 2, and the environment of the tests has 3: these are run in one of their own by `make environments`.
+NeuroConv 0.10 needs zarr 2, and the environment of the tests has 3: these are run in one of their
+own by `make environments`.
 """
 
 import numpy as np
@@ -11,13 +12,16 @@ from pynwb import NWBHDF5IO, read_nwb
 import metadyn
 from metadyn.errors import ModelFileError
 
-neuroconv = pytest.importorskip("neuroconv", reason="NeuroConv has an environment of its own: make environments")
+neuroconv = pytest.importorskip(
+    "neuroconv", reason="NeuroConv has an environment of its own: make environments"
+)
 OPTIONS = {"context": 20, "steps": 10}
 
 
 @pytest.fixture(scope="module")
 def converter_of():
-    """converter_of(recording, model) → an NWBConverter of a lab's own interface of units and trials, and ours after it."""
+    """converter_of(recording, model) → an NWBConverter of a lab's own interface of units and
+    trials, and ours after it."""
     from metadyn.neuroconv import LatentDynamicsInterface
 
     class RecordingInterface(neuroconv.BaseDataInterface):
@@ -31,14 +35,24 @@ def converter_of():
                 recorded = io.read()
                 for row in range(len(recorded.units)):
                     nwbfile.add_unit(spike_times=recorded.units["spike_times"][row])
-                for start, stop in zip(recorded.trials["start_time"][:], recorded.trials["stop_time"][:], strict=True):
+                for start, stop in zip(
+                    recorded.trials["start_time"][:], recorded.trials["stop_time"][:], strict=True
+                ):
                     nwbfile.add_trial(start_time=start, stop_time=stop)
 
     class Converter(neuroconv.NWBConverter):
-        data_interface_classes = {"Recording": RecordingInterface, "LatentDynamics": LatentDynamicsInterface}  # noqa: RUF012
+        data_interface_classes = {
+            "Recording": RecordingInterface,
+            "LatentDynamics": LatentDynamicsInterface,
+        }
 
     def make(recording, model):
-        return Converter({"Recording": {"file_path": str(recording)}, "LatentDynamics": {"model_path": str(model)}})
+        return Converter(
+            {
+                "Recording": {"file_path": str(recording)},
+                "LatentDynamics": {"model_path": str(model)},
+            }
+        )
 
     return make
 
@@ -46,17 +60,24 @@ def converter_of():
 @pytest.fixture(scope="module")
 def annotated(world, tmp_path_factory):
     """The first recording, annotated by the model in its folder."""
-    return metadyn.annotate(world.model, world.files[0], tmp_path_factory.mktemp("annotated"), **OPTIONS)[0]
+    return metadyn.annotate(
+        world.model, world.files[0], tmp_path_factory.mktemp("annotated"), **OPTIONS
+    )[0]
 
 
 def metadata_for(converter, name="LatentDynamics") -> dict:
     metadata = converter.get_metadata()
-    metadata["NWBFile"] |= {"session_start_time": "2020-01-01T00:00:00+00:00", "session_description": "Simulated."}
+    metadata["NWBFile"] |= {
+        "session_start_time": "2020-01-01T00:00:00+00:00",
+        "session_description": "Simulated.",
+    }
     metadata["LatentDynamics"]["name"] = name
     return metadata
 
 
-@pytest.mark.filterwarnings("ignore:.*Units table is not the one:UserWarning")  # a conversion makes a table anew
+@pytest.mark.filterwarnings(
+    "ignore:.*Units table is not the one:UserWarning"
+)  # a conversion makes a table anew
 @pytest.mark.parametrize("home", ["folder", "file"])
 def test_conversion_holds_what_annotate_writes(home, annotated, world, converter_of, tmp_path):
     converter = converter_of(world.files[0], {"folder": world.model, "file": annotated}[home])
@@ -72,14 +93,18 @@ def test_conversion_holds_what_annotate_writes(home, annotated, world, converter
     assert set(found) == set(expected) >= {"LatentSeriesForecast", "FiringRateSeries", "embeddings"}
     for name, dataset in expected.items():
         for variable in dataset.data_vars:
-            np.testing.assert_allclose(found[name][variable], dataset[variable], rtol=1e-6, err_msg=f"{name}.{variable}")
+            np.testing.assert_allclose(
+                found[name][variable], dataset[variable], rtol=1e-6, err_msg=f"{name}.{variable}"
+            )
         np.testing.assert_array_equal(found[name].trial, dataset.trial)
 
 
 def test_session_that_the_model_does_not_know_is_refused(world, converter_of, tmp_path):
     converter = converter_of(world.files[0], world.model)
     with pytest.raises(ModelFileError, match="session"):
-        converter.run_conversion(nwbfile_path=tmp_path / "none.nwb", metadata=metadata_for(converter))
+        converter.run_conversion(
+            nwbfile_path=tmp_path / "none.nwb", metadata=metadata_for(converter)
+        )
     assert not (tmp_path / "none.nwb").exists()
 
 

@@ -1,4 +1,5 @@
-"""The paper's presets: their sizes are the paper's, they train, and the command line knows them by name."""
+"""The paper's presets: their sizes are the paper's, they train, and the command line knows them by
+name."""
 
 import pytest
 import torch
@@ -7,8 +8,9 @@ from metadyn.config import load_config
 from metadyn.model.build import build_model
 from metadyn.pipeline import steps
 
-# Parameters of the networks of App. D.3, added up by hand: an MLP's layer of a to b has a b + b; the hypernetwork's last layer
-# makes (64 + 34) and (256 + 158) factors for each rank; GRUs of torch have 3 h (x + h + 2).
+# Parameters of the networks of App. D.3, added up by hand: an MLP's layer of a to b has a b + b;
+# the hypernetwork's last layer makes (64 + 34) and (256 + 158) factors for each rank; GRUs of torch
+# have 3 h (x + h + 2).
 SIZES = {
     "paper-synthetic": {
         "dynamics.hyper": (1 * 16 + 16) + (16 * 16 + 16) + 17 * 98 * 1,
@@ -40,9 +42,12 @@ def test_networks_have_the_papers_sizes(name):
 
 @pytest.mark.parametrize("name", SIZES)
 def test_a_preset_of_the_paper_trains_on_simulated_sessions(name, tmp_path):
-    """A few steps of the bare ELBO from a random start; with as many units as the motor model has latents."""
+    """A few steps of the bare ELBO from a random start; with as many units as the motor model has
+    latents."""
     config = load_config(data={"preset": name}, training={"steps": 3, "trials_per_session": 4})
-    files = steps.simulate("limit-cycle", tmp_path / "raw", n_sessions=2, units=(32, 36), n_trials=8, n_bins=40)
+    files = steps.simulate(
+        "limit-cycle", tmp_path / "raw", n_sessions=2, units=(32, 36), n_trials=8, n_bins=40
+    )
     sessions = [steps.bin_spikes(steps.read_session(file), smoothing=0.025) for file in files]
     told = []
     trained = steps.fit(sessions, None, config, report=told.append)
@@ -54,10 +59,16 @@ def test_a_preset_of_the_paper_trains_on_simulated_sessions(name, tmp_path):
 
 def test_fit_knows_the_papers_preset_and_lists_it(run, world, tmp_path):
     small = ("--latent-hidden", 4, "--readin-hidden", 4, "--steps", 2)
-    result = run("fit", *world.files[:2], "-o", tmp_path / "model", "--preset", "paper-synthetic", *small)
+    result = run(
+        "fit", *world.files[:2], "-o", tmp_path / "model", "--preset", "paper-synthetic", *small
+    )
     assert result.exit_code == 0, result.stderr
     model = steps.load_model(tmp_path / "model")
-    assert (model.config.likelihood, model.config.embedding_dim, model.training.warm_start) == ("gaussian", 1, False)
+    assert (model.config.likelihood, model.config.embedding_dim, model.training.warm_start) == (
+        "gaussian",
+        1,
+        False,
+    )
     assert model.data == {"preset": "paper-synthetic"}
     assert "paper-synthetic" in run("fit", "--help").stdout
 

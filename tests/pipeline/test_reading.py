@@ -1,4 +1,5 @@
-"""Many files read by several processes: the same counts as by one, the same errors and notes, and nothing left behind."""
+"""Many files read by several processes: the same counts as by one, the same errors and notes, and
+nothing left behind."""
 
 import os
 import pickle
@@ -19,7 +20,7 @@ import torch
 import metadyn
 from metadyn import errors
 from metadyn.config import DataConfig, load_config
-from metadyn.data.disk import is_on_disk
+from metadyn.data.storage import is_on_disk
 from metadyn.errors import DataError, MetadynError, MissingMetadataError, WindowError, WriteError
 from metadyn.nwb.replace import private_name
 from metadyn.pipeline import reading
@@ -48,17 +49,24 @@ def children(of: int) -> list[int]:
 
 
 def readers(of: int) -> list[int]:
-    return [pid for pid in children(of) if b"popen_loky" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    return [
+        pid for pid in children(of) if b"popen_loky" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    ]
 
 
 def test_processes_read_what_one_reads_and_warn_of_it(world, file, tmp_path, always):
     with h5py.File(file, "r+") as damaged:
         damaged["units/spike_times"][0] = np.nan
         start, stop = damaged["units/obs_intervals"][3]
-        damaged["units/obs_intervals"][3] = [start, (start + stop) / 2]  # the first unit is lost in the fourth trial
+        damaged["units/obs_intervals"][3] = [
+            start,
+            (start + stop) / 2,
+        ]  # the first unit is lost in the fourth trial
     given = recordings([world.files[1], f"damaged={file}", world.files[2]])
     name = private_name(tmp_path / "reading").name
-    left = tmp_path / name.replace(f".{os.getpid()}.", ".999999999.")  # of a process that was killed
+    left = tmp_path / name.replace(
+        f".{os.getpid()}.", ".999999999."
+    )  # of a process that was killed
     left.mkdir()
     before, told = sorted(tmp_path.iterdir()), []
     with pytest.warns(UserWarning, match="1 spike times that are NaN"):
@@ -79,12 +87,16 @@ def test_processes_read_what_one_reads_and_warn_of_it(world, file, tmp_path, alw
     assert set(before) - set(tmp_path.iterdir()) == {left}
 
 
-def test_sessions_stand_in_the_order_given_whichever_process_is_done_first(world, tmp_path, always, monkeypatch):
+def test_sessions_stand_in_the_order_given_whichever_process_is_done_first(
+    world, tmp_path, always, monkeypatch
+):
     """Here the second is taken before the first."""
     monkeypatch.setattr(reading, "as_completed", lambda futures: reversed(list(futures)))
     given = recordings(world.files[:2])
     read = read_all(given, DataConfig(), tmp_path)
-    assert [each.session for each in read] == [read_counts(each, DataConfig()).session for each in given]
+    assert [each.session for each in read] == [
+        read_counts(each, DataConfig()).session for each in given
+    ]
 
 
 def test_an_error_in_a_process_is_the_error_of_one(world, tmp_path, always):
@@ -97,13 +109,22 @@ def test_an_error_in_a_process_is_the_error_of_one(world, tmp_path, always):
     assert list(tmp_path.iterdir()) == []
 
 
-KINDS = [each for each in vars(errors).values() if isinstance(each, type) and issubclass(each, MetadynError)]
+KINDS = [
+    each
+    for each in vars(errors).values()
+    if isinstance(each, type) and issubclass(each, MetadynError)
+]
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_errors_pass_from_process_to_process(kind):
-    more = {MissingMetadataError: {"template": "x = 1"}, WindowError: {"options": {"n_bins": 3}}}.get(kind, {})
-    error = kind("it is wrong", file=Path("a.nwb"), item="/units", found=3, remedy="another", **more)
+    more = {
+        MissingMetadataError: {"template": "x = 1"},
+        WindowError: {"options": {"n_bins": 3}},
+    }.get(kind, {})
+    error = kind(
+        "it is wrong", file=Path("a.nwb"), item="/units", found=3, remedy="another", **more
+    )
     again = pickle.loads(pickle.dumps(error))
     assert (type(again), str(again), vars(again)) == (kind, str(error), vars(error))
 
@@ -136,7 +157,8 @@ def gone(pids: list[int], within: float) -> bool:
 
 
 def blocks_interrupts(pid: int) -> bool:
-    """Whether SIGINT waits for ever in a process, as the system says: bit 1 of the mask of what is blocked."""
+    """Whether SIGINT waits for ever in a process, as the system says: bit 1 of the mask of what is
+    blocked."""
     status = Path(f"/proc/{pid}/status").read_text()
     mask = next(line.split()[1] for line in status.splitlines() if line.startswith("SigBlk"))
     return bool(int(mask, 16) >> (signal.SIGINT - 1) & 1)
@@ -155,9 +177,15 @@ INTERRUPTED = textwrap.dedent("""
 
 
 def interruptible_fit(files: list[Path], output: Path) -> subprocess.Popen:
-    """`metadyn fit` by two processes that read, in a process group of its own, once it hears Ctrl-C."""
+    """`metadyn fit` by two processes that read, in a process group of its own, once it hears
+    Ctrl-C."""
     command = [sys.executable, "-c", INTERRUPTED, "fit", *map(str, files), "-o", str(output)]
-    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "start_new_session": True}
+    options = {
+        "stdout": subprocess.PIPE,
+        "stderr": subprocess.PIPE,
+        "text": True,
+        "start_new_session": True,
+    }
     fit = subprocess.Popen(command, env={**os.environ, "LOKY_MAX_CPU_COUNT": "2"}, **options)
     assert fit.stdout.readline() == "begun\n"
     return fit
@@ -165,7 +193,8 @@ def interruptible_fit(files: list[Path], output: Path) -> subprocess.Popen:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="finds processes in /proc")
 def test_ctrl_c_while_reading_stops_all_at_once_and_leaves_nothing(world, pipe, tmp_path):
-    """The signal goes to all processes, as a terminal sends it, once one file is read and the other blocks for ever."""
+    """The signal goes to all processes, as a terminal sends it, once one file is read and the other
+    blocks for ever."""
     fit = interruptible_fit([world.files[0], pipe], tmp_path / "model")
     until = time.monotonic() + 240
     while len(readers(fit.pid)) < 2 and fit.poll() is None and time.monotonic() < until:
@@ -183,7 +212,8 @@ def test_ctrl_c_while_reading_stops_all_at_once_and_leaves_nothing(world, pipe, 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="finds processes in /proc")
 def test_readers_are_deaf_to_ctrl_c_from_their_first_moment(tmp_path):
-    """Before they have imported a thing, where a handler of their own would come too late; and this process hears it again."""
+    """Before they have imported a thing, where a handler of their own would come too late; and this
+    process hears it again."""
     from loky import ProcessPoolExecutor
 
     pool = ProcessPoolExecutor(2)
@@ -235,7 +265,8 @@ def test_interrupts_are_held_in_a_thread_too():
 
 
 def imports(pid: int) -> bool:
-    """Whether a process is so far as to have psutil, which loky imports before it runs a thing of ours."""
+    """Whether a process is so far as to have psutil, which loky imports before it runs a thing of
+    ours."""
     try:
         return "/psutil/" in Path(f"/proc/{pid}/maps").read_text()
     except (FileNotFoundError, ProcessLookupError):
@@ -244,12 +275,17 @@ def imports(pid: int) -> bool:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="finds processes in /proc")
 def test_ctrl_c_is_quiet_at_every_moment(world, pipe, tmp_path):
-    """Runs that are interrupted, all processes at once, while they import, and while a reader does."""
+    """Runs that are interrupted, all processes at once, while they import, and while a reader
+    does."""
     runs = [interruptible_fit([world.files[0], pipe], tmp_path / str(place)) for place in range(2)]
     time.sleep(0.5)  # both import something, on a busy machine the first of it
     os.killpg(runs[0].pid, signal.SIGINT)
     until = time.monotonic() + 240
-    while not any(map(imports, readers(runs[1].pid))) and runs[1].poll() is None and time.monotonic() < until:
+    while (
+        not any(map(imports, readers(runs[1].pid)))
+        and runs[1].poll() is None
+        and time.monotonic() < until
+    ):
         time.sleep(0.01)
     os.killpg(runs[1].pid, signal.SIGINT)
     for run in runs:
@@ -279,9 +315,16 @@ def test_so_many_counts_are_in_memory_as_were_asked_for(world, tmp_path):
 
 
 def test_a_model_of_counts_on_disk_is_that_of_counts_in_memory(world, tmp_path, tiny):
-    config = load_config(base=tiny.model_dump(exclude_unset=True), training={"sessions_per_step": 1})
-    one, other = (metadyn.fit(world.files[:2], None, config, memory=memory) for memory in (1.0, 0.0))
-    assert all(torch.equal(value, other.module.state_dict()[name]) for name, value in one.module.state_dict().items())
+    config = load_config(
+        base=tiny.model_dump(exclude_unset=True), training={"sessions_per_step": 1}
+    )
+    one, other = (
+        metadyn.fit(world.files[:2], None, config, memory=memory) for memory in (1.0, 0.0)
+    )
+    assert all(
+        torch.equal(value, other.module.state_dict()[name])
+        for name, value in one.module.state_dict().items()
+    )
     with pytest.warns(UserWarning, match="--sessions-per-step"):
         metadyn.fit(world.files[:2], None, tiny, memory=0.0)
 

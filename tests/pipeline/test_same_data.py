@@ -1,4 +1,5 @@
-"""A model knows the recordings that it was fitted to by their spikes: others under the same name are refused, copies are not.
+"""A model knows the recordings that it was fitted to by their spikes: others under the same name
+are refused, copies are not.
 
 Each file is a copy of a simulated recording, changed by h5py as a lab's own scripts would.
 """
@@ -28,7 +29,8 @@ def changed(path, folder, change):
 
 
 def set_spikes(file, units):
-    """These arrays (one a unit) in place of the file's spike times; everything else stays, object ids too."""
+    """These arrays (one a unit) in place of the file's spike times; everything else stays, object
+    ids too."""
     times, index = file["units/spike_times"], file["units/spike_times_index"]
     told = dict(times.attrs)
     del file["units/spike_times"]
@@ -89,24 +91,37 @@ def test_other_spikes_under_a_known_name_are_refused_by_every_step(world, tmp_pa
         "annotate": lambda: metadyn.annotate(world.model, other, tmp_path / "out"),
     }
     for step in steps.values():
-        with pytest.raises(DataError, match=f"(?s)other units or spikes.*{other.name}.*{OTHER_DATA[change]}.*metadyn align"):
+        with pytest.raises(
+            DataError,
+            match=f"(?s)other units or spikes.*{other.name}.*{OTHER_DATA[change]}.*metadyn align",
+        ):
             step()
     assert not list((tmp_path / "out").rglob("*.nwb"))
 
 
 def test_the_way_that_the_refusal_offers_works(run, world, tmp_path, monkeypatch):
-    monkeypatch.setattr("metadyn.training.gauge.ITERATIONS", 6)  # of the search, whose result is not looked at
+    monkeypatch.setattr(
+        "metadyn.training.alignment.search.ITERATIONS", 6
+    )  # of the search, whose result is not looked at
     other = changed(world.files[0], tmp_path / "other", one_unit_sorted_anew)
     refused = run("annotate", world.model, other, "-o", tmp_path / "out")
     assert refused.exit_code == 1
     assert "metadyn align MODEL NAME=FILE -o MODEL2" in refused.stderr
-    aligned = run("align", world.model, f"sorted-anew={other}", "-o", tmp_path / "model2", "--steps", 0)
+    aligned = run(
+        "align", world.model, f"sorted-anew={other}", "-o", tmp_path / "model2", "--steps", 0
+    )
     assert aligned.exit_code == 0, aligned.stderr
-    assert run("annotate", tmp_path / "model2", f"sorted-anew={other}", "-o", tmp_path / "out").exit_code == 0
+    assert (
+        run(
+            "annotate", tmp_path / "model2", f"sorted-anew={other}", "-o", tmp_path / "out"
+        ).exit_code
+        == 0
+    )
 
 
 def without_last_row(table):
-    """Every column without its last row; of a ragged one the index is cut, and the data that belonged to it."""
+    """Every column without its last row; of a ragged one the index is cut, and the data that
+    belonged to it."""
     for name, column in list(table.items()):
         index = table.get(f"{name}_index")
         told, values = dict(column.attrs), column[:-1] if index is None else column[: index[-2]]
@@ -128,7 +143,8 @@ def test_a_recording_that_lacks_a_unit_is_refused(world, tmp_path):
 
 
 def test_copies_of_a_recording_are_that_recording_however_they_came_about(world, tmp_path):
-    """Renamed; annotated; derived; of another Units object and other ids, as a conversion made anew has them."""
+    """Renamed; annotated; derived; of another Units object and other ids, as a conversion made anew
+    has them."""
     path = world.files[0]
     whole = metadyn.infer(world.model, path)
     renamed = tmp_path / "day one.nwb"
@@ -162,7 +178,9 @@ def test_a_model_taken_from_a_file_still_knows_the_spikes(world, tmp_path):
 
 def test_a_model_of_before_spikes_were_compared_warns_of_another_units_table_alone(world, tmp_path):
     trained = metadyn.load_model(world.model)
-    old = replace(trained, sessions=tuple(replace(entry, unit_digests=()) for entry in trained.sessions))
+    old = replace(
+        trained, sessions=tuple(replace(entry, unit_digests=()) for entry in trained.sessions)
+    )
     assert metadyn.infer(old, world.files[0]).identical(metadyn.infer(trained, world.files[0]))
 
     def other_table(file):
@@ -191,12 +209,16 @@ def last_trial_left_out(file):
     ],
     ids=lambda value: getattr(value, "__name__", None),
 )
-def test_a_run_does_not_go_on_with_other_data_and_its_model_is_as_it_was(world, tmp_path, tiny, change, told):
+def test_a_run_does_not_go_on_with_other_data_and_its_model_is_as_it_was(
+    world, tmp_path, tiny, change, told
+):
     folder = tmp_path / "model"
     shutil.copytree(world.model, folder)
     digest = metadyn.load_model(folder).file().digest
     other = changed(world.files[0], tmp_path / "other", change)
-    with pytest.raises(TrainingError, match=f"(?s)other settings or files.*{told}.*the recordings as they were"):
+    with pytest.raises(
+        TrainingError, match=f"(?s)other settings or files.*{told}.*the recordings as they were"
+    ):
         metadyn.fit([other, world.files[1]], folder, tiny, resume=True)
     assert metadyn.load_model(folder).file().digest == digest
 
@@ -210,8 +232,13 @@ def test_a_run_goes_on_with_a_renamed_copy(world, tmp_path, tiny):
         assert (again.module.state_dict()[name] == value).all(), name
 
 
-def test_a_run_of_other_settings_names_each_with_both_values_and_its_own_settings_go_on(run, world, tmp_path):
-    folder, small = tmp_path / "model", ["--latent-dim", 2, "--distil-steps", 2, "--steps", 3, "--validate-every", 2]
+def test_a_run_of_other_settings_names_each_with_both_values_and_its_own_settings_go_on(
+    run, world, tmp_path
+):
+    folder, small = (
+        tmp_path / "model",
+        ["--latent-dim", 2, "--distil-steps", 2, "--steps", 3, "--validate-every", 2],
+    )
     assert run("fit", *world.files[:2], "-o", folder, *small).exit_code == 0
     other = [2 if each == 3 else each for each in small]
     refused = run("fit", *world.files[:2], "-o", folder, *other, "--max-bins", 30, "--resume")

@@ -1,4 +1,5 @@
-"""The verbs take files, names, folders, sessions and counts, and hand on what the rooms behind them make."""
+"""The verbs take files, names, folders, sessions and counts, and hand on what the rooms behind them
+make."""
 
 import json
 from dataclasses import asdict, replace
@@ -13,7 +14,14 @@ from pynwb import read_nwb
 import metadyn
 from metadyn.config import Config, load_config
 from metadyn.data.splits import evenly
-from metadyn.errors import ConfigError, DataError, DeviceError, ModelFileError, WindowError, WriteError
+from metadyn.errors import (
+    ConfigError,
+    DataError,
+    DeviceError,
+    ModelFileError,
+    WindowError,
+    WriteError,
+)
 from metadyn.nwb.read import read_session
 from metadyn.pipeline.inputs import recordings
 from metadyn.pipeline.models import data_options, load_model
@@ -41,9 +49,13 @@ def test_a_name_may_be_given_to_a_file_but_not_mistaken_for_one(world, tmp_path)
 
 def test_neither_a_name_nor_a_verb_of_one_recording_takes_a_folder_of_several(world):
     folder = world.folder / "raw"
-    with pytest.raises(DataError, match=f"(?s)one name was given.*{len(world.files)} files.*A={world.files[0]}"):
+    with pytest.raises(
+        DataError, match=f"(?s)one name was given.*{len(world.files)} files.*A={world.files[0]}"
+    ):
         recordings(f"mine={folder}")
-    with pytest.raises(DataError, match=f"(?s)one recording at a time.*{len(world.files)} files.*{world.files[0]}"):
+    with pytest.raises(
+        DataError, match=f"(?s)one recording at a time.*{len(world.files)} files.*{world.files[0]}"
+    ):
         metadyn.infer(world.model, folder)
 
 
@@ -63,8 +75,12 @@ def test_two_files_of_one_identifier_need_names(world, file, tiny):
 
 def test_a_model_knows_its_sessions_by_identifier_and_names_no_folder(world):
     trained = metadyn.load_model(world.model)
-    assert [entry.key for entry in trained.sessions] == [read_session(path).key for path in world.files[:2]]
-    assert [entry.source.uri for entry in trained.sessions] == [path.name for path in world.files[:2]]
+    assert [entry.key for entry in trained.sessions] == [
+        read_session(path).key for path in world.files[:2]
+    ]
+    assert [entry.source.uri for entry in trained.sessions] == [
+        path.name for path in world.files[:2]
+    ]
     assert str(world.folder).encode() not in trained.file().weights
 
 
@@ -74,7 +90,9 @@ def test_a_model_folder_is_not_written_over(world, tiny):
 
 
 @pytest.mark.parametrize("below", ["", "model"])
-def test_a_folder_that_cannot_be_written_is_said_before_anything_is_trained(world, tmp_path, tiny, below):
+def test_a_folder_that_cannot_be_written_is_said_before_anything_is_trained(
+    world, tmp_path, tiny, below
+):
     taken = tmp_path / "taken"
     taken.write_text("a file where the folder should be")
     reports = []
@@ -86,7 +104,9 @@ def test_a_folder_that_cannot_be_written_is_said_before_anything_is_trained(worl
     assert taken.is_file()
 
 
-@pytest.mark.filterwarnings("ignore:CUDA initialization")  # torch's word on a machine with a driver and no GPU
+@pytest.mark.filterwarnings(
+    "ignore:CUDA initialization"
+)  # torch's word on a machine with a driver and no GPU
 def test_a_gpu_that_is_not_there_is_said_before_anything_is_read(tmp_path, tiny, world):
     import torch
 
@@ -119,8 +139,14 @@ def test_the_units_are_those_of_the_model_in_its_order_whatever_fires(world):
     trained = metadyn.load_model(world.model)
     session = metadyn.read_session(world.files[0])
     chosen = metadyn.bin_spikes(session).select(units=[4, 1, 2])
-    small = metadyn.fit([chosen], None, load_config(model={"conditioning": "shared"}, training={"steps": 1, "distil_steps": 1}))
-    few_windows = metadyn.infer(small, world.files[0], data={"intervals": "trials", "where": "start_time < 3"})
+    small = metadyn.fit(
+        [chosen],
+        None,
+        load_config(model={"conditioning": "shared"}, training={"steps": 1, "distil_steps": 1}),
+    )
+    few_windows = metadyn.infer(
+        small, world.files[0], data={"intervals": "trials", "where": "start_time < 3"}
+    )
     assert list(few_windows.unit.values) == [4, 1, 2]
     assert few_windows.sizes["trial"] < 8
     assert trained.sessions[0].n_units == session.n_units
@@ -146,16 +172,24 @@ def test_an_option_of_none_lifts_the_one_that_the_model_was_trained_with(world):
     assert data_options(trained, {"where": None}).where is None
 
 
-def test_alignment_adds_a_session_and_the_model_comes_back_from_an_annotated_file(world, tmp_path, tiny):
+def test_alignment_adds_a_session_and_the_model_comes_back_from_an_annotated_file(
+    world, tmp_path, tiny
+):
     aligned = metadyn.align(world.model, world.files[2], tmp_path / "aligned", tiny, trials=6)
     assert len(aligned.sessions) == 3
-    (target,) = metadyn.annotate(tmp_path / "aligned", world.files[2], tmp_path / "out", context=20, steps=10)
+    (target,) = metadyn.annotate(
+        tmp_path / "aligned", world.files[2], tmp_path / "out", context=20, steps=10
+    )
     from_nwb = metadyn.infer(target, world.files[2])
     xr.testing.assert_allclose(from_nwb, metadyn.infer(aligned, world.files[2]))
     run = read_nwb(target).processing["ecephys"]["LatentDynamics"]
-    np.testing.assert_allclose(run.embeddings["timeseries"][3][0].data, from_nwb.latent_mean[3], rtol=1e-5)
+    np.testing.assert_allclose(
+        run.embeddings["timeseries"][3][0].data, from_nwb.latent_mean[3], rtol=1e-5
+    )
     ahead = metadyn.forecast(target, world.files[2], context=20, steps=10)
-    np.testing.assert_allclose(run.embeddings["timeseries"][3][3].data, ahead.rate_mean[3], rtol=1e-5)
+    np.testing.assert_allclose(
+        run.embeddings["timeseries"][3][3].data, ahead.rate_mean[3], rtol=1e-5
+    )
 
 
 def test_annotated_copies_keep_their_place_in_a_dandiset(world, tmp_path):
@@ -197,7 +231,9 @@ def test_a_saved_model_is_the_model(world, tmp_path):
 
 
 def test_of_few_windows_the_one_that_chose_the_checkpoint_is_scored_and_said_to_have(world):
-    every, held_out = (metadyn.score(world.model, world.files[0], held_out=flag) for flag in (False, True))
+    every, held_out = (
+        metadyn.score(world.model, world.files[0], held_out=flag) for flag in (False, True)
+    )
     assert (every.attrs["n_windows"], every.attrs["windows"]) == (8, "all")
     assert (held_out.attrs["n_windows"], held_out.attrs["windows"]) == (1, "validation")
     assert set(every.predictor.values) == set(held_out.predictor.values)
@@ -233,14 +269,19 @@ def as_session():
 
 
 def test_of_enough_windows_those_that_nothing_has_met_are_scored(enough, tiny):
-    """Which windows train, choose and are kept is what the entry says; test windows changed at random change no weight."""
+    """Which windows train, choose and are kept is what the entry says; test windows changed at
+    random change no weight."""
     counts, trained = enough
     entry = trained.sessions[0]
     met = np.isin(counts.windows.start.round(6), [*entry.trained_starts, *entry.validated_starts])
     assert (len(entry.trained_starts), len(entry.validated_starts), (~met).sum()) == (16, 4, 4)
     np.testing.assert_array_equal(entry.never_met(counts), ~met)
     scores = metadyn.score(trained, counts)
-    assert (scores.attrs["windows"], scores.attrs["n_windows"], scores.attrs["n_training_windows"]) == ("test", 4, 16)
+    assert (
+        scores.attrs["windows"],
+        scores.attrs["n_windows"],
+        scores.attrs["n_training_windows"],
+    ) == ("test", 4, 16)
     garbled = counts.counts.copy()
     garbled[~met] = np.random.default_rng(1).poisson(3, garbled[~met].shape)
     again = metadyn.fit(replace(counts, counts=garbled), None, tiny)
@@ -252,7 +293,9 @@ def test_a_score_whose_behaviour_spikes_decode_better_says_so(enough):
     """A model of three steps; a lever that moves with the rates."""
     counts, trained = enough
     scores = metadyn.score(trained, counts)
-    model, spikes = (float(scores.behavior_r2.sel(predictor=name)) for name in ("model", "smoothed_spikes"))
+    model, spikes = (
+        float(scores.behavior_r2.sel(predictor=name)) for name in ("model", "smoothed_spikes")
+    )
     best = max(spikes, float(scores.behavior_r2.sel(predictor="principal_components")))
     assert model < spikes - 0.02
     said = scores.attrs["verdict"]
@@ -263,9 +306,15 @@ def test_a_score_whose_behaviour_spikes_decode_better_says_so(enough):
     assert "; try: metadyn fit FILES -o model-2 " in said
 
 
-def test_a_model_that_does_not_say_what_chose_its_checkpoint_is_scored_on_all_it_did_not_train_on(enough):
+def test_a_model_that_does_not_say_what_chose_its_checkpoint_is_scored_on_all_it_did_not_train_on(
+    enough,
+):
     counts, trained = enough
-    old = {name: value for name, value in asdict(trained.sessions[0]).items() if not name.startswith("validated")}
+    old = {
+        name: value
+        for name, value in asdict(trained.sessions[0]).items()
+        if not name.startswith("validated")
+    }
     before = SessionEntry.from_json({key: value for key, value in old.items() if key != "gap"})
     assert (before.validated_starts, before.gap) == (None, 0.0)
     scores = metadyn.score(replace(trained, sessions=(before,)), counts)
@@ -283,7 +332,8 @@ def test_alignment_keeps_windows_for_tests_unless_it_is_told_how_many_to_use(eno
 
 
 def test_a_window_in_the_gap_of_a_continuous_recording_is_never_scored(tiny):
-    """Nor is one that overlaps it: shifted windows are scored only where they lie a whole gap from all that trained."""
+    """Nor is one that overlaps it: shifted windows are scored only where they lie a whole gap from
+    all that trained."""
     windows = {"intervals": "recording", "n_bins": 40}
     counts = metadyn.bin_spikes(as_session(), **windows)
     trained = metadyn.fit(counts, None, tiny)
@@ -291,7 +341,9 @@ def test_a_window_in_the_gap_of_a_continuous_recording_is_never_scored(tiny):
     assert entry.gap == pytest.approx(0.8)
     for shift in (0.0, 0.3):
         moved = replace(counts, windows=replace(counts.windows, start=counts.windows.start + shift))
-        for start, stop, test in zip(moved.windows.start, moved.windows.stop, entry.never_met(moved), strict=True):
+        for start, stop, test in zip(
+            moved.windows.start, moved.windows.stop, entry.never_met(moved), strict=True
+        ):
             met = [*zip(entry.trained_starts, entry.trained_stops, strict=True)]
             met += zip(entry.validated_starts, entry.validated_stops, strict=True)
             near = min(max(start - its_stop, its_start - stop) for its_start, its_stop in met)
@@ -302,7 +354,10 @@ def test_a_window_in_the_gap_of_a_continuous_recording_is_never_scored(tiny):
 
 @pytest.mark.parametrize("name", ["scores.nc", "scores.json"])
 def test_scores_of_two_recordings_come_back_from_a_file_as_they_were(world, tmp_path, name):
-    found = [metadyn.score(world.model, path, held_out=False, steps=5 + i) for i, path in enumerate(world.files[:2])]
+    found = [
+        metadyn.score(world.model, path, held_out=False, steps=5 + i)
+        for i, path in enumerate(world.files[:2])
+    ]
     path = metadyn.save_scores(found, tmp_path / name)
     if name.endswith("json"):
         back = xr.Dataset.from_dict(json.loads(path.read_text(), parse_constant=pytest.fail))
@@ -325,7 +380,9 @@ def test_windows_that_share_time_with_those_trained_on_are_not_held_out(world):
     assert metadyn.score(world.model, world.files[0], data=shifted).attrs["n_windows"] == 1
     entry = load_model(world.model).sessions[0]
     counts = metadyn.bin_spikes(read_session(world.files[0]))
-    touching = replace(counts.windows, start=counts.windows.start - 0.4, n_bins=counts.windows.n_bins // 2)
+    touching = replace(
+        counts.windows, start=counts.windows.start - 0.4, n_bins=counts.windows.n_bins // 2
+    )
     assert entry.held_out(replace(counts, windows=touching)).all()
 
 
@@ -352,7 +409,9 @@ def test_windows_of_one_bin_stop_neither_scores_nor_forecasts_in_the_file(world,
     with pytest.warns(UserWarning, match=r"8 of 32 windows of .* are shorter than the 5 bins"):
         (target,) = metadyn.annotate(world.model, source, tmp_path, context=5, data=windows)
     run = read_nwb(target).processing["ecephys"]["LatentDynamics"]
-    counts = [[reference.count for reference in run.embeddings["timeseries"][row]] for row in range(32)]
+    counts = [
+        [reference.count for reference in run.embeddings["timeseries"][row]] for row in range(32)
+    ]
     assert counts == [[13, 13, 8, 8], [13, 13, 8, 8], [13, 13, 8, 8], [1, 1]] * 8
     assert "8 of 32 windows have no forecast" in run.description
 
@@ -360,7 +419,10 @@ def test_windows_of_one_bin_stop_neither_scores_nor_forecasts_in_the_file(world,
 def test_a_preset_is_stored_by_name_and_the_rest_by_value():
     from metadyn.pipeline.models import stored_options
 
-    assert stored_options(load_config(data={"preset": "perich-co", "n_bins": 5}).data) == {"preset": "perich-co", "n_bins": 5}
+    assert stored_options(load_config(data={"preset": "perich-co", "n_bins": 5}).data) == {
+        "preset": "perich-co",
+        "n_bins": 5,
+    }
     assert stored_options(Config().data)["bin_width"] == 0.02
 
 

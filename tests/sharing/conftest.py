@@ -1,4 +1,5 @@
-"""Derived files of made-up runs: DANDI has nothing against `whole`, `bare` lacks what DANDI needs."""
+"""Derived files of made-up runs: DANDI has nothing against `whole`, `bare` lacks what DANDI
+needs."""
 
 from types import SimpleNamespace
 
@@ -18,11 +19,16 @@ def files(tmp_path_factory):
     mock_LatentDynamics(nwbfile)
     with NWBHDF5IO(folder / "annotated.nwb", "w") as io:
         io.write(nwbfile)
-    whole, bare = derive(folder / "annotated.nwb", folder / "whole.nwb"), derive(folder / "annotated.nwb", folder / "bare.nwb")
+    whole, bare = (
+        derive(folder / "annotated.nwb", folder / "whole.nwb"),
+        derive(folder / "annotated.nwb", folder / "bare.nwb"),
+    )
     with h5py.File(bare, "r+") as file:
         del file["general/session_id"]
         del file["general/subject/species"]
         del file["general/subject/age"]
         file["general/subject/sex"][()] = ""
         file["general/subject/strain"] = ""
-    return SimpleNamespace(folder=folder, annotated=folder / "annotated.nwb", whole=whole, bare=bare)
+    return SimpleNamespace(
+        folder=folder, annotated=folder / "annotated.nwb", whole=whole, bare=bare
+    )

@@ -1,4 +1,5 @@
-"""A dandiset's folder is one that `dandi validate` takes, and metadata that are missing are asked for, not invented."""
+"""A dandiset's folder is one that `dandi validate` takes, and metadata that are missing are asked
+for, not invented."""
 
 import tomllib
 from pathlib import Path
@@ -11,7 +12,9 @@ from metadyn.errors import ConfigError, DataError, MissingMetadataError, WriteEr
 from metadyn.sharing.dandiset import package
 from metadyn.sharing.findings import findings
 
-GIVEN = 'species = "Rattus norvegicus"\n["bare.nwb"]\nsession_id = "day/2"\nage = "P90D"\nsex = "F"\n'
+GIVEN = (
+    'species = "Rattus norvegicus"\n["bare.nwb"]\nsession_id = "day/2"\nage = "P90D"\nsex = "F"\n'
+)
 PATH = "sub-mock/sub-mock_ses-day-1_desc-metadyn_ecephys.nwb"
 
 
@@ -31,14 +34,23 @@ def told(path: Path) -> tuple:
     with NWBHDF5IO(path, "r") as io:
         file = io.read()
         subject = file.subject
-        return file.session_id, subject.species, subject.sex, subject.age, subject.strain, subject.subject_id
+        return (
+            file.session_id,
+            subject.species,
+            subject.sex,
+            subject.age,
+            subject.strain,
+            subject.subject_id,
+        )
 
 
 def test_a_file_that_lacks_nothing_only_waits_for_the_users_words_on_the_dandiset(files, tmp_path):
     (target,) = package([files.whole], tmp_path / "dandiset")
     assert target == tmp_path / "dandiset" / PATH
     found = findings(tmp_path / "dandiset")
-    assert [(each.check, each.blocks) for each in found] == [("dandischema.placeholder_value", False)]  # identifier and name
+    assert [(each.check, each.blocks) for each in found] == [
+        ("dandischema.placeholder_value", False)
+    ]  # identifier and name
     assert "edit" in found[0].remedy
 
 
@@ -66,14 +78,20 @@ def test_a_wrong_path_is_found(files, tmp_path):
 def test_missing_metadata_are_asked_for_by_name_with_a_template_of_just_these(files, tmp_path):
     with pytest.raises(MissingMetadataError) as error:
         package([files.whole, files.bare], tmp_path / "dandiset")
-    assert tomllib.loads(error.value.template) == {"bare.nwb": {"species": "", "sex": "", "age": "", "session_id": ""}}
+    assert tomllib.loads(error.value.template) == {
+        "bare.nwb": {"species": "", "sex": "", "age": "", "session_id": ""}
+    }
     assert "bare.nwb lacks species, sex, age, session_id" in str(error.value)
     assert not (tmp_path / "dandiset").exists()
 
 
 def test_a_template_that_was_not_filled_in_is_asked_for_again(files, tmp_path, toml):
     with pytest.raises(MissingMetadataError) as error:
-        package([files.bare], tmp_path, toml('["bare.nwb"]\nspecies = "Mus musculus"\nsex = ""\nage = ""\nsession_id = ""\n'))
+        package(
+            [files.bare],
+            tmp_path,
+            toml('["bare.nwb"]\nspecies = "Mus musculus"\nsex = ""\nage = ""\nsession_id = ""\n'),
+        )
     assert set(tomllib.loads(error.value.template)["bare.nwb"]) == {"sex", "age", "session_id"}
 
 
@@ -83,15 +101,22 @@ def test_given_metadata_fill_the_copy_and_leave_the_file(files, tmp_path, toml, 
     targets = package([files.whole, files.bare], tmp_path / "dandiset", given)
     assert targets[1].name == "sub-mock_ses-day-2_desc-metadyn_ecephys.nwb"
     assert told(targets[1])[:5] == ("day 2", "Rattus norvegicus", "F", "P90D", None)
-    assert told(targets[0])[1] == "Macaca mulatta"  # a key for all files fills only what a file lacks
+    assert (
+        told(targets[0])[1] == "Macaca mulatta"
+    )  # a key for all files fills only what a file lacks
     assert files.bare.read_bytes() == before
     code, said = dandi_validate(tmp_path / "dandiset")
     assert code == 0, said
 
 
 def test_a_word_on_one_file_counts_more_than_the_file_and_is_told(files, tmp_path, toml):
-    with pytest.warns(UserWarning, match="species is 'Mus musculus' from now on, where the file has 'Macaca mulatta'"):
-        (target,) = package([files.whole], tmp_path, toml('["whole.nwb"]\nspecies = "Mus musculus"\n'))
+    with pytest.warns(
+        UserWarning,
+        match="species is 'Mus musculus' from now on, where the file has 'Macaca mulatta'",
+    ):
+        (target,) = package(
+            [files.whole], tmp_path, toml('["whole.nwb"]\nspecies = "Mus musculus"\n')
+        )
     assert told(target)[1] == "Mus musculus"
 
 
@@ -112,7 +137,9 @@ def test_a_mistake_in_the_metadata_is_named_with_what_is_right(files, tmp_path, 
     assert said in str(error.value)
 
 
-def test_ids_that_make_a_name_too_long_for_a_file_are_refused_before_anything_is_written(files, tmp_path, toml):
+def test_ids_that_make_a_name_too_long_for_a_file_are_refused_before_anything_is_written(
+    files, tmp_path, toml
+):
     given = GIVEN.replace("day/2", "day" * 80)
     with pytest.raises(ConfigError, match="a shorter session_id") as error:
         package([files.bare], tmp_path / "dandiset", toml(given))
@@ -123,7 +150,9 @@ def test_ids_that_make_a_name_too_long_for_a_file_are_refused_before_anything_is
 def test_what_the_user_wrote_into_dandiset_yaml_stays(files, tmp_path):
     package([files.whole], tmp_path)
     assert "contributor: []" in (tmp_path / "dandiset.yaml").read_text()
-    (tmp_path / "dandiset.yaml").write_text("identifier: DANDI:000123\nname: mine\ndescription: ours\n")
+    (tmp_path / "dandiset.yaml").write_text(
+        "identifier: DANDI:000123\nname: mine\ndescription: ours\n"
+    )
     with pytest.raises(WriteError, match="--overwrite"):
         package([files.whole], tmp_path)
     package([files.whole], tmp_path, overwrite=True)

@@ -1,4 +1,5 @@
-"""What an upload would send is known before; the upload itself needs an archive and is not tested."""
+"""What an upload would send is known before; the upload itself needs an archive and is not
+tested."""
 
 import pytest
 from dandischema.models import BareAsset
@@ -37,7 +38,9 @@ def test_each_asset_says_from_what_it_is_derived_in_metadata_that_dandi_takes(fi
 
 def test_a_source_with_an_address_is_related_by_it(files, tmp_path):
     uri = "https://api.dandiarchive.org/api/assets/0/"
-    resource = related_resource(origin_of(derive(files.annotated, tmp_path / "derived.nwb", uri=uri)))
+    resource = related_resource(
+        origin_of(derive(files.annotated, tmp_path / "derived.nwb", uri=uri))
+    )
     assert resource["url"] == uri
 
 

@@ -10,7 +10,9 @@ from metadyn.config import ModelConfig, TrainingConfig
 from metadyn.data.synthetic import as_counts, simulate
 from metadyn.records import TrialCounts
 
-torch.set_num_threads(1)  # tensors this small gain nothing from threads, and lose much where cores are shared
+torch.set_num_threads(
+    1
+)  # tensors this small gain nothing from threads, and lose much where cores are shared
 
 
 @pytest.fixture(scope="session")
@@ -18,7 +20,14 @@ def simulated():
     """Simulated sessions as TrialCounts."""
 
     def make(**options) -> list[TrialCounts]:
-        usual = {"n_sessions": 3, "n_trials": 8, "n_bins": 24, "units": (5, 8), "rate_range": (15.0, 40.0), "seed": 0}
+        usual = {
+            "n_sessions": 3,
+            "n_trials": 8,
+            "n_bins": 24,
+            "units": (5, 8),
+            "rate_range": (15.0, 40.0),
+            "seed": 0,
+        }
         return [as_counts(session) for session in simulate("limit-cycle", **{**usual, **options})]
 
     return make
@@ -49,7 +58,13 @@ def short():
     """A short training."""
 
     def make(**options) -> TrainingConfig:
-        usual = {"distil_steps": 4, "steps": 8, "trials_per_session": 4, "validate_every": 4, "kl_ramp": 4}
+        usual = {
+            "distil_steps": 4,
+            "steps": 8,
+            "trials_per_session": 4,
+            "validate_every": 4,
+            "kl_ramp": 4,
+        }
         return TrainingConfig(**{**usual, "smoothing_bins": 3.0, **options})
 
     return make
@@ -57,14 +72,17 @@ def short():
 
 @pytest.fixture(scope="session")
 def uneven(simulated):
-    """Two to four sessions in which nothing is equal that need not be: the smallest first; 5, 9, 3 and 8 trials of 9 to 24
-    bins; a gap in each trial, and a trial of the first in which hardly anything was observed."""
+    """Two to four sessions in which nothing is equal that need not be: the smallest first; 5, 9, 3
+    and 8 trials of 9 to 24 bins; a gap in each trial, and a trial of the first in which hardly
+    anything was observed."""
 
     def make(n_sessions: int = 3, **options) -> list[TrialCounts]:
         rng, sizes = np.random.default_rng(3), [(4, 4), (9, 9), (6, 6), (7, 7)]
         out = []
         for place, (units, n_trials) in enumerate(zip(sizes, (5, 9, 3, 8), strict=True)):
-            counts = simulated(n_sessions=n_sessions, units=units, n_trials=n_trials, seed=place, **options)[place % n_sessions]
+            counts = simulated(
+                n_sessions=n_sessions, units=units, n_trials=n_trials, seed=place, **options
+            )[place % n_sessions]
             n_bins = rng.integers(9, 25, n_trials)
             n_bins[place % n_trials] = 24
             bins, gap = np.arange(24), rng.integers(2, 8, n_trials)[:, None]
@@ -75,7 +93,14 @@ def uneven(simulated):
             values = counts.counts * observed[..., None].astype(counts.counts.dtype)
             rows = np.arange(units[0]) * 3 + place
             out.append(
-                replace(counts, session=f"session-{place}", counts=values, observed=observed, windows=windows, unit_rows=rows)
+                replace(
+                    counts,
+                    session=f"session-{place}",
+                    counts=values,
+                    observed=observed,
+                    windows=windows,
+                    unit_rows=rows,
+                )
             )
         return out[:n_sessions]
 

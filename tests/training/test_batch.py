@@ -1,4 +1,5 @@
-"""Random batches: crops are stretches of the right trial, trials are not drawn twice, hidden entries stay hidden."""
+"""Random batches: crops are stretches of the right trial, trials are not drawn twice, hidden
+entries stay hidden."""
 
 from dataclasses import replace
 
@@ -7,7 +8,7 @@ import pytest
 import torch
 
 from metadyn.records import Source, TrialCounts, Windows
-from metadyn.training.batch import Resident, crop, draw_trials, hide, uniform_below
+from metadyn.training.execution.batch import DeviceTrials, crop, draw_trials, hide, uniform_below
 
 
 def generator(seed=0):
@@ -17,9 +18,15 @@ def generator(seed=0):
 def labelled(session, n_bins, n_units):
     """Counts that tell session, trial, time and unit apart; every third bin unobserved."""
     n_trials, longest = len(n_bins), max(n_bins)
-    place = np.arange(n_trials)[:, None, None] * 1000 + np.arange(longest)[:, None] * 10 + np.arange(n_units)
+    place = (
+        np.arange(n_trials)[:, None, None] * 1000
+        + np.arange(longest)[:, None] * 10
+        + np.arange(n_units)
+    )
     inside = np.arange(longest) < np.array(n_bins)[:, None]
-    windows = Windows(np.arange(n_trials) * 100.0, np.array(n_bins), 0.02, None, np.full(n_trials, -1))
+    windows = Windows(
+        np.arange(n_trials) * 100.0, np.array(n_bins), 0.02, None, np.full(n_trials, -1)
+    )
     observed = inside & (np.arange(longest) % 3 > 0)
     counts = (place + 100_000 * session + 1) * inside[..., None]
     return TrialCounts(f"s{session}", Source(), counts, observed, windows, np.arange(n_units))
@@ -32,7 +39,7 @@ def sessions():
 
 def test_trials_on_the_device_are_those_given(sessions):
     latents = [np.random.default_rng(0).random((*each.observed.shape, 2)) for each in sessions]
-    resident = Resident.of(sessions, torch.device("cpu"), latents)
+    resident = DeviceTrials.of(sessions, torch.device("cpu"), latents)
     for row, each in enumerate(sessions):
         trials, bins, units = each.counts.shape
         np.testing.assert_array_equal(resident.counts[row, :trials, :bins, :units], each.counts)
@@ -46,12 +53,12 @@ def test_trials_on_the_device_are_those_given(sessions):
 
 def test_small_counts_stay_bytes_on_the_device(sessions):
     small = [replace(each, counts=(each.counts % 7).astype(np.uint8)) for each in sessions]
-    assert Resident.of(small, torch.device("cpu")).counts.dtype == torch.uint8
+    assert DeviceTrials.of(small, torch.device("cpu")).counts.dtype == torch.uint8
 
 
 @pytest.mark.parametrize("longest", [4, 9, 30])
 def test_crops_are_stretches_of_the_trial_drawn(sessions, longest):
-    resident = Resident.of(sessions, torch.device("cpu"))
+    resident = DeviceTrials.of(sessions, torch.device("cpu"))
     trial = torch.tensor([[0, 1, 3], [1, 0, 1]])
     starts = set()
     for seed in range(20):
@@ -66,14 +73,16 @@ def test_crops_are_stretches_of_the_trial_drawn(sessions, longest):
                 stretch = batch.counts[row, place, :length, : each.n_units]
                 np.testing.assert_array_equal(stretch, whole[start : start + length])
                 seen = batch.observed[row, place]
-                np.testing.assert_array_equal(seen[:length], each.observed[number, start : start + length])
+                np.testing.assert_array_equal(
+                    seen[:length], each.observed[number, start : start + length]
+                )
                 assert not seen[length:].any()
     if longest == 4:
         assert {start for row, place, start in starts if (row, place) == (0, 0)} == set(range(9))
 
 
 def test_no_trial_is_drawn_twice_while_there_are_enough(sessions):
-    resident = Resident.of(sessions, torch.device("cpu"))
+    resident = DeviceTrials.of(sessions, torch.device("cpu"))
     seen = set()
     for seed in range(20):
         four, two = draw_trials(resident.n_trials, 4, 4, generator(seed)).tolist()
@@ -104,7 +113,7 @@ def test_whole_numbers_below_a_bound_are_uniform_and_never_the_bound():
 
 @pytest.fixture
 def batch(sessions):
-    resident = Resident.of(sessions, torch.device("cpu"))
+    resident = DeviceTrials.of(sessions, torch.device("cpu"))
     return crop(resident, torch.tensor([[0, 1, 3], [1, 0, 1]]), 12, generator())
 
 
@@ -113,7 +122,9 @@ OPTIONS = {"tail_bins": 3, "masking": 0.3, "dropout": 0.25}
 
 def test_hidden_entries_are_never_visible_and_alone_are_scored(batch):
     seen, targets = hide(batch, **OPTIONS, generator=generator())
-    ahead = (torch.arange(12) >= seen.length[..., None]) & (torch.arange(12) < batch.length[..., None])
+    ahead = (torch.arange(12) >= seen.length[..., None]) & (
+        torch.arange(12) < batch.length[..., None]
+    )
     weight = targets.weight.whole()
     within = ~ahead[..., None] & (weight > 0)
     assert within.any()
@@ -145,28 +156,39 @@ def test_the_first_bin_is_never_masked(batch):
 
 
 def test_the_expected_weight_of_an_observed_entry_is_one(batch):
-    draws = [hide(batch, **OPTIONS, generator=generator(seed))[1].weight.whole() for seed in range(2000)]
+    draws = [
+        hide(batch, **OPTIONS, generator=generator(seed))[1].weight.whole() for seed in range(2000)
+    ]
     mean = torch.stack(draws).mean(0)
     real = batch.observed[..., None] & batch.units[:, None, None]
-    assert (mean[real] - 1).abs().max() < 5 * (3 / 2000) ** 0.5  # weight 4 with probability 1/4 has variance 3
+    assert (mean[real] - 1).abs().max() < 5 * (
+        3 / 2000
+    ) ** 0.5  # weight 4 with probability 1/4 has variance 3
     assert not mean[~real].any()
 
 
 def test_what_the_encoders_see_is_the_whole_context_on_average(batch):
     draws = [hide(batch, **OPTIONS, generator=generator(seed))[0].visible for seed in range(2000)]
-    assert (torch.stack([each.entries / each.share for each in draws]).mean(0) - 1).abs().max() < 5 * (1 / 3 / 2000) ** 0.5
+    assert (
+        torch.stack([each.entries / each.share for each in draws]).mean(0) - 1
+    ).abs().max() < 5 * (1 / 3 / 2000) ** 0.5
 
 
 def test_without_dropout_all_is_visible_and_scored(batch):
     seen, targets = hide(batch, tail_bins=0, masking=0.0, dropout=0.0, generator=generator())
     assert seen.visible is None
     assert torch.equal(seen.length, batch.length)
-    assert torch.equal(targets.weight.whole(), (batch.observed[..., None] & batch.units[:, None, None]).float())
+    assert torch.equal(
+        targets.weight.whole(), (batch.observed[..., None] & batch.units[:, None, None]).float()
+    )
     assert not targets.forecast.any()
 
 
 def test_a_mask_of_the_session_is_that_of_all_its_trials_and_takes_its_share(batch):
-    draws = [hide(batch, **OPTIONS, generator=generator(seed), mask_scope="session") for seed in range(300)]
+    draws = [
+        hide(batch, **OPTIONS, generator=generator(seed), mask_scope="session")
+        for seed in range(300)
+    ]
     shares = []
     for seen, targets in draws:
         both = (seen.length[:, :1] > torch.arange(12)) & (seen.length[:, 1:2] > torch.arange(12))
@@ -179,20 +201,28 @@ def test_a_mask_of_the_session_is_that_of_all_its_trials_and_takes_its_share(bat
 
 def test_a_trial_that_comes_round_again_is_not_distinct(sessions):
     """Four and two trials, of which three are drawn."""
-    resident = Resident.of(sessions, torch.device("cpu"))
+    resident = DeviceTrials.of(sessions, torch.device("cpu"))
     batch = resident.batch(3, 12, generator())
     seen, _ = hide(batch, **OPTIONS, generator=generator())
     assert seen.distinct.tolist() == [[True, True, True], [True, True, False]]
 
 
 def test_a_crop_is_no_longer_than_the_longest_window(sessions):
-    resident, trial = Resident.of(sessions, torch.device("cpu")), torch.tensor([[0, 1, 3], [1, 0, 1]])
-    one, other = (crop(resident, trial, bins, generator()) for bins in (resident.counts.shape[2], 1000))
+    resident, trial = (
+        DeviceTrials.of(sessions, torch.device("cpu")),
+        torch.tensor([[0, 1, 3], [1, 0, 1]]),
+    )
+    one, other = (
+        crop(resident, trial, bins, generator()) for bins in (resident.counts.shape[2], 1000)
+    )
     assert torch.equal(one.counts, other.counts)
 
 
 def test_masking_takes_its_share_of_the_context(batch):
-    draws = [hide(batch, tail_bins=0, masking=0.3, dropout=0.0, generator=generator(seed)) for seed in range(400)]
+    draws = [
+        hide(batch, tail_bins=0, masking=0.3, dropout=0.0, generator=generator(seed))
+        for seed in range(400)
+    ]
     within = (torch.arange(12) > 0) & (torch.arange(12) < batch.length[..., None])
     share = torch.stack([targets.forecast for _, targets in draws]).float().mean(0)[within]
     assert (share - 0.3).abs().max() < 5 * (0.21 / 400) ** 0.5

@@ -1,5 +1,5 @@
-"""Steps as CUDA graphs: they are the steps, none waits for the GPU, and a run survives NaN, a stop, and a step that cannot be
-captured. `pytest -m gpu` runs what needs a GPU."""
+"""Steps as CUDA graphs: they are the steps, none waits for the GPU, and a run survives NaN, a stop,
+and a step that cannot be captured. `pytest -m gpu` runs what needs a GPU."""
 
 import warnings
 from dataclasses import replace
@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from metadyn.model.build import build_model
-from metadyn.model.score import Weight
-from metadyn.training.batch import Resident
-from metadyn.training.capture import WARM_UP, Captured, stepper
+from metadyn.model.ops.weighted_log_prob import EntryWeights
+from metadyn.training.execution.batch import DeviceTrials
+from metadyn.training.execution.capture import WARM_UP, Captured, stepper
+from metadyn.training.execution.loop import Progress, look, run
+from metadyn.training.execution.step import take_step
 from metadyn.training.fit import fit, task_of
-from metadyn.training.loop import Progress, look, run
-from metadyn.training.starts import find_starts
-from metadyn.training.step import take_step
+from metadyn.training.initial.initialise import find_starts
 
 pytestmark = [
     pytest.mark.gpu,
@@ -25,14 +25,15 @@ pytestmark = [
 
 @pytest.fixture
 def made(simulated, small, short):
-    """made(options) → a task on the GPU: 10 steps of distillation, 30 of the ELBO; the same at each call."""
+    """made(options) → a task on the GPU: 10 steps of distillation, 30 of the ELBO; the same at each
+    call."""
 
     def make(**options):
         training = short(**{"distil_steps": 10, "steps": 30, "validate_every": 20, **options})
         sessions, config = simulated(), small()
         latents = [start.latents for start in find_starts(sessions, config, training)]
         model = build_model(config, [counts.n_units for counts in sessions], seed=0).to("cuda")
-        trials = Resident.of(sessions, torch.device("cuda"), latents)
+        trials = DeviceTrials.of(sessions, torch.device("cuda"), latents)
         return task_of(model, trials, trials, config, training, (12, 20))
 
     return make
@@ -43,17 +44,24 @@ def weights(parameters) -> torch.Tensor:
 
 
 def same(one: torch.Tensor, other: torch.Tensor) -> bool:
-    """Within 1 % of their norm, as sums on a GPU are in no fixed order; a step of other random numbers moves them further."""
+    """Within 1 % of their norm, as sums on a GPU are in no fixed order; a step of other random
+    numbers moves them further."""
     return bool((one - other).norm() < 0.01 * other.norm())
 
 
 @pytest.mark.parametrize("optimiser", ["adam", "lamb"])
 def test_captured_steps_are_the_steps(made, optimiser):
-    """Crops, tails, masks and noise of each step are those of its seed; rate and KL weight change from step to step."""
-    plain, captured = made(optimiser=optimiser, multi_step=0.5), made(optimiser=optimiser, multi_step=0.5)
+    """Crops, tails, masks and noise of each step are those of its seed; rate and KL weight change
+    from step to step."""
+    plain, captured = (
+        made(optimiser=optimiser, multi_step=0.5),
+        made(optimiser=optimiser, multi_step=0.5),
+    )
     take, losses = stepper(captured), []
     for step in range(10 + 2 * WARM_UP + 4):
-        losses.append([float(told["loss"]) for told in (take_step(plain, step, 0.5), take(step, 0.5))])
+        losses.append(
+            [float(told["loss"]) for told in (take_step(plain, step, 0.5), take(step, 0.5))]
+        )
     assert isinstance(take, Captured)
     assert all(graph is not None for graph in take.graphs.values())
     assert set(take.graphs) == {"distil", "elbo"}
@@ -94,7 +102,12 @@ def test_a_run_goes_back_where_its_weights_are_no_numbers_and_ends_well(made):
 
 
 def test_a_run_in_two_halves_is_one_run(simulated, small, short, tmp_path):
-    options = {"sessions": simulated(), "config": small(), "training": short(distil_steps=10, steps=30), "device": "cuda"}
+    options = {
+        "sessions": simulated(),
+        "config": small(),
+        "training": short(distil_steps=10, steps=30),
+        "device": "cuda",
+    }
     whole = fit(**options)
 
     def stop(report):
@@ -130,18 +143,25 @@ def test_a_step_that_cannot_be_captured_says_why_and_is_taken(made):
 
 
 def test_gradients_on_the_gpu_are_those_of_the_cpu_within_the_rounding_of_tf32(simulated, small):
-    """Of products over units, and of the GRUs (docs/decisions/tf32.md); relative to the largest of each parameter."""
+    """Of products over units, and of the GRUs (docs/decisions/tf32.md); relative to the largest of
+    each parameter."""
     sessions, config = simulated(n_bins=40, units=(30, 40)), small()
     found = []
     for device in ("cpu", "cuda"):
         model = build_model(config, [counts.n_units for counts in sessions], seed=0).to(device)
-        trials = Resident.of(sessions, torch.device(device))
+        trials = DeviceTrials.of(sessions, torch.device(device))
         counts, observed = trials.counts.float(), trials.observed
         features = model.readin(counts, trials.session)
         z = model.latents(features, features.new_zeros(*features.shape[:2], 1), trials.n_bins).mean
-        weight = Weight(observed.float(), trials.units[:, None, None])
+        weight = EntryWeights(observed.float(), trials.units[:, None, None])
         (model.likelihood.score(z, trials.session, counts, weight) / weight.sum()).backward()
-        found.append({name: each.grad.cpu() for name, each in model.named_parameters() if each.grad is not None})
+        found.append(
+            {
+                name: each.grad.cpu()
+                for name, each in model.named_parameters()
+                if each.grad is not None
+            }
+        )
     assert len(found[0]) > 10
     for name, expected in found[0].items():
         assert (found[1][name] - expected).abs().max() <= 0.02 * expected.abs().max(), name

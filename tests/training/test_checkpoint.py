@@ -10,7 +10,13 @@ from pathlib import Path
 import pytest
 
 from metadyn.errors import WriteError
-from metadyn.training.checkpoint import check_writable, point, pointed, write_checkpoint, write_durably
+from metadyn.training.execution.checkpoint import (
+    check_writable,
+    point,
+    pointed,
+    write_checkpoint,
+    write_durably,
+)
 
 
 @pytest.fixture
@@ -23,7 +29,11 @@ def folder(tmp_path):
 
 
 def contents(folder):
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
 
 
 def in_another_process(lines, *arguments):
@@ -32,7 +42,7 @@ def in_another_process(lines, *arguments):
 import os, resource, sys
 from pathlib import Path
 from metadyn.errors import WriteError
-from metadyn.training.checkpoint import check_writable, point, write_checkpoint
+from metadyn.training.execution.checkpoint import check_writable, point, write_checkpoint
 folder = Path(sys.argv[1])
 try:
 {textwrap.indent(textwrap.dedent(lines), "    ")}
@@ -40,7 +50,13 @@ except WriteError as error:
     print(error)
     sys.exit(3)
 """
-    return subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(
+        [sys.executable, "-c", script, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
 
 
 @pytest.mark.parametrize("room", [0, 5_000])
@@ -61,7 +77,9 @@ def test_a_full_disk_is_told_and_leaves_the_last_checkpoint_as_it_was(folder, ro
 
 def test_a_pointer_that_cannot_be_written_names_what_it_named(folder):
     before = contents(folder)
-    lines = "resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0)); point(folder, 'latest', 'step-000002')"
+    lines = (
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0)); point(folder, 'latest', 'step-000002')"
+    )
     done = in_another_process(lines, folder)
     assert done.returncode == 3, done.stderr
     assert contents(folder) == before
@@ -69,7 +87,9 @@ def test_a_pointer_that_cannot_be_written_names_what_it_named(folder):
 
 
 def test_a_full_disk_is_found_before_training(folder):
-    done = in_another_process("resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0)); check_writable(folder)", folder)
+    done = in_another_process(
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0)); check_writable(folder)", folder
+    )
     assert done.returncode == 3, done.stderr
     assert "cannot be written" in done.stdout
 
@@ -103,12 +123,21 @@ def test_the_next_checkpoint_removes_what_killed_runs_left_in_this_folder_alone(
         each.mkdir()
         (each / "model.safetensors").write_bytes(b"half")
     point(folder, "latest", write_checkpoint(folder, "step-000002", b"more", {}, {}, {}))
-    assert sorted(path.name for path in folder.iterdir()) == [".notes", "best", "latest", "step-000001", "step-000002"]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        ".notes",
+        "best",
+        "latest",
+        "step-000001",
+        "step-000002",
+    ]
     assert beside.exists()
 
 
-def test_files_of_a_checkpoint_get_their_names_when_their_bytes_are_on_the_disk(tmp_path, monkeypatch):
-    """Whole bytes are flushed, then the file has its name, and the pointer comes after all of them."""
+def test_files_of_a_checkpoint_get_their_names_when_their_bytes_are_on_the_disk(
+    tmp_path, monkeypatch
+):
+    """Whole bytes are flushed, then the file has its name, and the pointer comes after all of
+    them."""
     asked, flush, rename = [], os.fsync, os.replace
 
     def fsync(descriptor):
@@ -121,12 +150,17 @@ def test_files_of_a_checkpoint_get_their_names_when_their_bytes_are_on_the_disk(
 
     monkeypatch.setattr(os, "fsync", fsync)
     monkeypatch.setattr(os, "replace", replace)
-    name = write_checkpoint(tmp_path, "step-000003", b"weights" * 100, {}, {"model": {"rank": 2}}, {"step": 3})
+    name = write_checkpoint(
+        tmp_path, "step-000003", b"weights" * 100, {}, {"model": {"rank": 2}}, {"step": 3}
+    )
     point(tmp_path, "latest", name)
     files = ["model.safetensors", "state.safetensors", "config.toml", "metrics.json"]
     assert [each[2] for each in asked if each[0] == "name"] == [*files, "step-000003", "latest"]
     paths = [*(tmp_path / name / file for file in files), tmp_path / "latest"]
     for path in paths:
         there = path.stat()
-        flushed, named = asked.index(("flush", there.st_ino, there.st_size)), asked.index(("name", there.st_ino, path.name))
+        flushed, named = (
+            asked.index(("flush", there.st_ino, there.st_size)),
+            asked.index(("name", there.st_ino, path.name)),
+        )
         assert flushed < named, path.name

@@ -1,4 +1,5 @@
-"""Sessions that stay on disk: the same model, in memory that the counts would not fit into, and nothing left behind."""
+"""Sessions that stay on disk: the same model, in memory that the counts would not fit into, and
+nothing left behind."""
 
 import os
 import resource
@@ -11,10 +12,10 @@ import numpy as np
 import pytest
 import torch
 
-from metadyn.data.disk import is_on_disk, on_disk
+from metadyn.data.storage import is_on_disk, on_disk
 from metadyn.errors import WriteError
 from metadyn.training.fit import fit, keeper, split_sessions
-from metadyn.training.starts import find_starts
+from metadyn.training.initial.initialise import find_starts
 
 CONDITION = np.array(["left", "right"] * 4)
 
@@ -24,7 +25,9 @@ def left_on_disk(sessions, folder):
 
 
 @pytest.mark.parametrize("kind", ["moments", "conditions", "gaussian"])
-def test_a_model_of_sessions_on_disk_is_that_of_sessions_in_memory(tmp_path, simulated, small, short, kind):
+def test_a_model_of_sessions_on_disk_is_that_of_sessions_in_memory(
+    tmp_path, simulated, small, short, kind
+):
     changes = {"conditions": {"condition": CONDITION}}.get(kind, {})
     sessions = [replace(counts, **changes) for counts in simulated(n_sessions=4)]
     if kind == "gaussian":
@@ -35,7 +38,10 @@ def test_a_model_of_sessions_on_disk_is_that_of_sessions_in_memory(tmp_path, sim
         fit(sessions, config, training),
         fit(left_on_disk(sessions, tmp_path), config, training, folder=tmp_path / "model"),
     )
-    assert all(torch.equal(value, other.module.state_dict()[name]) for name, value in one.module.state_dict().items())
+    assert all(
+        torch.equal(value, other.module.state_dict()[name])
+        for name, value in one.module.state_dict().items()
+    )
     for name, value in vars(one.frame).items():
         np.testing.assert_array_equal(value, getattr(other.frame, name))
     assert one.sessions == other.sessions
@@ -49,7 +55,11 @@ def test_trials_and_latents_of_sessions_on_disk_are_there_too(tmp_path, simulate
     train, held_out = parts.train, parts.validation
     starts = find_starts(train, small(), short(), keep)
     assert all(
-        is_on_disk(values) for values in [*(each.counts for each in train + held_out), *(each.latents for each in starts)]
+        is_on_disk(values)
+        for values in [
+            *(each.counts for each in train + held_out),
+            *(each.latents for each in starts),
+        ]
     )
 
 
@@ -66,7 +76,9 @@ def test_a_full_disk_is_told_and_nothing_is_left(tmp_path):
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))
     try:
-        with pytest.raises(WriteError, match=rf"(?s)kept on disk.*{tmp_path.name}.*File too large.*--memory"):
+        with pytest.raises(
+            WriteError, match=rf"(?s)kept on disk.*{tmp_path.name}.*File too large.*--memory"
+        ):
             on_disk(np.ones(100_000), tmp_path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
@@ -80,7 +92,7 @@ SCRIPT = textwrap.dedent("""
     import torch
     from benchmarks.scale import Size, counts_of
     from metadyn.config import ModelConfig, TrainingConfig
-    from metadyn.data.disk import on_disk
+    from metadyn.data.storage import on_disk
     from metadyn.training.fit import fit
 
     torch.set_num_threads(1)
@@ -99,11 +111,20 @@ SCRIPT = textwrap.dedent("""
 """)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="the bound on a process's own memory is Linux's")
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="the bound on a process's own memory is Linux's"
+)
 def test_a_fit_takes_less_memory_than_the_counts_of_its_sessions(tmp_path):
-    """From warm start to calibration, the system refuses what is more than 25 MiB above what the process has at the start."""
+    """From warm start to calibration, the system refuses what is more than 25 MiB above what the
+    process has at the start."""
     command = [sys.executable, "-c", SCRIPT, str(tmp_path), "25"]
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False)
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        check=False,
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     assert int(done.stdout) == 45
     assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,5 @@
-"""Fits of tiny simulated sessions: better than the mean rate, refusals, what lies on disk, interruptions and kills."""
+"""Fits of tiny simulated sessions: better than the mean rate, refusals, what lies on disk,
+interruptions and kills."""
 
 import os
 import pickle
@@ -19,9 +20,9 @@ from metadyn.errors import DataError, DeviceError, TrainingError
 from metadyn.inference.infer import infer
 from metadyn.model.build import build_model
 from metadyn.training.calibrate import calibrated
-from metadyn.training.checkpoint import load_model, pointed, read_state, save_model
+from metadyn.training.execution.checkpoint import load_model, pointed, read_state, save_model
+from metadyn.training.execution.loop import Progress
 from metadyn.training.fit import FAR_SEED, fit, split_sessions
-from metadyn.training.loop import Progress
 
 FILES = {"model.safetensors", "state.safetensors", "config.toml", "metrics.json"}
 
@@ -36,25 +37,42 @@ def assert_equal_weights(one, other):
 
 
 def test_a_short_fit_forecasts_better_than_the_mean_rate(simulated, small, short):
-    """Three cycles of 2 to 5 rad a unit of time, spikes at 15 to 40 Hz: bits per spike above 0 on trials not trained on."""
-    sessions = simulated(parameters=[2.0, 3.5, 5.0], n_trials=24, n_bins=50, units=(15, 20), bin_width=0.05)
+    """Three cycles of 2 to 5 rad a unit of time, spikes at 15 to 40 Hz: bits per spike above 0 on
+    trials not trained on."""
+    sessions = simulated(
+        parameters=[2.0, 3.5, 5.0], n_trials=24, n_bins=50, units=(15, 20), bin_width=0.05
+    )
     reports = []
     fit(
-        sessions, small(hidden=(16, 16)), short(distil_steps=80, steps=60, kl_ramp=30, validate_every=70), report=reports.append
+        sessions,
+        small(hidden=(16, 16)),
+        short(distil_steps=80, steps=60, kl_ramp=30, validate_every=70),
+        report=reports.append,
     )
     last = [each for each in reports if each.stage == "elbo"][-1]
     scores = last.validation
     assert scores["forecast"] > 0.01
     assert scores["hidden_entries"] > 0.01
-    assert {"log_likelihood", "kl_latent", "kl_initial", "kl_embedding", "weight_change", "loss"} <= set(last.terms)
+    assert {
+        "log_likelihood",
+        "kl_latent",
+        "kl_initial",
+        "kl_embedding",
+        "weight_change",
+        "loss",
+    } <= set(last.terms)
 
 
 @pytest.mark.parametrize("labelled", [False, True])
 def test_whatever_a_fit_does_is_reported_session_by_session(simulated, small, short, labelled):
-    """Each stage from nothing done to all done, in order: none of what runs before and after the steps is silent."""
+    """Each stage from nothing done to all done, in order: none of what runs before and after the
+    steps is silent."""
     said, sessions = [], simulated()[:2]
     if labelled:  # which start together, by a regression and another one
-        sessions = [replace(each, condition=np.array(["left", "right"])[np.arange(each.n_trials) % 2]) for each in sessions]
+        sessions = [
+            replace(each, condition=np.array(["left", "right"])[np.arange(each.n_trials) % 2])
+            for each in sessions
+        ]
     fit(sessions, small(), short(distil_steps=2, steps=2, validate_every=2), report=said.append)
     stages = [(each.stage, each.step, each.steps) for each in said]
     before = [("start", done, 2) for done in range(3)] * (1 + labelled)
@@ -95,26 +113,45 @@ def test_every_variant_trains(simulated, small, short, options):
 )
 def test_every_way_of_training_ends_elsewhere_than_the_usual_one(simulated, small, short, options):
     sessions = simulated()
-    trained = fit(sessions, small(), short(**{"distil_steps": 2, "steps": 3, "validate_every": 5, **options}))
+    trained = fit(
+        sessions, small(), short(**{"distil_steps": 2, "steps": 3, "validate_every": 5, **options})
+    )
     plain = fit(sessions, small(), short(**{"distil_steps": 2, "steps": 3, "validate_every": 5}))
-    different = {name for name, value in weights(trained).items() if not torch.equal(value, weights(plain)[name])}
-    assert {"dynamics.weight_in", "log_q", "latent_encoder.head.weight", "likelihood.weight"} <= different
+    different = {
+        name
+        for name, value in weights(trained).items()
+        if not torch.equal(value, weights(plain)[name])
+    }
+    assert {
+        "dynamics.weight_in",
+        "log_q",
+        "latent_encoder.head.weight",
+        "likelihood.weight",
+    } <= different
     assert all(torch.isfinite(value).all() for value in weights(trained).values())
 
 
 def test_without_a_warm_start_only_the_moments_come_from_the_data(simulated, small, short):
     sessions, training = simulated(), short(warm_start=False, distil_steps=0, steps=0)
     trained = fit(sessions, small(), training)
-    random = build_model(small(), [counts.n_units for counts in sessions], seed=training.seed).state_dict()
-    assert {name for name, value in weights(trained).items() if not torch.equal(value, random[name])} == {
+    random = build_model(
+        small(), [counts.n_units for counts in sessions], seed=training.seed
+    ).state_dict()
+    assert {
+        name for name, value in weights(trained).items() if not torch.equal(value, random[name])
+    } == {
         "readin.mean",
         "readin.sd",
     }
     rows = sessions[1].counts.reshape(-1, sessions[1].n_units)
-    assert weights(trained)["readin.mean"][1, : rows.shape[1]].numpy() == pytest.approx(rows.mean(0), rel=0.2)
+    assert weights(trained)["readin.mean"][1, : rows.shape[1]].numpy() == pytest.approx(
+        rows.mean(0), rel=0.2
+    )
 
 
-def test_a_run_with_lamb_and_dropout_interrupted_and_resumed_ends_as_in_one_go(tmp_path, simulated, small, short):
+def test_a_run_with_lamb_and_dropout_interrupted_and_resumed_ends_as_in_one_go(
+    tmp_path, simulated, small, short
+):
     training = short(distil_steps=3, steps=9, optimiser="lamb")
     arguments = {"sessions": simulated(), "config": small(readin_dropout=0.5), "training": training}
     whole = fit(**arguments)
@@ -130,7 +167,14 @@ def test_windows_of_many_lengths_with_gaps_train(simulated, small, short):
         inside = np.arange(24) < n_bins[:, None]
         observed = inside & (rng.random(inside.shape) < 0.8)
         values = counts.counts * observed[..., None]
-        sessions.append(replace(counts, counts=values, observed=observed, windows=replace(counts.windows, n_bins=n_bins)))
+        sessions.append(
+            replace(
+                counts,
+                counts=values,
+                observed=observed,
+                windows=replace(counts.windows, n_bins=n_bins),
+            )
+        )
     trained = fit(sessions, small(), short(crop_bins=(6, 40)))
     assert all(torch.isfinite(value).all() for value in weights(trained).values())
 
@@ -154,7 +198,9 @@ def test_sessions_that_cannot_train_are_refused(simulated, small, short):
 
 
 def test_by_default_there_are_no_more_latents_than_units(simulated, short):
-    few = [counts.select(units=slice(5 - i)) for i, counts in enumerate(simulated())]  # the smallest last
+    few = [
+        counts.select(units=slice(5 - i)) for i, counts in enumerate(simulated())
+    ]  # the smallest last
     trained = fit(few, ModelConfig(), short(distil_steps=2, steps=2))
     assert trained.config.latent_dim == 3
     assert infer(trained, few[1])["latent_mean"].shape == (8, 24, 3)
@@ -177,7 +223,9 @@ def test_a_fit_on_the_gpu_is_finite_and_infers_as_on_the_cpu(simulated, small, s
 
 def test_a_checkpoint_is_four_files_and_pointers(tmp_path, simulated, small, short):
     model, training = small(), short()
-    trained = fit(simulated(), model, training, folder=tmp_path, data={"where": None, "min_rate": 0.5})
+    trained = fit(
+        simulated(), model, training, folder=tmp_path, data={"where": None, "min_rate": 0.5}
+    )
     for pointer in ("best", "latest"):
         assert {file.name for file in pointed(tmp_path, pointer).iterdir()} == FILES
     config = load_config(pointed(tmp_path, "latest") / "config.toml")
@@ -209,9 +257,15 @@ def interrupted_at(step, **arguments):
 
 
 @pytest.mark.parametrize("step", [4, 10, 16])
-def test_a_run_interrupted_and_resumed_ends_bit_for_bit_as_in_one_go(tmp_path, simulated, small, short, step):
+def test_a_run_interrupted_and_resumed_ends_bit_for_bit_as_in_one_go(
+    tmp_path, simulated, small, short, step
+):
     """At 4 while distilling, at 10 between two validations, at 16 in the middle of the ELBO."""
-    arguments = {"sessions": simulated(), "config": small(), "training": short(distil_steps=6, steps=14)}
+    arguments = {
+        "sessions": simulated(),
+        "config": small(),
+        "training": short(distil_steps=6, steps=14),
+    }
     whole = fit(**arguments, folder=tmp_path / "whole")
     interrupted_at(step, **arguments, folder=tmp_path / "halves")
     assert pointed(tmp_path / "halves", "latest").name == f"step-{step:06d}"
@@ -224,7 +278,11 @@ def test_a_run_interrupted_and_resumed_ends_bit_for_bit_as_in_one_go(tmp_path, s
 
 
 def test_an_interrupted_run_leaves_its_best_model_so_far(tmp_path, simulated, small, short):
-    arguments = {"sessions": simulated(), "config": small(), "training": short(distil_steps=4, steps=40, validate_every=4)}
+    arguments = {
+        "sessions": simulated(),
+        "config": small(),
+        "training": short(distil_steps=4, steps=40, validate_every=4),
+    }
     interrupted_at(36, **arguments, folder=tmp_path)
     state, metrics = read_state(pointed(tmp_path, "latest"))
     best = dict(load_model(tmp_path).module.named_parameters())
@@ -248,7 +306,9 @@ def test_a_finished_run_resumed_is_the_same_model(tmp_path, simulated, small, sh
     assert_equal_weights(trained, fit(simulated(), small(), short(), folder=tmp_path, resume=True))
 
 
-def test_a_run_killed_in_the_middle_leaves_a_checkpoint_that_resumes(tmp_path, simulated, small, short):
+def test_a_run_killed_in_the_middle_leaves_a_checkpoint_that_resumes(
+    tmp_path, simulated, small, short
+):
     """kill −9 of a process that writes a checkpoint every step."""
     script = tmp_path / "run.py"
     script.write_text(
@@ -265,7 +325,9 @@ def test_a_run_killed_in_the_middle_leaves_a_checkpoint_that_resumes(tmp_path, s
     arguments = {"sessions": simulated(), "config": small(), "training": training}
     (tmp_path / "arguments").write_bytes(pickle.dumps(arguments))
     folder = tmp_path / "model"
-    process = subprocess.Popen([sys.executable, script, tmp_path / "arguments", folder], stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        [sys.executable, script, tmp_path / "arguments", folder], stderr=subprocess.PIPE
+    )
     wait_for_step(folder, 8, process)
     process.kill()
     process.communicate()
@@ -285,7 +347,9 @@ def test_a_run_killed_in_the_middle_leaves_a_checkpoint_that_resumes(tmp_path, s
     assert steps == [first + 1, first + 2, first + 3]
 
 
-def wait_for_step(folder: Path, step: int, process: subprocess.Popen, seconds: float = 60.0) -> None:
+def wait_for_step(
+    folder: Path, step: int, process: subprocess.Popen, seconds: float = 60.0
+) -> None:
     began = time.monotonic()
     while time.monotonic() - began < seconds and process.poll() is None:
         latest = folder / "latest"
@@ -305,17 +369,24 @@ def test_of_several_initial_networks_that_with_the_best_forecasts_after_distilli
     chosen = fit(sessions, small(), training, report=told.append)
     alone = {}
     for seed in (training.seed + FAR_SEED * place for place in range(3)):
-        monkeypatch.setattr("metadyn.training.fit.best_distilled", lambda started, *_, seed=seed: (started(seed), Progress()))
+        monkeypatch.setattr(
+            "metadyn.training.fit.best_distilled",
+            lambda started, *_, seed=seed: (started(seed), Progress()),
+        )
         reports = []
         trained = fit(sessions, small(), training, report=reports.append)
-        distilled = next(each.validation["forecast"] for each in reports if each.step == 6 and each.validation)
+        distilled = next(
+            each.validation["forecast"] for each in reports if each.step == 6 and each.validation
+        )
         alone[distilled] = trained
     assert len(alone) == 3
     assert_equal_weights(chosen, alone[max(alone)])
     assert sum("initial networks" in (each.message or "") for each in told) == 3
 
 
-def test_the_weights_of_the_best_validation_are_those_that_are_kept(tmp_path, uneven, small, short, monkeypatch):
+def test_the_weights_of_the_best_validation_are_those_that_are_kept(
+    tmp_path, uneven, small, short, monkeypatch
+):
     """Scores that are given, the best of them in the middle: the weights that were scored then."""
     scores, scored = iter([0.9, 0.1, 0.7, 0.3, 0.5]), []
 
@@ -324,7 +395,9 @@ def test_the_weights_of_the_best_validation_are_those_that_are_kept(tmp_path, un
         return {"hidden_entries": next(scores), "forecast": 0.0}
 
     monkeypatch.setattr("metadyn.training.fit.validate", validate)
-    trained = fit(uneven(), small(), short(distil_steps=2, steps=8, validate_every=2), folder=tmp_path)
+    trained = fit(
+        uneven(), small(), short(distil_steps=2, steps=8, validate_every=2), folder=tmp_path
+    )
     for name, value in weights(trained).items():
         assert torch.equal(value, scored[2][name]), name
     assert not torch.equal(scored[4]["log_q"], scored[2]["log_q"])
@@ -333,34 +406,45 @@ def test_the_weights_of_the_best_validation_are_those_that_are_kept(tmp_path, un
 
 @pytest.mark.parametrize("fraction", [0.15, 0.5, 0.99])
 def test_trials_that_choose_the_checkpoint_train_nothing(uneven, fraction):
-    """Each trial is in one part; the second is the share asked for, with a trial at least in both."""
+    """Each trial is in one part; the second is the share asked for, with a trial at least in
+    both."""
     parts = split_sessions(uneven(), fraction, seed=1)
     for counts, train, held_out in zip(uneven(), parts.train, parts.validation, strict=True):
         both = [*train.windows.row, *held_out.windows.row]
         assert sorted(both) == counts.windows.row.tolist()
-        assert held_out.n_trials == min(max(1, round(fraction * counts.n_trials)), counts.n_trials - 1)
+        assert held_out.n_trials == min(
+            max(1, round(fraction * counts.n_trials)), counts.n_trials - 1
+        )
         for part in (train, held_out):
             rows = np.searchsorted(counts.windows.row, part.windows.row)
             np.testing.assert_array_equal(part.counts, counts.counts[rows])
             np.testing.assert_array_equal(part.observed, counts.observed[rows])
 
 
-def test_a_model_knows_as_trained_on_the_windows_that_did_not_choose_its_checkpoint(uneven, small, short):
+def test_a_model_knows_as_trained_on_the_windows_that_did_not_choose_its_checkpoint(
+    uneven, small, short
+):
     sessions, training = uneven(), short(distil_steps=2, steps=2, validation_fraction=0.4)
     trained = fit(sessions, small(), training)
     parts = split_sessions(sessions, 0.4, training.seed)
-    for entry, counts, seen, unseen in zip(trained.sessions, sessions, parts.train, parts.validation, strict=True):
+    for entry, counts, seen, unseen in zip(
+        trained.sessions, sessions, parts.train, parts.validation, strict=True
+    ):
         assert entry.held_out(unseen).all()
         assert not entry.held_out(seen).any()
         assert entry.held_out(counts).sum() == unseen.n_trials > 0
 
 
-def test_the_noise_of_forecasts_is_found_on_the_trials_that_chose_the_checkpoint(uneven, small, short):
+def test_the_noise_of_forecasts_is_found_on_the_trials_that_chose_the_checkpoint(
+    uneven, small, short
+):
     """The trials that trained the dynamics would give other factors."""
     sessions, training = uneven(), short(distil_steps=2, steps=2, validation_fraction=0.4)
     trained = fit(sessions, small(), training)
     parts = split_sessions(sessions, 0.4, training.seed)
-    anew = replace(trained, sessions=tuple(replace(each, noise_scale=1.0) for each in trained.sessions))
+    anew = replace(
+        trained, sessions=tuple(replace(each, noise_scale=1.0) for each in trained.sessions)
+    )
     found, unseen, seen = (
         [each.noise_scale for each in model.sessions]
         for model in (trained, calibrated(anew, parts.validation), calibrated(anew, parts.train))

@@ -1,4 +1,5 @@
-"""Warnings while training: a collapsed embedding, flat rates; each once, and only where it is so."""
+"""Warnings while training: a collapsed embedding, flat rates; each once, and only where it is
+so."""
 
 from dataclasses import replace
 
@@ -8,26 +9,27 @@ import torch
 
 from metadyn.model.build import build_model
 from metadyn.training import health
-from metadyn.training.batch import Resident
+from metadyn.training.execution.batch import DeviceTrials
+from metadyn.training.execution.loop import StepReport
 from metadyn.training.fit import fit
 from metadyn.training.health import COLLAPSED, FLAT, embedding_spread, warning_reporter
-from metadyn.training.loop import StepReport
-from metadyn.training.starts import install_start
-from metadyn.training.warmstart import session_starts
+from metadyn.training.initial.initialise import install_start
+from metadyn.training.initial.moments import initial_sessions
 
 GOOD, BAD = {"hidden_entries": 0.1, "forecast": -0.2}, {"hidden_entries": 0.001, "forecast": -0.2}
 
 
 @pytest.fixture
 def messages(simulated, small, short):
-    """Messages of a run of ten validations with the scores given, `change` made to the model before."""
+    """Messages of a run of ten validations with the scores given, `change` made to the model
+    before."""
 
     def of(scores=GOOD, change=lambda model: None, sessions=3, spread=None, **options):
         training, said, config = short(distil_steps=4, steps=40), [], small(**options)
         model = build_model(config, [each.n_units for each in simulated()[:sessions]])
         with torch.no_grad():
             change(model)
-        trials = Resident.of(simulated()[:sessions], torch.device("cpu"))
+        trials = DeviceTrials.of(simulated()[:sessions], torch.device("cpu"))
         reporter = warning_reporter(said.append, model, trials, config, training, 24)
         for step in range(4, 45, 4):
             reporter(StepReport(step, 44, "distil" if step <= 4 else "elbo", {}, dict(scores)))
@@ -66,8 +68,12 @@ def test_one_dimension_that_tells_sessions_apart_is_enough(messages):
     assert messages(change=collapse, embedding_dim=2) == [(16, COLLAPSED)]
 
 
-@pytest.mark.parametrize(("scores", "flat"), [((0.0049, 0.0049), True), ((0.0051, -1.0), False), ((-1.0, 0.0051), False)])
-def test_rates_are_flat_where_both_scores_are_below_five_thousandths_of_a_bit(messages, scores, flat):
+@pytest.mark.parametrize(
+    ("scores", "flat"), [((0.0049, 0.0049), True), ((0.0051, -1.0), False), ((-1.0, 0.0051), False)]
+)
+def test_rates_are_flat_where_both_scores_are_below_five_thousandths_of_a_bit(
+    messages, scores, flat
+):
     given = dict(zip(("hidden_entries", "forecast"), scores, strict=True))
     assert messages(scores=given, change=spread_out) == [(16, FLAT)] * flat
 
@@ -84,12 +90,15 @@ def test_flat_rates_are_said_once(messages):
 
 
 def test_the_spread_is_that_of_a_plain_loop(simulated, small, short):
-    """Whole windows of all trials, so that nothing random is left: SD of session means, and root of the mean variance."""
+    """Whole windows of all trials, so that nothing random is left: SD of session means, and root of
+    the mean variance."""
     sessions = simulated()
     model = build_model(small(), [each.n_units for each in sessions])
-    for row, start in enumerate(session_starts(sessions, "poisson", 2, 3.0)):
+    for row, start in enumerate(initial_sessions(sessions, "poisson", 2, 3.0)):
         install_start(model, row, start)
-    between, within = embedding_spread(model, Resident.of(sessions, torch.device("cpu")), short(trials_per_session=8), 24)
+    between, within = embedding_spread(
+        model, DeviceTrials.of(sessions, torch.device("cpu")), short(trials_per_session=8), 24
+    )
     means = []
     for row, counts in enumerate(sessions):
         y = torch.as_tensor(counts.counts.astype("float32"))
@@ -97,7 +106,9 @@ def test_the_spread_is_that_of_a_plain_loop(simulated, small, short):
         x = (y - model.readin.mean[row, units]) / model.readin.sd[row, units]
         hidden = torch.relu(x @ model.readin.weight_in[row, units] + model.readin.bias_in[row])
         features = hidden @ model.readin.weight_out[row] + model.readin.bias_out[row]
-        gru = torch.nn.GRU(features.shape[-1], model.embedding_encoder.gru.hidden_size, batch_first=True)
+        gru = torch.nn.GRU(
+            features.shape[-1], model.embedding_encoder.gru.hidden_size, batch_first=True
+        )
         gru.load_state_dict(model.embedding_encoder.gru.state_dict())
         last = gru(features)[1][0]
         means.append(model.embedding_encoder.head(last)[:, :1].detach())

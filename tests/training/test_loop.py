@@ -1,4 +1,5 @@
-"""The training loop on a problem with a known answer: schedules, decay, the guard against NaN, Ctrl-C."""
+"""The training loop on a problem with a known answer: schedules, decay, the guard against NaN,
+Ctrl-C."""
 
 import os
 import signal
@@ -11,14 +12,15 @@ from torch import nn
 
 from metadyn.errors import TrainingError
 from metadyn.model.build import build_model
-from metadyn.training.loop import Progress, run, snapshot
-from metadyn.training.optim import make_optimiser, optimiser_state, restore_optimiser
-from metadyn.training.schedules import cosine, ramp
-from metadyn.training.step import Task
+from metadyn.training.execution.loop import Progress, run, snapshot
+from metadyn.training.execution.optim import make_optimiser, optimiser_state, restore_optimiser
+from metadyn.training.execution.schedules import cosine, ramp
+from metadyn.training.execution.step import Task
 
 
 def bowl(steps=40, every=5, broken=lambda step, visit: False, static=False):
-    """A task with its minimum at 3, whose loss is NaN where `broken(step, visits so far)` says so."""
+    """A task with its minimum at 3, whose loss is NaN where `broken(step, visits so far)` says
+    so."""
     module = nn.Linear(1, 1, bias=False)
     nn.init.zeros_(module.weight)
     visits = {}
@@ -26,7 +28,9 @@ def bowl(steps=40, every=5, broken=lambda step, visit: False, static=False):
     def objective(step, generator, kl_weight):
         visits[step] = visits.get(step, 0) + 1
         loss = ((module.weight - 3) ** 2).sum() + 0.01 * torch.randn((), generator=generator)
-        return (loss * float("nan") if broken(step, visits[step]) else loss), {"term": torch.tensor(float(step))}
+        return (loss * float("nan") if broken(step, visits[step]) else loss), {
+            "term": torch.tensor(float(step))
+        }
 
     parameters = dict(module.named_parameters())
     return Task(
@@ -48,7 +52,9 @@ def bowl(steps=40, every=5, broken=lambda step, visit: False, static=False):
 
 def test_a_run_reports_and_saves_at_its_intervals():
     task, reports, saved = bowl(), [], []
-    progress = run(task, Progress(), report=reports.append, save=lambda progress: saved.append(progress.step))
+    progress = run(
+        task, Progress(), report=reports.append, save=lambda progress: saved.append(progress.step)
+    )
     assert saved == list(range(5, 41, 5))
     assert [each.step for each in reports] == list(range(5, 41, 5))
     assert [each.stage for each in reports] == ["distil"] * 2 + ["elbo"] * 6
@@ -60,7 +66,12 @@ def test_a_run_reports_and_saves_at_its_intervals():
 def test_the_best_weights_are_kept_and_none_of_the_first_stage():
     scores = iter([9.0, 8.0, 1.0, 3.0, 2.0, 0.0, 0.5, 0.1])
     task, seen = bowl(), []
-    task = replace(task, validate=lambda: seen.append(task.module.weight.detach().clone()) or {"score": next(scores)})
+    task = replace(
+        task,
+        validate=lambda: (
+            seen.append(task.module.weight.detach().clone()) or {"score": next(scores)}
+        ),
+    )
     progress = run(task, Progress(), report=lambda _: None, save=lambda _: None)
     assert (progress.best_step, progress.best_score) == (20, 3.0)
     assert torch.equal(progress.best["weight"], seen[3])
@@ -101,7 +112,9 @@ def test_one_nan_restores_the_last_good_state_with_half_the_step(static, every):
 def test_an_infinite_gradient_changes_no_weight(static):
     task = bowl(steps=3, static=static)
     inner = task.objective
-    task = replace(task, objective=lambda *given: (inner(*given)[0] + task.module.weight.sum() ** 0.5, {}))
+    task = replace(
+        task, objective=lambda *given: (inner(*given)[0] + task.module.weight.sum() ** 0.5, {})
+    )
     with pytest.raises(TrainingError):  # the root's slope at zero is infinite
         run(task, Progress(), report=lambda _: None, save=lambda _: None)
     assert float(task.module.weight.detach()) == 0
@@ -133,7 +146,9 @@ def test_ctrl_c_saves_and_then_comes_out(static):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize(("times", "kept"), [(1, [8]), (2, [])])
-def test_one_signal_waits_for_the_step_and_a_save_and_a_second_comes_out_at_once(number, times, kept):
+def test_one_signal_waits_for_the_step_and_a_save_and_a_second_comes_out_at_once(
+    number, times, kept
+):
     task, saved = bowl(every=20), []
     inner = task.objective
 
@@ -143,29 +158,44 @@ def test_one_signal_waits_for_the_step_and_a_save_and_a_second_comes_out_at_once
         return inner(step, generator, kl_weight)
 
     with pytest.raises(KeyboardInterrupt):
-        run(replace(task, objective=objective), Progress(), report=lambda _: None, save=lambda each: saved.append(each.step))
+        run(
+            replace(task, objective=objective),
+            Progress(),
+            report=lambda _: None,
+            save=lambda each: saved.append(each.step),
+        )
     assert saved == kept
 
 
 def test_what_steps_told_is_looked_at_when_it_is_reported_and_the_same():
-    """A run whose steps nobody looks at in between ends where the other does, and reports the same losses."""
+    """A run whose steps nobody looks at in between ends where the other does, and reports the same
+    losses."""
     ends = []
     for static in (False, True):
         task, reports = bowl(every=20, static=static), []
         progress = run(task, Progress(), report=reports.append, save=lambda _: None)
-        ends.append((task.module.weight.item(), progress.history, [(each.step, each.terms) for each in reports]))
+        ends.append(
+            (
+                task.module.weight.item(),
+                progress.history,
+                [(each.step, each.terms) for each in reports],
+            )
+        )
     assert ends[0] == ends[1]
     assert [step for step, _ in ends[0][2]] == [10, 20, 30, 40]
 
 
 def test_numbers_of_a_step_follow_from_seed_and_step_alone():
-    """A run in two halves, with another optimiser object between them, ends with the same weights."""
+    """A run in two halves, with another optimiser object between them, ends with the same
+    weights."""
     whole, halves = bowl(), bowl(steps=20)
     run(whole, Progress(), report=lambda _: None, save=lambda _: None)
     progress = run(halves, Progress(), report=lambda _: None, save=lambda _: None)
     torch.manual_seed(123)
     second = replace(halves, steps=40, optimiser=make_optimiser(halves.parameters, 0.1, 0.0))
-    restore_optimiser(second.optimiser, second.parameters, optimiser_state(halves.optimiser, halves.parameters))
+    restore_optimiser(
+        second.optimiser, second.parameters, optimiser_state(halves.optimiser, halves.parameters)
+    )
     run(second, progress, report=lambda _: None, save=lambda _: None)
     assert torch.equal(whole.module.weight, halves.module.weight)
 
@@ -180,13 +210,25 @@ def test_weight_decay_spares_readout_noise_prior_and_biases(small):
     optimiser.step()
     moved = {name for name, value in before.items() if not torch.equal(parameters[name], value)}
     assert moved == {
-        *("readin.weight_in", "readin.weight_out", "dynamics.weight_in", "dynamics.weight_hidden", "dynamics.weight_out"),
+        *(
+            "readin.weight_in",
+            "readin.weight_out",
+            "dynamics.weight_in",
+            "dynamics.weight_hidden",
+            "dynamics.weight_out",
+        ),
         *(f"dynamics.hyper.{layer}.weight" for layer in (0, 2, 4)),
         *(f"embedding_encoder.gru.weight_{part}_l0" for part in ("ih", "hh")),
-        *(f"latent_encoder.{way}_gru.weight_{part}_l0" for way in ("forward", "backward") for part in ("ih", "hh")),
+        *(
+            f"latent_encoder.{way}_gru.weight_{part}_l0"
+            for way in ("forward", "backward")
+            for part in ("ih", "hh")
+        ),
         *("embedding_encoder.head.weight", "latent_encoder.head.weight"),
     }
-    torch.testing.assert_close(parameters["dynamics.weight_in"], before["dynamics.weight_in"] * (1 - 0.1 * 0.5))
+    torch.testing.assert_close(
+        parameters["dynamics.weight_in"], before["dynamics.weight_in"] * (1 - 0.1 * 0.5)
+    )
 
 
 def test_cosine_falls_from_one_to_zero():
@@ -211,7 +253,12 @@ def numbers_of(seed: int, steps: int) -> list[int]:
         drawn.append(int(torch.randint(2**62, (), generator=generator)))
         return inner(step, generator, kl_weight)
 
-    run(replace(task, objective=objective, seed=seed), Progress(), report=lambda _: None, save=lambda _: None)
+    run(
+        replace(task, objective=objective, seed=seed),
+        Progress(),
+        report=lambda _: None,
+        save=lambda _: None,
+    )
     return drawn
 
 
@@ -225,7 +272,10 @@ def test_of_equal_scores_the_later_weights_are_kept():
 def test_scores_of_a_validation_are_added_up():
     """The best is that of the best sum, not of the best of either."""
     hidden, ahead = iter([0, 0, 5, 0, 3, 0, 0, 0]), iter([0, 0, -9, 4, 3, 0, 0, 0])
-    task = replace(bowl(), validate=lambda: {"hidden_entries": float(next(hidden)), "forecast": float(next(ahead))})
+    task = replace(
+        bowl(),
+        validate=lambda: {"hidden_entries": float(next(hidden)), "forecast": float(next(ahead))},
+    )
     progress = run(task, Progress(), report=lambda _: None, save=lambda _: None)
     assert (progress.best_step, progress.best_score) == (25, 6.0)
 
@@ -239,8 +289,13 @@ def test_the_time_left_is_that_of_the_steps_left_at_the_rate_so_far(monkeypatch)
         clock["seconds"] += 2.0
         return inner(*given)
 
-    monkeypatch.setattr("metadyn.training.loop.time.monotonic", lambda: clock["seconds"])
-    run(replace(task, objective=objective), Progress(step=8), report=reports.append, save=lambda _: None)
+    monkeypatch.setattr("metadyn.training.execution.loop.time.monotonic", lambda: clock["seconds"])
+    run(
+        replace(task, objective=objective),
+        Progress(step=8),
+        report=reports.append,
+        save=lambda _: None,
+    )
     for each in reports:
         assert each.steps_per_second == pytest.approx(0.5)
         assert each.seconds_left == pytest.approx(2.0 * (40 - each.step))
@@ -261,8 +316,12 @@ def test_no_two_steps_of_a_run_and_no_two_runs_of_other_seeds_have_the_same_numb
 
 @pytest.mark.parametrize("static", [False, True])
 def test_a_run_whose_first_steps_are_not_finite_goes_on_as_if_they_had_not_been(static):
-    """Also the optimiser, which had no state yet: the run ends where one of half the step size does from the start."""
-    broken, sound = bowl(broken=lambda step, visit: step == 1 and visit == 1, static=static), bowl(static=static)
+    """Also the optimiser, which had no state yet: the run ends where one of half the step size does
+    from the start."""
+    broken, sound = (
+        bowl(broken=lambda step, visit: step == 1 and visit == 1, static=static),
+        bowl(static=static),
+    )
     progress = run(broken, Progress(), report=lambda _: None, save=lambda _: None)
     run(sound, Progress(step_size=0.5), report=lambda _: None, save=lambda _: None)
     assert (progress.step_size, progress.step) == (0.5, 40)

@@ -1,4 +1,5 @@
-"""Entries that were not observed are missing, not silent: no part of a fit depends on what stands there."""
+"""Entries that were not observed are missing, not silent: no part of a fit depends on what stands
+there."""
 
 from dataclasses import replace
 
@@ -8,16 +9,20 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter1d
 
-from metadyn.data.disk import is_on_disk, on_disk
 from metadyn.data.smoothing import smooth
+from metadyn.data.storage import is_on_disk, on_disk
 from metadyn.model.readin import FEWEST, ReadIn, Visible
 from metadyn.records import Source, TrialCounts, Windows
-from metadyn.training.batch import Resident, crop, hide
+from metadyn.training.alignment.shared_latents import (
+    common_trajectories,
+    condition_totals,
+    readout_on,
+)
+from metadyn.training.execution.batch import DeviceTrials, crop, hide
+from metadyn.training.execution.host_trials import HostTrials
 from metadyn.training.fit import fit, split_sessions
-from metadyn.training.frame import common_trajectories, condition_totals, readout_on
-from metadyn.training.pool import Pool
-from metadyn.training.starts import find_starts
-from metadyn.training.warmstart import (
+from metadyn.training.initial.initialise import find_starts
+from metadyn.training.initial.moments import (
     gaussian_start,
     least_squares,
     moments,
@@ -31,14 +36,19 @@ LABELS = np.array(["up", "left", "up", "down", "left", "up", "down", "left"])
 
 
 def lossy(counts: TrialCounts, seed=0) -> TrialCounts:
-    """The same counts, each unit lost from a bin of its own on, some bins of all, and one unit in some windows."""
+    """The same counts, each unit lost from a bin of its own on, some bins of all, and one unit in
+    some windows."""
     rng = np.random.default_rng(seed)
     shape = counts.counts.shape
     flat = np.arange(shape[0] * shape[1]).reshape(shape[:2])
-    entries = counts.observed[..., None] & (flat[..., None] < rng.integers(flat.size // 2, 2 * flat.size, shape[2]))
+    entries = counts.observed[..., None] & (
+        flat[..., None] < rng.integers(flat.size // 2, 2 * flat.size, shape[2])
+    )
     entries &= rng.random(shape[:2])[..., None] < 0.9
     entries[1::3, :, 0] = False
-    return replace(counts, counts=counts.counts * entries, observed=entries.any(-1), unit_observed=entries)
+    return replace(
+        counts, counts=counts.counts * entries, observed=entries.any(-1), unit_observed=entries
+    )
 
 
 def rest_filled(counts: TrialCounts, value=9) -> TrialCounts:
@@ -60,12 +70,12 @@ def generator(seed=0):
 
 @pytest.fixture(scope="module")
 def batch(sessions):
-    resident = Resident.of(sessions, torch.device("cpu"))
+    resident = DeviceTrials.of(sessions, torch.device("cpu"))
     return crop(resident, torch.tensor([[0, 3], [1, 7], [5, 2]]), 24, generator())
 
 
 def test_the_mask_of_entries_travels_with_the_counts(sessions, batch):
-    entries = Resident.of(sessions, torch.device("cpu")).unit_observed
+    entries = DeviceTrials.of(sessions, torch.device("cpu")).unit_observed
     for row, each in enumerate(sessions):
         mask = np.broadcast_to(each.observed_entries, each.counts.shape)
         trials, bins, units = mask.shape
@@ -73,10 +83,14 @@ def test_the_mask_of_entries_travels_with_the_counts(sessions, batch):
         assert not entries[row, trials:].any()
         assert not entries[row, ..., units:].any()
     assert batch.unit_observed.shape == batch.counts.shape
-    pool = Pool(sessions, torch.device("cpu"), 2)
+    pool = HostTrials(sessions, torch.device("cpu"), 2)
     drawn = pool.batch(4, 24, generator(3))
     held = drawn.counts > 0
-    assert not (held & ~drawn.unit_observed).any() if drawn.unit_observed is not None else 1 not in drawn.session
+    assert (
+        not (held & ~drawn.unit_observed).any()
+        if drawn.unit_observed is not None
+        else 1 not in drawn.session
+    )
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.25])
@@ -106,8 +120,15 @@ def test_the_features_are_those_of_the_visible_deviations_over_their_share(batch
         share = (known.sum(-1) / n_units[row] + FEWEST) / (1 + FEWEST)
         deviation = (counts[row] - readin.mean[row]) / readin.sd[row] * known / share[..., None]
         hidden = torch.relu(deviation @ readin.weight_in[row] + readin.bias_in[row])
-        torch.testing.assert_close(found[row], hidden @ readin.weight_out[row] + readin.bias_out[row], rtol=1e-4, atol=1e-5)
-    other = readin(torch.where(batch.unit_observed, counts, 50.0), batch.session, visible=visible, n_units=batch.n_units)
+        torch.testing.assert_close(
+            found[row], hidden @ readin.weight_out[row] + readin.bias_out[row], rtol=1e-4, atol=1e-5
+        )
+    other = readin(
+        torch.where(batch.unit_observed, counts, 50.0),
+        batch.session,
+        visible=visible,
+        n_units=batch.n_units,
+    )
     torch.testing.assert_close(found, other)
 
 
@@ -120,14 +141,18 @@ def test_gradients_of_the_read_in_are_those_of_autograd(batch):
     x = (batch.counts.double() - readin.mean[:, None, None]) / readin.sd[:, None, None]
     x = (x * visible.entries / visible.share[..., None]).flatten(1, 2)
     hidden = torch.relu(x @ readin.weight_in + readin.bias_in[:, None])
-    (expected,) = torch.autograd.grad((hidden @ readin.weight_out + readin.bias_out[:, None]).pow(2).sum(), readin.weight_in)
+    (expected,) = torch.autograd.grad(
+        (hidden @ readin.weight_out + readin.bias_out[:, None]).pow(2).sum(), readin.weight_in
+    )
     torch.testing.assert_close(by_hand, expected)
 
 
 def test_moments_are_those_of_pandas_over_pairs_of_observed_entries(sessions):
     counts = rest_filled(sessions[1])
     mean, covariance = moments(counts.counts, counts.unit_observed)
-    frame = pd.DataFrame(np.where(counts.unit_observed, counts.counts, np.nan).reshape(-1, counts.n_units))
+    frame = pd.DataFrame(
+        np.where(counts.unit_observed, counts.counts, np.nan).reshape(-1, counts.n_units)
+    )
     np.testing.assert_allclose(mean, frame.mean())
     centred = frame - frame.mean()  # pandas takes means over each pair, we over all that a unit has
     for i in range(counts.n_units):
@@ -143,9 +168,12 @@ def test_smoothing_of_each_unit_is_a_normalised_sum_over_its_own_entries(session
         for unit in range(counts.n_units):
             known = counts.unit_observed[trial, :, unit].astype(float)
             total, weight = (
-                gaussian_filter1d(each, 2, mode="constant") for each in (counts.counts[trial, :, unit] * known, known)
+                gaussian_filter1d(each, 2, mode="constant")
+                for each in (counts.counts[trial, :, unit] * known, known)
             )
-            np.testing.assert_allclose(found[trial, known > 0, unit], total[known > 0] / weight[known > 0], rtol=1e-5)
+            np.testing.assert_allclose(
+                found[trial, known > 0, unit], total[known > 0] / weight[known > 0], rtol=1e-5
+            )
             assert not found[trial, known == 0, unit].any()
 
 
@@ -177,16 +205,30 @@ def half_lost(values) -> TrialCounts:
     n_trials, n_bins, n_units = values.shape
     entries = np.ones(values.shape, bool)
     entries[n_trials // 2 :, :, ::2] = False
-    windows = Windows(np.arange(n_trials) * 10.0, np.full(n_trials, n_bins), 0.02, None, np.full(n_trials, -1))
+    windows = Windows(
+        np.arange(n_trials) * 10.0, np.full(n_trials, n_bins), 0.02, None, np.full(n_trials, -1)
+    )
     observed = entries.any(-1)
-    return TrialCounts("waves", Source(), values * entries, observed, windows, np.arange(n_units), unit_observed=entries)
+    return TrialCounts(
+        "waves",
+        Source(),
+        values * entries,
+        observed,
+        windows,
+        np.arange(n_units),
+        unit_observed=entries,
+    )
 
 
 def slopes(z, counts: TrialCounts, start) -> list[float]:
-    """How large the true latents are found, in the halves of the trials: regression of the linear drive on the true one."""
+    """How large the true latents are found, in the halves of the trials: regression of the linear
+    drive on the true one."""
     half, found = counts.n_trials // 2, start.latents @ start.weight.T
     drive = z @ np.linalg.lstsq(z.reshape(-1, 2), found.reshape(-1, counts.n_units), rcond=None)[0]
-    return [float((found[own] * drive[own]).sum() / (drive[own] ** 2).sum()) for own in (slice(half), slice(half, None))]
+    return [
+        float((found[own] * drive[own]).sum() / (drive[own] ** 2).sum())
+        for own in (slice(half), slice(half, None))
+    ]
 
 
 @pytest.mark.parametrize("likelihood", ["poisson", "gaussian"])
@@ -196,7 +238,9 @@ def test_latents_of_the_warm_start_do_not_shrink_where_half_of_the_units_are_los
         counts = half_lost(rng.poisson(np.exp(z @ weight.T - 0.5)))
         start = poisson_start(counts, 2, 3.0)
     else:
-        counts = half_lost((z @ weight.T + 1.5 + 0.2 * rng.standard_normal((30, 100, 40))).astype(np.float32))
+        counts = half_lost(
+            (z @ weight.T + 1.5 + 0.2 * rng.standard_normal((30, 100, 40))).astype(np.float32)
+        )
         start = gaussian_start(counts, 2, 3.0)
     before, after = slopes(z, counts, start)
     assert after / before == pytest.approx(1, abs=0.06)
@@ -222,7 +266,8 @@ def test_condition_totals_and_exposures_are_those_of_a_plain_loop_over_entries(s
 
 
 def test_frame_and_readout_do_not_take_a_lost_unit_for_a_silent_one():
-    """The readout of lost units in the frame of conditions is that of the same units where nothing is lost."""
+    """The readout of lost units in the frame of conditions is that of the same units where nothing
+    is lost."""
     rng, z, weight = waves(n_trials=8, n_bins=60)
     z = np.tile(z, (6, 1, 1))  # eight conditions, six trials each
     labels = np.tile([f"c{n}" for n in range(8)], 6)
@@ -236,7 +281,9 @@ def test_frame_and_readout_do_not_take_a_lost_unit_for_a_silent_one():
     drive = frame.reshape(-1, 2) @ readout.T + bias
     true = z[:8].reshape(-1, 2) @ weight.T - 0.5
     ratio = np.exp(drive - true).mean(0)
-    assert ratio[::2].mean() == pytest.approx(ratio[1::2].mean(), rel=0.1)  # silent in half of the trials it would be .5
+    assert ratio[::2].mean() == pytest.approx(
+        ratio[1::2].mean(), rel=0.1
+    )  # silent in half of the trials it would be .5
 
 
 @pytest.mark.parametrize("kind", ["moments", "gaussian", "pool"])
@@ -246,7 +293,10 @@ def test_a_fit_does_not_depend_on_what_stands_in_missing_entries(sessions, small
         given = [replace(each, counts=each.counts.astype(np.float32)) for each in given]
     config = small(likelihood="gaussian" if kind == "gaussian" else "poisson")
     training = short(sessions_per_step=2) if kind == "pool" else short()
-    one, two = (fit([given[0], each, given[2]], config, training) for each in (given[1], rest_filled(given[1])))
+    one, two = (
+        fit([given[0], each, given[2]], config, training)
+        for each in (given[1], rest_filled(given[1]))
+    )
     for name, value in one.module.state_dict().items():
         assert torch.isfinite(value).all()
         torch.testing.assert_close(value, two.module.state_dict()[name], msg=name)
@@ -259,17 +309,25 @@ def lost(sessions):
     train = split_sessions([counts], 0.25, 0).train
     entries = counts.unit_observed.copy()
     entries[np.isin(counts.windows.start, train[0].windows.start), :, 2] = False
-    return replace(counts, unit_observed=entries, observed=entries.any(-1), counts=counts.counts * entries)
+    return replace(
+        counts, unit_observed=entries, observed=entries.any(-1), counts=counts.counts * entries
+    )
 
 
-def test_a_unit_observed_in_no_window_that_trains_is_left_out_with_a_warning(sessions, lost, small, short):
-    with pytest.warns(UserWarning, match="1 of [0-9]+ units were observed in none of the windows that train"):
+def test_a_unit_observed_in_no_window_that_trains_is_left_out_with_a_warning(
+    sessions, lost, small, short
+):
+    with pytest.warns(
+        UserWarning, match="1 of [0-9]+ units were observed in none of the windows that train"
+    ):
         trained = fit([sessions[0], lost], small(), short(validation_fraction=0.25))
     assert trained.sessions[1].unit_rows == tuple(np.delete(lost.unit_rows, 2).tolist())
     assert trained.module.likelihood.weight.shape[1] >= lost.n_units - 1
 
 
-def test_a_run_that_left_a_unit_out_goes_on_with_the_same_recordings(sessions, lost, small, short, tmp_path):
+def test_a_run_that_left_a_unit_out_goes_on_with_the_same_recordings(
+    sessions, lost, small, short, tmp_path
+):
     given = [sessions[0], lost], small(), short(validation_fraction=0.25)
     with pytest.warns(UserWarning, match="left out"):
         first = fit(*given, folder=tmp_path / "run")
@@ -291,7 +349,8 @@ def test_masks_of_entries_stay_on_disk_beside_their_counts(sessions, tmp_path, s
 
 @pytest.mark.parametrize("dropout", [0.0, 0.25])
 def test_the_visible_entries_of_a_bin_stand_for_the_units_that_its_session_has(batch, dropout):
-    """The share of the units that were observed, and of these the share that is not hidden; padding is no unit."""
+    """The share of the units that were observed, and of these the share that is not hidden; padding
+    is no unit."""
     assert min(batch.n_units) < max(batch.n_units)
     seen, _ = hide(batch, tail_bins=3, masking=0.2, dropout=dropout, generator=generator())
     for row, trial, time in np.ndindex(*batch.observed.shape):

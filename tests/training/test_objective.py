@@ -1,4 +1,5 @@
-"""What the encoders see of a trial in training: by default every context from a third of a short window to all of it."""
+"""What the encoders see of a trial in training: by default every context from a third of a short
+window to all of it."""
 
 import pytest
 import torch
@@ -6,7 +7,7 @@ import torch
 from metadyn.config import TrainingConfig
 from metadyn.model.build import build_model
 from metadyn.training import objective
-from metadyn.training.batch import Resident
+from metadyn.training.execution.batch import DeviceTrials
 from metadyn.training.objective import crop_range, make_objective, tail_range
 
 
@@ -26,9 +27,11 @@ def shown(simulated, small, monkeypatch):
     monkeypatch.setattr(objective, "distil_loss", instead)
 
     def show(training: TrainingConfig, first: int, static: bool = False) -> list:
-        trials = Resident.of(sessions, torch.device("cpu"))
+        trials = DeviceTrials.of(sessions, torch.device("cpu"))
         model = build_model(small(), [counts.n_units for counts in sessions])
-        take = make_objective(model, trials, small(), training, crop_range(training, sessions), static)
+        take = make_objective(
+            model, trials, small(), training, crop_range(training, sessions), static
+        )
         noted = []
         for step in range(first, first + 300):
             with pytest.raises(Seen) as raised:
@@ -44,11 +47,15 @@ def lengths(shown: list) -> set[int]:
 
 
 @pytest.mark.parametrize("static", [False, True])
-def test_contexts_of_short_windows_range_from_a_third_to_all_and_start_at_the_first_bin(shown, simulated, static):
+def test_contexts_of_short_windows_range_from_a_third_to_all_and_start_at_the_first_bin(
+    shown, simulated, static
+):
     seen = shown(TrainingConfig(distil_steps=0), 0, static)
     assert lengths(seen) == set(range(8, 25))
     counts = simulated()[0]
-    starts = {tuple(bin.tolist()) for each in seen for bin in each.counts[0, :, 0, : counts.n_units]}
+    starts = {
+        tuple(bin.tolist()) for each in seen for bin in each.counts[0, :, 0, : counts.n_units]
+    }
     assert starts <= {tuple(map(float, trial[0])) for trial in counts.counts}
 
 
@@ -69,13 +76,21 @@ def test_the_tail_of_given_crops_is_a_fifth_of_the_shortest_up_to_20(crops, bins
 
 @pytest.mark.parametrize(
     ("longest", "crops", "tails"),
-    [(24, (24, 24), (0, 16)), (75, (75, 75), (0, 50)), (76, (60, 76), (0, 50)), (400, (60, 150), (0, 50))],
+    [
+        (24, (24, 24), (0, 16)),
+        (75, (75, 75), (0, 50)),
+        (76, (60, 76), (0, 50)),
+        (400, (60, 150), (0, 50)),
+    ],
 )
 def test_by_default_crops_are_whole_windows_up_to_75_bins_else_60_to_150_and_tails_two_thirds_up_to_50(
     simulated, longest, crops, tails
 ):
     """By the longest window of any session, which need not be the first."""
-    sessions = [*simulated(n_sessions=1, n_trials=3, n_bins=20), *simulated(n_sessions=1, n_trials=2, n_bins=longest)]
+    sessions = [
+        *simulated(n_sessions=1, n_trials=3, n_bins=20),
+        *simulated(n_sessions=1, n_trials=2, n_bins=longest),
+    ]
     assert crop_range(TrainingConfig(), sessions) == crops
     assert tail_range(TrainingConfig(), crops[1]) == tails
     assert crop_range(TrainingConfig(crop_bins=(7, 9)), sessions) == (7, 9)
@@ -105,9 +120,16 @@ def test_a_tail_of_a_given_length_costs_no_random_number(shown):
         assert torch.equal(without.visible.entries, with_tail.visible.entries)
 
 
-def test_half_of_the_steps_see_whole_windows_and_other_lengths_of_the_tail_are_equally_likely(shown):
-    """Of 24 bins, 1 to 16 are hidden in the other half, the same number for all trials of a step."""
-    seen = [each.length for first in range(0, 3900, 300) for each in shown(TrainingConfig(distil_steps=0), first)]
+def test_half_of_the_steps_see_whole_windows_and_other_lengths_of_the_tail_are_equally_likely(
+    shown,
+):
+    """Of 24 bins, 1 to 16 are hidden in the other half, the same number for all trials of a
+    step."""
+    seen = [
+        each.length
+        for first in range(0, 3900, 300)
+        for each in shown(TrainingConfig(distil_steps=0), first)
+    ]
     assert all(len(length.unique()) == 1 for length in seen)
     share = torch.bincount(torch.stack([length[0, 0] for length in seen]), minlength=25) / len(seen)
     assert not share[:8].any()

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from metadyn.model.build import build_model
-from metadyn.training.optim import Lamb, make_optimiser
+from metadyn.training.execution.optim import Lamb, make_optimiser
 
 
 def moved(weight, gradients, **options):
@@ -35,23 +35,37 @@ def test_two_steps_of_lamb_are_those_of_its_algorithm():
 def test_a_step_grows_with_the_weights_and_not_with_the_gradient(scale):
     rng = np.random.default_rng(1)
     signs = rng.choice([-1, 1], (3, 4))
-    weight, gradients = rng.normal(size=(3, 4)), [signs * rng.uniform(1, 2, (3, 4))]  # far above LAMB's ε of 1e-6
-    np.testing.assert_allclose(moved(scale * weight, gradients), scale * moved(weight, gradients), rtol=1e-9)
-    np.testing.assert_allclose(moved(weight, [scale * gradients[0]]), moved(weight, gradients), rtol=1e-3)
+    weight, gradients = (
+        rng.normal(size=(3, 4)),
+        [signs * rng.uniform(1, 2, (3, 4))],
+    )  # far above LAMB's ε of 1e-6
+    np.testing.assert_allclose(
+        moved(scale * weight, gradients), scale * moved(weight, gradients), rtol=1e-9
+    )
+    np.testing.assert_allclose(
+        moved(weight, [scale * gradients[0]]), moved(weight, gradients), rtol=1e-3
+    )
 
 
 def test_stacked_rows_are_layers_of_their_own_and_none_is_adam():
     rng = np.random.default_rng(2)
-    weight, gradients = rng.normal(size=(3, 4, 5)) * np.array([1, 10, 0])[:, None, None], rng.normal(size=(2, 3, 4, 5))
+    weight, gradients = (
+        rng.normal(size=(3, 4, 5)) * np.array([1, 10, 0])[:, None, None],
+        rng.normal(size=(2, 3, 4, 5)),
+    )
     rows = [moved(weight[row], gradients[:, row], weight_decay=0.1) for row in range(3)]
-    np.testing.assert_allclose(moved(weight, gradients, weight_decay=0.1, layers="stacked"), rows, rtol=1e-12)
+    np.testing.assert_allclose(
+        moved(weight, gradients, weight_decay=0.1, layers="stacked"), rows, rtol=1e-12
+    )
     assert not np.allclose(moved(weight, gradients, weight_decay=0.1), rows)
     parameter = nn.Parameter(torch.tensor(weight))
     adam = torch.optim.AdamW([parameter], lr=0.1, weight_decay=0.0, eps=1e-6)
     for gradient in gradients:
         parameter.grad = torch.tensor(gradient)
         adam.step()
-    np.testing.assert_allclose(moved(weight, gradients, layers="none"), parameter.detach(), rtol=1e-9)
+    np.testing.assert_allclose(
+        moved(weight, gradients, layers="none"), parameter.detach(), rtol=1e-9
+    )
 
 
 @pytest.mark.parametrize("kind", ["adam", "lamb"])
@@ -63,13 +77,18 @@ def test_readouts_noise_priors_and_biases_are_spared_from_decay(small, kind):
     for parameter in model.parameters():
         parameter.grad = torch.zeros_like(parameter)
     optimiser.step()
-    still = {name for name, parameter in model.named_parameters() if torch.equal(before[name], parameter)}
+    still = {
+        name for name, parameter in model.named_parameters() if torch.equal(before[name], parameter)
+    }
     spared = ("likelihood.", "log_q", "initial.")
     assert still == {name for name in before if name.startswith(spared) or "bias" in name}
 
 
 def test_padding_of_a_small_session_is_no_part_of_its_layer(small):
-    one, two = build_model(small(), [4]).readin.weight_in, build_model(small(), [4, 9]).readin.weight_in
+    one, two = (
+        build_model(small(), [4]).readin.weight_in,
+        build_model(small(), [4, 9]).readin.weight_in,
+    )
     assert not two[0, 4:].any()
     assert two[0, :4].all()
     assert one.shape[1] == 4

@@ -1,6 +1,8 @@
-"""A static objective, as a GPU has it: all steps of a stage are the same operations, and no number of theirs is waited for.
+"""A static objective, as a GPU has it: all steps of a stage are the same operations, and no number
+of theirs is waited for.
 
-On the `meta` device tensors have shapes and no numbers: what a GPU would have to be waited for is an error there.
+On the `meta` device tensors have shapes and no numbers: what a GPU would have to be waited for is
+an error there.
 """
 
 import pytest
@@ -9,18 +11,19 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from metadyn.model.build import build_model
-from metadyn.training import batch
-from metadyn.training.batch import Resident, hide
+from metadyn.training.execution import batch
+from metadyn.training.execution.batch import DeviceTrials, hide
+from metadyn.training.execution.step import move
 from metadyn.training.fit import task_of
+from metadyn.training.initial.initialise import find_starts
 from metadyn.training.objective import make_objective
-from metadyn.training.starts import find_starts
-from metadyn.training.step import move
 
 META = torch.device("meta")
 
 
 class Recorded(TorchDispatchMode):
-    """What is dispatched: operations, shapes and numbers; refuses what goes from one device to another."""
+    """What is dispatched: operations, shapes and numbers; refuses what goes from one device to
+    another."""
 
     def __init__(self):
         super().__init__()
@@ -28,11 +31,17 @@ class Recorded(TorchDispatchMode):
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         result, given = function(*args, **(kwargs or {})), tree_leaves((args, kwargs))
-        tensors = [each for each in [*given, *tree_leaves(result)] if isinstance(each, torch.Tensor)]
+        tensors = [
+            each for each in [*given, *tree_leaves(result)] if isinstance(each, torch.Tensor)
+        ]
         if {each.device for each in tensors} - {META}:
-            raise AssertionError(f"{function} of tensors on {[str(each.device) for each in tensors]}")
+            raise AssertionError(
+                f"{function} of tensors on {[str(each.device) for each in tensors]}"
+            )
         told = [tuple(each.shape) if isinstance(each, torch.Tensor) else each for each in given]
-        self.record.append((str(function), [each for each in told if isinstance(each, tuple | int | float)]))
+        self.record.append(
+            (str(function), [each for each in told if isinstance(each, tuple | int | float)])
+        )
         return result
 
 
@@ -53,17 +62,25 @@ def recorded(task, step: int) -> list:
         (1, {}, {"mask_scope": "session"}),
         (5, {}, {"multi_step": 0.5}),
         (5, {"likelihood": "gaussian", "pooling": "trial"}, {"masked": "sample", "tail_bins": 2}),
-        (5, {"conditioning": "linear", "readin_dropout": 0.3, "shared_noise": True}, {"masking": 0.0}),
+        (
+            5,
+            {"conditioning": "linear", "readin_dropout": 0.3, "shared_noise": True},
+            {"masking": 0.0},
+        ),
     ],
 )
 def test_steps_of_a_stage_are_the_same_operations_and_none_of_them_waits(
     simulated, small, short, first, model_options, options
 ):
     """Of distillation, and of the ELBO behind its first step."""
-    sessions, config, training = simulated(), small(**model_options), short(optimiser="lamb", **options)
+    sessions, config, training = (
+        simulated(),
+        small(**model_options),
+        short(optimiser="lamb", **options),
+    )
     latents = [start.latents for start in find_starts(sessions, config, training)]
     model = build_model(config, [counts.n_units for counts in sessions]).to(META)
-    trials = Resident.of(sessions, META, latents)
+    trials = DeviceTrials.of(sessions, META, latents)
     task = task_of(model, trials, trials, config, training, (3, 6))
     assert task.static
     move(task, first, torch.Generator(), 0.0)  # makes the optimiser's state
@@ -76,7 +93,9 @@ def test_a_step_that_is_not_static_looks_at_its_numbers(simulated, small, short)
     """The test above can fail."""
     sessions, config, training = simulated(), small(), short()
     model = build_model(config, [counts.n_units for counts in sessions]).to(META)
-    objective = make_objective(model, Resident.of(sessions, META), config, training, (10, 20), False)
+    objective = make_objective(
+        model, DeviceTrials.of(sessions, META), config, training, (10, 20), False
+    )
     with pytest.raises(RuntimeError, match="meta"):
         objective(5, torch.Generator(), 1.0)
 
@@ -90,20 +109,26 @@ def test_loss_and_gradients_do_not_depend_on_the_road(simulated, small, short, s
     training = short(mask_scope=scope, multi_step=0.5, masking=0.4)
     latents = [start.latents for start in find_starts(sessions, config, training)]
     model = build_model(config, [counts.n_units for counts in sessions])
-    trials = Resident.of(sessions, torch.device("cpu"), latents)
+    trials = DeviceTrials.of(sessions, torch.device("cpu"), latents)
 
     def gradients(static: bool) -> list[torch.Tensor]:
         objective = make_objective(model, trials, config, training, (20, 20), static)
         loss, _ = objective(step, torch.Generator().manual_seed(seed), 0.3)
-        return [loss, *torch.autograd.grad(loss, model.parameters(), allow_unused=True, materialize_grads=True)]
+        return [
+            loss,
+            *torch.autograd.grad(
+                loss, model.parameters(), allow_unused=True, materialize_grads=True
+            ),
+        ]
 
     torch.testing.assert_close(gradients(True), gradients(False), rtol=1e-4, atol=1e-6)
 
 
 def test_a_crop_in_a_wider_tensor_is_the_crop_and_nothing_behind_it(simulated):
-    trials = Resident.of(simulated(), torch.device("cpu"))
+    trials = DeviceTrials.of(simulated(), torch.device("cpu"))
     wide, crop = (
-        trials.batch(4, width, torch.Generator().manual_seed(0), bins) for width, bins in ((20, torch.tensor(15)), (15, None))
+        trials.batch(4, width, torch.Generator().manual_seed(0), bins)
+        for width, bins in ((20, torch.tensor(15)), (15, None))
     )
     assert torch.equal(wide.counts[:, :, :15], crop.counts)
     assert torch.equal(wide.observed[:, :, :15], crop.observed)
@@ -113,15 +138,21 @@ def test_a_crop_in_a_wider_tensor_is_the_crop_and_nothing_behind_it(simulated):
 
 
 def test_no_run_of_bins_from_the_dynamics_is_longer_than_was_said(simulated, monkeypatch):
-    """Where runs are cut early enough to see it: of masking .4 after the second bin, before a tail of 3."""
+    """Where runs are cut early enough to see it: of masking .4 after the second bin, before a tail
+    of 3."""
     monkeypatch.setattr(batch, "RARE", 0.2)
-    given = Resident.of(simulated(), torch.device("cpu")).batch(4, 24, torch.Generator().manual_seed(0))
+    given = DeviceTrials.of(simulated(), torch.device("cpu")).batch(
+        4, 24, torch.Generator().manual_seed(0)
+    )
     options = {"tail_bins": 3, "masking": 0.4, "dropout": 0.0}
     cut, whole = (
-        hide(given, **options, generator=torch.Generator().manual_seed(1), longest_tail=tail)[1] for tail in (3, None)
+        hide(given, **options, generator=torch.Generator().manual_seed(1), longest_tail=tail)[1]
+        for tail in (3, None)
     )
     assert (cut.longest, whole.longest) == (5, None)
-    for row, longer in zip(cut.forecast.flatten(0, 1).tolist(), whole.forecast.flatten(0, 1).tolist(), strict=True):
+    for row, longer in zip(
+        cut.forecast.flatten(0, 1).tolist(), whole.forecast.flatten(0, 1).tolist(), strict=True
+    ):
         run = 0
         for time in range(21):
             run = run + 1 if longer[time] else 0

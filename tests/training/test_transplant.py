@@ -1,4 +1,5 @@
-"""A new session behind the read-in of a training session: features, readouts and the choice of that session."""
+"""A new session behind the read-in of a training session: features, readouts and the choice of that
+session."""
 
 from dataclasses import replace
 
@@ -9,17 +10,18 @@ import torch
 from metadyn.model.build import build_model
 from metadyn.model.trained import Frame, TrainedModel
 from metadyn.records import SessionEntry
-from metadyn.training.align import solo
-from metadyn.training.gauge import Gauge
-from metadyn.training.starts import find_starts
-from metadyn.training.transplant import counts_by_latent, install, nearest, transplant
+from metadyn.training.alignment.align import solo
+from metadyn.training.alignment.initialise import counts_by_latent, install, nearest, transplant
+from metadyn.training.alignment.search import Placement
+from metadyn.training.initial.initialise import find_starts
 
 LINKS = [{"likelihood": "gaussian"}, {"link": "exp"}, {"link": "softplus"}]
 
 
 @pytest.fixture
 def known(uneven, small):
-    """known(**options) → a model of three sessions of other sizes, with centres and read-ins of their own."""
+    """known(**options) → a model of three sessions of other sizes, with centres and read-ins of
+    their own."""
 
     def make(**options) -> TrainedModel:
         config, sessions = small(**options), uneven()
@@ -33,7 +35,8 @@ def known(uneven, small):
                 module.readin.mean[row, counts.n_units :] = 0.0  # as counts of padding are
         entries = tuple(SessionEntry.of(counts) for counts in sessions)
         entries = tuple(
-            replace(entry, embedding_mean=(e,), embedding_sd=(0.2,)) for entry, e in zip(entries, (-1.0, 0.2, 1.5), strict=True)
+            replace(entry, embedding_mean=(e,), embedding_sd=(0.2,))
+            for entry, e in zip(entries, (-1.0, 0.2, 1.5), strict=True)
         )
         ones, centers = np.ones(2, np.float32), np.array([[0.5, -1.0], [1.5, 0.3], [-0.7, 0.8]])
         frame = Frame(ones, ones, (), np.zeros((0, 9, 2), np.float32), centers, np.eye(2))
@@ -58,9 +61,11 @@ def features(module, row, deviations):
 
 @pytest.mark.parametrize("options", LINKS, ids=str)
 @pytest.mark.parametrize("row", [0, 2])
-def test_at_any_latents_the_new_read_in_gives_the_features_that_the_donors_gives_there(known, uneven, options, row):
-    """Counts of the new session that its start takes to z; counts of the donor that it has at z, which stands about its own
-    centre."""
+def test_at_any_latents_the_new_read_in_gives_the_features_that_the_donors_gives_there(
+    known, uneven, options, row
+):
+    """Counts of the new session that its start takes to z; counts of the donor that it has at z,
+    which stands about its own centre."""
     trained, new = known(**options), uneven(4)[3]
     start, module = start_of(trained, new), solo(trained, new.n_units)
     transplant(module, start, trained, row)
@@ -79,11 +84,18 @@ def test_counts_change_with_latents_as_the_link_says_at_the_mean_count(known, op
     for row, entry in enumerate(trained.sessions):
         mean = trained.module.readin.mean[row, : entry.n_units].double()
         weight = trained.module.likelihood.weight[row, : entry.n_units].detach().double()
-        drive = {"gaussian": mean, "exp": mean.log(), "softplus": mean.expm1().log()}[next(iter(options.values()))]
+        drive = {"gaussian": mean, "exp": mean.log(), "softplus": mean.expm1().log()}[
+            next(iter(options.values()))
+        ]
         step, expected = 1e-4, trained.module.likelihood.expected
-        slopes = [(expected(drive + step * w) - expected(drive - step * w)) / (2 * step) for w in weight.T]
+        slopes = [
+            (expected(drive + step * w) - expected(drive - step * w)) / (2 * step) for w in weight.T
+        ]
         torch.testing.assert_close(
-            counts_by_latent(trained, row).detach().double(), torch.stack(slopes, 1), rtol=1e-4, atol=1e-6
+            counts_by_latent(trained, row).detach().double(),
+            torch.stack(slopes, 1),
+            rtol=1e-4,
+            atol=1e-6,
         )
 
 
@@ -92,42 +104,65 @@ def test_readout_and_moments_are_those_of_the_start(known, uneven, likelihood):
     trained, new = known(likelihood=likelihood), uneven(4)[3]
     start, module = start_of(trained, new), solo(trained, new.n_units)
     transplant(module, start, trained, 1)
-    pairs = {"readin.mean": start.mean, "readin.sd": start.sd, "likelihood.weight": start.weight, "likelihood.bias": start.bias}
+    pairs = {
+        "readin.mean": start.mean,
+        "readin.sd": start.sd,
+        "likelihood.weight": start.weight,
+        "likelihood.bias": start.bias,
+    }
     pairs |= {"likelihood.log_var": start.log_var} if likelihood == "gaussian" else {}
     for name, value in pairs.items():
         np.testing.assert_allclose(module.state_dict()[name][0], value, rtol=1e-5, err_msg=name)
 
 
-def test_the_donor_is_the_session_of_the_nearest_embedding_or_the_one_that_scores_best(known, uneven):
+def test_the_donor_is_the_session_of_the_nearest_embedding_or_the_one_that_scores_best(
+    known, uneven
+):
     trained, new = known(), uneven(4)[3]
     start, module = start_of(trained, new), solo(trained, new.n_units)
-    found = Gauge(np.eye(2), np.zeros(2), np.array([1.0]), np.array([0.1]), 0.0)
-    assert [nearest(trained, replace(found, embedding_mean=np.array([e]))) for e in (-3.0, 0.0, 1.0)] == [0, 1, 2]
-    unknown = replace(trained, sessions=(replace(trained.sessions[0], embedding_mean=()), *trained.sessions[1:]))
+    found = Placement(np.eye(2), np.zeros(2), np.array([1.0]), np.array([0.1]), 0.0)
+    assert [
+        nearest(trained, replace(found, embedding_mean=np.array([e]))) for e in (-3.0, 0.0, 1.0)
+    ] == [0, 1, 2]
+    unknown = replace(
+        trained, sessions=(replace(trained.sessions[0], embedding_mean=()), *trained.sessions[1:])
+    )
     assert nearest(unknown, replace(found, embedding_mean=np.array([-3.0]))) == 1
 
     def installed(gauge, scores=()):
         given = iter(scores)
         install(trained, module, start, gauge, lambda: next(given), lambda _: None)
-        return [row for row in range(3) if torch.equal(module.readin.weight_out[0], trained.module.readin.weight_out[row])]
+        return [
+            row
+            for row in range(3)
+            if torch.equal(module.readin.weight_out[0], trained.module.readin.weight_out[row])
+        ]
 
     assert installed(found) == [2]
     assert installed(None, [0.1, 0.9, 0.3]) == [1]
     assert installed(None, [0.1, -0.9, 0.3]) == [2]
 
 
-def test_a_session_alone_has_the_embedding_of_its_gauge_the_others_noise_and_trains_what_is_its_own(known, uneven):
+def test_a_session_alone_has_the_embedding_of_its_gauge_the_others_noise_and_trains_what_is_its_own(
+    known, uneven
+):
     trained = known()
     with torch.no_grad():
         trained.module.log_q.copy_(torch.tensor([[-3.0, -1.0], [-5.0, -2.0], [-4.0, -6.0]]))
-    gauge = Gauge(np.eye(2), np.zeros(2), np.array([0.4], np.float32), np.array([0.25], np.float32), 0.0)
+    gauge = Placement(
+        np.eye(2), np.zeros(2), np.array([0.4], np.float32), np.array([0.25], np.float32), 0.0
+    )
     module = solo(trained, 7, gauge)
     q = module.embedding(torch.zeros(1, 3, 9, 4), torch.tensor([[9, 4, 1]]))
     torch.testing.assert_close(q.mean, torch.full((1, 3, 1), 0.4))
     torch.testing.assert_close(q.sd, torch.full((1, 3, 1), 0.25))
     torch.testing.assert_close(module.log_q.detach(), torch.tensor([[-4.0, -3.0]]))
     own = {name for name, parameter in module.named_parameters() if parameter.requires_grad}
-    assert own == {name for name, _ in module.named_parameters() if name.startswith(("readin.", "likelihood.", "log_q"))}
+    assert own == {
+        name
+        for name, _ in module.named_parameters()
+        if name.startswith(("readin.", "likelihood.", "log_q"))
+    }
     for name, value in module.named_parameters():
         if name not in own:
             assert torch.equal(value, trained.module.state_dict()[name]), name

@@ -1,4 +1,5 @@
-"""Scores that choose the checkpoint, held against plain loops over sessions and units; and which bins they are of."""
+"""Scores that choose the checkpoint, held against plain loops over sessions and units; and which
+bins they are of."""
 
 from dataclasses import replace
 
@@ -10,19 +11,20 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from metadyn.model import stretches
 from metadyn.model.build import build_model
 from metadyn.model.likelihood import GaussianObservations, PoissonCounts
+from metadyn.model.ops import chunks
 from metadyn.training import validation
-from metadyn.training.batch import Resident
-from metadyn.training.pool import Pool
+from metadyn.training.execution.batch import DeviceTrials
+from metadyn.training.execution.host_trials import HostTrials
 from metadyn.training.validation import gaussian_gain, poisson_gain, validate
 
 SHAPE = 2, 5, 7, 3  # session, trial, time, unit
 
 
 def parts(seed: int) -> tuple[np.random.Generator, np.ndarray]:
-    """Random numbers, and entries that count: not the last unit of the last session, which is padding."""
+    """Random numbers, and entries that count: not the last unit of the last session, which is
+    padding."""
     rng = np.random.default_rng(seed)
     where = rng.random(SHAPE) < 0.6
     where[1, ..., 2] = False
@@ -30,7 +32,10 @@ def parts(seed: int) -> tuple[np.random.Generator, np.ndarray]:
 
 
 def tensors(*arrays):
-    return [torch.as_tensor(each, dtype=torch.float32 if each.dtype != bool else torch.bool) for each in arrays]
+    return [
+        torch.as_tensor(each, dtype=torch.float32 if each.dtype != bool else torch.bool)
+        for each in arrays
+    ]
 
 
 def test_gaussian_bits_equal_the_most_likely_densities_of_each_unit_and_ignore_r():
@@ -43,7 +48,10 @@ def test_gaussian_bits_equal_the_most_likely_densities_of_each_unit_and_ignore_r
         if not chosen.any():
             continue
         y = values[session, ..., unit][chosen]
-        for expected, sign in ((mean[session, ..., unit][chosen], 1), (center[session, 0, 0, unit], -1)):
+        for expected, sign in (
+            (mean[session, ..., unit][chosen], 1),
+            (center[session, 0, 0, unit], -1),
+        ):
             gain += sign * norm.logpdf(y, expected, np.sqrt(np.mean((y - expected) ** 2))).sum()
     y, m, c, w = tensors(values, mean, center, where)
     for log_var in (-4.0, 0.0, 3.0):
@@ -57,7 +65,9 @@ def test_spike_bits_equal_scipys_log_probabilities_over_the_spikes():
     rng, where = parts(1)
     rate, center = rng.gamma(2.0, 0.3, SHAPE), rng.gamma(2.0, 0.3, (2, 1, 1, 3))
     counts = rng.poisson(rate)
-    gain = (poisson.logpmf(counts, rate) - poisson.logpmf(counts, np.broadcast_to(center, SHAPE)))[where].sum()
+    gain = (poisson.logpmf(counts, rate) - poisson.logpmf(counts, np.broadcast_to(center, SHAPE)))[
+        where
+    ].sum()
     y, r, c, w = tensors(counts, np.log(rate), center, where)
     bits, number = poisson_gain(y, PoissonCounts(r), c, w)
     assert np.isclose(bits, gain / np.log(2), rtol=1e-4)
@@ -66,11 +76,14 @@ def test_spike_bits_equal_scipys_log_probabilities_over_the_spikes():
 
 @pytest.fixture
 def looked_at(simulated, small, short, monkeypatch):
-    """Rates told and entries scored, look by look, of the same model and whole windows of 24 bins."""
+    """Rates told and entries scored, look by look, of the same model and whole windows of 24
+    bins."""
     sessions = simulated()
     model = build_model(small(), [counts.n_units for counts in sessions], seed=1)
 
-    def look_at(tails: tuple[int, int], first_garbled: int = 24) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    def look_at(
+        tails: tuple[int, int], first_garbled: int = 24
+    ) -> list[tuple[torch.Tensor, torch.Tensor]]:
         looks = []
         later = np.arange(24)[:, None] >= first_garbled
         garbled = [replace(each, counts=np.where(later, 7, each.counts)) for each in sessions]
@@ -80,7 +93,7 @@ def looked_at(simulated, small, short, monkeypatch):
             return where.sum(), where.sum()
 
         monkeypatch.setattr(validation, "poisson_gain", note)
-        resident = Resident.of(garbled, torch.device("cpu"))
+        resident = DeviceTrials.of(garbled, torch.device("cpu"))
         validate(model, resident, short(), 24, tails, "mean")
         return looks
 
@@ -99,7 +112,8 @@ def test_by_default_forecasts_of_a_validation_start_from_a_third_and_know_no_mor
 
 
 def test_each_score_is_of_its_own_look(simulated, small, short, monkeypatch):
-    """Hidden entries where the context is longest, forecasts where it is shortest; a fifth of the context is hidden."""
+    """Hidden entries where the context is longest, forecasts where it is shortest; a fifth of the
+    context is hidden."""
     sessions, tails, shares = simulated(), [], []
 
     def gains(model, trials, crop_bins, tail, pooling, generator):
@@ -115,11 +129,14 @@ def test_each_score_is_of_its_own_look(simulated, small, short, monkeypatch):
 
     monkeypatch.setattr(validation, "hide", hide)
     model = build_model(small(), [counts.n_units for counts in sessions], seed=1)
-    trials = Resident.of(sessions, torch.device("cpu"))
+    trials = DeviceTrials.of(sessions, torch.device("cpu"))
     validate(model, trials, short(), 24, (2, 9), "mean")
     assert shares == [0.2, 0.2]
     monkeypatch.setattr(validation, "gains_of", gains)
-    assert validate(model, trials, short(), 24, (2, 9), "mean") == {"hidden_entries": 0.5, "forecast": 10.0}
+    assert validate(model, trials, short(), 24, (2, 9), "mean") == {
+        "hidden_entries": 0.5,
+        "forecast": 10.0,
+    }
     assert sorted(tails) == [2, 9]
 
 
@@ -139,10 +156,20 @@ def told(uneven, small, short):
         model = build_model(config, [counts.n_units for counts in uneven()], seed=1)
         for row, counts in enumerate(uneven()):
             rows = torch.as_tensor(counts.counts[counts.observed].astype(np.float32))
-            model.readin.mean[row, : counts.n_units], model.readin.sd[row, : counts.n_units] = rows.mean(0), rows.std(0) + 0.1
+            model.readin.mean[row, : counts.n_units], model.readin.sd[row, : counts.n_units] = (
+                rows.mean(0),
+                rows.std(0) + 0.1,
+            )
         with torch.no_grad():
             change(model)
-        return validate(model, Resident.of(sessions, torch.device("cpu")), short(), 24, tails, config.pooling)
+        return validate(
+            model,
+            DeviceTrials.of(sessions, torch.device("cpu")),
+            short(),
+            24,
+            tails,
+            config.pooling,
+        )
 
     return scores
 
@@ -154,7 +181,9 @@ def test_who_says_each_units_mean_rate_has_a_score_of_zero(told, likelihood):
         rate = model.readin.mean.clamp(min=1e-6)
         model.likelihood.bias.copy_(rate.log() if likelihood == "poisson" else model.readin.mean)
 
-    assert told(knows_the_mean, likelihood=likelihood) == pytest.approx({"hidden_entries": 0, "forecast": 0}, abs=1e-5)
+    assert told(knows_the_mean, likelihood=likelihood) == pytest.approx(
+        {"hidden_entries": 0, "forecast": 0}, abs=1e-5
+    )
 
 
 def test_a_score_does_not_depend_on_how_unsure_the_embedding_is(told):
@@ -171,7 +200,8 @@ def test_a_score_does_not_depend_on_how_unsure_the_embedding_is(told):
 
 
 def test_no_trial_counts_twice(uneven, small, short, monkeypatch):
-    """A session of fewer trials than another: entries scored are those of its own trials, once each."""
+    """A session of fewer trials than another: entries scored are those of its own trials, once
+    each."""
     sessions, numbers = uneven(), []
 
     def note(counts, told, mean, where):
@@ -180,7 +210,7 @@ def test_no_trial_counts_twice(uneven, small, short, monkeypatch):
 
     monkeypatch.setattr(validation, "poisson_gain", note)
     model = build_model(small(), [counts.n_units for counts in sessions], seed=1)
-    validate(model, Resident.of(sessions, torch.device("cpu")), short(), 24, (5, 5), "mean")
+    validate(model, DeviceTrials.of(sessions, torch.device("cpu")), short(), 24, (5, 5), "mean")
     for place, counts in enumerate(sessions):
         ahead = 0
         for n_bins, observed in zip(counts.windows.n_bins, counts.observed, strict=True):
@@ -188,43 +218,60 @@ def test_no_trial_counts_twice(uneven, small, short, monkeypatch):
         assert numbers[1][place] == ahead * counts.n_units
 
 
-@pytest.mark.parametrize("entries", [1, 300, 700, 1 << 20])  # one unit at a time, some, sessions of more than that, all
-def test_scores_are_in_bits_per_spike_of_what_the_model_says_behind_the_context(uneven, small, short, monkeypatch, entries):
-    """A model that nothing tells about the trial, so that its forecast is known: spike by spike with scipy."""
-    monkeypatch.setattr(stretches, "ENTRIES", entries)
+@pytest.mark.parametrize(
+    "entries", [1, 300, 700, 1 << 20]
+)  # one unit at a time, some, sessions of more than that, all
+def test_scores_are_in_bits_per_spike_of_what_the_model_says_behind_the_context(
+    uneven, small, short, monkeypatch, entries
+):
+    """A model that nothing tells about the trial, so that its forecast is known: spike by spike
+    with scipy."""
+    monkeypatch.setattr(chunks, "ENTRIES", entries)
     sessions = uneven()
     model = build_model(small(), [counts.n_units for counts in sessions], seed=1)
     with torch.no_grad():
         model.dynamics.weight_out.zero_()
-        model.dynamics.bias_out[:] = torch.tensor([0.3, -0.2])  # where all forecasts are from the first bin on
+        model.dynamics.bias_out[:] = torch.tensor(
+            [0.3, -0.2]
+        )  # where all forecasts are from the first bin on
         model.readin.mean += 0.4
-    found = validate(model, Resident.of(sessions, torch.device("cpu")), short(), 24, (6, 6), "mean")["forecast"]
+    found = validate(
+        model, DeviceTrials.of(sessions, torch.device("cpu")), short(), 24, (6, 6), "mean"
+    )["forecast"]
     gain, spikes = 0.0, 0
     for row, counts in enumerate(sessions):
         weight, bias = (
-            each[row, : counts.n_units].numpy(force=True) for each in (model.likelihood.weight, model.likelihood.bias)
+            each[row, : counts.n_units].numpy(force=True)
+            for each in (model.likelihood.weight, model.likelihood.bias)
         )
         rate = np.exp(weight @ [0.3, -0.2] + bias)
-        for n_bins, observed, y in zip(counts.windows.n_bins, counts.observed, counts.counts, strict=True):
+        for n_bins, observed, y in zip(
+            counts.windows.n_bins, counts.observed, counts.counts, strict=True
+        ):
             for t in range(max(n_bins - 6, n_bins // 3), n_bins):
                 if observed[t]:
-                    gain += (poisson.logpmf(y[t], rate) - poisson.logpmf(y[t], 0.4)).sum() / np.log(2)
+                    gain += (poisson.logpmf(y[t], rate) - poisson.logpmf(y[t], 0.4)).sum() / np.log(
+                        2
+                    )
                     spikes += y[t].sum()
     assert found == pytest.approx(gain / spikes, rel=1e-4)
 
 
 @pytest.mark.parametrize(
-    ("options", "pooled"), [({}, False), ({"link": "softplus"}, False), ({"likelihood": "gaussian"}, False), ({}, True)]
+    ("options", "pooled"),
+    [({}, False), ({"link": "softplus"}, False), ({"likelihood": "gaussian"}, False), ({}, True)],
 )
-def test_a_score_of_some_units_at_a_time_is_that_of_all_at_once(uneven, small, short, monkeypatch, options, pooled):
+def test_a_score_of_some_units_at_a_time_is_that_of_all_at_once(
+    uneven, small, short, monkeypatch, options, pooled
+):
     sessions, config = uneven(), small(**options)
     model = build_model(config, [counts.n_units for counts in sessions], seed=1)
     cpu = torch.device("cpu")
-    trials = Pool(sessions, cpu, 2) if pooled else Resident.of(sessions, cpu)
+    trials = HostTrials(sessions, cpu, 2) if pooled else DeviceTrials.of(sessions, cpu)
     model.readin.mean += 0.4
 
     def scores(entries: int) -> dict[str, float]:
-        monkeypatch.setattr(stretches, "ENTRIES", entries)
+        monkeypatch.setattr(chunks, "ENTRIES", entries)
         return validate(model, trials, short(), 24, (3, 16), config.pooling)
 
     whole = scores(1 << 20)
@@ -234,29 +281,37 @@ def test_a_score_of_some_units_at_a_time_is_that_of_all_at_once(uneven, small, s
 
 
 class Floats(TorchDispatchMode):
-    """Notes the most elements that a tensor of floats had, of all that were made or turned inside."""
+    """Notes the most elements that a tensor of floats had, of all that were made or turned
+    inside."""
 
     most = 0
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         out = function(*args, **kwargs or {})
-        made = [each for each in tree_leaves(out) if isinstance(each, Tensor) and each.is_floating_point()]
+        made = [
+            each
+            for each in tree_leaves(out)
+            if isinstance(each, Tensor) and each.is_floating_point()
+        ]
         sizes = [each.untyped_storage().nbytes() // each.element_size() for each in made]
         self.most = max([self.most, *sizes])
         return out
 
 
 @pytest.mark.parametrize("likelihood", ["poisson", "gaussian"])
-def test_no_array_of_floats_in_a_validation_is_larger_than_a_session(simulated, small, short, likelihood):
-    """Counts are bytes; of 3 sessions of 300 units no float array has more entries than one session's, of 6 neither."""
+def test_no_array_of_floats_in_a_validation_is_larger_than_a_session(
+    simulated, small, short, likelihood
+):
+    """Counts are bytes; of 3 sessions of 300 units no float array has more entries than one
+    session's, of 6 neither."""
     config, most = small(likelihood=likelihood), {}
     for n_sessions in (3, 6):
         sessions = simulated(n_sessions=n_sessions, units=(200, 300), n_trials=12)
         sessions = [replace(each, counts=each.counts.astype(np.uint8)) for each in sessions]
         model = build_model(config, [counts.n_units for counts in sessions], seed=1)
-        trials = Resident.of(sessions, torch.device("cpu"))
+        trials = DeviceTrials.of(sessions, torch.device("cpu"))
         with pytest.MonkeyPatch.context() as patch, Floats() as floats:
-            patch.setattr(stretches, "ENTRIES", 50_000)
+            patch.setattr(chunks, "ENTRIES", 50_000)
             validate(model, trials, short(), 24, (0, 16), config.pooling)
         most[n_sessions] = floats.most
     assert most[3] <= 12 * 24 * 300

@@ -1,4 +1,5 @@
-"""Behaviour at the bins: values at bin centres, the mean velocity in each bin, or events per second."""
+"""Behaviour at the bins: values at bin centres, the mean velocity in each bin, or events per
+second."""
 
 from __future__ import annotations
 
@@ -8,7 +9,8 @@ from metadyn.data.ticks import to_ticks
 from metadyn.errors import DataError
 from metadyn.records import BehaviorSeries, Session, Windows
 
-VELOCITY = "velocity:"  # `velocity:Hand` is the displacement of `Hand` over each bin, divided by the bin's width
+# `velocity:Hand` is the displacement of `Hand` over each bin, divided by the bin's width
+VELOCITY = "velocity:"
 LONGEST_GAP = 5  # sampling periods that interpolation may bridge
 
 
@@ -18,11 +20,12 @@ def series_name(name: str) -> str:
 
 
 def bin_behavior(session: Session, windows: Windows, name: str) -> np.ndarray:
-    """Behaviour (trial, time, channel) at bin centres as `interpolate` gives it; NaN in padding and where there is none.
+    """Behaviour (trial, time, channel) at bin centres as `interpolate` gives it; NaN in padding and
+    where there is none.
 
-    `velocity:NAME` is the mean velocity of the series NAME in each bin, in its unit per second; that of an angle counts
-    turns. Events are given as events per second in each bin. Raises DataError where the series was not read, or has no
-    velocity.
+    `velocity:NAME` is the mean velocity of the series NAME in each bin, in its unit per second;
+    that of an angle counts turns. Events are given as events per second in each bin. Raises
+    DataError where the series was not read, or has no velocity.
     """
     series = _series(session, name)
     bins = np.arange(windows.n_bins.max() + 1)
@@ -31,7 +34,10 @@ def bin_behavior(session: Session, windows: Windows, name: str) -> np.ndarray:
         _check_moves(session, series)
         values = np.diff(_course(series, edges), axis=1) / windows.bin_width
     elif series.between == "events":
-        values = _events(series, to_ticks(windows.start)[:, None] + bins * to_ticks(windows.bin_width)) / windows.bin_width
+        values = (
+            _events(series, to_ticks(windows.start)[:, None] + bins * to_ticks(windows.bin_width))
+            / windows.bin_width
+        )
     else:
         values = interpolate(series, edges[:, :-1] + windows.bin_width / 2)
     values[bins[:-1] >= windows.n_bins[:, None]] = np.nan
@@ -39,7 +45,8 @@ def bin_behavior(session: Session, windows: Windows, name: str) -> np.ndarray:
 
 
 def binned_period(session: Session, name: str) -> np.ndarray | None:
-    """The turn (channel,) of a binned behaviour's angles, inf for other channels; None where there is no angle."""
+    """The turn (channel,) of a binned behaviour's angles, inf for other channels; None where there
+    is no angle."""
     period = np.asarray(_series(session, name).period)
     return None if name.startswith(VELOCITY) or not np.isfinite(period).any() else period
 
@@ -49,24 +56,36 @@ def _series(session: Session, name: str) -> BehaviorSeries:
         return session.behavior[name]
     found = f"read: {', '.join(session.behavior) or 'none'}; in the file: {', '.join(session.behavior_names) or 'none'}"
     remedy = f"read_session(..., behavior=({name!r},))"
-    raise DataError("the behaviour was not read", file=session.source.uri, item=name, found=found, remedy=remedy)
+    raise DataError(
+        "the behaviour was not read", file=session.source.uri, item=name, found=found, remedy=remedy
+    )
 
 
 def _check_moves(session: Session, series: BehaviorSeries) -> None:
     if series.between == "linear":
         return
-    found = "events" if series.between == "events" else "few whole numbers, each of which holds until the next"
+    found = (
+        "events"
+        if series.between == "events"
+        else "few whole numbers, each of which holds until the next"
+    )
     remedy = f"--behavior {series_name(series.name)}"
     raise DataError(
-        "what does not change steadily has no velocity", file=session.source.uri, item=series.name, found=found, remedy=remedy
+        "what does not change steadily has no velocity",
+        file=session.source.uri,
+        item=series.name,
+        found=found,
+        remedy=remedy,
     )
 
 
 def interpolate(series: BehaviorSeries, times: np.ndarray) -> np.ndarray:
-    """Values (..., channel) at `times` (...), channel by channel, from the samples at which that channel is known.
+    """Values (..., channel) at `times` (...), channel by channel, from the samples at which that
+    channel is known.
 
-    A `linear` or `nearest` series is NaN outside its samples and inside its long gaps; an angle goes the shorter way round
-    from sample to sample, and stays in the range of its samples. A `held` one is NaN before its first sample alone.
+    A `linear` or `nearest` series is NaN outside its samples and inside its long gaps; an angle
+    goes the shorter way round from sample to sample, and stays in the range of its samples. A
+    `held` one is NaN before its first sample alone.
     """
     values = _course(series, times)
     for channel, period in enumerate(_periods(series)):
@@ -84,7 +103,10 @@ def _course(series: BehaviorSeries, times: np.ndarray) -> np.ndarray:
     out = np.full((*times.shape, series.values.shape[1]), np.nan)
     for channels in _known_together(known):
         of_all = known[:, channels[0]]
-        own, values = (each if of_all.all() else each[of_all] for each in (series.times, series.values[:, channels]))
+        own, values = (
+            each if of_all.all() else each[of_all]
+            for each in (series.times, series.values[:, channels])
+        )
         if series.between == "linear":
             values = _unwrapped(values, _periods(series)[channels])
         if len(own) > (series.between != "held"):  # between two samples, or behind one
@@ -95,7 +117,9 @@ def _course(series: BehaviorSeries, times: np.ndarray) -> np.ndarray:
 def _known_together(known: np.ndarray) -> list[np.ndarray]:
     """The channels that are known at all samples, and each of the others alone."""
     always = known.all(axis=0)
-    return [np.flatnonzero(always)] * bool(always.any()) + [np.array([channel]) for channel in np.flatnonzero(~always)]
+    return [np.flatnonzero(always)] * bool(always.any()) + [
+        np.array([channel]) for channel in np.flatnonzero(~always)
+    ]
 
 
 def _unwrapped(values: np.ndarray, period: np.ndarray) -> np.ndarray:
@@ -103,7 +127,11 @@ def _unwrapped(values: np.ndarray, period: np.ndarray) -> np.ndarray:
     if not np.isfinite(period).any():
         return values
     return np.stack(
-        [np.unwrap(own, period=turn) if np.isfinite(turn) else own for own, turn in zip(values.T, period, strict=True)], -1
+        [
+            np.unwrap(own, period=turn) if np.isfinite(turn) else own
+            for own, turn in zip(values.T, period, strict=True)
+        ],
+        -1,
     )
 
 
@@ -112,7 +140,8 @@ def _periods(series: BehaviorSeries) -> np.ndarray:
 
 
 def _lowest(angle: np.ndarray, period: float) -> float:
-    """Where the range [lowest, lowest + period) of an angle's samples begins: 0, minus half a turn, or the least of them."""
+    """Where the range [lowest, lowest + period) of an angle's samples begins: 0, minus half a turn,
+    or the least of them."""
     least, most = np.nanmin(angle), np.nanmax(angle)
     rounding = 1e-6 * period
     for lowest in (0.0, -period / 2):
@@ -157,6 +186,9 @@ def _unknown(own: np.ndarray, times: np.ndarray, right: np.ndarray, longest: flo
 
 
 def _events(series: BehaviorSeries, edges: np.ndarray) -> np.ndarray:
-    """How many events of each kind (trial, time, channel) lie between neighbouring edges (trial, edge) in ticks, half-open."""
+    """How many events of each kind (trial, time, channel) lie between neighbouring edges (trial,
+    edge) in ticks, half-open."""
     kinds = [to_ticks(series.times[own > 0]) for own in series.values.T]
-    return np.stack([np.diff(np.searchsorted(own, edges), axis=1) for own in kinds], axis=-1).astype(np.float64)
+    return np.stack(
+        [np.diff(np.searchsorted(own, edges), axis=1) for own in kinds], axis=-1
+    ).astype(np.float64)

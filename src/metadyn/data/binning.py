@@ -1,4 +1,5 @@
-"""Spike times -> TrialCounts: every spike meets its bin once, on an integer grid of half-open bins."""
+"""Spike times -> TrialCounts: every spike meets its bin once, on an integer grid of half-open
+bins."""
 
 from __future__ import annotations
 
@@ -41,22 +42,23 @@ def bin_spikes(
     behavior: str | None = None,
     condition: str | None = None,
 ) -> TrialCounts:
-    """Counts of spikes in the bins of the session's windows, with what was observed, behaviour and condition labels.
+    """Counts of spikes in the bins of the session's windows, with what was observed, behaviour and
+    condition labels.
 
     Parameters
     ----------
-    bin_width, intervals, align, start, n_bins, max_bins, where : which windows; see `make_windows`. Times in seconds.
-    units : expression on the columns of the Units table, e.g. "quality == 'good'".
-    min_rate : units that fire less in the windows' observed bins are left out [Hz].
-    spike_lag : count spikes this much earlier than the window [s].
-    smoothing : SD of a Gaussian that smooths the counts in time [s]; 0 leaves integers.
-    behavior : name of a behaviour series that was read with the session, or `velocity:NAME` of a position or an angle.
-    condition : column of the interval table whose values label the windows; see `condition_labels`.
+    bin_width, intervals, align, start, n_bins, max_bins, where : which windows; see `make_windows`.
+    Times in seconds. units : expression on the columns of the Units table, e.g. "quality ==
+    'good'". min_rate : units that fire less in the windows' observed bins are left out [Hz].
+    spike_lag : count spikes this much earlier than the window [s]. smoothing : SD of a Gaussian
+    that smooths the counts in time [s]; 0 leaves integers. behavior : name of a behaviour series
+    that was read with the session, or `velocity:NAME` of a position or an angle. condition : column
+    of the interval table whose values label the windows; see `condition_labels`.
 
     Raises
     ------
-    WindowError, SelectionError : no usable windows, no such rows or units.
-    DataError : fewer than two units are left, or the behaviour was not read.
+    WindowError, SelectionError : no usable windows, no such rows or units. DataError : fewer than
+    two units are left, or the behaviour was not read.
     """
     windows = make_windows(
         session,
@@ -70,7 +72,9 @@ def bin_spikes(
     )
     rows = None
     if units:
-        rows = np.flatnonzero(select_rows(session.units, units, what="units", option="units", file=session.source.uri))
+        rows = np.flatnonzero(
+            select_rows(session.units, units, what="units", option="units", file=session.source.uri)
+        )
     counts = replace(
         count_spikes(session, windows, units=rows, spike_lag=spike_lag),
         behavior=None if behavior is None else bin_behavior(session, windows, behavior),
@@ -90,11 +94,12 @@ def bin_spikes(
 
 
 def count_spikes(session: Session, windows: Windows, *, units=None, spike_lag=0.0) -> TrialCounts:
-    """Counts of the given rows of the Units table (default all) in half-open bins, zero where nothing was observed.
+    """Counts of the given rows of the Units table (default all) in half-open bins, zero where
+    nothing was observed.
 
-    Counts have the smallest unsigned type that holds them. A unit is observed in a bin when all of it, `spike_lag` seconds
-    earlier, lies in the unit's observed time. One pass over the spikes; memory goes with spikes and bins, never with
-    time. Raises WindowError when windows overlap.
+    Counts have the smallest unsigned type that holds them. A unit is observed in a bin when all of
+    it, `spike_lag` seconds earlier, lies in the unit's observed time. One pass over the spikes;
+    memory goes with spikes and bins, never with time. Raises WindowError when windows overlap.
     """
     rows = np.arange(session.n_units) if units is None else np.asarray(units)
     shape = (len(windows), int(windows.n_bins.max()), len(rows))
@@ -102,20 +107,30 @@ def count_spikes(session: Session, windows: Windows, *, units=None, spike_lag=0.
     check_overlap(session, windows)
     observed, entries = observed_of_units(session, windows, rows, spike_lag)
     spikes = Spikes(session.spike_times, session.spike_index[rows], session.spike_index[rows + 1])
-    counts = count(spikes, windows, observed if entries is None else entries, int(to_ticks(spike_lag)))
-    return TrialCounts(session.key, session.source, counts, observed, windows, rows, unit_observed=entries)
+    counts = count(
+        spikes, windows, observed if entries is None else entries, int(to_ticks(spike_lag))
+    )
+    return TrialCounts(
+        session.key, session.source, counts, observed, windows, rows, unit_observed=entries
+    )
 
 
-def observed_of_units(session: Session, windows: Windows, rows: np.ndarray, lag: float) -> tuple[np.ndarray, np.ndarray | None]:
-    """Masks (trial, time) of the bins where some of these units was observed, and (trial, time, unit) of each.
+def observed_of_units(
+    session: Session, windows: Windows, rows: np.ndarray, lag: float
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Masks (trial, time) of the bins where some of these units was observed, and (trial, time,
+    unit) of each.
 
-    The second is None where all are observed alike. The work goes with the number of different sets of intervals.
+    The second is None where all are observed alike. The work goes with the number of different sets
+    of intervals.
     """
     if session.unit_observed is None:
         return observed_bins(session.observed, windows, lag), None
     of_units = [session.unit_observed[row] for row in rows]
     different = {own.tobytes(): own for own in of_units}
-    masks = np.stack([observed_bins(own, windows, lag) for own in different.values()], -1)  # (trial, time, set)
+    masks = np.stack(
+        [observed_bins(own, windows, lag) for own in different.values()], -1
+    )  # (trial, time, set)
     if (masks == masks[..., :1]).all():
         return masks[..., 0], None
     place = {key: number for number, key in enumerate(different)}
@@ -123,10 +138,13 @@ def observed_of_units(session: Session, windows: Windows, rows: np.ndarray, lag:
 
 
 def unit_digests(session: Session, rows: np.ndarray) -> np.ndarray:
-    """The first 16 digits of the sha256 of each unit's spike times (unit,), by which the same recording is known again."""
+    """The first 16 digits of the sha256 of each unit's spike times (unit,), by which the same
+    recording is known again."""
     bounds = session.spike_index
     spikes = (session.spike_times[bounds[row] : bounds[row + 1]] for row in rows)
-    return np.array([sha256(np.ascontiguousarray(times, "<f8")).hexdigest()[:16] for times in spikes])
+    return np.array(
+        [sha256(np.ascontiguousarray(times, "<f8")).hexdigest()[:16] for times in spikes]
+    )
 
 
 def _check_memory(session: Session, shape) -> None:
@@ -136,14 +154,19 @@ def _check_memory(session: Session, shape) -> None:
     found = f"{n_trials} windows x {n_bins} bins (the longest) x {n_units} units"
     remedy = "--max-bins 100 (cuts long windows), a wider --bin-width, or fewer units by --units"
     raise WindowError(
-        "padded to the longest window, the counts are too large", file=session.source.uri, found=found, remedy=remedy
+        "padded to the longest window, the counts are too large",
+        file=session.source.uri,
+        found=found,
+        remedy=remedy,
     )
 
 
 def drop_quiet_units(counts: TrialCounts, min_rate) -> TrialCounts:
-    """Without the units that fire less than `min_rate` [Hz] in the bins in which they were observed.
+    """Without the units that fire less than `min_rate` [Hz] in the bins in which they were
+    observed.
 
-    Raises DataError when fewer than two are left. A unit that was never observed counts as quiet, with a warning.
+    Raises DataError when fewer than two are left. A unit that was never observed counts as quiet,
+    with a warning.
     """
     rates = mean_rates(counts)
     unseen = np.isnan(rates)
@@ -156,19 +179,26 @@ def drop_quiet_units(counts: TrialCounts, min_rate) -> TrialCounts:
         return counts if len(kept) == counts.n_units else observed_alike(counts.select(units=kept))
     many = counts.n_units > 1
     found = f"{len(kept)} of {counts.n_units} units fire at {min_rate:g} Hz or more; rates {_listed(rates)} Hz"
-    remedy = "--min-rate 0, or other windows" if many and (rates > 0).sum() > 1 else "use a file with more units"
+    remedy = (
+        "--min-rate 0, or other windows"
+        if many and (rates > 0).sum() > 1
+        else "use a file with more units"
+    )
     problem = "a model needs two units at least: the latent state of one is not identifiable"
     raise DataError(problem, file=counts.source.uri, item="/units", found=found, remedy=remedy)
 
 
 def observed_alike(counts: TrialCounts) -> TrialCounts:
     """The same counts, without a mask of entries where it says no more than that of bins."""
-    alike = counts.unit_observed is None or (counts.unit_observed == counts.observed[..., None]).all()
+    alike = (
+        counts.unit_observed is None or (counts.unit_observed == counts.observed[..., None]).all()
+    )
     return replace(counts, unit_observed=None) if alike else counts
 
 
 def drop_unobserved_windows(counts: TrialCounts) -> TrialCounts:
-    """Without the windows in which no unit was observed, of those that are left, with a warning that counts them."""
+    """Without the windows in which no unit was observed, of those that are left, with a warning
+    that counts them."""
     seen = counts.observed.any(1)
     if seen.all():
         return counts
@@ -200,24 +230,36 @@ def _listed(rates: np.ndarray, most: int = 8) -> str:
 
 
 def condition_labels(session: Session, windows: Windows, column: str) -> np.ndarray:
-    """The column's value for each window (trial,) as text, empty where there is none (NaN, None, empty text).
+    """The column's value for each window (trial,) as text, empty where there is none (NaN, None,
+    empty text).
 
-    Text is compared as it stands, without blanks around it. Numbers are compared as numbers: equal ones have one label
-    whatever type they are stored as, also where float32 rounds them (0.7853982 and 0.78539816), and a truth value is 0 or 1.
-    Raises SelectionError for an unknown column.
+    Text is compared as it stands, without blanks around it. SessionGenerator are compared as
+    numbers: equal ones have one label whatever type they are stored as, also where float32 rounds
+    them (0.7853982 and 0.78539816), and a truth value is 0 or 1. Raises SelectionError for an
+    unknown column.
     """
     if windows.table is None:
-        found, remedy = "windows over the whole recording belong to no row", "--intervals TABLE, or leave --condition out"
-        raise SelectionError("no condition labels", file=session.source.uri, item=column, found=found, remedy=remedy)
+        found, remedy = (
+            "windows over the whole recording belong to no row",
+            "--intervals TABLE, or leave --condition out",
+        )
+        raise SelectionError(
+            "no condition labels", file=session.source.uri, item=column, found=found, remedy=remedy
+        )
     table = session.intervals[windows.table]
     if column not in table:
-        raise no_such_column(table, column, f"condition labels of {windows.table}", session.source.uri)
-    code, values = pd.factorize(table[column])  # missing values have the code -1, and by that the last label
+        raise no_such_column(
+            table, column, f"condition labels of {windows.table}", session.source.uri
+        )
+    code, values = pd.factorize(
+        table[column]
+    )  # missing values have the code -1, and by that the last label
     return np.array([*map(label_of, values), ""])[code[windows.row]]
 
 
 def label_of(value: object) -> str:
-    """The label of a value, empty text for a missing one; numbers that differ by no more than float32 rounds have one."""
+    """The label of a value, empty text for a missing one; numbers that differ by no more than
+    float32 rounds have one."""
     if value is None or value != value:
         return ""
     if not isinstance(value, Number | np.bool_):
@@ -227,4 +269,6 @@ def label_of(value: object) -> str:
     if abs(number) < FLOAT32_INTEGERS:
         number = float(np.float32(number))
         return str(int(number)) if number.is_integer() else str(np.float32(number))
-    return str(value) if isinstance(value, Integral) or not number.is_integer() else str(int(number))
+    return (
+        str(value) if isinstance(value, Integral) or not number.is_integer() else str(int(number))
+    )

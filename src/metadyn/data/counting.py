@@ -1,4 +1,5 @@
-"""Spikes into the bins of windows, one pass over the spikes: a compiled loop where numba is installed, else numpy in blocks."""
+"""Spikes into the bins of windows, one pass over the spikes: a compiled loop where numba is
+installed, else numpy in blocks."""
 
 from __future__ import annotations
 
@@ -10,14 +11,18 @@ import numpy as np
 from metadyn.data.ticks import TICKS_PER_SECOND, to_ticks
 from metadyn.records import Windows
 
-FEW = 1_000_000  # numpy counts so many spikes in a tenth of the time it takes to load numba and the compiled loop
-BLOCK = 1 << 16  # spikes that numpy counts at a time, so that what it makes on the way stays small and in cache
+# Numpy counts so many spikes in a tenth of the time it takes to load numba and the compiled loop
+FEW = 1_000_000
+BLOCK = (
+    1 << 16
+)  # spikes that numpy counts at a time, so that what it makes on the way stays small and in cache
 LONGEST = 2**49  # window in ticks, six days, in which products of doubles still find every bin
 EVER = np.iinfo(np.int64)
 
 
 class Spikes(NamedTuple):
-    """Spike times of some units [s]: those of unit u are `times[first[u]:stop[u]]`, fastest when ascending."""
+    """Spike times of some units [s]: those of unit u are `times[first[u]:stop[u]]`, fastest when
+    ascending."""
 
     times: np.ndarray
     first: np.ndarray
@@ -25,9 +30,11 @@ class Spikes(NamedTuple):
 
 
 class Bins(NamedTuple):
-    """Windows in time's order: where each starts and ends (window,) and which trial it is, and the width of a bin, in ticks.
+    """Windows in time's order: where each starts and ends (window,) and which trial it is, and the
+    width of a bin, in ticks.
 
-    Disjoint: of two windows that share a tick the later one has it. An empty window lies before and behind all others.
+    Disjoint: of two windows that share a tick the later one has it. An empty window lies before and
+    behind all others.
     """
 
     start: np.ndarray
@@ -37,17 +44,24 @@ class Bins(NamedTuple):
 
 
 def count(spikes: Spikes, windows: Windows, observed: np.ndarray, lag: int) -> np.ndarray:
-    """Counts (trial, time, unit), `lag` ticks after each spike, zero where not observed: (trial, time) or (trial, time, unit).
+    """Counts (trial, time, unit), `lag` ticks after each spike, zero where not observed: (trial,
+    time) or (trial, time, unit).
 
     In the smallest unsigned type that holds them. Memory goes with the result alone.
     """
     bins, shape = in_order(windows), (*observed.shape[:2], len(spikes.first))
-    many = int((spikes.stop - spikes.first).sum()) > FEW and (bins.end - bins.start).max() <= LONGEST
+    many = (
+        int((spikes.stop - spikes.first).sum()) > FEW and (bins.end - bins.start).max() <= LONGEST
+    )
     compiled = kernel() if many else None
     counts = by_kernel(compiled, spikes, bins, shape, lag) if compiled else None
     counts = by_numpy(spikes, bins, shape, lag) if counts is None else counts
     counts[~observed] = 0
-    return counts if counts.itemsize == 1 else counts.astype(np.min_scalar_type(counts.max()), copy=False)
+    return (
+        counts
+        if counts.itemsize == 1
+        else counts.astype(np.min_scalar_type(counts.max()), copy=False)
+    )
 
 
 def in_order(windows: Windows) -> Bins:
@@ -70,13 +84,16 @@ def by_numpy(spikes: Spikes, bins: Bins, shape: tuple, lag: int) -> np.ndarray:
         cells = _cells(to_ticks(times) + lag, unit, bins, shape)
         cell, more = np.unique(cells, return_counts=True)
         total = counts.reshape(-1)[cell] + more
-        counts = counts.astype(np.promote_types(counts.dtype, np.min_scalar_type(total.max(initial=0))), copy=False)
+        counts = counts.astype(
+            np.promote_types(counts.dtype, np.min_scalar_type(total.max(initial=0))), copy=False
+        )
         counts.reshape(-1)[cell] = total
     return counts
 
 
 def _block(spikes: Spikes, behind: np.ndarray, begin: int):
-    """Times and units (spike,) of the spikes from `begin` on; `behind` (unit + 1,) counts those before each unit."""
+    """Times and units (spike,) of the spikes from `begin` on; `behind` (unit + 1,) counts those
+    before each unit."""
     inside = np.clip(behind, begin, begin + BLOCK)
     unit = np.repeat(np.arange(len(spikes.first)), np.diff(inside))
     place = np.arange(inside[0], inside[-1])
@@ -104,7 +121,8 @@ def by_kernel(fill, spikes: Spikes, bins: Bins, shape: tuple, lag: int) -> np.nd
 
 @cache
 def kernel():
-    """The compiled `fill`, kept on disk for later processes where that can be written; None where numba is not installed."""
+    """The compiled `fill`, kept on disk for later processes where that can be written; None where
+    numba is not installed."""
     try:
         from numba import njit
     except ImportError:
@@ -117,12 +135,14 @@ def kernel():
 
 @no_type_check  # numba compiles the plain function
 def fill(counts, times, at, stop, start, end, trial, width, lag, window):
-    """Add spikes to the counts, window after window from `window` on, and within a window unit after unit: it stays in cache.
+    """Add spikes to the counts, window after window from `window` on, and within a window unit
+    after unit: it stays in cache.
 
-    Returns how many windows there are; or the one where a count was full, to go on from there with counts of a wider type,
-    since `at` (unit,), each unit's next spike, moves on; or -1 where a spike belongs to a window that is done.
-    A bin is found from the middle of the tick: that is 0.5 / width from the next bin at least, and up to LONGEST the product is
-    off by less, so it never rounds across.
+    Returns how many windows there are; or the one where a count was full, to go on from there with
+    counts of a wider type, since `at` (unit,), each unit's next spike, moves on; or -1 where a
+    spike belongs to a window that is done. A bin is found from the middle of the tick: that is 0.5
+    / width from the next bin at least, and up to LONGEST the product is off by less, so it never
+    rounds across.
     """
     full, inverse = np.iinfo(counts.dtype).max, 1.0 / width
     for now in range(window, len(start)):

@@ -1,4 +1,5 @@
-"""When events were: a column of times, or arithmetic on columns where a file counts from elsewhere or in other units."""
+"""When events were: a column of times, or arithmetic on columns where a file counts from elsewhere
+or in other units."""
 
 from __future__ import annotations
 
@@ -15,16 +16,36 @@ from metadyn.data.expressions import names_in, parse, spelled
 from metadyn.errors import WindowError, as_flags
 from metadyn.records import Session
 
-ARITHMETIC = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv}
+ARITHMETIC = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+}
 NAMED = re.compile(r"_times?$")  # how columns of times are called
-NO_EVENT = re.compile(r"reaction|response_time|duration|latency|delay|interval")  # lengths, which start nowhere
-RATES = (30e3, 25e3, 24_414.0625, 20e3, 32e3, 40e3, 44.1e3, 10e3, 1e3)  # [Hz] of clocks and recordings
-SHORTEST = 0.01  # [s]; what is said to follow a row's start sooner than that is no event in other units
+NO_EVENT = re.compile(
+    r"reaction|response_time|duration|latency|delay|interval"
+)  # lengths, which start nowhere
+RATES = (
+    30e3,
+    25e3,
+    24_414.0625,
+    20e3,
+    32e3,
+    40e3,
+    44.1e3,
+    10e3,
+    1e3,
+)  # [Hz] of clocks and recordings
+SHORTEST = (
+    0.01  # [s]; what is said to follow a row's start sooner than that is no event in other units
+)
 FEWEST = 5  # rows from which on it is no accident that all events lie in their rows
 
 
 def event_times(session: Session, name: str, align: str) -> np.ndarray:
-    """Times of events (row,) [s], NaN where there is none: a column, or sums and quotients such as `start_time + cue / 1000`.
+    """Times of events (row,) [s], NaN where there is none: a column, or sums and quotients such as
+    `start_time + cue / 1000`.
 
     Raises WindowError when there is no such column or it holds no times.
     """
@@ -44,7 +65,8 @@ def event_times(session: Session, name: str, align: str) -> np.ndarray:
 
 
 def _value(node: ast.expr, table: pd.DataFrame) -> np.ndarray | float:
-    """The value of an expression; KeyError for a name that is no column of numbers, ValueError for all but arithmetic."""
+    """The value of an expression; KeyError for a name that is no column of numbers, ValueError for
+    all but arithmetic."""
     match node:
         case ast.BinOp(left=left, op=op, right=right) if type(op) in ARITHMETIC:
             return ARITHMETIC[type(op)](_value(left, table), _value(right, table))
@@ -61,18 +83,33 @@ def _value(node: ast.expr, table: pd.DataFrame) -> np.ndarray | float:
 
 def _no_event(session: Session, name: str, column: str) -> WindowError:
     table = session.intervals[name]
-    problem = f"column {column!r} holds no times" if column in table else f"no event column {column!r} in {name!r}"
+    problem = (
+        f"column {column!r} holds no times"
+        if column in table
+        else f"no event column {column!r} in {name!r}"
+    )
     nearest = difflib.get_close_matches(column, event_columns(table), n=1) or ["start_time"]
     found = f"event columns: {', '.join(event_columns(table)) or 'none'}"
-    return WindowError(problem, file=session.source.uri, item=f"{name}.{column}", found=found, remedy=f"--align {nearest[0]}")
+    return WindowError(
+        problem,
+        file=session.source.uri,
+        item=f"{name}.{column}",
+        found=found,
+        remedy=f"--align {nearest[0]}",
+    )
 
 
 def event_columns(table: pd.DataFrame) -> list[str]:
-    """The columns of event times in seconds on the session's clock: start and stop, and those whose times lie in their rows.
+    """The columns of event times in seconds on the session's clock: start and stop, and those whose
+    times lie in their rows.
 
     A column called `..._time` may have its times in the rows before and after too.
     """
-    numeric = [name for name in table.columns if pd.api.types.is_float_dtype(table[name]) or _named(table, name)]
+    numeric = [
+        name
+        for name in table.columns
+        if pd.api.types.is_float_dtype(table[name]) or _named(table, name)
+    ]
     return [name for name in numeric if _is_event(table, name)]
 
 
@@ -92,27 +129,41 @@ def _is_event(table: pd.DataFrame, name: str) -> bool:
 
 
 def share_inside(table: pd.DataFrame, times: np.ndarray) -> float:
-    """Of the rows with an event, how many have it between the start of the row before theirs and the end of the row after."""
+    """Of the rows with an event, how many have it between the start of the row before theirs and
+    the end of the row after."""
     order = np.argsort(table.start_time.to_numpy(dtype=np.float64), kind="stable")
-    start, stop, times = (np.asarray(each, dtype=np.float64)[order] for each in (table.start_time, table.stop_time, times))
+    start, stop, times = (
+        np.asarray(each, dtype=np.float64)[order]
+        for each in (table.start_time, table.stop_time, times)
+    )
     stop = np.where(np.isfinite(stop), stop, np.append(start[1:], np.inf))
     usual = np.nanmedian(np.diff(start)) if len(start) > 1 else np.inf
-    inside = (times >= np.append(start[:1] - usual, start[:-1])) & (times <= np.append(stop[1:], stop[-1:] + usual))
+    inside = (times >= np.append(start[:1] - usual, start[:-1])) & (
+        times <= np.append(stop[1:], stop[-1:] + usual)
+    )
     there = np.isfinite(times) & np.isfinite(start)
     return float(inside[there].mean()) if there.any() else 0.0
 
 
 def meant_by(table: pd.DataFrame, column: str) -> str | None:
-    """What puts the events of a column into their rows: from the row's start on, in other units, in samples; else None."""
+    """What puts the events of a column into their rows: from the row's start on, in other units, in
+    samples; else None."""
     name, values = spelled(column), table[column].to_numpy(dtype=np.float64)
     clock = [1e3, 1e6, *_rates(table, values)]
     tried = [f"start_time + {name}", *(f"{name} / {unit:.12g}" for unit in clock)]
-    tried += [f"start_time + {name} / {unit}" for unit in (1_000, 1_000_000) if np.nanmedian(values) > SHORTEST * unit]
-    return next((each for each in tried if share_inside(table, _value(parse(each), table)) >= 0.9), None)
+    tried += [
+        f"start_time + {name} / {unit}"
+        for unit in (1_000, 1_000_000)
+        if np.nanmedian(values) > SHORTEST * unit
+    ]
+    return next(
+        (each for each in tried if share_inside(table, _value(parse(each), table)) >= 0.9), None
+    )
 
 
 def _rates(table: pd.DataFrame, values: np.ndarray) -> list[float]:
-    """The rate of a clock that the values may count samples of: their slope over the rows' starts."""
+    """The rate of a clock that the values may count samples of: their slope over the rows'
+    starts."""
     starts = table.start_time.to_numpy(dtype=np.float64)
     there = np.isfinite(values) & np.isfinite(starts)
     if there.sum() < FEWEST or np.ptp(starts[there]) == 0:
@@ -122,14 +173,22 @@ def _rates(table: pd.DataFrame, values: np.ndarray) -> list[float]:
 
 
 def misplaced_columns(table: pd.DataFrame) -> dict[str, str]:
-    """The columns of times that lie outside of their rows, and what puts them into them (`start_time + cue_time`)."""
-    named = [name for name in table.columns if _named(table, name) and not NO_EVENT.search(name) and not _is_event(table, name)]
+    """The columns of times that lie outside of their rows, and what puts them into them
+    (`start_time + cue_time`)."""
+    named = [
+        name
+        for name in table.columns
+        if _named(table, name) and not NO_EVENT.search(name) and not _is_event(table, name)
+    ]
     meant = {name: meant_by(table, name) for name in named if name != "stop_time"}
     return {name: expression for name, expression in meant.items() if expression}
 
 
-def check_inside(session: Session, name: str, align: str, rows: np.ndarray, times: np.ndarray, windows: dict) -> None:
-    """Refuse a column whose events lie outside of their rows where something puts them inside, else say so.
+def check_inside(
+    session: Session, name: str, align: str, rows: np.ndarray, times: np.ndarray, windows: dict
+) -> None:
+    """Refuse a column whose events lie outside of their rows where something puts them inside, else
+    say so.
 
     `windows` are the options of windows round them (start, n_bins) that the remedy repeats.
     """
@@ -140,7 +199,10 @@ def check_inside(session: Session, name: str, align: str, rows: np.ndarray, time
     found += f", rows of {name} from {table.start_time.min():g} to {table.stop_time.max():g} s"
     meant = meant_by(table, align)
     if meant is None:
-        warnings.warn(f"{session.source.uri or session.key}: most events lie outside of their rows: {found}", stacklevel=4)
+        warnings.warn(
+            f"{session.source.uri or session.key}: most events lie outside of their rows: {found}",
+            stacklevel=4,
+        )
         return
     options = {**({} if name == "trials" else {"intervals": name}), "align": meant, **windows}
     problem = f"the times in {align!r} lie outside of their rows: they count from elsewhere, or in other units than seconds"
@@ -148,4 +210,6 @@ def check_inside(session: Session, name: str, align: str, rows: np.ndarray, time
         f"{name}.{align}",
         f"{as_flags(options)} (or {as_flags({'align': spelled(align) + ' + 0'})}, to take them as they are)",
     )
-    raise WindowError(problem, file=session.source.uri, item=item, found=found, remedy=remedy, options=options)
+    raise WindowError(
+        problem, file=session.source.uri, item=item, found=found, remedy=remedy, options=options
+    )

@@ -1,4 +1,5 @@
-"""Expressions on the columns of a table as a person writes them: their trees, and names in backquotes."""
+"""Expressions on the columns of a table as a person writes them: their trees, and names in
+backquotes."""
 
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ BACKQUOTED = re.compile(rf"{TEXT}|`([^`]*)`")
 
 
 def parse(expression: str) -> ast.expr:
-    """The tree of an expression; names in backquotes are names like any other. Raises what `ast.parse` raises."""
+    """The tree of an expression; names in backquotes are names like any other. Raises what
+    `ast.parse` raises."""
     expression = expression[:LONGEST].strip()
     mark = "_"
     while mark in expression:
@@ -40,12 +42,17 @@ def names_in(tree: ast.AST) -> list[str]:
 
 def spelled(name: str) -> str:
     """A column's name as an expression has it, in backquotes where it is no Python identifier."""
-    plain = name.isidentifier() and not keyword.iskeyword(name) and unicodedata.normalize("NFKC", name) == name
+    plain = (
+        name.isidentifier()
+        and not keyword.iskeyword(name)
+        and unicodedata.normalize("NFKC", name) == name
+    )
     return name if plain else f"`{name}`"
 
 
 def with_backquotes(expression: str, names) -> str:
-    """The expression with every name that needs them in backquotes; texts in double quotes, as a shell bears them."""
+    """The expression with every name that needs them in backquotes; texts in double quotes, as a
+    shell bears them."""
     odd = sorted((name for name in names if spelled(name) != name), key=len, reverse=True)
     listed = "|".join(rf"(?<!\w){re.escape(name)}(?!\w)" for name in odd)
 
@@ -55,4 +62,6 @@ def with_backquotes(expression: str, names) -> str:
             return text if '"' in text or "\\" in text else f'"{text[1:-1]}"'
         return spelled(text) if match[1] is None and text[0] != '"' else text
 
-    return re.sub(rf"{BACKQUOTED.pattern}|{listed}" if odd else BACKQUOTED.pattern, mend, expression)
+    return re.sub(
+        rf"{BACKQUOTED.pattern}|{listed}" if odd else BACKQUOTED.pattern, mend, expression
+    )

@@ -1,6 +1,8 @@
-"""Families of dynamical systems whose members differ in their parameters (paper, section 5 and App. A).
+"""Families of dynamical systems whose members differ in their parameters (paper, section 5 and App.
+A).
 
-A flow takes one Euler step x + dt (f(x) + 0.5 N(0, 1)) a bin, dt = 0.04; see docs/paper_parity for the reading of "5dW".
+A flow takes one Euler step x + dt (f(x) + 0.5 N(0, 1)) a bin, dt = 0.04; see docs/paper_parity for
+the reading of "5dW".
 """
 
 from __future__ import annotations
@@ -15,15 +17,18 @@ from metadyn.errors import ConfigError
 
 STEP, NOISE = 0.04, 0.5  # time step of the flow a bin, SD of its noise
 RING_SD = 0.7  # root mean square of a coordinate of a point on the unit circle
-FARTHEST = 6.0  # start of a duffing path: beyond, Euler steps gain more energy than a = -0.2 takes, and the path leaves
+# Start of a duffing path: beyond, Euler steps gain more energy than a = -0.2 takes, and the path
+# leaves
+FARTHEST = 6.0
 
 
 @dataclass(frozen=True)
 class Family:
     """Systems of two latents that differ in the parameters `names`.
 
-    flow(x, parameters): time derivative (..., 2) at x (..., 2); start(rng, n): first states (n, 2); cover(n): n parameter
-    sets (None: as many as the family has by default); latent_sd: root mean square of a coordinate in the widest member.
+    flow(x, parameters): time derivative (..., 2) at x (..., 2); start(rng, n): first states (n, 2);
+    cover(n): n parameter sets (None: as many as the family has by default); latent_sd: root mean
+    square of a coordinate in the widest member.
     """
 
     about: str
@@ -47,7 +52,13 @@ def hopf_flow(x: np.ndarray, parameters: dict[str, float]) -> np.ndarray:
 
 def duffing_flow(x: np.ndarray, parameters: dict[str, float]) -> np.ndarray:
     """ż1 = z2, ż2 = a z2 − z1 (b + c z1²), c = 0.1."""
-    return np.stack([x[..., 1], parameters["a"] * x[..., 1] - x[..., 0] * (parameters["b"] + 0.1 * x[..., 0] ** 2)], -1)
+    return np.stack(
+        [
+            x[..., 1],
+            parameters["a"] * x[..., 1] - x[..., 0] * (parameters["b"] + 0.1 * x[..., 0] ** 2),
+        ],
+        -1,
+    )
 
 
 def ring_start(rng: np.random.Generator, n: int) -> np.ndarray:
@@ -74,10 +85,20 @@ def evenly(name: str, low: float, high: float) -> Callable:
 
 def duffing_grid(n: int | None) -> list[dict[str, float]]:
     """The whole grid of a and b, or n of it, evenly spread."""
-    grid = [{"a": a, "b": b} for a, b in product((-1.0, -0.733, -0.467, -0.2), (-1.5, -0.75, 0.0, 0.75, 1.5))]
+    grid = [
+        {"a": a, "b": b}
+        for a, b in product((-1.0, -0.733, -0.467, -0.2), (-1.5, -0.75, 0.0, 0.75, 1.5))
+    ]
     if n is not None and n > len(grid):
-        problem, remedy = "there are not so many default parameters of duffing", "parameters=[{'a': -0.6, 'b': -1.1}, ...]"
-        raise ConfigError(problem, found=f"{n} sessions, a grid of {len(grid)}", remedy=f"--sessions {len(grid)}, or {remedy}")
+        problem, remedy = (
+            "there are not so many default parameters of duffing",
+            "parameters=[{'a': -0.6, 'b': -1.1}, ...]",
+        )
+        raise ConfigError(
+            problem,
+            found=f"{n} sessions, a grid of {len(grid)}",
+            remedy=f"--sessions {len(grid)}, or {remedy}",
+        )
     return [grid[i] for i in np.linspace(0, len(grid) - 1, n or len(grid)).round().astype(int)]
 
 
@@ -117,7 +138,13 @@ def family_named(name: str) -> Family:
     return FAMILIES[name]
 
 
-def integrate(family: Family, parameters: dict[str, float], n_trials: int, n_bins: int, rng: np.random.Generator) -> np.ndarray:
+def integrate(
+    family: Family,
+    parameters: dict[str, float],
+    n_trials: int,
+    n_bins: int,
+    rng: np.random.Generator,
+) -> np.ndarray:
     """Latent trajectories (trial, time, 2)."""
     path = [family.start(rng, n_trials)]
     for _ in range(n_bins - 1):
@@ -126,8 +153,11 @@ def integrate(family: Family, parameters: dict[str, float], n_trials: int, n_bin
     return np.stack(path, 1)
 
 
-def noise_free(family: str, parameters: dict[str, float], states: np.ndarray, steps: int) -> np.ndarray:
-    """The `steps` bins after `states` (..., 2) without noise, (..., steps, 2): the ceiling of every forecast from there."""
+def noise_free(
+    family: str, parameters: dict[str, float], states: np.ndarray, steps: int
+) -> np.ndarray:
+    """The `steps` bins after `states` (..., 2) without noise, (..., steps, 2): the ceiling of every
+    forecast from there."""
     flow, path = family_named(family).flow, [np.asarray(states)]
     for _ in range(steps):
         path.append(path[-1] + STEP * flow(path[-1], parameters))

@@ -29,7 +29,8 @@ def complement(intervals: np.ndarray) -> np.ndarray:
 
 
 def meeting(one: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of all pairs of an interval of `one`, in any order, and an interval of `other` that share time."""
+    """Indices of all pairs of an interval of `one`, in any order, and an interval of `other` that
+    share time."""
     first = np.searchsorted(other[:, 1], one[:, 0], side="right")
     n_met = np.maximum(np.searchsorted(other[:, 0], one[:, 1], side="left") - first, 0)
     which = np.repeat(np.arange(len(one)), n_met)

@@ -1,4 +1,5 @@
-"""Rows of a table by an expression: comparisons of columns and literals joined by and, or, not. Nothing else is evaluated."""
+"""Rows of a table by an expression: comparisons of columns and literals joined by and, or, not.
+Nothing else is evaluated."""
 
 from __future__ import annotations
 
@@ -29,20 +30,26 @@ HOLDS, FAILS = 0, 1  # rows of a truth (2, row); where a value is missing, neith
 
 
 def select_rows(
-    table: pd.DataFrame, expression: str, *, what: str, option: str = "where", file: str | None = None
+    table: pd.DataFrame,
+    expression: str,
+    *,
+    what: str,
+    option: str = "where",
+    file: str | None = None,
 ) -> np.ndarray:
     """Mask (row,) of the rows for which the expression is known to hold.
 
-    A column goes by its name, in backquotes where that is no Python identifier (`` `KS label` == 'good' ``); `id` is the row's
-    id in the file where no column is called so. Of a missing value (NaN, None or empty text) nothing is known: a comparison
-    with it neither holds nor fails, and `not` leaves it so. `and` fails where one side fails, `or` holds where one side holds,
-    whatever the other (Kleene's logic). Where a row has several values (tags, the locations of a unit's electrodes),
-    `'M1' in location` holds if one of them is M1; `location == 'M1'` holds if all of them are, fails if none is, and
-    rows between are left out with a warning.
+    A column goes by its name, in backquotes where that is no Python identifier (`` `KS label` ==
+    'good' ``); `id` is the row's id in the file where no column is called so. Of a missing value
+    (NaN, None or empty text) nothing is known: a comparison with it neither holds nor fails, and
+    `not` leaves it so. `and` fails where one side fails, `or` holds where one side holds, whatever
+    the other (Kleene's logic). Where a row has several values (tags, the locations of a unit's
+    electrodes), `'M1' in location` holds if one of them is M1; `location == 'M1'` holds if all of
+    them are, fails if none is, and rows between are left out with a warning.
 
-    `what` names the rows in messages ("rows of trials"), `option` the option that the expression was given by, `file` where
-    the rows come from. Raises SelectionError for an unknown column, anything beyond comparisons of columns and literals, and
-    an expression that keeps no row.
+    `what` names the rows in messages ("rows of trials"), `option` the option that the expression
+    was given by, `file` where the rows come from. Raises SelectionError for an unknown column,
+    anything beyond comparisons of columns and literals, and an expression that keeps no row.
     """
     evaluator = _Evaluator(table, expression, what, option, file)
     try:
@@ -51,8 +58,17 @@ def select_rows(
     except (SyntaxError, ValueError, OverflowError, RecursionError, MemoryError) as error:
         raise evaluator.malformed(str(error)) from error
     if not mask.any():
-        found = "; ".join(f"{name}: {values_of(column_of(table, name))}" for name in names_in(tree)) or f"{len(table)} rows"
-        raise SelectionError(f"no {what} left", file=file, item=expression, found=found, remedy="loosen the expression")
+        found = (
+            "; ".join(f"{name}: {values_of(column_of(table, name))}" for name in names_in(tree))
+            or f"{len(table)} rows"
+        )
+        raise SelectionError(
+            f"no {what} left",
+            file=file,
+            item=expression,
+            found=found,
+            remedy="loosen the expression",
+        )
     return mask
 
 
@@ -64,21 +80,31 @@ def column_of(table: pd.DataFrame, name: str) -> pd.Series | None:
 
 
 def values_of(column: pd.Series, most: int = 8) -> str:
-    """What a column holds, short: its values with their counts, or its range when there are many."""
+    """What a column holds, short: its values with their counts, or its range when there are
+    many."""
     if has_several(column):
-        column = column.map(lambda each: " + ".join(map(str, each)) if isinstance(each, tuple) else each)
+        column = column.map(
+            lambda each: " + ".join(map(str, each)) if isinstance(each, tuple) else each
+        )
     counts = column.value_counts(dropna=False)
     if len(counts) > most and pd.api.types.is_numeric_dtype(column):
         n_missing = int(column.isna().sum())
         return f"{column.min():g} to {column.max():g}" + (f", {n_missing} NaN" if n_missing else "")
     shown = most if len(counts) <= most else 3
-    listed = [f"{value!r} ({count})" for value, count in zip(counts.index[:shown].tolist(), counts.iloc[:shown], strict=True)]
+    listed = [
+        f"{value!r} ({count})"
+        for value, count in zip(counts.index[:shown].tolist(), counts.iloc[:shown], strict=True)
+    ]
     return ", ".join(listed) + ("" if shown == most else f", … ({len(counts)} different)")
 
 
 def has_several(column) -> bool:
     """Whether a row of this column may have several values, as a tuple."""
-    return isinstance(column, pd.Series) and column.dtype == object and any(isinstance(each, tuple) for each in column)
+    return (
+        isinstance(column, pd.Series)
+        and column.dtype == object
+        and any(isinstance(each, tuple) for each in column)
+    )
 
 
 def nearest_column(table: pd.DataFrame, name: str) -> str | None:
@@ -86,19 +112,30 @@ def nearest_column(table: pd.DataFrame, name: str) -> str | None:
     return nearest[0] if nearest else None
 
 
-def no_such_column(table: pd.DataFrame, name: str, what: str, file: str | None, remedy: str | None = None) -> SelectionError:
-    """The error that lists the columns there are; unless another remedy is given, it names the nearest."""
+def no_such_column(
+    table: pd.DataFrame, name: str, what: str, file: str | None, remedy: str | None = None
+) -> SelectionError:
+    """The error that lists the columns there are; unless another remedy is given, it names the
+    nearest."""
     nearest = nearest_column(table, name)
     remedy = remedy or (f"did you mean {nearest!r}?" if nearest else "use one of these columns")
     found = f"columns: {', '.join(map(str, table.columns)) or 'none'}"
-    return SelectionError(f"no column {name!r} for {what}", file=file, item=name, found=found, remedy=remedy)
+    return SelectionError(
+        f"no column {name!r} for {what}", file=file, item=name, found=found, remedy=remedy
+    )
 
 
 class _Evaluator:
     """Walks the few kinds of node that are allowed; every other one is refused by name."""
 
     def __init__(self, table, expression, what, option, file):
-        self.table, self.expression, self.what, self.option, self.file = table, expression, what, option, file
+        self.table, self.expression, self.what, self.option, self.file = (
+            table,
+            expression,
+            what,
+            option,
+            file,
+        )
 
     def truth(self, node) -> np.ndarray:
         """Where the expression holds and where it fails (2, row)."""
@@ -129,9 +166,12 @@ class _Evaluator:
             raise self.refused(op)
         first, second = self.operand(left), self.operand(right)
         if has_several(first) or has_several(second):
-            return self.of_several(first, second, COMPARISONS[type(op)], ast.unparse(ast.Compare(left, [op], [right])))
+            return self.of_several(
+                first, second, COMPARISONS[type(op)], ast.unparse(ast.Compare(left, [op], [right]))
+            )
         return _truth(
-            np.broadcast_to(self.holds(COMPARISONS[type(op)], first, second), len(self.table)), _missing(first, second)
+            np.broadcast_to(self.holds(COMPARISONS[type(op)], first, second), len(self.table)),
+            _missing(first, second),
         )
 
     def holds(self, compare, first, second) -> np.ndarray:
@@ -145,12 +185,20 @@ class _Evaluator:
         column, flipped = (first, False) if has_several(first) else (second, True)
         other = first if flipped else second
         if isinstance(other, pd.Series):
-            raise self.malformed(f"a column of several values a row, {column.name!r}, beside another column")
+            raise self.malformed(
+                f"a column of several values a row, {column.name!r}, beside another column"
+            )
         n_values = column.map(lambda each: len(each) if isinstance(each, tuple) else 0).to_numpy()
-        values = pd.Series(list(chain.from_iterable(each for each in column if isinstance(each, tuple))))
+        values = pd.Series(
+            list(chain.from_iterable(each for each in column if isinstance(each, tuple)))
+        )
         holds = self.holds(compare, *((other, values) if flipped else (values, other)))
-        n_holding = np.bincount(np.repeat(np.arange(len(column)), n_values), weights=holds, minlength=len(column))
-        truth = np.stack([(n_values > 0) & (n_holding == n_values), (n_values > 0) & (n_holding == 0)])
+        n_holding = np.bincount(
+            np.repeat(np.arange(len(column)), n_values), weights=holds, minlength=len(column)
+        )
+        truth = np.stack(
+            [(n_values > 0) & (n_holding == n_values), (n_values > 0) & (n_holding == 0)]
+        )
         self.say_mixed(column, said, (n_values > 0) & ~truth.any(axis=0))
         return truth
 
@@ -159,7 +207,10 @@ class _Evaluator:
             example = " + ".join(map(str, column[mixed].iloc[0]))
             one = f"{column[mixed].iloc[0][0]!r} in {spelled(column.name)}"
             found = f"of {mixed.sum()} of {len(mixed)} {self.what} some values of {column.name!r} fulfil {said}, some do not"
-            warnings.warn(f"{self.file or self.what}: {found} ({example}); left out ({one} asks for one of them)", stacklevel=8)
+            warnings.warn(
+                f"{self.file or self.what}: {found} ({example}); left out ({one} asks for one of them)",
+                stacklevel=8,
+            )
 
     def membership(self, left, right, negated) -> np.ndarray:
         if isinstance(left, ast.Constant) and isinstance(right, ast.Name):
@@ -177,12 +228,17 @@ class _Evaluator:
         return _truth(inside(column, listed), _missing(column))
 
     def one_of_several(self, left, right, negated) -> np.ndarray:
-        """`'M1' in location`: whether it is one of a row's values. Of a row that refers to nothing, that is not known."""
+        """`'M1' in location`: whether it is one of a row's values. Of a row that refers to nothing,
+        that is not known."""
         column, value = self.column(right.id), self.literal(left)
         if not has_several(column):
             instead = f"{spelled(right.id)} {'!=' if negated else '=='} {left.value!r}"
-            raise self.malformed(f"{right.id!r} has one value a row", f"{self.as_option(instead)} compares it")
-        inside = column.map(lambda each: isinstance(each, tuple) and value in each).to_numpy(dtype=bool)
+            raise self.malformed(
+                f"{right.id!r} has one value a row", f"{self.as_option(instead)} compares it"
+            )
+        inside = column.map(lambda each: isinstance(each, tuple) and value in each).to_numpy(
+            dtype=bool
+        )
         return _truth(inside ^ negated, _missing(column))
 
     def operand(self, node):
@@ -222,8 +278,17 @@ class _Evaluator:
 
     def malformed(self, found: str, remedy: str | None = None) -> SelectionError:
         item = self.expression if len(self.expression) < 200 else self.expression[:200] + "…"
-        problem, remedy = f"cannot select {self.what} by this expression", remedy or self.in_backquotes()
-        return SelectionError(problem, file=self.file, item=item, found=found, remedy=remedy or f"{GRAMMAR}, e.g. {EXAMPLE}")
+        problem, remedy = (
+            f"cannot select {self.what} by this expression",
+            remedy or self.in_backquotes(),
+        )
+        return SelectionError(
+            problem,
+            file=self.file,
+            item=item,
+            found=found,
+            remedy=remedy or f"{GRAMMAR}, e.g. {EXAMPLE}",
+        )
 
     def in_backquotes(self) -> str | None:
         """The option with backquotes where column names need them, if that is what is wrong."""
@@ -251,6 +316,9 @@ def _all(truths: list[np.ndarray]) -> np.ndarray:
 
 
 def _missing(*operands) -> np.ndarray | bool:
-    """Mask (row,) of NaN, None and empty text in any column of these; a literal is never missing."""
-    missing = [(each.isna() | (each == "")).to_numpy() for each in operands if isinstance(each, pd.Series)]
+    """Mask (row,) of NaN, None and empty text in any column of these; a literal is never
+    missing."""
+    missing = [
+        (each.isna() | (each == "")).to_numpy() for each in operands if isinstance(each, pd.Series)
+    ]
     return np.logical_or.reduce(missing) if missing else False

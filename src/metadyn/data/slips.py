@@ -1,4 +1,5 @@
-"""Times that are no seconds, of spikes or of a table: how far the ones reach beside the others says what they may be."""
+"""Times that are no seconds, of spikes or of a table: how far the ones reach beside the others says
+what they may be."""
 
 from __future__ import annotations
 
@@ -11,7 +12,9 @@ from metadyn.errors import DataError, WindowError, as_flags
 from metadyn.records import Session, Windows
 
 FAR = 100  # times as far as the last window: recordings do go on after their trials, but hardly so
-MOST = 5000  # as far as milliseconds reach; sample numbers reach at least 10000 times as far (10 kHz)
+MOST = (
+    5000  # as far as milliseconds reach; sample numbers reach at least 10000 times as far (10 kHz)
+)
 SPIKE_TIMES = "/units/spike_times"
 MEND = (
     "import h5py; u = h5py.File('seconds.nwb', 'r+')['units']; t = u['spike_times']; del u['spike_times']; "
@@ -21,7 +24,8 @@ MEND = (
 
 
 def other_unit(session: Session, windows: Windows) -> DataError | None:
-    """The error for spike times that reach so far beyond the windows of a table that they are no seconds; None otherwise."""
+    """The error for spike times that reach so far beyond the windows of a table that they are no
+    seconds; None otherwise."""
     last_spike, last_window = float(session.spike_times.max()), float(windows.stop.max())
     if windows.table is None or last_window <= 0 or last_spike < FAR * last_window:
         return None
@@ -35,7 +39,8 @@ def other_unit(session: Session, windows: Windows) -> DataError | None:
 
 
 def other_unit_of_table(session: Session, windows: Windows) -> WindowError | None:
-    """The error for a table whose rows reach so far beyond the last spike that they are no seconds; None otherwise."""
+    """The error for a table whose rows reach so far beyond the last spike that they are no seconds;
+    None otherwise."""
     last_spike, middle = float(session.spike_times.max()), float(np.median(windows.stop))
     if windows.table is None or last_spike <= 0 or middle < FAR * last_spike:
         return None
@@ -48,9 +53,17 @@ def other_unit_of_table(session: Session, windows: Windows) -> WindowError | Non
     n_bins = max(int(room / windows.bin_width + 1e-6), 1)
     options = {**table_option(windows.table), "align": f"start_time / {factor}", "n_bins": n_bins}
     problem, file = "the times of the table are not in seconds, as NWB has them", session.source.uri
-    return WindowError(problem, file=file, item=windows.table, found=found, remedy=as_flags(options), options=options)
+    return WindowError(
+        problem,
+        file=file,
+        item=windows.table,
+        found=found,
+        remedy=as_flags(options),
+        options=options,
+    )
 
 
 def _guess(times: float) -> tuple[str, int]:
-    """What times may be that reach so many times as far as others, and how many of them make a second."""
+    """What times may be that reach so many times as far as others, and how many of them make a
+    second."""
     return ("milliseconds", 1000) if times < MOST else ("sample numbers, here of 30000 Hz", 30000)

@@ -1,4 +1,5 @@
-"""Gaussian smoothing of counts: for the Gaussian likelihood, the warm start and the decoding baseline."""
+"""Gaussian smoothing of counts: for the Gaussian likelihood, the warm start and the decoding
+baseline."""
 
 from __future__ import annotations
 
@@ -9,7 +10,9 @@ import numpy as np
 
 from metadyn.records import TrialCounts
 
-BLOCK = 2**20  # entries (trial, time, unit) that are worked on at once: what is made on the way stays small beside the counts
+BLOCK = (
+    2**20
+)  # entries (trial, time, unit) that are worked on at once: what is made on the way stays small beside the counts
 
 
 def blocks(values: np.ndarray) -> Iterator[slice]:
@@ -19,18 +22,24 @@ def blocks(values: np.ndarray) -> Iterator[slice]:
 
 
 def smooth(counts: TrialCounts, sd) -> TrialCounts:
-    """Counts (trial, time, unit) convolved in time with a Gaussian of `sd` seconds, as float32 spikes per bin.
+    """Counts (trial, time, unit) convolved in time with a Gaussian of `sd` seconds, as float32
+    spikes per bin.
 
-    Each window by itself, over its observed entries only: the kernel is renormalised where it meets a gap or an edge.
+    Each window by itself, over its observed entries only: the kernel is renormalised where it meets
+    a gap or an edge.
     """
     smoothed, entries = np.zeros(counts.counts.shape, np.float32), counts.observed_entries
     for trials in blocks(smoothed):
-        _smooth_into(smoothed[trials], counts.counts[trials], entries[trials], sd / counts.bin_width)
+        _smooth_into(
+            smoothed[trials], counts.counts[trials], entries[trials], sd / counts.bin_width
+        )
     return replace(counts, counts=smoothed)
 
 
 def _smooth_into(out: np.ndarray, counts: np.ndarray, observed: np.ndarray, bins: float) -> None:
-    from scipy.ndimage import gaussian_filter1d  # slow to import, and reading alone does not need it
+    from scipy.ndimage import (
+        gaussian_filter1d,
+    )  # slow to import, and reading alone does not need it
 
     mask = observed.astype(np.float32)
     weight = gaussian_filter1d(mask, bins, axis=1, mode="constant")

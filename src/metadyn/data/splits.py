@@ -9,15 +9,20 @@ import numpy as np
 from metadyn.errors import DataError
 from metadyn.records import Windows
 
-ENOUGH_TO_TEST = 20  # windows of a session; of fewer a test part would hold one or two, which score by chance
-ENOUGH_FOR_GAPS = 6  # windows of a continuous recording; of fewer a gap would cost more than it is worth
+ENOUGH_TO_TEST = (
+    20  # windows of a session; of fewer a test part would hold one or two, which score by chance
+)
+ENOUGH_FOR_GAPS = (
+    6  # windows of a continuous recording; of fewer a gap would cost more than it is worth
+)
 MOST_BLOCKS = 3  # that validation or test has of a continuous recording, to meet it early and late
 WINDOWS_OF_A_BLOCK = 5
 
 
 @dataclass(frozen=True)
 class Split:
-    """Ascending indices of the windows of each part; `gap`: time between parts [s], whose windows are in none."""
+    """Ascending indices of the windows of each part; `gap`: time between parts [s], whose windows
+    are in none."""
 
     train: np.ndarray
     validation: np.ndarray
@@ -26,7 +31,8 @@ class Split:
 
 
 def is_continuous(windows: Windows) -> bool:
-    """Whether windows are neighbours in time: of a recording without a table, or pieces of a few long rows."""
+    """Whether windows are neighbours in time: of a recording without a table, or pieces of a few
+    long rows."""
     rows = len(np.unique(windows.row))
     return windows.table is None or (rows < len(windows) and rows < ENOUGH_TO_TEST)
 
@@ -34,12 +40,15 @@ def is_continuous(windows: Windows) -> bool:
 def split_windows(windows: Windows, validation: float, test: float, seed: int = 0) -> Split:
     """Windows to train on, to choose the checkpoint by and to test on; the same for the same seed.
 
-    `validation`, `test`: fractions of the trials. Of validation there is one at least where there are two trials; below
-    ENOUGH_TO_TEST trials there is no test part. Trials are drawn at random, each with all of its pieces. Windows of a
-    continuous recording are neighbours, so they are split in blocks, with a gap of a median window between parts.
+    `validation`, `test`: fractions of the trials. Of validation there is one at least where there
+    are two trials; below ENOUGH_TO_TEST trials there is no test part. Trials are drawn at random,
+    each with all of its pieces. Windows of a continuous recording are neighbours, so they are split
+    in blocks, with a gap of a median window between parts.
     """
     continuous = is_continuous(windows)
-    trials = np.arange(len(windows)) if continuous else np.unique(windows.row, return_inverse=True)[1]
+    trials = (
+        np.arange(len(windows)) if continuous else np.unique(windows.row, return_inverse=True)[1]
+    )
     size = int(trials.max()) + 1
     n_test = round(test * size) if size >= ENOUGH_TO_TEST else 0
     n_validation = min(max(1, round(validation * size)), size - n_test - 1) if validation else 0
@@ -50,25 +59,40 @@ def split_windows(windows: Windows, validation: float, test: float, seed: int = 
 
 
 def split_blocks(windows: Windows, n_validation: int, n_test: int, seed: int) -> Split:
-    """Blocks of consecutive windows for validation and for test, at random places; the rest trains, but for the gaps."""
+    """Blocks of consecutive windows for validation and for test, at random places; the rest trains,
+    but for the gaps."""
     rng = np.random.default_rng(seed)
-    lengths = [(1, length) for length in block_lengths(n_validation)] + [(2, length) for length in block_lengths(n_test)]
+    lengths = [(1, length) for length in block_lengths(n_validation)] + [
+        (2, length) for length in block_lengths(n_test)
+    ]
     blocks = [lengths[which] for which in rng.permutation(len(lengths))]
     free = len(windows) - n_validation - n_test
-    between = np.array([0, *[1] * (len(blocks) - 1), 0])  # windows that train, before, between and after the blocks
-    between += rng.multinomial(max(0, free - between.sum()), np.full(len(between), 1 / len(between)))
+    between = np.array(
+        [0, *[1] * (len(blocks) - 1), 0]
+    )  # windows that train, before, between and after the blocks
+    between += rng.multinomial(
+        max(0, free - between.sum()), np.full(len(between), 1 / len(between))
+    )
     kinds = [
         [0] * between[0],
-        *([kind] * length + [0] * after for (kind, length), after in zip(blocks, between[1:], strict=True)),
+        *(
+            [kind] * length + [0] * after
+            for (kind, length), after in zip(blocks, between[1:], strict=True)
+        ),
     ]
     part = np.zeros(len(windows), np.int64)
     part[np.argsort(windows.start, kind="stable")] = np.concatenate(kinds)[: len(windows)]
-    gap = float(np.median(windows.n_bins)) * windows.bin_width if len(windows) >= ENOUGH_FOR_GAPS else 0.0
+    gap = (
+        float(np.median(windows.n_bins)) * windows.bin_width
+        if len(windows) >= ENOUGH_FOR_GAPS
+        else 0.0
+    )
     return with_gap(windows, part, gap)
 
 
 def with_gap(windows: Windows, part: np.ndarray, gap: float) -> Split:
-    """The split by `part` (trial,), 0 train, 1 validation, 2 test; without the windows nearer than `gap` to a later part."""
+    """The split by `part` (trial,), 0 train, 1 validation, 2 test; without the windows nearer than
+    `gap` to a later part."""
     test, validation = part == 2, part == 1
     validation &= ~windows.share_time(windows.start[test], windows.stop[test], gap)
     held_out = test | validation
@@ -79,7 +103,8 @@ def with_gap(windows: Windows, part: np.ndarray, gap: float) -> Split:
 
 
 def block_lengths(number: int) -> list[int]:
-    """So many windows in up to MOST_BLOCKS blocks of at least WINDOWS_OF_A_BLOCK, or in one that is smaller."""
+    """So many windows in up to MOST_BLOCKS blocks of at least WINDOWS_OF_A_BLOCK, or in one that is
+    smaller."""
     n_blocks = min(max(1, number // WINDOWS_OF_A_BLOCK), MOST_BLOCKS)
     return [len(block) for block in np.array_split(np.arange(number), n_blocks) if len(block)]
 
@@ -90,9 +115,11 @@ def evenly(size: int, most: int) -> np.ndarray:
 
 
 def split_trials(n_trials: int, parts=(0.7, 0.15, 0.15), seed: int = 0):
-    """Ascending indices (train, validation, test) of a random split, disjoint and complete; the same for the same seed.
+    """Ascending indices (train, validation, test) of a random split, disjoint and complete; the
+    same for the same seed.
 
-    `parts` are three fractions that sum to 1, or three counts that sum to `n_trials`. No part but 0 is left empty.
+    `parts` are three fractions that sum to 1, or three counts that sum to `n_trials`. No part but 0
+    is left empty.
     """
     counts = _counts(n_trials, np.asarray(parts))
     shuffled = np.random.default_rng(seed).permutation(n_trials)
@@ -102,18 +129,28 @@ def split_trials(n_trials: int, parts=(0.7, 0.15, 0.15), seed: int = 0):
 
 def _counts(n_trials: int, parts: np.ndarray) -> np.ndarray:
     if parts.shape != (3,) or np.any(parts < 0):
-        raise DataError("a split has three parts, none negative", found=str(parts.tolist()), remedy="e.g. (0.7, 0.15, 0.15)")
+        raise DataError(
+            "a split has three parts, none negative",
+            found=str(parts.tolist()),
+            remedy="e.g. (0.7, 0.15, 0.15)",
+        )
     if np.issubdtype(parts.dtype, np.integer) and parts.sum() == n_trials:
         return parts
     if not np.isclose(parts.sum(), 1):
         found = f"{parts.tolist()}, which sum to {parts.sum():g}, for {n_trials} trials"
         raise DataError(
-            "the parts of a split do not fit", found=found, remedy="fractions that sum to 1, or counts of all trials"
+            "the parts of a split do not fit",
+            found=found,
+            remedy="fractions that sum to 1, or counts of all trials",
         )
-    counts = np.where(parts > 0, np.maximum(np.floor(parts * n_trials + 1e-9), 1), 0).astype(np.int64)
+    counts = np.where(parts > 0, np.maximum(np.floor(parts * n_trials + 1e-9), 1), 0).astype(
+        np.int64
+    )
     counts[np.argmax(parts)] += n_trials - counts.sum()
     if counts.min() < 0 or np.any((counts == 0) & (parts > 0)):
         raise DataError(
-            "too few trials to split", found=f"{n_trials} trials", remedy="fewer parts, e.g. (1, 0, 0), or more trials"
+            "too few trials to split",
+            found=f"{n_trials} trials",
+            remedy="fewer parts, e.g. (1, 0, 0), or more trials",
         )
     return counts

@@ -1,4 +1,5 @@
-"""Simulated sessions whose truth is known: units driven by a family of dynamical systems (paper, App. A).
+"""Simulated sessions whose truth is known: units driven by a family of dynamical systems (paper,
+App. A).
 
 Observations are spikes of Poisson units, or Gaussian as in the paper.
 """
@@ -21,8 +22,9 @@ OBSERVATION_SD = 0.1  # of Gaussian observations: variance 0.01, as in the paper
 class SimulatedSession:
     """The truth of one session.
 
-    parameters: what sets this session's dynamics apart, e.g. {"speed": 2.1}; trial_start (trial,) [s]; latents
-    (trial, time, latent) at bin centres; weight (unit, latent) and bias (unit,): the readout C z + D.
+    parameters: what sets this session's dynamics apart, e.g. {"speed": 2.1}; trial_start (trial,)
+    [s]; latents (trial, time, latent) at bin centres; weight (unit, latent) and bias (unit,): the
+    readout C z + D.
     """
 
     key: str
@@ -39,7 +41,8 @@ class SimulatedSession:
 class SimulatedSpikes(SimulatedSession):
     """Poisson units of log-linear tuning.
 
-    counts (trial, time, unit); spike_times (spike,) [s], those of unit u at spike_index[u]:spike_index[u + 1].
+    counts (trial, time, unit); spike_times (spike,) [s], those of unit u at
+    spike_index[u]:spike_index[u + 1].
     """
 
     counts: np.ndarray
@@ -58,7 +61,8 @@ class SimulatedSpikes(SimulatedSession):
 
 @dataclass(frozen=True)
 class SimulatedGaussian(SimulatedSession):
-    """Linear units with Gaussian noise of variance 0.01: observations (trial, time, unit) float32."""
+    """Linear units with Gaussian noise of variance 0.01: observations (trial, time, unit)
+    float32."""
 
     observations: np.ndarray
 
@@ -77,27 +81,39 @@ def random_weights(n_units: int, rng: np.random.Generator) -> np.ndarray:
     return rng.normal(0, 2**-0.25, (n_units, 2))
 
 
-def observe_gaussian(truth: dict, family: Family, n_units: int, rng, *, offset: float = 0.0) -> SimulatedGaussian:
+def observe_gaussian(
+    truth: dict, family: Family, n_units: int, rng, *, offset: float = 0.0
+) -> SimulatedGaussian:
     """y = C z + D + noise; D normal of SD `offset`, zero in the paper."""
     weight, bias = random_weights(n_units, rng), rng.normal(0, offset, n_units)
     means = truth["latents"] @ weight.T + bias
     noise = OBSERVATION_SD * rng.standard_normal(means.shape, np.float32)
-    return SimulatedGaussian(**truth, weight=weight, bias=bias, observations=means.astype(np.float32) + noise)
+    return SimulatedGaussian(
+        **truth, weight=weight, bias=bias, observations=means.astype(np.float32) + noise
+    )
 
 
 def observe_spikes(
     truth: dict, family: Family, n_units: int, rng, *, rate_range: tuple[float, float] = (5.0, 30.0)
 ) -> SimulatedSpikes:
-    """Units with mean rates drawn from `rate_range` [Hz]; tuning as deep in a family's widest member as on the ring."""
+    """Units with mean rates drawn from `rate_range` [Hz]; tuning as deep in a family's widest
+    member as on the ring."""
     weight = random_weights(n_units, rng) * (RING_SD / family.latent_sd)
-    bias = np.log(rng.uniform(*rate_range, n_units)) - 0.5 * (weight**2).sum(1) * family.latent_sd**2
+    bias = (
+        np.log(rng.uniform(*rate_range, n_units)) - 0.5 * (weight**2).sum(1) * family.latent_sd**2
+    )
     counts = rng.poisson(np.exp(truth["latents"] @ weight.T + bias) * truth["bin_width"])
     times, index = spikes_in_bins(counts, truth["trial_start"], truth["bin_width"], rng)
-    return SimulatedSpikes(**truth, weight=weight, bias=bias, counts=counts, spike_times=times, spike_index=index)
+    return SimulatedSpikes(
+        **truth, weight=weight, bias=bias, counts=counts, spike_times=times, spike_index=index
+    )
 
 
-def spikes_in_bins(counts: np.ndarray, trial_start: np.ndarray, bin_width: float, rng: np.random.Generator):
-    """Spike times placed uniformly inside their bins: (spike_times, spike_index), ascending within a unit."""
+def spikes_in_bins(
+    counts: np.ndarray, trial_start: np.ndarray, bin_width: float, rng: np.random.Generator
+):
+    """Spike times placed uniformly inside their bins: (spike_times, spike_index), ascending within
+    a unit."""
     trial, time, unit = np.nonzero(counts)
     repeats = counts[trial, time, unit]
     left = np.repeat(trial_start[trial] + time * bin_width, repeats)
@@ -108,7 +124,10 @@ def spikes_in_bins(counts: np.ndarray, trial_start: np.ndarray, bin_width: float
     return times[order], index
 
 
-OBSERVATIONS = {"spikes": (observe_spikes, (20, 60)), "gaussian": (observe_gaussian, (30, 100))}  # and their range of units
+OBSERVATIONS = {
+    "spikes": (observe_spikes, (20, 60)),
+    "gaussian": (observe_gaussian, (30, 100)),
+}  # and their range of units
 
 
 def simulate(
@@ -125,14 +144,16 @@ def simulate(
     seed: int = 0,
     **options,
 ) -> list[SimulatedSession]:
-    """Sessions with different units and counts of units, `SimulatedSpikes` or (`observations="gaussian"`) `SimulatedGaussian`.
+    """Sessions with different units and counts of units, `SimulatedSpikes` or
+    (`observations="gaussian"`) `SimulatedGaussian`.
 
-    parameters: one dict a session, or one number where the family has one parameter; default: the family's range evenly
-    covered, in `n_sessions` sessions. A bin is one step of the flow, whatever `bin_width` [s] the session is said to have;
-    `gap` [s] lies between trials. `units`: fewest and most; default 20 to 60 with spikes, 30 to 100 without.
-    `options`: `rate_range` [Hz] of spikes; `offset` (SD of D) of Gaussian observations.
-    What a session holds follows from its parameters, `seed` and its place in the list alone.
-    Raises ConfigError for an unknown family, unknown observations, or parameters that are not the family's.
+    parameters: one dict a session, or one number where the family has one parameter; default: the
+    family's range evenly covered, in `n_sessions` sessions. A bin is one step of the flow, whatever
+    `bin_width` [s] the session is said to have; `gap` [s] lies between trials. `units`: fewest and
+    most; default 20 to 60 with spikes, 30 to 100 without. `options`: `rate_range` [Hz] of spikes;
+    `offset` (SD of D) of Gaussian observations. What a session holds follows from its parameters,
+    `seed` and its place in the list alone. Raises ConfigError for an unknown family, unknown
+    observations, or parameters that are not the family's.
     """
     system = family_named(family)
     if observations not in OBSERVATIONS:
@@ -140,10 +161,16 @@ def simulate(
         raise ConfigError(problem, found=", ".join(OBSERVATIONS), remedy=remedy)
     observe, usual_units = OBSERVATIONS[observations]
     fewest, most = units or usual_units
-    chosen = system.cover(n_sessions) if parameters is None else [_named(system, each) for each in parameters]
+    chosen = (
+        system.cover(n_sessions)
+        if parameters is None
+        else [_named(system, each) for each in parameters]
+    )
     trial_start = 1.0 + np.arange(n_trials) * round(n_bins * bin_width + gap, 6)
     sessions = []
-    for i, (each, rng) in enumerate(zip(chosen, np.random.default_rng(seed).spawn(len(chosen)), strict=True)):
+    for i, (each, rng) in enumerate(
+        zip(chosen, np.random.default_rng(seed).spawn(len(chosen)), strict=True)
+    ):
         n_units = int(rng.integers(fewest, most + 1))
         truth = {
             "key": f"{family}-{i:02d}",
@@ -162,17 +189,30 @@ def _named(family: Family, given: dict[str, float] | float) -> dict[str, float]:
     named = given if isinstance(given, dict) else dict.fromkeys(family.names[:1], given)
     if set(named) != set(family.names):
         example = str(family.cover(1)[0])
-        raise ConfigError("parameters are not those of the family", found=given, remedy=f"parameters=[{example}, ...]")
+        raise ConfigError(
+            "parameters are not those of the family",
+            found=given,
+            remedy=f"parameters=[{example}, ...]",
+        )
     return {name: float(named[name]) for name in family.names}
 
 
 def as_counts(session: SimulatedSession) -> TrialCounts:
-    """The observations of a session, as binning its file would give them: what fits, aligns and scores without files."""
+    """The observations of a session, as binning its file would give them: what fits, aligns and
+    scores without files."""
     if isinstance(session, SimulatedSpikes):
         values = session.counts.astype(np.min_scalar_type(int(session.counts.max(initial=0))))
     else:
         values = session.observations
     n_trials, n_bins, n_units = values.shape
-    windows = Windows(session.trial_start, np.full(n_trials, n_bins), session.bin_width, "trials", np.arange(n_trials))
+    windows = Windows(
+        session.trial_start,
+        np.full(n_trials, n_bins),
+        session.bin_width,
+        "trials",
+        np.arange(n_trials),
+    )
     observed = np.ones((n_trials, n_bins), bool)
-    return TrialCounts(session.key, Source(identifier=session.key), values, observed, windows, np.arange(n_units))
+    return TrialCounts(
+        session.key, Source(identifier=session.key), values, observed, windows, np.arange(n_units)
+    )

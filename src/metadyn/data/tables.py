@@ -18,10 +18,11 @@ NO_TASK = ("epochs", "invalid_times")  # tables that divide or mark a recording 
 
 
 def choose_table(session: Session, intervals: str | None) -> str | None:
-    """The table to take windows from: the one of that name or path, else `trials`; None for the whole recording.
+    """The table to take windows from: the one of that name or path, else `trials`; None for the
+    whole recording.
 
-    Raises WindowError when the named table is missing or empty, or several have that name, and when a file without `trials`
-    has other tables of a task.
+    Raises WindowError when the named table is missing or empty, or several have that name, and when
+    a file without `trials` has other tables of a task.
     """
     if intervals is None:
         trials = tables_called("trials", session.intervals)
@@ -30,20 +31,34 @@ def choose_table(session: Session, intervals: str | None) -> str | None:
     if intervals == RECORDING and not found:
         return None
     if len(found) > 1:
-        problem, remedy = f"{len(found)} interval tables are called {intervals!r}", f"--intervals {found[0]}"
-        raise WindowError(problem, file=session.source.uri, item=intervals, found=listing(session), remedy=remedy)
+        problem, remedy = (
+            f"{len(found)} interval tables are called {intervals!r}",
+            f"--intervals {found[0]}",
+        )
+        raise WindowError(
+            problem, file=session.source.uri, item=intervals, found=listing(session), remedy=remedy
+        )
     intervals = found[0] if found else intervals
     table = session.intervals.get(intervals)
     if table is None or len(table) == 0:
-        problem = f"no interval table {intervals!r}" if table is None else f"the interval table {intervals!r} has no rows"
+        problem = (
+            f"no interval table {intervals!r}"
+            if table is None
+            else f"the interval table {intervals!r} has no rows"
+        )
         raise WindowError(
-            problem, file=session.source.uri, item=intervals, found=listing(session), remedy=_other_table(session, intervals)
+            problem,
+            file=session.source.uri,
+            item=intervals,
+            found=listing(session),
+            remedy=_other_table(session, intervals),
         )
     return intervals
 
 
 def tables_called(name: str, tables) -> list[str]:
-    """The tables of that name or path: `trials` is behavior/trials too, where there is no table of the whole name."""
+    """The tables of that name or path: `trials` is behavior/trials too, where there is no table of
+    the whole name."""
     return [name] if name in tables else [path for path in tables if path.endswith("/" + name)]
 
 
@@ -57,37 +72,55 @@ def _whole_recording(session: Session) -> None:
     if tasks:
         remedy = f"--intervals {tasks[0]}, or --intervals {RECORDING} for windows end to end over the whole recording"
         problem = "the file has no trials, but other interval tables"
-        raise WindowError(problem, file=session.source.uri, item="trials", found=listing(session), remedy=remedy)
+        raise WindowError(
+            problem, file=session.source.uri, item="trials", found=listing(session), remedy=remedy
+        )
 
 
 def task_tables(tables: dict[str, pd.DataFrame]) -> list[str]:
-    """The tables whose rows look like trials: they say more of a row than when it was, and lie where trials do."""
+    """The tables whose rows look like trials: they say more of a row than when it was, and lie
+    where trials do."""
     return [
         name
         for name, table in tables.items()
-        if len(table) and name not in NO_TASK and "/" not in name and set(table.columns) - {"start_time", "stop_time", "tags"}
+        if len(table)
+        and name not in NO_TASK
+        and "/" not in name
+        and set(table.columns) - {"start_time", "stop_time", "tags"}
     ]
 
 
 def _other_table(session: Session, asked: str) -> str:
     there = [name for name, table in session.intervals.items() if len(table)]
-    nearest = difflib.get_close_matches(asked, there, n=1) or task_tables(session.intervals) or [RECORDING]
+    nearest = (
+        difflib.get_close_matches(asked, there, n=1)
+        or task_tables(session.intervals)
+        or [RECORDING]
+    )
     return f"--intervals {nearest[0]}"
 
 
 def listing(session: Session) -> str:
     """Every interval table with its rows and columns, on one line."""
-    tables = [f"{name} ({len(table)} rows: {', '.join(table.columns)})" for name, table in session.intervals.items()]
+    tables = [
+        f"{name} ({len(table)} rows: {', '.join(table.columns)})"
+        for name, table in session.intervals.items()
+    ]
     return "interval tables: " + ("; ".join(tables) or "none")
 
 
-def usable_rows(session: Session, name: str, rows: np.ndarray, times: dict[str, np.ndarray]) -> np.ndarray:
-    """Of `rows`, those whose `times` are all there; the others are left out with a warning, or an error if that is all."""
+def usable_rows(
+    session: Session, name: str, rows: np.ndarray, times: dict[str, np.ndarray]
+) -> np.ndarray:
+    """Of `rows`, those whose `times` are all there; the others are left out with a warning, or an
+    error if that is all."""
     missing = {column: ~(np.abs(values[rows]) <= LATEST) for column, values in times.items()}
     lost = np.logical_or.reduce(list(missing.values()))
     if not lost.any():
         return rows
-    counts = ", ".join(f"{column} in {mask.sum()}" for column, mask in missing.items() if mask.any())
+    counts = ", ".join(
+        f"{column} in {mask.sum()}" for column, mask in missing.items() if mask.any()
+    )
     if lost.all():
         raise _no_times(session, name, len(rows), missing, counts)
     found = f"{lost.sum()} of {len(rows)} rows of {name} lack a time ({counts})"
@@ -104,4 +137,11 @@ def _no_times(session, name, n_rows, missing, counts) -> WindowError:
     event = next((column for column in usable[name] if column != worst), "start_time")
     options = {**table_option(name), "align": event, "n_bins": 50}
     problem, item = f"no row of {name!r} has a {worst}", f"{name}.{worst}"
-    return WindowError(problem, file=session.source.uri, item=item, found=found, remedy=as_flags(options), options=options)
+    return WindowError(
+        problem,
+        file=session.source.uri,
+        item=item,
+        found=found,
+        remedy=as_flags(options),
+        options=options,
+    )

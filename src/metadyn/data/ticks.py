@@ -1,4 +1,5 @@
-"""Seconds at the border, integers within: times become whole nanoseconds once, and every comparison of times is exact."""
+"""Seconds at the border, integers within: times become whole nanoseconds once, and every comparison
+of times is exact."""
 
 from __future__ import annotations
 
@@ -14,17 +15,20 @@ def to_ticks(seconds):
 
 
 def to_seconds(ticks):
-    """Whole nanoseconds as seconds, float64; `to_ticks(to_seconds(t)) == t` up to 104 days from zero."""
+    """Whole nanoseconds as seconds, float64; `to_ticks(to_seconds(t)) == t` up to 104 days from
+    zero."""
     return np.asarray(ticks, dtype=np.int64) / TICKS_PER_SECOND
 
 
 def rounding(ticks):
-    """What float64 seconds cannot tell apart at such times, in ticks: 0 up to 48 days from zero, about 120 at 1e9 s."""
+    """What float64 seconds cannot tell apart at such times, in ticks: 0 up to 48 days from zero,
+    about 120 at 1e9 s."""
     return np.spacing(np.abs(to_seconds(ticks)) * TICKS_PER_SECOND).astype(np.int64)
 
 
 def within(starts, stops, intervals):
-    """Whether each [start, stop) lies inside one of the `intervals` (interval, 2), disjoint and ascending; all in ticks."""
+    """Whether each [start, stop) lies inside one of the `intervals` (interval, 2), disjoint and
+    ascending; all in ticks."""
     if len(intervals) == 0:
         return np.zeros(np.shape(starts), dtype=bool)
     last = np.searchsorted(intervals[:, 0], starts, side="right") - 1

@@ -1,6 +1,8 @@
-"""Linear decoding of behaviour from latents or spikes, with past bins: learned on some windows, read on others (App. D.2).
+"""Linear decoding of behaviour from latents or spikes, with past bins: learned on some windows,
+read on others (App. D.2).
 
-r² here and in `metadyn.inference.scores` is one and the same: beside the mean over the windows that the model trained on.
+r² here and in `metadyn.inference.scores` is one and the same: beside the mean over the windows that
+the model trained on.
 """
 
 from __future__ import annotations
@@ -13,11 +15,15 @@ import numpy as np
 PENALTIES = 10.0 ** np.arange(-4, 3)  # of the mean feature variance
 FOLDS = 5
 MOST_VALUES = 2**24  # lagged features held at once (128 MiB)
-RELATIVE, ABSOLUTE = 1e-9, 1e-10  # SD of what does not vary, of its largest value and in its unit: rounding of interpolation
+RELATIVE, ABSOLUTE = (
+    1e-9,
+    1e-10,
+)  # SD of what does not vary, of its largest value and in its unit: rounding of interpolation
 
 
 def with_past(features: np.ndarray, lags: int) -> np.ndarray:
-    """Each bin beside the `lags - 1` before it: (trial, time, lags * feature); the first bin stands for those before it."""
+    """Each bin beside the `lags - 1` before it: (trial, time, lags * feature); the first bin stands
+    for those before it."""
     past = np.clip(np.arange(features.shape[1])[:, None] - np.arange(lags), 0, None)
     return features[:, past].reshape(*features.shape[:2], -1)
 
@@ -25,7 +31,8 @@ def with_past(features: np.ndarray, lags: int) -> np.ndarray:
 def r2(true: np.ndarray, predicted: np.ndarray, mean: np.ndarray) -> float:
     """1 − Σ(y − ŷ)² / Σ(y − ȳ)² over known values, channels together; NaN where no channel varies.
 
-    true, predicted (..., channel), NaN where not known; mean (channel,): ȳ, of the windows that the model trained on.
+    true, predicted (..., channel), NaN where not known; mean (channel,): ȳ, of the windows that the
+    model trained on.
     """
     error, total, varies = squares(true, predicted, mean)
     return float(1 - error.sum() / total.sum()) if varies.any() else float("nan")
@@ -37,8 +44,11 @@ def r2_by_channel(true: np.ndarray, predicted: np.ndarray, mean: np.ndarray) -> 
     return 1 - np.divide(error, total, out=np.full(len(error), np.nan), where=varies)
 
 
-def squares(true: np.ndarray, predicted: np.ndarray, mean: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Σ(y − ŷ)² and Σ(y − ȳ)² over the known values of each channel, and whether the channel varies in them: (channel,)."""
+def squares(
+    true: np.ndarray, predicted: np.ndarray, mean: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Σ(y − ŷ)² and Σ(y − ȳ)² over the known values of each channel, and whether the channel varies
+    in them: (channel,)."""
     known = np.isfinite(true) & np.isfinite(predicted)
     axes = tuple(range(true.ndim - 1))
     error = np.where(known, true - predicted, 0.0) ** 2
@@ -47,7 +57,8 @@ def squares(true: np.ndarray, predicted: np.ndarray, mean: np.ndarray) -> tuple[
 
 
 def vary(values: np.ndarray) -> np.ndarray:
-    """Which channels (channel,) of values (..., channel) are not one value throughout, but for rounding."""
+    """Which channels (channel,) of values (..., channel) are not one value throughout, but for
+    rounding."""
     flat = values.reshape(-1, values.shape[-1])
     known = np.isfinite(flat)
     number = np.maximum(known.sum(0), 1)
@@ -58,7 +69,8 @@ def vary(values: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Decoder:
-    """behaviour ≈ (features of `lags` bins) weight + intercept; weight (lags * feature, channel), intercept (channel,)."""
+    """behaviour ≈ (features of `lags` bins) weight + intercept; weight (lags * feature, channel),
+    intercept (channel,)."""
 
     weight: np.ndarray
     intercept: np.ndarray
@@ -80,7 +92,8 @@ def some_trials(features: np.ndarray, lags: int) -> Iterator[slice]:
 
 @dataclass(frozen=True)
 class Moments:
-    """Sums over bins, from which ridge regressions and their squared errors follow: number, Σx, Σy, Σxxᵀ, Σxyᵀ, Σy²."""
+    """Sums over bins, from which ridge regressions and their squared errors follow: number, Σx, Σy,
+    Σxxᵀ, Σxyᵀ, Σy²."""
 
     number: float
     x: np.ndarray
@@ -106,28 +119,45 @@ class Moments:
 
     def of_features(self, chosen: np.ndarray) -> Moments:
         """The same of some features (indices)."""
-        return Moments(self.number, self.x[chosen], self.y, self.xx[np.ix_(chosen, chosen)], self.xy[chosen], self.yy)
+        return Moments(
+            self.number,
+            self.x[chosen],
+            self.y,
+            self.xx[np.ix_(chosen, chosen)],
+            self.xy[chosen],
+            self.yy,
+        )
 
     def ridge(self, *penalties: float) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Weight (feature, channel) and intercept (channel,) of a ridge regression for each penalty."""
+        """Weight (feature, channel) and intercept (channel,) of a ridge regression for each
+        penalty."""
         x, y = self.x / self.number, self.y / self.number
         covariance = self.xx - self.number * np.outer(x, x)
         shared = self.xy - self.number * np.outer(x, y)
         unit, out = np.trace(covariance) / len(covariance), []
         for penalty in penalties:
-            weight = np.linalg.solve(covariance + (penalty * unit + 1e-9) * np.eye(len(covariance)), shared)
+            weight = np.linalg.solve(
+                covariance + (penalty * unit + 1e-9) * np.eye(len(covariance)), shared
+            )
             out.append((weight, y - x @ weight))
         return out
 
     def squared_error(self, weight: np.ndarray, intercept: np.ndarray) -> float:
         """Σ(y − xᵀ weight − intercept)² over these bins, all channels."""
-        along = (weight * (self.xx @ weight)).sum(0) + 2 * (self.x @ weight) * intercept + self.number * intercept**2
+        along = (
+            (weight * (self.xx @ weight)).sum(0)
+            + 2 * (self.x @ weight) * intercept
+            + self.number * intercept**2
+        )
         across = (weight * self.xy).sum(0) + intercept * self.y
         return float((self.yy - 2 * across + along).sum())
 
 
-def moments_by_fold(features: np.ndarray, behavior: np.ndarray, lags: int, fold: np.ndarray) -> dict[int, Moments]:
-    """Moments of each fold's known bins; behaviour (trial, time, channel) of which a bin's channels are known together."""
+def moments_by_fold(
+    features: np.ndarray, behavior: np.ndarray, lags: int, fold: np.ndarray
+) -> dict[int, Moments]:
+    """Moments of each fold's known bins; behaviour (trial, time, channel) of which a bin's channels
+    are known together."""
     found: dict[int, Moments] = {}
     for which in np.unique(fold).tolist():
         own = np.flatnonzero(fold == which)
@@ -140,7 +170,8 @@ def moments_by_fold(features: np.ndarray, behavior: np.ndarray, lags: int, fold:
 
 
 def best_penalty(folds: list[Moments]) -> tuple[float, float]:
-    """Cross-validated over folds, each decoded by the others: the least squared error and its penalty."""
+    """Cross-validated over folds, each decoded by the others: the least squared error and its
+    penalty."""
     whole = sum(folds[1:], folds[0])
     errors = np.zeros(len(PENALTIES))
     for fold in folds:
@@ -167,15 +198,21 @@ def consecutive(n_trials: int) -> np.ndarray:
     return np.arange(n_trials) * FOLDS // max(n_trials, 1)
 
 
-def fit_decoder(features: np.ndarray, behavior: np.ndarray, lags: int = 1, fold: np.ndarray | None = None) -> Decoder:
-    """A decoder of behaviour (trial, time, channel) from features (trial, time, feature), both NaN where not known.
+def fit_decoder(
+    features: np.ndarray, behavior: np.ndarray, lags: int = 1, fold: np.ndarray | None = None
+) -> Decoder:
+    """A decoder of behaviour (trial, time, channel) from features (trial, time, feature), both NaN
+    where not known.
 
-    Cross-validation over `fold` (trial,), by default `interleaved`, chooses its penalty. Each channel is learned where
-    it is known; of one that is known nowhere the decoder says NaN.
+    Cross-validation over `fold` (trial,), by default `interleaved`, chooses its penalty. Each
+    channel is learned where it is known; of one that is known nowhere the decoder says NaN.
     """
     fold = interleaved(len(features)) if fold is None else fold
     channels = behavior.shape[-1]
-    weight, intercept = np.full((lags * features.shape[-1], channels), np.nan), np.full(channels, np.nan)
+    weight, intercept = (
+        np.full((lags * features.shape[-1], channels), np.nan),
+        np.full(channels, np.nan),
+    )
     for group in known_together(behavior):
         folds = list(moments_by_fold(features, behavior[..., group], lags, fold).values())
         if folds:

@@ -33,7 +33,9 @@ from metadyn.records import TrialCounts
 def mean_rates(trained: TrainedModel, row: int, z: Tensor, n_units: int) -> np.ndarray:
     """Rates [Hz] of latents (..., latent): link(C z + D) / bin width."""
     likelihood = trained.module.likelihood
-    linear = z @ likelihood.weight[row, :n_units].detach().T + likelihood.bias[row, :n_units].detach()
+    linear = (
+        z @ likelihood.weight[row, :n_units].detach().T + likelihood.bias[row, :n_units].detach()
+    )
     return likelihood.expected(linear).numpy(force=True) / trained.bin_width
 
 
@@ -43,7 +45,8 @@ def default_context(counts: TrialCounts) -> int:
 
 
 def with_context(counts: TrialCounts, context: int) -> np.ndarray:
-    """Indices (trial,) of the windows that hold the context; WindowError where none does, a warning where some do not."""
+    """Indices (trial,) of the windows that hold the context; WindowError where none does, a warning
+    where some do not."""
     enough = counts.windows.n_bins >= context
     if context < 1 or not enough.any():
         raise WindowError(
@@ -69,12 +72,14 @@ def forecast(
     seed: int = 0,
     embedding: np.ndarray | None = None,
 ) -> xr.Dataset:
-    """The `steps` bins after the first `context` bins of each window, of which alone the encoders see anything.
+    """The `steps` bins after the first `context` bins of each window, of which alone the encoders
+    see anything.
 
-    latent_mean, rate_mean: the mean path. With `samples`, also latent_samples and rate_samples (sample, trial, time, …) of
-    q(e), q(z) and the process noise, and latent_sd, rate_sd from them. `embedding` (embedding,) replaces the session's.
-    Windows shorter than the context are left out, with a warning that counts them (`trial` keeps the numbers of the others);
-    WindowError where none is left.
+    latent_mean, rate_mean: the mean path. With `samples`, also latent_samples and rate_samples
+    (sample, trial, time, …) of q(e), q(z) and the process noise, and latent_sd, rate_sd from them.
+    `embedding` (embedding,) replaces the session's. Windows shorter than the context are left out,
+    with a warning that counts them (`trial` keeps the numbers of the others); WindowError where
+    none is left.
     """
     row, kept = check_counts(trained, counts), with_context(counts, context)
     counts = counts.select(trials=kept)
@@ -86,20 +91,34 @@ def forecast(
     path = trained.module.transition(used.mean, session).rollout(q_last.mean, steps)
     variables = {
         "latent_mean": (("trial", "time", "latent"), path[0].numpy(force=True), {"units": "a.u."}),
-        "rate_mean": (("trial", "time", "unit"), mean_rates(trained, row, path[0], counts.n_units), {"units": "Hz"}),
-        "context_latent": (("trial", "latent"), q_last.mean[0].numpy(force=True), {"units": "a.u."}),
-        **embedding_variables(q_e, used, session_embedding(trained, row, q_e) if embedding is None else told),
+        "rate_mean": (
+            ("trial", "time", "unit"),
+            mean_rates(trained, row, path[0], counts.n_units),
+            {"units": "Hz"},
+        ),
+        "context_latent": (
+            ("trial", "latent"),
+            q_last.mean[0].numpy(force=True),
+            {"units": "a.u."},
+        ),
+        **embedding_variables(
+            q_e, used, session_embedding(trained, row, q_e) if embedding is None else told
+        ),
     }
     if samples:
         variables |= sampled(trained, counts, told, context, steps, samples, seed, row)
-    coords = coordinates(counts, trained.config.latent_dim, trained.config.embedding_dim, context, steps) | {"trial": kept}
+    coords = coordinates(
+        counts, trained.config.latent_dim, trained.config.embedding_dim, context, steps
+    ) | {"trial": kept}
     dataset = xr.Dataset(variables, coords, attributes(trained, counts, "forecast"))
     return dataset.assign_attrs(context_bins=context)
 
 
 def exactly(embedding: np.ndarray, like: Gaussian) -> Gaussian:
     """An embedding (embedding,) that is not in doubt: (1, 1, embedding)."""
-    mean = torch.as_tensor(np.asarray(embedding), dtype=torch.float32, device=like.mean.device).expand(1, 1, -1)
+    mean = torch.as_tensor(
+        np.asarray(embedding), dtype=torch.float32, device=like.mean.device
+    ).expand(1, 1, -1)
     return Gaussian(mean, torch.full_like(mean, -30.0))
 
 
@@ -109,7 +128,8 @@ def last_state(q: Gaussian, context: int) -> Gaussian:
 
 @dataclass(frozen=True)
 class Draws:
-    """Embeddings (sample, trial or 1, embedding) and the latents at the end of the context (sample, trial, latent)."""
+    """Embeddings (sample, trial or 1, embedding) and the latents at the end of the context (sample,
+    trial, latent)."""
 
     embedding: Tensor
     state: Tensor
@@ -117,9 +137,16 @@ class Draws:
 
 @torch.no_grad()
 def draw(
-    trained: TrainedModel, counts: TrialCounts, context: int, samples: int, *, seed: int, told: Gaussian | None = None
+    trained: TrainedModel,
+    counts: TrialCounts,
+    context: int,
+    samples: int,
+    *,
+    seed: int,
+    told: Gaussian | None = None,
 ) -> Draws:
-    """Draws of q(e), by default the session's (or each trial's own), and of q(z) at the end of the context."""
+    """Draws of q(e), by default the session's (or each trial's own), and of q(z) at the end of the
+    context."""
     if told is None:
         row = check_counts(trained, counts)
         told = conditioning(trained, row, trial_embeddings(trained, counts, context))
@@ -135,27 +162,47 @@ def draw(
     return Draws(embedding, torch.cat(states))
 
 
-def encoded_end(trained: TrainedModel, features: Tensor, length: Tensor, embedding: Tensor) -> Gaussian:
-    """q(z) of the last bin of the features (1, trial, time, feature), for embeddings (sample, trial, embedding)."""
+def encoded_end(
+    trained: TrainedModel, features: Tensor, length: Tensor, embedding: Tensor
+) -> Gaussian:
+    """q(z) of the last bin of the features (1, trial, time, feature), for embeddings (sample,
+    trial, embedding)."""
     trials_at_once = max(1, CHUNK_BINS // (len(embedding) * features.shape[2]))
     parts = []
     for trials in torch.arange(features.shape[1], device=features.device).split(trials_at_once):
         seen = features[:, trials].expand(len(embedding), -1, -1, -1)
-        q = trained.module.latents(seen, embedding[:, trials], length[:, trials].expand(len(embedding), -1))
+        q = trained.module.latents(
+            seen, embedding[:, trials], length[:, trials].expand(len(embedding), -1)
+        )
         parts.append(last_state(q, features.shape[2]))
     return joined(parts)
 
 
 @torch.no_grad()
-def noisy_paths(trained: TrainedModel, row: int, drawn: Draws, steps: int, noise_scale: float, seed: int) -> Tensor:
-    """The bins after the context of each draw, the SD of the process noise times a factor: (sample, trial, time, latent)."""
+def noisy_paths(
+    trained: TrainedModel, row: int, drawn: Draws, steps: int, noise_scale: float, seed: int
+) -> Tensor:
+    """The bins after the context of each draw, the SD of the process noise times a factor: (sample,
+    trial, time, latent)."""
     session = torch.tensor([row], device=drawn.state.device).expand(len(drawn.state))
-    transition = trained.module.transition(drawn.embedding, session).louder(noise_scale)
-    return transition.rollout(drawn.state, steps, torch.Generator(drawn.state.device).manual_seed(seed))
+    transition = trained.module.transition(drawn.embedding, session).with_noise_scale(noise_scale)
+    return transition.rollout(
+        drawn.state, steps, torch.Generator(drawn.state.device).manual_seed(seed)
+    )
 
 
-def sampled(trained, counts: TrialCounts, told: Gaussian, context: int, steps: int, samples: int, seed: int, row: int) -> dict:
-    """Noisy paths from sampled states and embeddings, of each trial or one of all (1, trial or 1, embedding)."""
+def sampled(
+    trained,
+    counts: TrialCounts,
+    told: Gaussian,
+    context: int,
+    steps: int,
+    samples: int,
+    seed: int,
+    row: int,
+) -> dict:
+    """Noisy paths from sampled states and embeddings, of each trial or one of all (1, trial or 1,
+    embedding)."""
     drawn = draw(trained, counts, context, samples, seed=seed, told=told)
     latents = noisy_paths(trained, row, drawn, steps, trained.sessions[row].noise_scale, seed + 1)
     rate, rate_sd = sampled_rates(trained, row, latents, counts.n_units)
@@ -163,14 +210,21 @@ def sampled(trained, counts: TrialCounts, told: Gaussian, context: int, steps: i
     return {
         "latent_samples": ((*dims, "latent"), latents.numpy(force=True), {"units": "a.u."}),
         "rate_samples": ((*dims, "unit"), rate, {"units": "Hz"}),
-        "latent_sd": (("trial", "time", "latent"), latents.std(0).numpy(force=True), {"units": "a.u."}),
+        "latent_sd": (
+            ("trial", "time", "latent"),
+            latents.std(0).numpy(force=True),
+            {"units": "a.u."},
+        ),
         "rate_sd": (("trial", "time", "unit"), rate_sd, {"units": "Hz"}),
     }
 
 
-def sampled_rates(trained: TrainedModel, row: int, latents: Tensor, n_units: int) -> tuple[np.ndarray, np.ndarray]:
-    """Rates [Hz] of latents (sample, trial, time, latent) and their SD over samples, (trial, time, unit); trial after trial, as
-    rates of all samples are large: what is made on the way stays small and in cache."""
+def sampled_rates(
+    trained: TrainedModel, row: int, latents: Tensor, n_units: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Rates [Hz] of latents (sample, trial, time, latent) and their SD over samples, (trial, time,
+    unit); trial after trial, as rates of all samples are large: what is made on the way stays small
+    and in cache."""
     samples, trials, time = latents.shape[:3]
     rate = np.empty((samples, trials, time, n_units), np.float32)
     sd = np.empty(rate.shape[1:], np.float32)

@@ -1,4 +1,5 @@
-"""Latents, rates and embeddings of sessions that a model knows: q(e | y), q(z | y, e) and what follows from them."""
+"""Latents, rates and embeddings of sessions that a model knows: q(e | y), q(z | y, e) and what
+follows from them."""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ CHUNK_BINS = 100_000  # bins encoded at once: bounds memory, long enough to keep
 
 
 def check_counts(trained: TrainedModel, counts: TrialCounts) -> int:
-    """The session's row in the model; refuses units, spikes or bins that the model was not made for."""
+    """The session's row in the model; refuses units, spikes or bins that the model was not made
+    for."""
     row = trained.index(counts.session)
     other = trained.sessions[row].other_data(counts)
     if other:
@@ -36,7 +38,10 @@ def check_counts(trained: TrainedModel, counts: TrialCounts) -> int:
             "metadyn align MODEL NAME=FILE -o MODEL2",
         )
     if abs(counts.bin_width - trained.bin_width) > 1e-9:
-        raise DataError("the model was made for other bins", found=f"{counts.bin_width} s, not {trained.bin_width} s")
+        raise DataError(
+            "the model was made for other bins",
+            found=f"{counts.bin_width} s, not {trained.bin_width} s",
+        )
     return row
 
 
@@ -50,8 +55,8 @@ def observations(
 ) -> Observations:
     """Some trials of one session as the encoders see them.
 
-    `context` bounds the bins they see, and the bins that there are; `visible` (trial, time, unit) are the entries they see, of
-    those that were observed; they stand for all.
+    `context` bounds the bins they see, and the bins that there are; `visible` (trial, time, unit)
+    are the entries they see, of those that were observed; they stand for all.
     """
     device, bins = module.log_q.device, slice(context)
 
@@ -84,9 +89,13 @@ def chunks(counts: TrialCounts) -> Iterator[slice]:
 
 @torch.no_grad()
 def trial_embeddings(
-    trained: TrainedModel, counts: TrialCounts, context: int | None = None, visible: np.ndarray | None = None
+    trained: TrainedModel,
+    counts: TrialCounts,
+    context: int | None = None,
+    visible: np.ndarray | None = None,
 ) -> Gaussian:
-    """q(e | y) of each trial: (1, trial, embedding). `context` and `visible` as in `observations`."""
+    """q(e | y) of each trial: (1, trial, embedding). `context` and `visible` as in
+    `observations`."""
     module, row = trained.module.eval(), check_counts(trained, counts)
     parts = []
     for trials in chunks(counts):
@@ -96,8 +105,11 @@ def trial_embeddings(
 
 
 @torch.no_grad()
-def features_of(trained: TrainedModel, counts: TrialCounts, context: int | None = None) -> tuple[Tensor, Tensor]:
-    """What the read-in makes of each trial, (1, trial, time, feature), and how many bins of it there are, (1, trial)."""
+def features_of(
+    trained: TrainedModel, counts: TrialCounts, context: int | None = None
+) -> tuple[Tensor, Tensor]:
+    """What the read-in makes of each trial, (1, trial, time, feature), and how many bins of it
+    there are, (1, trial)."""
     module, row = trained.module.eval(), check_counts(trained, counts)
     parts = []
     for trials in chunks(counts):
@@ -109,7 +121,11 @@ def features_of(trained: TrainedModel, counts: TrialCounts, context: int | None 
 
 @torch.no_grad()
 def latents_given(
-    trained: TrainedModel, counts: TrialCounts, embedding: Tensor, context: int | None = None, visible: np.ndarray | None = None
+    trained: TrainedModel,
+    counts: TrialCounts,
+    embedding: Tensor,
+    context: int | None = None,
+    visible: np.ndarray | None = None,
 ) -> Gaussian:
     """q(z | y, e) of each trial, (1, trial, time, latent), for embeddings (1, trial, embedding)."""
     module, row = trained.module.eval(), check_counts(trained, counts)
@@ -126,30 +142,38 @@ def joined(parts: list[Gaussian]) -> Gaussian:
 
 
 def session_embedding(trained: TrainedModel, row: int, q: Gaussian) -> Gaussian:
-    """q(e) of the session, (1, 1, embedding): as its training left it, else what the trials of q tell together."""
+    """q(e) of the session, (1, 1, embedding): as its training left it, else what the trials of q
+    tell together."""
     entry, pooling = trained.sessions[row], trained.config.pooling
     if entry.embedding_mean:
-        mean, sd = (q.mean.new_tensor(values)[None, None] for values in (entry.embedding_mean, entry.embedding_sd))
+        mean, sd = (
+            q.mean.new_tensor(values)[None, None]
+            for values in (entry.embedding_mean, entry.embedding_sd)
+        )
         return Gaussian(mean, 2 * sd.log())
     return pool(q, "mean" if pooling == "trial" else pooling)
 
 
 def with_embedding(trained: TrainedModel, counts: TrialCounts) -> TrainedModel:
-    """The model with the embedding of one session as these trials tell it; as it was where the dynamics know none."""
+    """The model with the embedding of one session as these trials tell it; as it was where the
+    dynamics know none."""
     if not trained.module.dynamics.embedded:
         return trained
     row = check_counts(trained, counts)
     unknown = replace(trained.sessions[row], embedding_mean=(), embedding_sd=())
     entries = list(trained.sessions)
     entries[row] = unknown
-    q = session_embedding(replace(trained, sessions=tuple(entries)), row, trial_embeddings(trained, counts))
+    q = session_embedding(
+        replace(trained, sessions=tuple(entries)), row, trial_embeddings(trained, counts)
+    )
     mean, sd = (tuple(values[0, 0].tolist()) for values in (q.mean, q.sd))
     entries[row] = replace(unknown, embedding_mean=mean, embedding_sd=sd)
     return replace(trained, sessions=tuple(entries))
 
 
 def conditioning(trained: TrainedModel, row: int, q: Gaussian) -> Gaussian:
-    """The q(e) that conditions the dynamics: the session's (1, 1, embedding), or each trial's own (1, trial, embedding)."""
+    """The q(e) that conditions the dynamics: the session's (1, 1, embedding), or each trial's own
+    (1, trial, embedding)."""
     return q if trained.config.pooling == "trial" else session_embedding(trained, row, q)
 
 
@@ -158,22 +182,34 @@ def for_each_trial(told: Gaussian, q: Gaussian) -> Gaussian:
     return Gaussian(told.mean.expand_as(q.mean), told.log_var.expand_as(q.mean))
 
 
-def moments(function: Callable[[Tensor], Tensor], mean: Tensor, sd: Tensor) -> tuple[Tensor, Tensor]:
+def moments(
+    function: Callable[[Tensor], Tensor], mean: Tensor, sd: Tensor
+) -> tuple[Tensor, Tensor]:
     """Mean and SD of function(x), x ~ N(mean, sd²), by Gauss-Hermite quadrature."""
-    nodes, weights = (mean.new_tensor(values) for values in np.polynomial.hermite_e.hermegauss(NODES))
+    nodes, weights = (
+        mean.new_tensor(values) for values in np.polynomial.hermite_e.hermegauss(NODES)
+    )
     weights = weights / weights.sum()
     values = [function(mean + sd * node) for node in nodes]
     first = sum(weight * value for weight, value in zip(weights, values, strict=True))
-    second = sum(weight * (value - first) ** 2 for weight, value in zip(weights, values, strict=True))
+    second = sum(
+        weight * (value - first) ** 2 for weight, value in zip(weights, values, strict=True)
+    )
     return first, second.sqrt()
 
 
 @torch.no_grad()
-def rates(trained: TrainedModel, row: int, q: Gaussian, n_units: int) -> tuple[np.ndarray, np.ndarray]:
-    """Posterior mean and SD of each unit's rate [Hz], (trial, time, unit); for a Gaussian q(z) exact, but for the softplus
-    link, of which NODES-point Gauss-Hermite quadrature takes the moments (off by less than .1 % up to an SD of 3 of C z)."""
+def rates(
+    trained: TrainedModel, row: int, q: Gaussian, n_units: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Posterior mean and SD of each unit's rate [Hz], (trial, time, unit); for a Gaussian q(z)
+    exact, but for the softplus link, of which NODES-point Gauss-Hermite quadrature takes the
+    moments (off by less than .1 % up to an SD of 3 of C z)."""
     likelihood = trained.module.likelihood
-    weight, bias = likelihood.weight[row, :n_units].detach(), likelihood.bias[row, :n_units].detach()
+    weight, bias = (
+        likelihood.weight[row, :n_units].detach(),
+        likelihood.bias[row, :n_units].detach(),
+    )
     linear = q.mean[0] @ weight.T + bias
     variance = q.log_var[0].exp() @ (weight**2).T
     if trained.config.likelihood == "gaussian":
@@ -186,7 +222,13 @@ def rates(trained: TrainedModel, row: int, q: Gaussian, n_units: int) -> tuple[n
     return mean.numpy(force=True) / trained.bin_width, sd.numpy(force=True) / trained.bin_width
 
 
-def coordinates(counts: TrialCounts, n_latents: int, n_embedding: int, first_bin: int = 0, n_bins: int | None = None) -> dict:
+def coordinates(
+    counts: TrialCounts,
+    n_latents: int,
+    n_embedding: int,
+    first_bin: int = 0,
+    n_bins: int | None = None,
+) -> dict:
     """Named coordinates; `time` in seconds from the start of the window, at bin centres."""
     n_bins = counts.counts.shape[1] if n_bins is None else n_bins
     seconds = {"units": "s"}
@@ -213,7 +255,8 @@ def attributes(trained: TrainedModel, counts: TrialCounts, estimate: str) -> dic
 
 
 def embedding_variables(q: Gaussian, used: Gaussian, session: Gaussian) -> dict:
-    """Embeddings per trial as they were used and as each trial alone has them, and the session's."""
+    """Embeddings per trial as they were used and as each trial alone has them, and the
+    session's."""
     return {
         "embedding_mean": (("trial", "embedding"), used.mean[0].numpy(force=True)),
         "embedding_sd": (("trial", "embedding"), used.sd[0].numpy(force=True)),
@@ -224,18 +267,24 @@ def embedding_variables(q: Gaussian, used: Gaussian, session: Gaussian) -> dict:
 
 
 def posterior(trained: TrainedModel, counts: TrialCounts) -> tuple[Gaussian, Gaussian, Gaussian]:
-    """q(e) of each trial alone, q(e) that conditions the dynamics of each trial, and q(z) given its mean."""
+    """q(e) of each trial alone, q(e) that conditions the dynamics of each trial, and q(z) given its
+    mean."""
     q = trial_embeddings(trained, counts)
     used = for_each_trial(conditioning(trained, check_counts(trained, counts), q), q)
     return q, used, latents_given(trained, counts, used.mean)
 
 
 def observation_variables(counts: TrialCounts) -> dict:
-    """Where some unit was observed, and, where units differ, where each was; False behind a window's end."""
-    words = {"long_name": "whether some unit was observed; elsewhere all values are what the model interpolates"}
+    """Where some unit was observed, and, where units differ, where each was; False behind a
+    window's end."""
+    words = {
+        "long_name": "whether some unit was observed; elsewhere all values are what the model interpolates"
+    }
     variables = {"observed": (("trial", "time"), counts.observed, words)}
     if counts.unit_observed is not None:
-        words = {"long_name": "whether the unit was observed; elsewhere its rate is inferred from other units and times"}
+        words = {
+            "long_name": "whether the unit was observed; elsewhere its rate is inferred from other units and times"
+        }
         variables["unit_observed"] = (("trial", "time", "unit"), counts.unit_observed, words)
     return variables
 
@@ -247,18 +296,20 @@ def within_windows(counts: TrialCounts, values: np.ndarray) -> np.ndarray:
 
 
 def smoothed_latents(trained: TrainedModel, counts: TrialCounts) -> np.ndarray:
-    """Smoothed latents (trial, time, latent), NaN behind a window's end; what `infer` calls latent_mean."""
+    """Smoothed latents (trial, time, latent), NaN behind a window's end; what `infer` calls
+    latent_mean."""
     return within_windows(counts, posterior(trained, counts)[2].mean[0].numpy(force=True))
 
 
 def infer(trained: TrainedModel, counts: TrialCounts) -> xr.Dataset:
     """Smoothed latents, rates [Hz] and embeddings of one session (section 3.2).
 
-    Returns a Dataset with latent_mean, latent_sd (trial, time, latent), rate_mean, rate_sd (trial, time, unit) [Hz] and
-    embeddings (trial, embedding), (embedding); NaN behind a window's end. `observed` (trial, time) and, where units differ,
-    `unit_observed` (trial, time, unit) say what was observed: latents and rates elsewhere are what the model interpolates, and
-    a unit's rates what it infers from the others. Raises ModelFileError for a session the model does not know, DataError for
-    other units or bins.
+    Returns a Dataset with latent_mean, latent_sd (trial, time, latent), rate_mean, rate_sd (trial,
+    time, unit) [Hz] and embeddings (trial, embedding), (embedding); NaN behind a window's end.
+    `observed` (trial, time) and, where units differ, `unit_observed` (trial, time, unit) say what
+    was observed: latents and rates elsewhere are what the model interpolates, and a unit's rates
+    what it infers from the others. Raises ModelFileError for a session the model does not know,
+    DataError for other units or bins.
     """
     row = check_counts(trained, counts)
     q_e, used, q_z = posterior(trained, counts)
@@ -267,8 +318,16 @@ def infer(trained: TrainedModel, counts: TrialCounts) -> xr.Dataset:
     hertz, arbitrary = {"units": "Hz"}, {"units": "a.u."}
     return xr.Dataset(
         {
-            "latent_mean": (("trial", "time", "latent"), within_windows(counts, latent_mean), arbitrary),
-            "latent_sd": (("trial", "time", "latent"), within_windows(counts, latent_sd), arbitrary),
+            "latent_mean": (
+                ("trial", "time", "latent"),
+                within_windows(counts, latent_mean),
+                arbitrary,
+            ),
+            "latent_sd": (
+                ("trial", "time", "latent"),
+                within_windows(counts, latent_sd),
+                arbitrary,
+            ),
             "rate_mean": (("trial", "time", "unit"), within_windows(counts, rate_mean), hertz),
             "rate_sd": (("trial", "time", "unit"), within_windows(counts, rate_sd), hertz),
             **embedding_variables(q_e, used, session_embedding(trained, row, q_e)),

@@ -1,11 +1,13 @@
 """How good a model is on windows of a session, beside baselines.
 
-Of spikes these are the unit's mean rate and its last value; of behaviour its mean, and decoders of smoothed spikes and of their
-principal components. Decoders, the model's and theirs, learn on windows that trained the model and are read on those scored.
+Of spikes these are the unit's mean rate and its last value; of behaviour its mean, and decoders of
+smoothed spikes and of their principal components. Decoders, the model's and theirs, learn on
+windows that trained the model and are read on those scored.
 
-One r² throughout, 1 − Σ(y − ŷ)² / Σ(y − ȳ)², with ȳ the mean over the windows that trained the model: the unit's mean
-count, the channel's mean. What the mean scores is 0. Bits are per spike, above the same mean rate. Entries of units or
-channels that do not vary are part of sums; by themselves they have no r² (NaN), nor have silent units bits.
+One r² throughout, 1 − Σ(y − ŷ)² / Σ(y − ȳ)², with ȳ the mean over the windows that trained the
+model: the unit's mean count, the channel's mean. What the mean scores is 0. Bits are per spike,
+above the same mean rate. Entries of units or channels that do not vary are part of sums; by
+themselves they have no r² (NaN), nor have silent units bits.
 """
 
 from __future__ import annotations
@@ -20,18 +22,32 @@ from metadyn.errors import WindowError
 from metadyn.inference.baselines import LAGS, folds_of, spike_decoders
 from metadyn.inference.decoding import fit_decoder, r2, r2_by_channel, vary
 from metadyn.inference.forecast import default_context, forecast, mean_rates
-from metadyn.inference.infer import check_counts, conditioning, for_each_trial, infer, latents_given, trial_embeddings
+from metadyn.inference.infer import (
+    check_counts,
+    conditioning,
+    for_each_trial,
+    infer,
+    latents_given,
+    trial_embeddings,
+)
 from metadyn.model.trained import TrainedModel
 from metadyn.records import TrialCounts
 
 OF_SPIKES, OF_BEHAVIOR = ("mean_rate", "last_value"), ("smoothed_spikes", "principal_components")
 PREDICTORS = ["model", *OF_SPIKES, *OF_BEHAVIOR]
 FEWEST_TO_DECODE = 3  # windows to learn a decoder on
-HIDDEN, LAST_BINS, FLOOR = 0.2, 5, 1e-4  # share of entries hidden; bins of a last value; least count
+HIDDEN, LAST_BINS, FLOOR = (
+    0.2,
+    5,
+    1e-4,
+)  # share of entries hidden; bins of a last value; least count
 
 
-def bits_per_spike(counts: np.ndarray, expected: np.ndarray, mean: np.ndarray, where: np.ndarray) -> float:
-    """Poisson log-likelihood above the mean rate, over log 2 and the spikes, of the entries `where`; all in counts per bin.
+def bits_per_spike(
+    counts: np.ndarray, expected: np.ndarray, mean: np.ndarray, where: np.ndarray
+) -> float:
+    """Poisson log-likelihood above the mean rate, over log 2 and the spikes, of the entries
+    `where`; all in counts per bin.
 
     NaN for smoothed counts, which are no spikes, and where there is no spike.
     """
@@ -39,10 +55,14 @@ def bits_per_spike(counts: np.ndarray, expected: np.ndarray, mean: np.ndarray, w
 
 
 def gains(counts: np.ndarray, expected: np.ndarray, mean: np.ndarray) -> np.ndarray:
-    """Poisson log-likelihood above the mean rate of each entry (trial, time, unit), in bits; NaN for smoothed counts."""
+    """Poisson log-likelihood above the mean rate of each entry (trial, time, unit), in bits; NaN
+    for smoothed counts."""
     if not np.array_equal(counts, np.round(counts)):
         return np.full(counts.shape, np.nan)
-    expected, mean = np.maximum(expected, FLOOR), np.maximum(np.broadcast_to(mean, counts.shape), FLOOR)
+    expected, mean = (
+        np.maximum(expected, FLOOR),
+        np.maximum(np.broadcast_to(mean, counts.shape), FLOOR),
+    )
     return (counts * (np.log(expected) - np.log(mean)) - (expected - mean)) / log(2)
 
 
@@ -53,7 +73,8 @@ def bits(counts: np.ndarray, gain: np.ndarray, where: np.ndarray, axis) -> np.nd
 
 
 def hidden_rates(trained: TrainedModel, counts: TrialCounts, hidden: np.ndarray) -> np.ndarray:
-    """Expected counts per bin (trial, time, unit) when the entries `hidden` are kept from the encoders."""
+    """Expected counts per bin (trial, time, unit) when the entries `hidden` are kept from the
+    encoders."""
     visible, row = ~hidden, check_counts(trained, counts)
     q_e = trial_embeddings(trained, counts, visible=visible)
     embedding = for_each_trial(conditioning(trained, row, q_e), q_e).mean
@@ -61,8 +82,11 @@ def hidden_rates(trained: TrainedModel, counts: TrialCounts, hidden: np.ndarray)
     return mean_rates(trained, row, q.mean[0], counts.n_units) * trained.bin_width
 
 
-def last_values(counts: np.ndarray, observed: np.ndarray, mean: np.ndarray, first: int) -> np.ndarray:
-    """Mean count of what was observed in the LAST_BINS bins before `first` and one bin of the unit's mean: (trial, unit).
+def last_values(
+    counts: np.ndarray, observed: np.ndarray, mean: np.ndarray, first: int
+) -> np.ndarray:
+    """Mean count of what was observed in the LAST_BINS bins before `first` and one bin of the
+    unit's mean: (trial, unit).
 
     observed (trial, time, unit), or (trial, time, 1) where all units are observed alike.
     """
@@ -72,7 +96,8 @@ def last_values(counts: np.ndarray, observed: np.ndarray, mean: np.ndarray, firs
 
 
 def previous_bins(counts: np.ndarray, mean: np.ndarray, hidden: np.ndarray) -> np.ndarray:
-    """Mean of the counts not hidden in the LAST_BINS bins before each and one bin of the unit's mean: (trial, time, unit)."""
+    """Mean of the counts not hidden in the LAST_BINS bins before each and one bin of the unit's
+    mean: (trial, time, unit)."""
     shown = np.pad(np.where(hidden, 0.0, counts), ((0, 0), (LAST_BINS, 0), (0, 0)))
     number = np.pad((~hidden).astype(float), ((0, 0), (LAST_BINS, 0), (0, 0)))
 
@@ -86,15 +111,23 @@ def previous_bins(counts: np.ndarray, mean: np.ndarray, hidden: np.ndarray) -> n
 def for_predictors(values: dict, *dims: str) -> tuple:
     """A variable (predictor, …) of what is measured of some predictors, NaN of the others."""
     unmeasured = np.full(np.shape(values["model"]), np.nan)
-    return ("predictor", *dims), np.array([values.get(predictor, unmeasured) for predictor in PREDICTORS])
+    return ("predictor", *dims), np.array(
+        [values.get(predictor, unmeasured) for predictor in PREDICTORS]
+    )
 
 
 def scores_of_entries(
-    counts: np.ndarray, predictions: dict[str, np.ndarray], mean: np.ndarray, where: np.ndarray, names: tuple[str, str]
+    counts: np.ndarray,
+    predictions: dict[str, np.ndarray],
+    mean: np.ndarray,
+    where: np.ndarray,
+    names: tuple[str, str],
 ) -> dict:
-    """r² and bits per spike of predicted counts, over all entries `where` (trial, time, unit), of each unit and at each step.
+    """r² and bits per spike of predicted counts, over all entries `where` (trial, time, unit), of
+    each unit and at each step.
 
-    names: of the two. At each step: over trials and units, with `_at_step`; of each unit: over trials and bins, `_of_unit`.
+    names: of the two. At each step: over trials and units, with `_at_step`; of each unit: over
+    trials and bins, `_of_unit`.
     """
     total = np.where(where, counts - mean, 0.0) ** 2
     varies = vary(np.where(where, counts, np.nan))
@@ -119,9 +152,14 @@ def ratio(value, of, where) -> np.ndarray:
     return np.divide(value, of, out=np.full(of.shape, np.nan), where=(of > 0) & where)
 
 
-def forecast_scores(trained: TrainedModel, counts: TrialCounts, mean: np.ndarray, context: int, steps: int) -> dict:
+def forecast_scores(
+    trained: TrainedModel, counts: TrialCounts, mean: np.ndarray, context: int, steps: int
+) -> dict:
     """r² and bits per spike of the forecast bins: over all of them, at each step, of each unit."""
-    expected = forecast(trained, counts, context=context, steps=steps)["rate_mean"].values * trained.bin_width
+    expected = (
+        forecast(trained, counts, context=context, steps=steps)["rate_mean"].values
+        * trained.bin_width
+    )
     ahead = slice(context, context + steps)
     true = counts.counts[:, ahead].astype(np.float64)
     last = last_values(counts.counts, counts.observed_entries, mean, context)
@@ -131,11 +169,15 @@ def forecast_scores(trained: TrainedModel, counts: TrialCounts, mean: np.ndarray
         "last_value": np.broadcast_to(last[:, None], true.shape),
     }
     where = np.broadcast_to(counts.observed_entries[:, ahead], true.shape)
-    found = scores_of_entries(true, predictions, mean, where, ("forecast_r2", "forecast_bits_per_spike"))
+    found = scores_of_entries(
+        true, predictions, mean, where, ("forecast_r2", "forecast_bits_per_spike")
+    )
     return {name: for_predictors(values, *dims_of(name)) for name, values in found.items()}
 
 
-def reconstruction_scores(trained: TrainedModel, counts: TrialCounts, mean: np.ndarray, seed: int) -> dict:
+def reconstruction_scores(
+    trained: TrainedModel, counts: TrialCounts, mean: np.ndarray, seed: int
+) -> dict:
     """r² and bits per spike of a random fifth of the entries, hidden from the encoders."""
     hidden = np.random.default_rng(seed).random(counts.counts.shape) < HIDDEN
     true = counts.counts.astype(np.float64)
@@ -145,8 +187,14 @@ def reconstruction_scores(trained: TrainedModel, counts: TrialCounts, mean: np.n
         "last_value": previous_bins(true, mean, hidden | ~counts.observed_entries),
     }
     where = hidden & counts.observed_entries
-    found = scores_of_entries(true, predictions, mean, where, ("reconstruction_r2", "bits_per_spike"))
-    return {name: for_predictors(v, *dims_of(name)) for name, v in found.items() if not name.endswith("_at_step")}
+    found = scores_of_entries(
+        true, predictions, mean, where, ("reconstruction_r2", "bits_per_spike")
+    )
+    return {
+        name: for_predictors(v, *dims_of(name))
+        for name, v in found.items()
+        if not name.endswith("_at_step")
+    }
 
 
 def dims_of(name: str) -> tuple[str, ...]:
@@ -154,12 +202,16 @@ def dims_of(name: str) -> tuple[str, ...]:
     return tuple(dim for dim in ("step", "unit", "channel") if name.endswith(f"_{dim}"))
 
 
-def behavior_scores(trained: TrainedModel, counts: TrialCounts, training: TrialCounts | None) -> tuple[dict, str]:
-    """r² of behaviour decoded from latents, from nothing, from smoothed spikes and their components; and why there is none.
+def behavior_scores(
+    trained: TrainedModel, counts: TrialCounts, training: TrialCounts | None
+) -> tuple[dict, str]:
+    """r² of behaviour decoded from latents, from nothing, from smoothed spikes and their
+    components; and why there is none.
 
-    Latents and spikes are decoded alike: from the same bins and as many before them, none of them unobserved. The decoders
-    learn on `training`; of an angle they predict cosine and sine, so that its r² is the same wherever its zero lies.
-    Raises WindowError where no window that is scored holds behaviour.
+    Latents and spikes are decoded alike: from the same bins and as many before them, none of them
+    unobserved. The decoders learn on `training`; of an angle they predict cosine and sine, so that
+    its r² is the same wherever its zero lies. Raises WindowError where no window that is scored
+    holds behaviour.
     """
     scored = with_behavior(counts)
     if not scored.n_trials:
@@ -172,17 +224,29 @@ def behavior_scores(trained: TrainedModel, counts: TrialCounts, training: TrialC
     counts, training = scored, None if training is None else with_behavior(training)
     reason = why_not(counts, training)
     if reason:
-        return behavior_variables({"model": np.full(counts.behavior.shape, np.nan)}, counts, np.zeros(1)), reason
-    known = np.where(training.observed[..., None], training.behavior, np.nan).reshape(-1, training.behavior.shape[-1])
-    mean = np.array([each[np.isfinite(each)].mean() if np.isfinite(each).any() else np.nan for each in known.T])
-    decoder = fit_decoder(latents_of(trained, training), training.behavior, LAGS, folds_of(training))
-    predicted = {"model": decoder(latents_of(trained, counts)), "mean_rate": np.broadcast_to(mean, counts.behavior.shape)}
+        return behavior_variables(
+            {"model": np.full(counts.behavior.shape, np.nan)}, counts, np.zeros(1)
+        ), reason
+    known = np.where(training.observed[..., None], training.behavior, np.nan).reshape(
+        -1, training.behavior.shape[-1]
+    )
+    mean = np.array(
+        [each[np.isfinite(each)].mean() if np.isfinite(each).any() else np.nan for each in known.T]
+    )
+    decoder = fit_decoder(
+        latents_of(trained, training), training.behavior, LAGS, folds_of(training)
+    )
+    predicted = {
+        "model": decoder(latents_of(trained, counts)),
+        "mean_rate": np.broadcast_to(mean, counts.behavior.shape),
+    }
     predicted |= {name: decode(counts) for name, decode in spike_decoders(training).items()}
     return behavior_variables(predicted, counts, mean), ""
 
 
 def with_behavior(counts: TrialCounts) -> TrialCounts:
-    """With what a linear decoder predicts, and without the windows in which no observed bin has a value of any channel."""
+    """With what a linear decoder predicts, and without the windows in which no observed bin has a
+    value of any channel."""
     counts = replace(counts, behavior=counts.behavior_targets, behavior_period=None)
     return counts.select(trials=(np.isfinite(counts.behavior).any(-1) & counts.observed).any(1))
 
@@ -198,17 +262,24 @@ def why_not(counts: TrialCounts, training: TrialCounts | None) -> str:
 
 def latents_of(trained: TrainedModel, counts: TrialCounts) -> np.ndarray:
     """Inferred latents (trial, time, latent), NaN where nothing was observed."""
-    return np.where(counts.observed[..., None], infer(trained, counts)["latent_mean"].values, np.nan)
+    return np.where(
+        counts.observed[..., None], infer(trained, counts)["latent_mean"].values, np.nan
+    )
 
 
-def behavior_variables(predicted: dict[str, np.ndarray], counts: TrialCounts, mean: np.ndarray) -> dict:
+def behavior_variables(
+    predicted: dict[str, np.ndarray], counts: TrialCounts, mean: np.ndarray
+) -> dict:
     """r² of all channels together and of each."""
     known = np.isfinite(np.stack(list(predicted.values()))).all(0)
     true = np.where(known, counts.behavior, np.nan)
     return {
-        "behavior_r2": for_predictors({name: r2(true, values, mean) for name, values in predicted.items()}),
+        "behavior_r2": for_predictors(
+            {name: r2(true, values, mean) for name, values in predicted.items()}
+        ),
         "behavior_r2_of_channel": for_predictors(
-            {name: r2_by_channel(true, values, mean) for name, values in predicted.items()}, "channel"
+            {name: r2_by_channel(true, values, mean) for name, values in predicted.items()},
+            "channel",
         ),
     }
 
@@ -222,7 +293,9 @@ def long_enough(counts: TrialCounts, context: int, steps: int) -> np.ndarray:
             "no window holds a context and a forecast",
             item=counts.session,
             found=f"context of {context} and forecast of {steps} bins, windows of up to {longest}",
-            remedy=f"--context {max(1, longest // 3)} --steps {longest // 2}" if longest > 1 else "longer windows (--n-bins)",
+            remedy=f"--context {max(1, longest // 3)} --steps {longest // 2}"
+            if longest > 1
+            else "longer windows (--n-bins)",
         )
     return long
 
@@ -236,12 +309,14 @@ def score(
     steps: int | None = None,
     seed: int = 0,
 ) -> xr.Dataset:
-    """Reconstruction, forecasts, bits per spike and, where there is behaviour, decoding of the windows `counts`.
+    """Reconstruction, forecasts, bits per spike and, where there is behaviour, decoding of the
+    windows `counts`.
 
-    `training`: windows of the same session that trained the model, on which decoders of behaviour learn; without them
-    behaviour has no r². `context` defaults to a third of the median window [bins], `steps` to 20 or what is left of it.
-    Forecasts are scored over the windows that hold both (their number is the attribute n_forecast_windows); WindowError
-    where none does. Dims (predictor, step, unit, channel); the attribute behavior_note says why behaviour has no r².
+    `training`: windows of the same session that trained the model, on which decoders of behaviour
+    learn; without them behaviour has no r². `context` defaults to a third of the median window
+    [bins], `steps` to 20 or what is left of it. Forecasts are scored over the windows that hold
+    both (their number is the attribute n_forecast_windows); WindowError where none does. Dims
+    (predictor, step, unit, channel); the attribute behavior_note says why behaviour has no r².
     """
     row = check_counts(trained, counts)
     context = default_context(counts) if context is None else context
@@ -254,7 +329,15 @@ def score(
     if counts.behavior is not None:
         found, note = behavior_scores(trained, counts, training)
         variables |= found
-    coords = {"predictor": PREDICTORS, "step": ("step", (np.arange(steps) + 1) * counts.bin_width, {"units": "s"})}
+    coords = {
+        "predictor": PREDICTORS,
+        "step": ("step", (np.arange(steps) + 1) * counts.bin_width, {"units": "s"}),
+    }
     coords["unit"] = counts.unit_rows
-    told = {"session": counts.session, "context_bins": context, "n_forecast_windows": int(long.sum()), "behavior_note": note}
+    told = {
+        "session": counts.session,
+        "context_bins": context,
+        "n_forecast_windows": int(long.sum()),
+        "behavior_note": note,
+    }
     return xr.Dataset(variables, coords, told)

@@ -7,7 +7,12 @@ import torch
 from metadyn.config import ModelConfig
 from metadyn.model.dynamics import Dynamics, InputDynamics, LinearDynamics, LowRankDynamics
 from metadyn.model.encoders import EmbeddingEncoder, LatentEncoder
-from metadyn.model.likelihood import GaussianLikelihood, PoissonLikelihood, Readout, SoftplusPoissonLikelihood
+from metadyn.model.likelihood import (
+    GaussianLikelihood,
+    PoissonLikelihood,
+    Readout,
+    SoftplusPoissonLikelihood,
+)
 from metadyn.model.meta_ssm import MetaSSM
 from metadyn.model.readin import ReadIn
 
@@ -40,22 +45,31 @@ def build_model(
     posterior_log_var: float = -4.0,
     seed: int = 0,
 ) -> MetaSSM:
-    """A model of len(n_units) sessions with that many units each; its first weights follow from `seed` alone."""
+    """A model of len(n_units) sessions with that many units each; its first weights follow from
+    `seed` alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         dynamics = build_dynamics(config)
         told = config.embedding_dim if dynamics.embedded else 0
         sessions, units = len(n_units), max(n_units)
-        features = max(config.readin_dim, config.latent_dim)  # the warm start hands its latents through the features
-        hidden = max(config.readin_hidden, 2 * config.latent_dim)  # and carries each through a pair of rectifiers
+        features = max(
+            config.readin_dim, config.latent_dim
+        )  # the warm start hands its latents through the features
+        hidden = max(
+            config.readin_hidden, 2 * config.latent_dim
+        )  # and carries each through a pair of rectifiers
         readin = ReadIn(sessions, units, hidden, features, config.readin_dropout)
         with torch.no_grad():
             for row, real in enumerate(n_units):
                 readin.weight_in[row, real:] = 0  # padding belongs to no layer's norm (LAMB)
         return MetaSSM(
             readin,
-            EmbeddingEncoder(features, config.embedding_hidden, config.embedding_dim) if told else None,
-            LatentEncoder(features, told, config.latent_hidden, config.latent_dim, posterior_log_var),
+            EmbeddingEncoder(features, config.embedding_hidden, config.embedding_dim)
+            if told
+            else None,
+            LatentEncoder(
+                features, told, config.latent_hidden, config.latent_dim, posterior_log_var
+            ),
             dynamics,
             likelihood_of(config)(sessions, units, config.latent_dim),
             embedding_dim=config.embedding_dim,

@@ -12,18 +12,18 @@ from metadyn.model.dynamics import Transition
 from metadyn.model.gaussian import Gaussian, standard_normal
 from metadyn.model.masking import fill
 from metadyn.model.meta_ssm import MetaSSM, Observations
-from metadyn.model.score import Weight
+from metadyn.model.ops.weighted_log_prob import EntryWeights
 
 
 @dataclass(frozen=True)
 class Targets:
     """What is scored: the weight of each entry's log-likelihood, 0 where there is nothing.
 
-    forecast (session, trial, time): bins whose latent must come from the dynamics; `longest`: the most of them in a row, where
-    that is known beforehand.
+    forecast (session, trial, time): bins whose latent must come from the dynamics; `longest`: the
+    most of them in a row, where that is known beforehand.
     """
 
-    weight: Weight
+    weight: EntryWeights
     forecast: Bool[Tensor, "session trial time"]
     longest: int | None = None
 
@@ -40,7 +40,9 @@ class ElboTerms:
     entries: Tensor
 
     def elbo(self, kl_weight: float | Tensor = 1.0) -> Tensor:
-        return self.log_likelihood - kl_weight * (self.kl_latent + self.kl_initial + self.kl_embedding)
+        return self.log_likelihood - kl_weight * (
+            self.kl_latent + self.kl_initial + self.kl_embedding
+        )
 
     def loss(self, kl_weight: float | Tensor, penalty: float) -> Tensor:
         """−ELBO per scored entry plus the penalty on the change of the dynamics (section D.1)."""
@@ -53,8 +55,11 @@ class ElboTerms:
         return terms | {"weight_change": self.weight_change.detach()}
 
 
-def pool(q: Gaussian, pooling: str, distinct: Bool[Tensor, "session trial"] | None = None) -> Gaussian:
-    """q(e) of each trial (session, trial, embedding) as it is, or one for the trials of a session (`mean`, `product`).
+def pool(
+    q: Gaussian, pooling: str, distinct: Bool[Tensor, "session trial"] | None = None
+) -> Gaussian:
+    """q(e) of each trial (session, trial, embedding) as it is, or one for the trials of a session
+    (`mean`, `product`).
 
     A trial that is not `distinct` tells nothing new in a product (default: all are).
     """
@@ -74,8 +79,9 @@ def embedding_of(model: MetaSSM, features: Tensor, seen: Observations, pooling: 
 
 @dataclass(frozen=True)
 class Draw:
-    """What may have made a batch: q(e) (session, trial or 1, embedding), q(z), a sample of it (session, trial, time, latent),
-    the same with masked bins from the dynamics, and the dynamics of the embedding that was drawn."""
+    """What may have made a batch: q(e) (session, trial or 1, embedding), q(z), a sample of it
+    (session, trial, time, latent), the same with masked bins from the dynamics, and the dynamics of
+    the embedding that was drawn."""
 
     q_e: Gaussian
     q_z: Gaussian
@@ -93,7 +99,8 @@ def draw(
     masked: str = "mean",
     generator: torch.Generator | None = None,
 ) -> Draw:
-    """One sample of embedding and latents; bins that must come from the dynamics are their `mean` or a `sample`."""
+    """One sample of embedding and latents; bins that must come from the dynamics are their `mean`
+    or a `sample`."""
     features = model.features(seen, generator)
     q_e = embedding_of(model, features, seen, pooling)
     embedding = q_e.sample(generator)
@@ -101,12 +108,17 @@ def draw(
     transition = model.transition(embedding, seen.session)
     noise = q_z.noise(generator)
     sample = q_z.at(noise)
-    z = fill(sample, targets.forecast, transition, noise if masked == "sample" else None, targets.longest)
+    z = fill(
+        sample, targets.forecast, transition, noise if masked == "sample" else None, targets.longest
+    )
     return Draw(q_e, q_z, sample, z, transition)
 
 
-def elbo(model: MetaSSM, drawn: Draw, seen: Observations, targets: Targets, *, masked_kl: bool = False) -> ElboTerms:
-    """One-sample estimate, of what was drawn. KL terms count bins that the encoders see, masked ones only with `masked_kl`."""
+def elbo(
+    model: MetaSSM, drawn: Draw, seen: Observations, targets: Targets, *, masked_kl: bool = False
+) -> ElboTerms:
+    """One-sample estimate, of what was drawn. KL terms count bins that the encoders see, masked
+    ones only with `masked_kl`."""
     q_e, q_z, z = drawn.q_e, drawn.q_z, drawn.z
     prior = drawn.transition(z[:, :, :-1])
     kl_latent = Gaussian(q_z.mean[:, :, 1:], q_z.log_var[:, :, 1:]).kl(prior)
@@ -114,7 +126,9 @@ def elbo(model: MetaSSM, drawn: Draw, seen: Observations, targets: Targets, *, m
     kl_initial = Gaussian(q_z.mean[:, :, 0], q_z.log_var[:, :, 0]).kl(model.initial())
     kl_embedding = q_e.kl(standard_normal(q_e.mean))
     return ElboTerms(
-        log_likelihood=model.likelihood.score(z, seen.session, seen.counts, targets.weight, seen.n_units),
+        log_likelihood=model.likelihood.weighted_log_prob(
+            z, seen.session, seen.counts, targets.weight, seen.n_units
+        ),
         kl_latent=(kl_latent * kept).sum(),
         kl_initial=kl_initial.sum(),
         kl_embedding=kl_embedding.sum(),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from metadyn.model.numbers import drawn
+from metadyn.model.ops.random import draw_for_sessions
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,9 @@ class Gaussian:
 
     def noise(self, generator: torch.Generator | None = None) -> Tensor:
         """Standard normal numbers for one sample, (..., dimension)."""
-        return drawn(torch.randn, self.mean.shape, generator, dtype=self.mean.dtype, device=self.mean.device)
+        return draw_for_sessions(
+            torch.randn, self.mean.shape, generator, dtype=self.mean.dtype, device=self.mean.device
+        )
 
     def at(self, noise: Tensor) -> Tensor:
         """The reparametrised sample of standard normal numbers, (..., dimension)."""
@@ -40,21 +42,30 @@ class Gaussian:
         return 0.5 * (difference + ratio.exp() - 1 - ratio).sum(-1)
 
     def average(self, dim: int) -> Gaussian:
-        """Mean of the means and of the variances over an axis that is kept (`mean` pooling of q(e), model.md)."""
+        """Mean of the means and of the variances over an axis that is kept (`mean` pooling of q(e),
+        model.md)."""
         variance = self.log_var.exp().mean(dim, keepdim=True)
         return Gaussian(self.mean.mean(dim, keepdim=True), variance.log())
 
     def product(self, dim: int, counted: Tensor | None = None) -> Gaussian:
-        """Product over an axis that is kept of posteriors under one prior N(0, I), over all but one of these priors.
+        """Product over an axis that is kept of posteriors under one prior N(0, I), over all but one
+        of these priors.
 
-        precision = 1 + Σ (1/var − 1) and mean = Σ mean/var / precision: what independent observations of one quantity tell
-        together. A variance above the prior's counts as the prior's: no observation tells less than nothing.
-        counted (...), without the dimension: 0 where a posterior is not to count (default: all count).
+        precision = 1 + Σ (1/var − 1) and mean = Σ mean/var / precision: what independent
+        observations of one quantity tell together. A variance above the prior's counts as the
+        prior's: no observation tells less than nothing. counted (...), without the dimension: 0
+        where a posterior is not to count (default: all count).
         """
         precision = self.log_var.clamp(max=0).neg().exp()
-        weight = torch.ones_like(precision) if counted is None else counted[..., None].to(precision.dtype)
+        weight = (
+            torch.ones_like(precision)
+            if counted is None
+            else counted[..., None].to(precision.dtype)
+        )
         total = 1 + ((precision - 1) * weight).sum(dim, keepdim=True)
-        return Gaussian((precision * self.mean * weight).sum(dim, keepdim=True) / total, -total.log())
+        return Gaussian(
+            (precision * self.mean * weight).sum(dim, keepdim=True) / total, -total.log()
+        )
 
 
 def standard_normal(like: Tensor) -> Gaussian:

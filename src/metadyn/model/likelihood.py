@@ -1,7 +1,8 @@
 """Likelihoods p(y | z): linear readouts per session (eq. 10), all sessions in one product.
 
-`likelihood(z, session)` is a distribution over counts, of all units or of some: `.log_prob(counts)` per entry, `.mean` in
-counts per bin; `likelihood.expected(C z + D)` is that mean; `likelihood.score(...)` is the weighted sum that training needs.
+`likelihood(z, session)` is a distribution over counts, of all units or of some: `.log_prob(counts)`
+per entry, `.mean` in counts per bin; `likelihood.expected(C z + D)` is that mean;
+`likelihood.weighted_log_prob(...)` is the weighted sum that training needs.
 """
 
 from __future__ import annotations
@@ -15,19 +16,21 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, Normal, Poisson
 from torch.nn.functional import logsigmoid, softplus
 
-from metadyn.model.rows import rows_of
-from metadyn.model.score import Score, Scored, Weight
+from metadyn.model.ops.per_session import session_rows
+from metadyn.model.ops.weighted_log_prob import EntryWeights, LogProbAndSlope, WeightedLogProb
 
 EVERY = slice(None)
 HALF_LOG_TWO_PI = 0.5 * log(2 * pi)
-LOG_FACTORIALS = torch.lgamma(torch.arange(256, dtype=torch.float64) + 1)  # of as many counts as a byte tells apart
+LOG_FACTORIALS = torch.lgamma(
+    torch.arange(256, dtype=torch.float64) + 1
+)  # of as many counts as a byte tells apart
 
 
 class Readout(nn.Module):
     """C z + D for each session, units padded to the largest session."""
 
     expected = staticmethod(lambda linear: linear)
-    scored: Scored  # log-likelihood of linear values and its gradients
+    scored: LogProbAndSlope  # log-likelihood of linear values and its gradients
     further: tuple[str, ...] = ()  # names of parameters (session, unit) beside C and D
 
     def __init__(self, n_sessions: int, n_units: int, latent_dim: int):
@@ -36,9 +39,14 @@ class Readout(nn.Module):
         self.bias = nn.Parameter(torch.zeros(n_sessions, n_units))
 
     def linear(
-        self, z: Float[Tensor, "session trial time latent"], session: Int[Tensor, " session"], units: slice = EVERY
+        self,
+        z: Float[Tensor, "session trial time latent"],
+        session: Int[Tensor, " session"],
+        units: slice = EVERY,
     ) -> Float[Tensor, "session trial time unit"]:
-        out = torch.baddbmm(self.bias[session, None, units], z.flatten(1, 2), self.weight[session, units].mT)
+        out = torch.baddbmm(
+            self.bias[session, None, units], z.flatten(1, 2), self.weight[session, units].mT
+        )
         return out.unflatten(1, z.shape[1:3])
 
     def of_units(self, row: int, units: Int[np.ndarray, " unit"]) -> Readout:
@@ -48,18 +56,21 @@ class Readout(nn.Module):
             setattr(own, name, nn.Parameter(getattr(self, name)[row : row + 1, units].detach()))
         return own
 
-    def score(
+    def weighted_log_prob(
         self,
         z: Float[Tensor, "session trial time latent"],
         session: Int[Tensor, " session"],
         counts: Real[Tensor, "session trial time unit"],
-        weight: Weight,
+        weight: EntryWeights,
         n_units: tuple[int, ...] | None = None,
     ) -> Float[Tensor, ""]:
-        """Σ weight · log p(counts | z); only the first n_units of each session may have a weight (None: all may)."""
-        parameters = [rows_of(getattr(self, name), session) for name in ("weight", "bias", *self.further)]
+        """Σ weight · log p(counts | z); only the first n_units of each session may have a weight
+        (None: all may)."""
+        parameters = [
+            session_rows(getattr(self, name), session) for name in ("weight", "bias", *self.further)
+        ]
         points = [each.flatten(1, 2) for each in (counts, *weight, z)]
-        return Score.apply(self.scored, n_units, *points, *parameters)
+        return WeightedLogProb.apply(self.scored, n_units, *points, *parameters)
 
 
 def log_factorial(counts: Tensor) -> Tensor:
@@ -70,19 +81,25 @@ def log_factorial(counts: Tensor) -> Tensor:
     return torch.lgamma(counts + 1)
 
 
-def poisson_scored(linear: Tensor, counts: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+def poisson_log_prob_and_slope(
+    linear: Tensor, counts: Tensor, weight: Tensor
+) -> tuple[Tensor, Tensor]:
     weighted, rate = weight * counts, linear.exp().mul_(weight)
     value = linear.mul_(weighted).sub_(rate).sub_(log_factorial(counts).mul_(weight)).sum()
     return value, weighted.sub_(rate)
 
 
-def softplus_scored(linear: Tensor, counts: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+def softplus_log_prob_and_slope(
+    linear: Tensor, counts: Tensor, weight: Tensor
+) -> tuple[Tensor, Tensor]:
     slope = -log_softplus(linear)  # of log rate: sigmoid(linear) / rate
-    value, by_log_rate = poisson_scored(-slope, counts, weight)
+    value, by_log_rate = poisson_log_prob_and_slope(-slope, counts, weight)
     return value, by_log_rate.mul_((slope + logsigmoid(linear)).exp_())
 
 
-def gaussian_scored(linear: Tensor, counts: Tensor, weight: Tensor, log_var: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def gaussian_log_prob_and_slope(
+    linear: Tensor, counts: Tensor, weight: Tensor, log_var: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
     deviation = torch.sub(counts, linear, out=linear)
     weighted, precision = weight * deviation, (-log_var).exp()
     squares, weights = deviation.mul_(weighted).sum(1) * precision, weight.sum(1)  # (session, unit)
@@ -94,10 +111,13 @@ class PoissonLikelihood(Readout):
     """y ~ Poisson(exp(C z + D)), counts per bin."""
 
     expected = staticmethod(torch.exp)
-    scored = staticmethod(poisson_scored)
+    scored = staticmethod(poisson_log_prob_and_slope)
 
     def forward(
-        self, z: Float[Tensor, "session trial time latent"], session: Int[Tensor, " session"], units: slice = EVERY
+        self,
+        z: Float[Tensor, "session trial time latent"],
+        session: Int[Tensor, " session"],
+        units: slice = EVERY,
     ) -> Distribution:
         return PoissonCounts(self.linear(z, session, units))
 
@@ -106,16 +126,20 @@ class SoftplusPoissonLikelihood(Readout):
     """y ~ Poisson(log(1 + exp(C z + D))), counts per bin: where they are many, linear in z."""
 
     expected = staticmethod(softplus)
-    scored = staticmethod(softplus_scored)
+    scored = staticmethod(softplus_log_prob_and_slope)
 
     def forward(
-        self, z: Float[Tensor, "session trial time latent"], session: Int[Tensor, " session"], units: slice = EVERY
+        self,
+        z: Float[Tensor, "session trial time latent"],
+        session: Int[Tensor, " session"],
+        units: slice = EVERY,
     ) -> Distribution:
         return PoissonCounts(log_softplus(self.linear(z, session, units)))
 
 
 def log_softplus(x: Tensor) -> Tensor:
-    """log log(1 + exp(x)), which is x to single precision far below 0, where the inner logarithm underflows."""
+    """log log(1 + exp(x)), which is x to single precision far below 0, where the inner logarithm
+    underflows."""
     return torch.where(x < -20, x, softplus(x.clamp(min=-20)).log())
 
 
@@ -145,7 +169,7 @@ class GaussianObservations(Normal):
 class GaussianLikelihood(Readout):
     """y ~ N(C z + D, diag R), for smoothed counts or continuous observations."""
 
-    scored = staticmethod(gaussian_scored)
+    scored = staticmethod(gaussian_log_prob_and_slope)
     further = ("log_var",)
 
     def __init__(self, n_sessions: int, n_units: int, latent_dim: int):
@@ -153,6 +177,11 @@ class GaussianLikelihood(Readout):
         self.log_var = nn.Parameter(torch.zeros(n_sessions, n_units))
 
     def forward(
-        self, z: Float[Tensor, "session trial time latent"], session: Int[Tensor, " session"], units: slice = EVERY
+        self,
+        z: Float[Tensor, "session trial time latent"],
+        session: Int[Tensor, " session"],
+        units: slice = EVERY,
     ) -> Distribution:
-        return GaussianObservations(self.linear(z, session, units), self.log_var[session, None, None, units])
+        return GaussianObservations(
+            self.linear(z, session, units), self.log_var[session, None, None, units]
+        )

@@ -12,18 +12,20 @@ from metadyn.model.dynamics import Dynamics, Transition
 from metadyn.model.encoders import EmbeddingEncoder, LatentEncoder
 from metadyn.model.gaussian import Gaussian, standard_normal
 from metadyn.model.likelihood import Readout
+from metadyn.model.ops.per_session import session_rows
 from metadyn.model.readin import ReadIn, Visible
-from metadyn.model.rows import rows_of
 
 
 @dataclass(frozen=True)
 class Observations:
-    """What the encoders may see of some sessions; windows are padded to one length, units to one number.
+    """What the encoders may see of some sessions; windows are padded to one length, units to one
+    number.
 
-    counts (session, trial, time, unit); observed (session, trial, time) False where no unit was observed;
-    length (session, trial): bins that the encoders see, from the window's first; session: rows of the model's sessions;
-    visible: entries shown to the encoders (None: all); distinct (session, trial): False for a trial that stands there again to
-    fill the batch (None: all are distinct); n_units: how many are no padding (None: all).
+    counts (session, trial, time, unit); observed (session, trial, time) False where no unit was
+    observed; length (session, trial): bins that the encoders see, from the window's first; session:
+    rows of the model's sessions; visible: entries shown to the encoders (None: all); distinct
+    (session, trial): False for a trial that stands there again to fill the batch (None: all are
+    distinct); n_units: how many are no padding (None: all).
     """
 
     counts: Real[Tensor, "session trial time unit"]
@@ -37,7 +39,9 @@ class Observations:
     @property
     def within(self) -> Bool[Tensor, "session trial time"]:
         """Bins of the context, observed or not."""
-        return torch.arange(self.counts.shape[2], device=self.counts.device) < self.length[..., None]
+        return (
+            torch.arange(self.counts.shape[2], device=self.counts.device) < self.length[..., None]
+        )
 
     @property
     def seen(self) -> Bool[Tensor, "session trial time"]:
@@ -58,7 +62,8 @@ class Initial(nn.Module):
 
 
 class MetaSSM(nn.Module):
-    """Session-specific read-in, likelihood and process noise round one set of encoders and conditioned dynamics."""
+    """Session-specific read-in, likelihood and process noise round one set of encoders and
+    conditioned dynamics."""
 
     def __init__(
         self,
@@ -80,19 +85,27 @@ class MetaSSM(nn.Module):
         self.dynamics, self.initial = dynamics, Initial(latent_dim)
         self.embedding_dim, self.latent_dim = embedding_dim, latent_dim
         self.detach_embedding, self.n_sessions = detach_embedding, readin.mean.shape[0]
-        self.log_q = nn.Parameter(torch.full((1 if shared_noise else self.n_sessions, latent_dim), process_noise).log())
+        self.log_q = nn.Parameter(
+            torch.full((1 if shared_noise else self.n_sessions, latent_dim), process_noise).log()
+        )
 
     def features(
         self, seen: Observations, generator: torch.Generator | None = None
     ) -> Float[Tensor, "session trial time feature"]:
-        """ȳ = Ω(y); zero where nothing was observed. A generator, as training has it, brings the read-in's dropout."""
-        features = self.readin(seen.counts, seen.session, generator, visible=seen.visible, n_units=seen.n_units)
+        """ȳ = Ω(y); zero where nothing was observed. A generator, as training has it, brings the
+        read-in's dropout."""
+        features = self.readin(
+            seen.counts, seen.session, generator, visible=seen.visible, n_units=seen.n_units
+        )
         return features * seen.seen[..., None]
 
     def embedding(
-        self, features: Float[Tensor, "session trial time feature"], length: Int[Tensor, "session trial"]
+        self,
+        features: Float[Tensor, "session trial time feature"],
+        length: Int[Tensor, "session trial"],
     ) -> Gaussian:
-        """q(e | y) of each trial, (session, trial, embedding); the prior where the dynamics know no embedding."""
+        """q(e | y) of each trial, (session, trial, embedding); the prior where the dynamics know no
+        embedding."""
         if self.embedding_encoder is None:
             return standard_normal(features.new_zeros(*features.shape[:2], self.embedding_dim))
         q = self.embedding_encoder(features.flatten(0, 1), length.flatten())
@@ -104,14 +117,19 @@ class MetaSSM(nn.Module):
         embedding: Float[Tensor, "session trial_or_1 embedding"],
         length: Int[Tensor, "session trial"],
     ) -> Gaussian:
-        """q(z_t | y, e) of each bin, (session, trial, time, latent); with `detach_embedding`, e learns nothing from it."""
+        """q(z_t | y, e) of each bin, (session, trial, time, latent); with `detach_embedding`, e
+        learns nothing from it."""
         embedding = embedding.detach() if self.detach_embedding else embedding
-        told = (embedding if self.dynamics.embedded else embedding[..., :0]).expand(*length.shape, -1)
+        told = (embedding if self.dynamics.embedded else embedding[..., :0]).expand(
+            *length.shape, -1
+        )
         q = self.latent_encoder(features.flatten(0, 1), told.flatten(0, 1), length.flatten())
         return Gaussian(q.mean.unflatten(0, length.shape), q.log_var.unflatten(0, length.shape))
 
-    def transition(self, embedding: Float[Tensor, "session trial embedding"], session: Int[Tensor, " session"]) -> Transition:
+    def transition(
+        self, embedding: Float[Tensor, "session trial embedding"], session: Int[Tensor, " session"]
+    ) -> Transition:
         """p(z_t | z_{t-1}, e) with each session's process noise, or the one that they share."""
         if len(self.log_q) == self.n_sessions:
-            return self.dynamics(embedding, rows_of(self.log_q, session))
+            return self.dynamics(embedding, session_rows(self.log_q, session))
         return self.dynamics(embedding, self.log_q.expand(self.n_sessions, -1)[session])

@@ -1,4 +1,5 @@
-"""Read-in networks Ω: one MLP per session from its units to shared features (eq. 16), all sessions in one product."""
+"""Read-in networks Ω: one MLP per session from its units to shared features (eq. 16), all sessions
+in one product."""
 
 from __future__ import annotations
 
@@ -9,21 +10,25 @@ from jaxtyping import Bool, Float, Int, Real
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from metadyn.model.layer import layer
-from metadyn.model.numbers import by_chance
-from metadyn.model.rows import rows_of
-from metadyn.model.stretches import factors, stretches
-from metadyn.model.tf32 import tf32
+from metadyn.model.ops.chunks import as_float, session_chunks
+from metadyn.model.ops.layer import layer
+from metadyn.model.ops.per_session import session_rows
+from metadyn.model.ops.random import bernoulli
+from metadyn.model.ops.tf32 import tf32
 
 
 class Visible(NamedTuple):
-    """Entries that the encoders see, which stand for all: their share of them, one number or one of each bin."""
+    """Entries that the encoders see, which stand for all: their share of them, one number or one of
+    each bin."""
 
     entries: Bool[Tensor, "session trial time unit"]
     share: float | Float[Tensor, "session trial time"]
 
     @staticmethod
-    def of(entries: Bool[Tensor, "session trial time unit"], n_units: Int[Tensor, "session_or_1 1 1"] | int) -> Visible:
+    def of(
+        entries: Bool[Tensor, "session trial time unit"],
+        n_units: Int[Tensor, "session_or_1 1 1"] | int,
+    ) -> Visible:
         """The entries that were observed, of so many units."""
         seen = entries.sum(-1) / n_units
         return Visible(entries, (seen + FEWEST) / (1 + FEWEST))
@@ -33,24 +38,31 @@ class Visible(NamedTuple):
         return Visible(self.entries & ~hidden, self.share * (1 - share))
 
 
-FEWEST = 0.1  # added to the share of the units that were seen: what few of them say is not multiplied by more than eleven
+# Added to the share of the units that were seen: what few of them say is not multiplied by more
+# than eleven
+FEWEST = 0.1
 
 
 class FirstLayer(torch.autograd.Function):
-    """relu(deviations @ weight + bias) · kept, (session, point, hidden), without the products of padding.
+    """relu(deviations @ weight + bias) · kept, (session, point, hidden), without the products of
+    padding.
 
-    The deviations, ((counts − mean) / sd) · visible / share, are made stretch by stretch, and once more for the gradient.
+    The deviations, ((counts − mean) / sd) · visible / share, are made stretch by stretch, and once
+    more for the gradient.
     """
 
     @staticmethod
     def forward(ctx, n_units, counts, visible, share, kept, mean, sd, weight, bias):
         hidden = weight.new_empty(*counts.shape[:2], weight.shape[-1])
-        for rows, units in stretches(counts.shape, n_units, counts.device):
-            deviations, part = _deviations(counts, visible, share, mean, sd, rows, units), hidden[rows]
+        for rows, units in session_chunks(counts.shape, n_units, counts.device):
+            deviations, part = (
+                _deviations(counts, visible, share, mean, sd, rows, units),
+                hidden[rows],
+            )
             torch.baddbmm(bias[rows, None], deviations, weight[rows, :units], out=part)
             part.relu_()
             if kept is not None:
-                part.mul_(factors(kept[rows], part.dtype))
+                part.mul_(as_float(kept[rows], part.dtype))
         ctx.n_units = n_units
         ctx.save_for_backward(counts, visible, share, mean, sd, weight, hidden)
         return hidden
@@ -59,10 +71,13 @@ class FirstLayer(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, d_hidden):
         counts, visible, share, mean, sd, weight, hidden = ctx.saved_tensors
-        d_weight, d_bias = torch.zeros_like(weight), weight.new_empty(hidden.shape[0], hidden.shape[-1])
-        for rows, units in stretches(counts.shape, ctx.n_units, counts.device):
+        d_weight, d_bias = (
+            torch.zeros_like(weight),
+            weight.new_empty(hidden.shape[0], hidden.shape[-1]),
+        )
+        for rows, units in session_chunks(counts.shape, ctx.n_units, counts.device):
             deviations = _deviations(counts, visible, share, mean, sd, rows, units)
-            d_sum = d_hidden[rows] * factors(hidden[rows] > 0, hidden.dtype)
+            d_sum = d_hidden[rows] * as_float(hidden[rows] > 0, hidden.dtype)
             with tf32(counts.is_cuda):
                 d_weight[rows, :units] = deviations.mT @ d_sum
             d_bias[rows] = d_sum.sum(1)
@@ -70,22 +85,40 @@ class FirstLayer(torch.autograd.Function):
 
 
 def _deviations(
-    counts: Tensor, visible: Tensor | None, share: Tensor | None, mean: Tensor, sd: Tensor, rows: slice, units: int
+    counts: Tensor,
+    visible: Tensor | None,
+    share: Tensor | None,
+    mean: Tensor,
+    sd: Tensor,
+    rows: slice,
+    units: int,
 ) -> Tensor:
-    deviations = counts[rows, :, :units].to(mean.dtype, copy=True).sub_(mean[rows, None, :units]).div_(sd[rows, None, :units])
-    deviations = deviations if visible is None else deviations.mul_(factors(visible[rows, :, :units], mean.dtype))
+    deviations = (
+        counts[rows, :, :units]
+        .to(mean.dtype, copy=True)
+        .sub_(mean[rows, None, :units])
+        .div_(sd[rows, None, :units])
+    )
+    deviations = (
+        deviations
+        if visible is None
+        else deviations.mul_(as_float(visible[rows, :, :units], mean.dtype))
+    )
     return deviations if share is None else deviations.div_(share[rows, :, None])
 
 
 class ReadIn(nn.Module):
     """ȳ = W₂ relu(W₁ (y − mean) / sd + b₁) + b₂ for each session.
 
-    Units are padded to the largest session; padded rows of W₁ meet inputs that are zero. `mean` and `sd` are
-    those of the training data, so an input of zero means "the unit does as it always does": this is what
-    hidden entries are replaced by. `dropout` is the share of hidden units left out where a generator is given.
+    Units are padded to the largest session; padded rows of W₁ meet inputs that are zero. `mean` and
+    `sd` are those of the training data, so an input of zero means "the unit does as it always
+    does": this is what hidden entries are replaced by. `dropout` is the share of hidden units left
+    out where a generator is given.
     """
 
-    def __init__(self, n_sessions: int, n_units: int, hidden: int, features: int, dropout: float = 0.0):
+    def __init__(
+        self, n_sessions: int, n_units: int, hidden: int, features: int, dropout: float = 0.0
+    ):
         super().__init__()
         self.dropout = dropout
         self.register_buffer("mean", torch.zeros(n_sessions, n_units))
@@ -104,17 +137,28 @@ class ReadIn(nn.Module):
         visible: Visible | None = None,
         n_units: tuple[int, ...] | None = None,
     ) -> Float[Tensor, "session trial time feature"]:
-        """All inputs are `visible` by default; only the first n_units of each session are no padding (None: all)."""
-        points, kept, weight_out = counts.flatten(1, 2), None, rows_of(self.weight_out, session)
-        mean, sd, *first = (rows_of(each, session) for each in (self.mean, self.sd, self.weight_in, self.bias_in))
+        """All inputs are `visible` by default; only the first n_units of each session are no
+        padding (None: all)."""
+        points, kept, weight_out = (
+            counts.flatten(1, 2),
+            None,
+            session_rows(self.weight_out, session),
+        )
+        mean, sd, *first = (
+            session_rows(each, session)
+            for each in (self.mean, self.sd, self.weight_in, self.bias_in)
+        )
         if self.dropout and generator is not None:
             shape = (*points.shape[:2], weight_out.shape[1])
-            kept, weight_out = ~by_chance(self.dropout, shape, generator, points.device), weight_out / (1 - self.dropout)
+            kept, weight_out = (
+                ~bernoulli(self.dropout, shape, generator, points.device),
+                weight_out / (1 - self.dropout),
+            )
         shown, share = None, None
         if visible is not None:
             shown, of_bins = visible.entries.flatten(1, 2), isinstance(visible.share, Tensor)
             share, sd = (visible.share.flatten(1, 2), sd) if of_bins else (None, sd * visible.share)
         with tf32(counts.is_cuda and torch.is_grad_enabled()):  # in training
             hidden = FirstLayer.apply(n_units, points, shown, share, kept, mean, sd, *first)
-        features = layer(hidden, weight_out, rows_of(self.bias_out, session))
+        features = layer(hidden, weight_out, session_rows(self.bias_out, session))
         return features.unflatten(1, counts.shape[1:3])

@@ -1,4 +1,5 @@
-"""A trained model with what it knows of its sessions, and its one form as bytes (safetensors, never a pickle)."""
+"""A trained model with what it knows of its sessions, and its one form as bytes (safetensors, never
+a pickle)."""
 
 from __future__ import annotations
 
@@ -23,13 +24,15 @@ FRAME_TENSORS = ("latent_sd", "weight_var", "latents", "centers", "trial_spread"
 
 @dataclass(frozen=True)
 class Frame:
-    """What the training sessions have in common, by which a new session finds the model's latent space.
+    """What the training sessions have in common, by which a new session finds the model's latent
+    space.
 
-    latent_sd (latent,): SD of their latents; weight_var (latent,): variance of their readouts, the prior of a new one;
-    labels and latents (condition, time, latent): the mean latents of each condition, NaN behind the bins that enough of its
-    windows have, empty where they share none;
-    centers (session, latent): mean latent of each training session; trial_spread (latent, latent): covariance within sessions
-    of a trial's mean latent. Models of before these two were kept know no center.
+    latent_sd (latent,): SD of their latents; weight_var (latent,): variance of their readouts, the
+    prior of a new one; labels and latents (condition, time, latent): the mean latents of each
+    condition, NaN behind the bins that enough of its windows have, empty where they share none;
+    centers (session, latent): mean latent of each training session; trial_spread (latent, latent):
+    covariance within sessions of a trial's mean latent. Models of before these two were kept know
+    no center.
     """
 
     latent_sd: np.ndarray
@@ -42,7 +45,8 @@ class Frame:
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """`module` holds one row of session-specific weights per entry of `sessions`; `data` the options its bins came of."""
+    """`module` holds one row of session-specific weights per entry of `sessions`; `data` the
+    options its bins came of."""
 
     module: MetaSSM
     config: ModelConfig
@@ -76,16 +80,22 @@ class TrainedModel:
             "conditions": list(self.frame.labels),
             "condition_bins": np.isfinite(self.frame.latents).all(-1).sum(1).tolist(),
         }
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.module.state_dict().items()}
+        tensors = {
+            name: tensor.detach().cpu().contiguous()
+            for name, tensor in self.module.state_dict().items()
+        }
         for name in FRAME_TENSORS:
-            tensors[f"frame.{name}"] = torch.as_tensor(getattr(self.frame, name), dtype=torch.float32).nan_to_num()
+            tensors[f"frame.{name}"] = torch.as_tensor(
+                getattr(self.frame, name), dtype=torch.float32
+            ).nan_to_num()
         weights = save(tensors, metadata={"metadyn": json.dumps(config)})
         digest = "sha256:" + hashlib.sha256(weights).hexdigest()
         return ModelFile(ARCHITECTURE, config, weights, digest, self.sessions)
 
     @staticmethod
     def from_file(file: ModelFile) -> TrainedModel:
-        """Build the registered architecture and fill it strictly; nothing of the file is ever executed."""
+        """Build the registered architecture and fill it strictly; nothing of the file is ever
+        executed."""
         if file.architecture != ARCHITECTURE or file.config.get("format") != FORMAT:
             raise ModelFileError(
                 "the stored model is of an architecture or format that this version does not know",
@@ -97,20 +107,30 @@ class TrainedModel:
             tensors = {name: tensor.float() for name, tensor in load(file.weights).items()}
             if not all(tensor.isfinite().all() for tensor in tensors.values()):
                 raise ValueError("weights that are NaN or infinite")
-            parts = {name: tensors.pop(f"frame.{name}").numpy() for name in FRAME_TENSORS if f"frame.{name}" in tensors}
+            parts = {
+                name: tensors.pop(f"frame.{name}").numpy()
+                for name in FRAME_TENSORS
+                if f"frame.{name}" in tensors
+            }
             parts.setdefault("centers", np.zeros((0, config.latent_dim), np.float32))
             parts.setdefault("trial_spread", np.diag(parts["latent_sd"] ** 2))
-            for latents, n_bins in zip(parts["latents"], file.config.get("condition_bins", ()), strict=False):
+            for latents, n_bins in zip(
+                parts["latents"], file.config.get("condition_bins", ()), strict=False
+            ):
                 latents[int(n_bins) :] = np.nan
             frame = Frame(labels=tuple(file.config["conditions"]), **parts)
             training = TrainingConfig(**file.config["training"])
-            with torch.device("meta"):  # sizes that the file claims cost no memory before its tensors bear them out
+            with torch.device(
+                "meta"
+            ):  # sizes that the file claims cost no memory before its tensors bear them out
                 module = build_model(config, [entry.n_units for entry in file.sessions])
             module.load_state_dict(tensors, strict=True, assign=True)
             bin_width, data = float(file.config["bin_width"]), file.config.get("data", {})
         except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as problem:
             raise ModelFileError(
-                "the stored model cannot be rebuilt", found=str(problem), remedy="fetch the file anew"
+                "the stored model cannot be rebuilt",
+                found=str(problem),
+                remedy="fetch the file anew",
             ) from problem
         return TrainedModel(module, config, bin_width, file.sessions, frame, training, data)
 

@@ -15,15 +15,18 @@ from metadyn.nwb.provenance import public_uri
 
 SCHEMES = ("dandi://", "https://", "http://")
 NEED_DANDI = "pip install 'ndx-metadyn[dandi]'"
-DANDISET = re.compile(r"(dandi://)?(DANDI:)?(?P<number>\d{6})([@/](?P<version>draft|\d+\.\d+\.\d+))?(/(?P<path>.*))?")
+DANDISET = re.compile(
+    r"(dandi://)?(DANDI:)?(?P<number>\d{6})([@/](?P<version>draft|\d+\.\d+\.\d+))?(/(?P<path>.*))?"
+)
 
 
 @dataclass(frozen=True)
 class Asset:
-    """A file on the net. `url` is where its bytes are, with what was given to be let in, and is never stored or shown.
+    """A file on the net. `url` is where its bytes are, with what was given to be let in, and is
+    never stored or shown.
 
-    uri : how others find it. path : its name, in a dandiset with the folders there.
-    digest : `sha256:…` of its bytes, where the archive says it.
+    uri : how others find it. path : its name, in a dandiset with the folders there. digest :
+    `sha256:…` of its bytes, where the archive says it.
     """
 
     url: str = field(repr=False)
@@ -41,7 +44,8 @@ def is_address(source: object) -> bool:
 
 
 def assets(address: str) -> list[Asset]:
-    """The NWB files at an address: one at `https://…`, those of a dandiset or of a folder in it at `dandi://…`.
+    """The NWB files at an address: one at `https://…`, those of a dandiset or of a folder in it at
+    `dandi://…`.
 
     Raises RemoteError where DANDI has no such file.
     """
@@ -55,13 +59,19 @@ def assets(address: str) -> list[Asset]:
 
 
 def located(source):
-    """Text as the Path or, of an address, the Asset that it means, all else as it is; RemoteError where it means several."""
+    """Text as the Path or, of an address, the Asset that it means, all else as it is; RemoteError
+    where it means several."""
     if not is_address(source):
         return Path(os.path.expanduser(source)) if isinstance(source, str | PathLike) else source
     first, *more = assets(source)
     if more:
         found, remedy = f"{len(more) + 1} files, the first is {first.path}", "the address of one"
-        raise RemoteError("the address is of more than one file", file=public_uri(source), found=found, remedy=remedy)
+        raise RemoteError(
+            "the address is of more than one file",
+            file=public_uri(source),
+            found=found,
+            remedy=remedy,
+        )
     return first
 
 
@@ -71,7 +81,8 @@ def _last_name(url: str) -> str:
 
 
 def dandi_address(text: str) -> str:
-    """`dandi://DANDI:000123@draft/sub-A`, `DANDI:000123/0.210812.1455`, `000123`, … as dandi's client understands them.
+    """`dandi://DANDI:000123@draft/sub-A`, `DANDI:000123/0.210812.1455`, `000123`, … as dandi's
+    client understands them.
 
     What is of another form is dandi's to judge.
     """
@@ -85,25 +96,40 @@ def dandi_address(text: str) -> str:
 
 
 def _in_archive(address: str) -> list[Asset]:
-    """The NWB files that DANDI lists. UNTESTED: no test has an archive to ask. Embargoed dandisets are not supported."""
+    """The NWB files that DANDI lists. UNTESTED: no test has an archive to ask. Embargoed dandisets
+    are not supported."""
     try:
         from dandi.dandiarchive import parse_dandi_url
     except ModuleNotFoundError as error:
-        raise RemoteError("dandi:// needs dandi's client", file=address, found=str(error), remedy=NEED_DANDI) from None
-    logging.getLogger("dandi").setLevel(logging.CRITICAL)  # it shows tracebacks of what is said here in a line
+        raise RemoteError(
+            "dandi:// needs dandi's client", file=address, found=str(error), remedy=NEED_DANDI
+        ) from None
+    logging.getLogger("dandi").setLevel(
+        logging.CRITICAL
+    )  # it shows tracebacks of what is said here in a line
     try:
         with parse_dandi_url(address).navigate() as (_, _, listed):
             return [_asset_of(each) for each in listed if each.path.endswith(".nwb")]
     except Exception as error:  # whatever dandi or its archive says, it is the address or the net that a person must look at
-        found, remedy = f"{type(error).__name__}: {error}"[:300], "check the address on dandiarchive.org, and the net"
-        raise RemoteError("DANDI does not find the address", file=address, found=found, remedy=remedy) from error
+        found, remedy = (
+            f"{type(error).__name__}: {error}"[:300],
+            "check the address on dandiarchive.org, and the net",
+        )
+        raise RemoteError(
+            "DANDI does not find the address", file=address, found=found, remedy=remedy
+        ) from error
 
 
 def _asset_of(listed) -> Asset:
-    """An asset as dandi's client lists it: its bytes come from the archive's storage, its address is that of the archive."""
+    """An asset as dandi's client lists it: its bytes come from the archive's storage, its address
+    is that of the archive."""
     path = PurePosixPath(listed.path)
     if path.is_absolute() or ".." in path.parts:
-        raise RemoteError("the archive gives a path that leads out of its dandiset", file=listed.path)
+        raise RemoteError(
+            "the archive gives a path that leads out of its dandiset", file=listed.path
+        )
     digest = listed.get_raw_metadata().get("digest", {}).get("dandi:sha2-256")
-    url = listed.get_content_url(regex=r"(?<!/download/)$")  # the other one leads here, with every request anew
+    url = listed.get_content_url(
+        regex=r"(?<!/download/)$"
+    )  # the other one leads here, with every request anew
     return Asset(url, listed.base_download_url, path, f"sha256:{digest}" if digest else None)

@@ -1,4 +1,5 @@
-"""Tables that pynwb refuses to construct though their meaning is plain, put right on the way from the file to pynwb."""
+"""Tables that pynwb refuses to construct though their meaning is plain, put right on the way from
+the file to pynwb."""
 
 from __future__ import annotations
 
@@ -7,7 +8,8 @@ from hdmf.build import DatasetBuilder, GroupBuilder
 
 
 def mend_tables(group: GroupBuilder) -> None:
-    """Strip the blanks that pad column names, and give the scalar columns of a table of one row their one dimension."""
+    """Strip the blanks that pad column names, and give the scalar columns of a table of one row
+    their one dimension."""
     if "colnames" in group.attributes:
         names = [_text(name).strip() for name in np.ravel(group.attributes["colnames"])]
         group.attributes["colnames"] = np.array(names, dtype=object)

@@ -1,4 +1,5 @@
-"""The columns of a DynamicTable as a DataFrame: one value a row, or the distinct values of a ragged row."""
+"""The columns of a DynamicTable as a DataFrame: one value a row, or the distinct values of a ragged
+row."""
 
 from __future__ import annotations
 
@@ -15,7 +16,10 @@ from hdmf.utils import get_data_shape
 
 from ndx_metadyn.values import values_of
 
-OF_SPIKES = ("spike_times", "obs_intervals")  # ragged columns of a Units table that are no property of a unit
+OF_SPIKES = (
+    "spike_times",
+    "obs_intervals",
+)  # ragged columns of a Units table that are no property of a unit
 
 
 def columns_of(table: DynamicTable) -> dict[str, VectorData]:
@@ -26,11 +30,13 @@ def columns_of(table: DynamicTable) -> dict[str, VectorData]:
 def table_frame(table: DynamicTable) -> pd.DataFrame:
     """What the table says of each row, rows in the file's order; the index holds their ids.
 
-    A column of one number, text or reference a row gives one value a row: of an enumerated value its text, of a reference the
-    name of the object. A ragged column of texts or references gives a tuple of the distinct values of each row, one of numbers
-    is read where no row has more than one (NaN where it has none). A region of another table gives the ids of the rows it
-    refers to and, under their names, the columns of that table which this one has not itself (`location` of a unit's
-    electrodes); None where a row refers to nothing. What remains, vectors and ragged numbers, stays in the file.
+    A column of one number, text or reference a row gives one value a row: of an enumerated value
+    its text, of a reference the name of the object. A ragged column of texts or references gives a
+    tuple of the distinct values of each row, one of numbers is read where no row has more than one
+    (NaN where it has none). A region of another table gives the ids of the rows it refers to and,
+    under their names, the columns of that table which this one has not itself (`location` of a
+    unit's electrodes); None where a row refers to nothing. What remains, vectors and ragged
+    numbers, stays in the file.
     """
     own, regions = {}, {}
     for name, column, ends in _value_columns(table):
@@ -41,7 +47,9 @@ def table_frame(table: DynamicTable) -> pd.DataFrame:
     columns = {name: values for name, values in own.items() if values is not None}
     for name, (column, ends) in regions.items():
         columns = {**_referred(name, column, ends, len(table)), **columns}
-    order = [name for name in own if name in columns] + [name for name in columns if name not in own]
+    order = [name for name in own if name in columns] + [
+        name for name in columns if name not in own
+    ]
     return pd.DataFrame({name: columns[name] for name in order}, index=_ids(table))
 
 
@@ -51,7 +59,8 @@ def _ids(table: DynamicTable) -> pd.Index:
 
 
 def _value_columns(table: DynamicTable) -> Iterator[tuple[str, VectorData, np.ndarray | None]]:
-    """Name and column of values, and where the entries of each row end (row,) if it is ragged, over however many indexes."""
+    """Name and column of values, and where the entries of each row end (row,) if it is ragged, over
+    however many indexes."""
     columns = columns_of(table)
     inner = {column.target.name for column in columns.values() if isinstance(column, VectorIndex)}
     inner |= {column.elements.name for column in columns.values() if isinstance(column, EnumData)}
@@ -67,9 +76,11 @@ def _value_columns(table: DynamicTable) -> Iterator[tuple[str, VectorData, np.nd
 
 
 def _entries(column: VectorData, n_rows: int, ends: np.ndarray | None) -> np.ndarray | None:
-    """The entries (entry,) of a column of numbers, texts or references; None for vectors and all else.
+    """The entries (entry,) of a column of numbers, texts or references; None for vectors and all
+    else.
 
-    None too for several numbers a row (an amplitude of each spike), which are as many as the spikes and are not read.
+    None too for several numbers a row (an amplitude of each spike), which are as many as the spikes
+    and are not read.
     """
     shape, n_entries = get_data_shape(column.data), n_rows if ends is None else int(ends[-1])
     if not shape or math.prod(shape) != n_entries:
@@ -83,7 +94,11 @@ def _entries(column: VectorData, n_rows: int, ends: np.ndarray | None) -> np.nda
         first = first[0]
     if not isinstance(first, str | bytes | numbers.Number | np.bool_):
         return None
-    if isinstance(first, numbers.Number) and not isinstance(column, EnumData | DynamicTableRegion) and _several(ends):
+    if (
+        isinstance(first, numbers.Number)
+        and not isinstance(column, EnumData | DynamicTableRegion)
+        and _several(ends)
+    ):
         return None
     values = _texts(values_of(column.data).ravel())
     return _enumerated(column, values) if isinstance(column, EnumData) else values
@@ -97,7 +112,9 @@ def _several(ends: np.ndarray | None) -> bool:
 def _texts(values: np.ndarray) -> np.ndarray:
     if values.dtype.kind not in "OS":
         return values
-    decoded = [value.decode(errors="replace") if isinstance(value, bytes) else value for value in values]
+    decoded = [
+        value.decode(errors="replace") if isinstance(value, bytes) else value for value in values
+    ]
     return np.array(decoded, dtype=object)
 
 
@@ -118,22 +135,30 @@ def _ragged(values: np.ndarray, ends: np.ndarray) -> np.ndarray | list[tuple] | 
 
 
 def _codes(values) -> tuple[np.ndarray, np.ndarray | pd.Index]:
-    """A number for each value and the distinct values that the numbers count; -1 for NaN, None and empty text."""
+    """A number for each value and the distinct values that the numbers count; -1 for NaN, None and
+    empty text."""
     codes, kinds = pd.factorize(values)
-    return np.where(np.isin(codes, np.flatnonzero(np.asarray(kinds, dtype=object) == "")), -1, codes), kinds
+    return np.where(
+        np.isin(codes, np.flatnonzero(np.asarray(kinds, dtype=object) == "")), -1, codes
+    ), kinds
 
 
 def _distinct(codes: np.ndarray, kinds: np.ndarray | pd.Index, ends: np.ndarray) -> list[tuple]:
-    """The distinct values of each row: entry i has value `kinds[codes[i]]`, none where the code is negative."""
+    """The distinct values of each row: entry i has value `kinds[codes[i]]`, none where the code is
+    negative."""
     row = np.repeat(np.arange(len(ends)), np.diff(ends, prepend=0))
     there = codes >= 0
     row, codes = np.divmod(np.unique(row[there] * len(kinds) + codes[there]), max(len(kinds), 1))
     values = np.asarray(kinds)[codes].tolist()
-    return [tuple(values[first:last]) for first, last in pairwise(np.searchsorted(row, np.arange(len(ends) + 1)))]
+    return [
+        tuple(values[first:last])
+        for first, last in pairwise(np.searchsorted(row, np.arange(len(ends) + 1)))
+    ]
 
 
 def _referred(name: str, region: DynamicTableRegion, ends: np.ndarray | None, n_rows: int) -> dict:
-    """The ids of the rows of another table that a region refers to, as column `name`, and that table's columns."""
+    """The ids of the rows of another table that a region refers to, as column `name`, and that
+    table's columns."""
     rows = _entries(region, n_rows, ends)
     if rows is None:
         return {}
@@ -147,8 +172,14 @@ def _referred(name: str, region: DynamicTableRegion, ends: np.ndarray | None, n_
 
 def _plain_frame(table: DynamicTable) -> pd.DataFrame:
     """The columns of one value a row."""
-    plain = {name: _entries(column, len(table), None) for name, column, ends in _value_columns(table) if ends is None}
-    return pd.DataFrame({name: values for name, values in plain.items() if values is not None}, index=_ids(table))
+    plain = {
+        name: _entries(column, len(table), None)
+        for name, column, ends in _value_columns(table)
+        if ends is None
+    }
+    return pd.DataFrame(
+        {name: values for name, values in plain.items() if values is not None}, index=_ids(table)
+    )
 
 
 def _of_rows(values: pd.Series, rows: np.ndarray, ends: np.ndarray) -> list[tuple | None]:

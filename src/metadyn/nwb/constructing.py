@@ -1,4 +1,5 @@
-"""The objects of a file in which pynwb refuses some series: the rest as if those were not there, and why they are not."""
+"""The objects of a file in which pynwb refuses some series: the rest as if those were not there,
+and why they are not."""
 
 from __future__ import annotations
 
@@ -12,10 +13,11 @@ LEFT_OUT = "metadyn_left_out"  # where an NWBFile keeps them, for as long as it 
 
 
 def read_objects(io: NWBHDF5IO) -> NWBFile:
-    """As `io.read()`, but a series that pynwb cannot make costs that series and what links to it; see `left_out`.
+    """As `io.read()`, but a series that pynwb cannot make costs that series and what links to it;
+    see `left_out`.
 
-    Timestamps stored as one column or one row are turned into the one dimension that NWB asks for; tables are mended as
-    `metadyn.nwb.builders` says.
+    Timestamps stored as one column or one row are turned into the one dimension that NWB asks for;
+    tables are mended as `metadyn.nwb.builders` says.
     """
     mend_tables(io.read_builder())  # which the io keeps
     refused: dict[str, str] = {}
@@ -26,7 +28,9 @@ def read_objects(io: NWBHDF5IO) -> NWBFile:
             builder, reason = error.args
             if not issubclass(io.manager.get_cls(builder), TimeSeries):
                 raise
-            if not _flattened(builder) and not _leave_out(io.read_builder(), builder, str(reason), refused):
+            if not _flattened(builder) and not _leave_out(
+                io.read_builder(), builder, str(reason), refused
+            ):
                 raise
         else:
             setattr(nwbfile, LEFT_OUT, dict(sorted(refused.items())))
@@ -34,7 +38,8 @@ def read_objects(io: NWBHDF5IO) -> NWBFile:
 
 
 def left_out(nwbfile: NWBFile) -> dict[str, str]:
-    """Why each series that pynwb refused is not there, by its path in the file (`processing/behavior/speed`)."""
+    """Why each series that pynwb refused is not there, by its path in the file
+    (`processing/behavior/speed`)."""
     return getattr(nwbfile, LEFT_OUT, {})
 
 
@@ -48,13 +53,18 @@ def _flattened(series: GroupBuilder) -> bool:
     return True
 
 
-def _leave_out(root: GroupBuilder, series: GroupBuilder, reason: str, refused: dict[str, str]) -> bool:
-    """Take a series, or what links to it where it is gone already, out of the tree; whether anything was taken."""
+def _leave_out(
+    root: GroupBuilder, series: GroupBuilder, reason: str, refused: dict[str, str]
+) -> bool:
+    """Take a series, or what links to it where it is gone already, out of the tree; whether
+    anything was taken."""
     path = _path(series)
     gone = [path] if path not in refused else [_path(each) for each in _linking(root, series)]
     why = _shapes(series) or reason.rpartition(" due to: ")[2]
     for each in gone:
-        refused[each] = why if each == path else f"it takes data or times from {path}, which cannot be read"
+        refused[each] = (
+            why if each == path else f"it takes data or times from {path}, which cannot be read"
+        )
         parent, _, name = each.rpartition("/")
         holder = root[parent] if parent else root
         holder.groups.pop(name)
@@ -76,7 +86,10 @@ def _path(builder: Builder) -> str:
 
 def _shapes(series: GroupBuilder) -> str | None:
     """The shapes of timestamps and data, where the timestamps are not in one dimension."""
-    times, data = (getattr(getattr(series.datasets.get(name), "data", None), "shape", None) for name in ("timestamps", "data"))
+    times, data = (
+        getattr(getattr(series.datasets.get(name), "data", None), "shape", None)
+        for name in ("timestamps", "data")
+    )
     if times is None or len(times) == 1:
         return None
     return f"timestamps of shape {times}, data of shape {data}: NWB has one time a sample, in one dimension"

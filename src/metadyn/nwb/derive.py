@@ -1,8 +1,10 @@
-"""A derived file: the results and what they rest on, without the raw data; slim, and whole by itself.
+"""A derived file: the results and what they rest on, without the raw data; slim, and whole by
+itself.
 
-Kept are /general but for the tables of single cells, /units but for raw waveforms, /intervals, and of /processing the runs,
-their models and the tables that they refer to. What is kept is copied as it is, dataset by dataset
-(docs/decisions/derived-files.md); the file gets an identifier and a root object id of its own, its objects keep theirs.
+Kept are /general but for the tables of single cells, /units but for raw waveforms, /intervals, and
+of /processing the runs, their models and the tables that they refer to. What is kept is copied as
+it is, dataset by dataset (docs/decisions/derived-files.md); the file gets an identifier and a root
+object id of its own, its objects keep theirs.
 """
 
 from __future__ import annotations
@@ -33,9 +35,21 @@ KEPT = ("general", "intervals", "units", "specifications")
 RAW = (  # below what is kept, and raw all the same
     "general/intracellular_ephys",  # its tables are of sweeps of the acquisition
 )
-WAVEFORMS = ("waveforms", "waveforms_index", "waveforms_index_index")  # of units: a piece of the voltage for every spike
-EMPTY = ("acquisition", "analysis", "processing", "stimulus/presentation", "stimulus/templates")  # an NWB file has these
-DERIVED_FROM = "derived_from"  # key of a run's parameters: uri, identifier, object_id and digest of the source
+WAVEFORMS = (
+    "waveforms",
+    "waveforms_index",
+    "waveforms_index_index",
+)  # of units: a piece of the voltage for every spike
+EMPTY = (
+    "acquisition",
+    "analysis",
+    "processing",
+    "stimulus/presentation",
+    "stimulus/templates",
+)  # an NWB file has these
+DERIVED_FROM = (
+    "derived_from"  # key of a run's parameters: uri, identifier, object_id and digest of the source
+)
 
 
 def derive(
@@ -46,28 +60,36 @@ def derive(
     uri: str | None = None,
     overwrite: bool = False,
 ) -> Path:
-    """Write the derived file of an annotated `source` to `target`; returns its real path. Warns of what is unlinked.
+    """Write the derived file of an annotated `source` to `target`; returns its real path. Warns of
+    what is unlinked.
 
     Parameters
     ----------
-    source : NWB (HDF5) file with a run; never opened for writing.
-    recording : the file, which may be on the net, whose name and digest are kept as those of the origin, where `source` is an
+    source : NWB (HDF5) file with a run; never opened for writing. recording : the file, which may
+    be on the net, whose name and digest are kept as those of the origin, where `source` is an
         annotated copy of it.
     uri : where others find the origin; by default its file name.
 
     Raises
     ------
-    DataError : `source` is no NWB file, holds no run, links to a file that is not there, or is no copy of `recording`.
-    WriteError : `target` exists (and not `overwrite`), cannot be written or would not be valid; nothing was changed.
+    DataError : `source` is no NWB file, holds no run, links to a file that is not there, or is no
+    copy of `recording`. WriteError : `target` exists (and not `overwrite`), cannot be written or
+    would not be valid; nothing was changed.
     """
     source, target = Path(source), real_path(target)
     check_derivable(source)
     if is_zarr(target):
         raise refuse_to_write(target)
     if target.exists() and not overwrite:
-        raise WriteError("the target exists already", file=target, remedy="another path (-o FILE), or --overwrite")
+        raise WriteError(
+            "the target exists already",
+            file=target,
+            remedy="another path (-o FILE), or --overwrite",
+        )
     recording = recording or source
-    origin = _origin(source, recording if isinstance(recording, Asset) else real_path(recording), uri)
+    origin = _origin(
+        source, recording if isinstance(recording, Asset) else real_path(recording), uri
+    )
     with derived_copy(source, target) as work:
         record_source(work, origin)
         assert_no_worse(work, source)
@@ -79,12 +101,18 @@ def check_derivable(source: Path) -> None:
     with open_nwb2(source) as file:
         if not _of_type(file, RUN):
             remedy = f"metadyn annotate MODEL {source.name} -o DIR --derive"
-            raise DataError("the file holds no run to derive a file from", file=source, item="processing", remedy=remedy)
+            raise DataError(
+                "the file holds no run to derive a file from",
+                file=source,
+                item="processing",
+                remedy=remedy,
+            )
 
 
 @contextmanager
 def derived_copy(source: Path, target: Path) -> Iterator[Path]:
-    """A private derived copy of `source`, with its runs if it has any, that becomes `target` when the block ends well."""
+    """A private derived copy of `source`, with its runs if it has any, that becomes `target` when
+    the block ends well."""
     if target == real_path(source):
         problem = "a derived file lacks the raw data and may not take its source's place"
         raise WriteError(problem, file=source, remedy="another path (-o)")
@@ -99,38 +127,56 @@ def derived_copy(source: Path, target: Path) -> Iterator[Path]:
             _make_own(new)
         for path, other in unlinked.items():
             warnings.warn(
-                f"{source.name}: {path} is left out: it refers to {other}, which is not in a derived file", stacklevel=4
+                f"{source.name}: {path} is left out: it refers to {other}, which is not in a derived file",
+                stacklevel=4,
             )
         yield work
 
 
-def describe_origin(source: Path | Asset, uri: str | None = None, digest: str | None = None) -> dict[str, str]:
-    """URI, identifier, object id and sha256 digest of a file, as the results derived from it keep them.
+def describe_origin(
+    source: Path | Asset, uri: str | None = None, digest: str | None = None
+) -> dict[str, str]:
+    """URI, identifier, object id and sha256 digest of a file, as the results derived from it keep
+    them.
 
-    The digest is taken of a file on disk; of one on the net it is what the archive says, if anything.
+    The digest is taken of a file on disk; of one on the net it is what the archive says, if
+    anything.
     """
     with open_hdf5(source) as file:
         identifier = file["identifier"][()].decode()
         object_id = _text(file.attrs.get("object_id"))
     digest = digest or (source.digest if isinstance(source, Asset) else file_digest(source))
-    return describe_source(Source(uri=uri or str(source), identifier=identifier, object_id=object_id, digest=digest))
+    return describe_source(
+        Source(uri=uri or str(source), identifier=identifier, object_id=object_id, digest=digest)
+    )
 
 
 def _origin(source: Path, recording: Path | Asset, uri: str | None) -> dict[str, str]:
     origin = describe_origin(recording, uri)
     with open_hdf5(source) as file:
         if file["identifier"][()].decode() != origin["identifier"]:
-            problem, remedy = "the file is no annotated copy of that recording", "the recording that was annotated, or none"
-            raise DataError(problem, file=source, found=f"{recording} has identifier {origin['identifier']!r}", remedy=remedy)
+            problem, remedy = (
+                "the file is no annotated copy of that recording",
+                "the recording that was annotated, or none",
+            )
+            raise DataError(
+                problem,
+                file=source,
+                found=f"{recording} has identifier {origin['identifier']!r}",
+                remedy=remedy,
+            )
     return origin
 
 
 def origin_of(path: Path) -> dict[str, str] | None:
-    """What a derived file was derived from, as its first run says; None for a file that was not derived."""
+    """What a derived file was derived from, as its first run says; None for a file that was not
+    derived."""
     with open_hdf5(path) as file:
         runs = [file[name] for name in _of_type(file, RUN)]
         said = [json.loads(run["parameters"][()]) for run in runs if "parameters" in run]
-    return next((parameters[DERIVED_FROM] for parameters in said if DERIVED_FROM in parameters), None)
+    return next(
+        (parameters[DERIVED_FROM] for parameters in said if DERIVED_FROM in parameters), None
+    )
 
 
 def left_out(source: str | Path) -> list[str]:
@@ -148,14 +194,23 @@ class _Keep:
         tables = tables_referred_to(file, runs)
         self._roots = (*KEPT, *runs, *_of_type(file, MODEL), *tables)
         self._old_schemas = _superseded(file)
-        self.dropped = {*RAW, *(f"{table}/{waveforms}" for table in ("units", *tables) for waveforms in WAVEFORMS)}
+        self.dropped = {
+            *RAW,
+            *(f"{table}/{waveforms}" for table in ("units", *tables) for waveforms in WAVEFORMS),
+        }
 
     def holds(self, path: str) -> bool:
         """Whether an object is kept, or leads to one that is."""
         if _is_below(path, (*self.dropped, *self._old_schemas)):
             return False
-        at_root = "/" not in path and isinstance(self._file.get(path), h5py.Dataset)  # identifier, session_start_time, …
-        return at_root or _is_below(path, self._roots) or any(_is_below(root, (path,)) for root in self._roots)
+        at_root = "/" not in path and isinstance(
+            self._file.get(path), h5py.Dataset
+        )  # identifier, session_start_time, …
+        return (
+            at_root
+            or _is_below(path, self._roots)
+            or any(_is_below(root, (path,)) for root in self._roots)
+        )
 
     def left_out(self) -> list[str]:
         """The topmost objects that are not kept; empty groups are not worth a word."""
@@ -163,7 +218,11 @@ class _Keep:
         for path, _ in walk(self._file):
             item = self._file.get(path)
             telling = not isinstance(item, h5py.Group) or "neurodata_type" in item.attrs
-            if telling and not self.holds(path) and not _is_below(path, (*found, *self._old_schemas)):
+            if (
+                telling
+                and not self.holds(path)
+                and not _is_below(path, (*found, *self._old_schemas))
+            ):
                 found.append(path)
         return found
 
@@ -177,27 +236,42 @@ def _of_type(file: h5py.File, neurodata_type: str) -> list[str]:
     modules = file.get("processing", {})
     paths = [f"processing/{module}/{name}" for module in modules for name in modules[module]]
     items = {path: file.get(path) for path in paths}
-    return [path for path, item in items.items() if item and _text(item.attrs.get("neurodata_type")) == neurodata_type]
+    return [
+        path
+        for path, item in items.items()
+        if item and _text(item.attrs.get("neurodata_type")) == neurodata_type
+    ]
 
 
 def _superseded(file: h5py.File) -> list[str]:
-    """Of each cached schema the versions but the newest, which is the one that the file was last written by.
+    """Of each cached schema the versions but the newest, which is the one that the file was last
+    written by.
 
-    hdmf reads the last in the order of letters, 2.4.0 after 2.11.0, and stumbles where a file's first writer cached it in part.
+    hdmf reads the last in the order of letters, 2.4.0 after 2.11.0, and stumbles where a file's
+    first writer cached it in part.
     """
     schemas = file.get("specifications", {})
     versions = {name: sorted(schemas[name], key=_numbers) for name in schemas}
-    return [f"specifications/{name}/{version}" for name, known in versions.items() for version in known[:-1]]
+    return [
+        f"specifications/{name}/{version}"
+        for name, known in versions.items()
+        for version in known[:-1]
+    ]
 
 
 def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(part) if part.isdecimal() else -1 for part in version.replace("-", ".").split("."))
+    return tuple(
+        int(part) if part.isdecimal() else -1 for part in version.replace("-", ".").split(".")
+    )
 
 
 def _copy(old: h5py.Group, new: h5py.Group, path: str, keep: _Keep) -> None:
-    """What is kept of a group: datasets byte by byte; links, but those to other files as what they mean; no references yet."""
+    """What is kept of a group: datasets byte by byte; links, but those to other files as what they
+    mean; no references yet."""
     for key, value in old.attrs.items():
-        new.attrs.create(key, value, dtype=None if isinstance(value, h5py.Empty) else old.attrs.get_id(key).dtype)
+        new.attrs.create(
+            key, value, dtype=None if isinstance(value, h5py.Empty) else old.attrs.get_id(key).dtype
+        )
     for key in old:
         child = f"{path}/{key}".lstrip("/")
         link = old.get(key, getlink=True)
@@ -230,7 +304,8 @@ def _keep_columns(table: h5py.Group) -> None:
 
 
 def _make_own(file: h5py.File) -> None:
-    """An identity of its own for a new file; those of its objects stay, so that they are known for the same."""
+    """An identity of its own for a new file; those of its objects stay, so that they are known for
+    the same."""
     now = datetime.now(UTC).isoformat(timespec="seconds")
     _replace_dataset(file, "identifier", str(uuid.uuid4()))
     _replace_dataset(file, "file_create_date", [now])

@@ -29,9 +29,11 @@ RUN_TYPES = ("LatentDynamics", "LatentDynamicsModel")
 
 @dataclass(frozen=True)
 class ColumnSummary:
-    """One column: how many of its rows are missing, whether windows can start from it, and what it holds.
+    """One column: how many of its rows are missing, whether windows can start from it, and what it
+    holds.
 
-    `meant` is what `--align` takes instead, where its times lie outside of their rows ("start_time + cue_time").
+    `meant` is what `--align` takes instead, where its times lie outside of their rows ("start_time
+    + cue_time").
     """
 
     name: str
@@ -43,7 +45,8 @@ class ColumnSummary:
 
 @dataclass(frozen=True)
 class TableSummary:
-    """One interval table; `seconds` from start to stop of its rows (shortest, median, longest), where they have a stop."""
+    """One interval table; `seconds` from start to stop of its rows (shortest, median, longest),
+    where they have a stop."""
 
     name: str
     n_rows: int
@@ -53,7 +56,8 @@ class TableSummary:
 
 @dataclass(frozen=True)
 class UnitsObserved:
-    """Units, as rows of the Units table, that were observed at the same times, and for how long [s]."""
+    """Units, as rows of the Units table, that were observed at the same times, and for how long
+    [s]."""
 
     rows: tuple[int, ...]
     seconds: float
@@ -61,13 +65,15 @@ class UnitsObserved:
 
 @dataclass(frozen=True)
 class Description:
-    """A file at a glance. Rates in Hz (min, quarter, median, three quarters, max), times in seconds.
+    """A file at a glance. Rates in Hz (min, quarter, median, three quarters, max), times in
+    seconds.
 
-    `observed_seconds`: when some unit was observed, without invalid time (None: the file does not say); `invalid_seconds`: what
-    of the recording is invalid for some unit; `units_observed`: empty where all units were observed alike.
-    `problems` say what stands in the way with default options, and which series cannot be used; `notes` what reading and
-    binning left out; `areas`: how many units each has; `next_commands` were tried on this file and work; none when no choice of
-    options makes the file usable.
+    `observed_seconds`: when some unit was observed, without invalid time (None: the file does not
+    say); `invalid_seconds`: what of the recording is invalid for some unit; `units_observed`: empty
+    where all units were observed alike. `problems` say what stands in the way with default options,
+    and which series cannot be used; `notes` what reading and binning left out; `areas`: how many
+    units each has; `next_commands` were tried on this file and work; none when no choice of options
+    makes the file usable.
     """
 
     file: str
@@ -90,7 +96,8 @@ class Description:
 
 
 def describe(path: str | PathLike) -> Description:
-    """Look through an NWB 2 file, by path or address, without loading raw data. Raises DataError when it is no such file.
+    """Look through an NWB 2 file, by path or address, without loading raw data. Raises DataError
+    when it is no such file.
 
     A file that lacks units or spikes is described as well; its `problems` say so.
     """
@@ -107,9 +114,16 @@ def describe(path: str | PathLike) -> Description:
             **of_units,
             tables=tuple(_table(name, table) for name, table in interval_frames(nwbfile).items()),
             behavior=behavior,
-            runs=tuple(item.name for item in nwbfile.objects.values() if getattr(item, "neurodata_type", None) in RUN_TYPES),
+            runs=tuple(
+                item.name
+                for item in nwbfile.objects.values()
+                if getattr(item, "neurodata_type", None) in RUN_TYPES
+            ),
             problems=(*problems, *more, *behavior_problems(nwbfile, behavior)),
-            notes=(*dict.fromkeys(str(warning.message) for warning in caught), *(where_events_are(session) if session else ())),
+            notes=(
+                *dict.fromkeys(str(warning.message) for warning in caught),
+                *(where_events_are(session) if session else ()),
+            ),
             next_commands=next_commands(str(path), options),
         )
 
@@ -123,15 +137,27 @@ def _session(nwbfile: NWBFile):
 
 def _of_units(session: Session | None) -> dict:
     if session is None:
-        none = {"n_units": 0, "n_spikes": 0, "rate_quantiles": (), "span": None, "observed_seconds": None, "unit_columns": ()}
+        none = {
+            "n_units": 0,
+            "n_spikes": 0,
+            "rate_quantiles": (),
+            "span": None,
+            "observed_seconds": None,
+            "unit_columns": (),
+        }
         return none | {"areas": (), "invalid_seconds": 0.0, "units_observed": ()}
     span = (float(session.spike_times.min()), float(session.spike_times.max()))
     extent = session.observed if is_bounded(session.observed) else np.array([span])
     whole = np.array([[min(span[0], extent[0, 0]), max(span[1], extent[-1, 1])]])
-    own = session.unit_observed or (extent if session.observed is None else session.observed,) * session.n_units
+    own = (
+        session.unit_observed
+        or (extent if session.observed is None else session.observed,) * session.n_units
+    )
     seconds = np.array([duration(intersection(each, extent)) for each in own])
     of_units = np.split(session.spike_times, session.spike_index[1:-1])
-    n_observed = np.array([_number_inside(times, each) for times, each in zip(of_units, own, strict=True)])
+    n_observed = np.array(
+        [_number_inside(times, each) for times, each in zip(of_units, own, strict=True)]
+    )
     rates = np.divide(n_observed, seconds, out=np.full(session.n_units, np.nan), where=seconds > 0)
     alike: dict[bytes, list[int]] = {}
     for row, each in enumerate(session.unit_observed or ()):
@@ -139,11 +165,17 @@ def _of_units(session: Session | None) -> dict:
     return {
         "n_units": session.n_units,
         "n_spikes": len(session.spike_times),
-        "rate_quantiles": tuple(np.nanquantile(rates, [0, 0.25, 0.5, 0.75, 1]).tolist()) if seconds.any() else (),
+        "rate_quantiles": tuple(np.nanquantile(rates, [0, 0.25, 0.5, 0.75, 1]).tolist())
+        if seconds.any()
+        else (),
         "span": span,
-        "observed_seconds": None if session.observed is None else duration(intersection(session.observed, extent)),
+        "observed_seconds": None
+        if session.observed is None
+        else duration(intersection(session.observed, extent)),
         "invalid_seconds": duration(intersection(session.invalid, whole)),
-        "units_observed": tuple(UnitsObserved(tuple(rows), float(seconds[rows[0]])) for rows in alike.values()),
+        "units_observed": tuple(
+            UnitsObserved(tuple(rows), float(seconds[rows[0]])) for rows in alike.values()
+        ),
         "unit_columns": tuple(session.units.columns),
         "areas": areas(session.units),
     }
@@ -151,21 +183,37 @@ def _of_units(session: Session | None) -> dict:
 
 def _number_inside(times: np.ndarray, intervals: np.ndarray) -> int:
     """How many of the ascending `times` (spike,) lie in the intervals (interval, 2)."""
-    return int((np.searchsorted(times, intervals[:, 1], "right") - np.searchsorted(times, intervals[:, 0])).sum())
+    return int(
+        (
+            np.searchsorted(times, intervals[:, 1], "right")
+            - np.searchsorted(times, intervals[:, 0])
+        ).sum()
+    )
 
 
 def areas(units: pd.DataFrame) -> tuple[tuple[str, int], ...]:
-    """How many units lie in each area, by the location of their electrodes; one on several areas counts in each."""
+    """How many units lie in each area, by the location of their electrodes; one on several areas
+    counts in each."""
     if "location" not in units:
         return ()
-    each = units.location.map(lambda area: area if isinstance(area, tuple) else (area,)).explode().dropna()
+    each = (
+        units.location.map(lambda area: area if isinstance(area, tuple) else (area,))
+        .explode()
+        .dropna()
+    )
     return tuple((str(area), int(count)) for area, count in each[each != ""].value_counts().items())
 
 
 def _table(name: str, table: pd.DataFrame) -> TableSummary:
     events, meant = event_columns(table), misplaced_columns(table)
     columns = [
-        ColumnSummary(str(key), int(table[key].isna().sum()), key in events, values_of(table[key]), meant.get(key))
+        ColumnSummary(
+            str(key),
+            int(table[key].isna().sum()),
+            key in events,
+            values_of(table[key]),
+            meant.get(key),
+        )
         for key in table
     ]
     seconds = (table.stop_time - table.start_time).dropna()
@@ -174,7 +222,8 @@ def _table(name: str, table: pd.DataFrame) -> TableSummary:
 
 
 def next_commands(path: str, options: dict | None) -> tuple[str, ...]:
-    """Command lines that fit a model on the file and write its results, with these options; none without options."""
+    """Command lines that fit a model on the file and write its results, with these options; none
+    without options."""
     if options is None:
         return ()
     flags = as_flags(options)

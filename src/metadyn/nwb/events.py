@@ -1,4 +1,5 @@
-"""Events in an NWB file: moments with or without a kind, in series, in tables of events and in those of `ndx-events`."""
+"""Events in an NWB file: moments with or without a kind, in series, in tables of events and in
+those of `ndx-events`."""
 
 from __future__ import annotations
 
@@ -14,12 +15,18 @@ from metadyn.nwb.sampling import REMEDY, is_regular
 from metadyn.records import BehaviorSeries
 from ndx_metadyn.values import values_of
 
-EVENT_TYPES = ("EventsTable", "Events", "LabeledEvents", "TTLs")  # the latter of ndx-events, by the file's own description
+EVENT_TYPES = (
+    "EventsTable",
+    "Events",
+    "LabeledEvents",
+    "TTLs",
+)  # the latter of ndx-events, by the file's own description
 MOST_KINDS = 12  # a column each; free text has more
 
 
 def are_events(series: TimeSeries, times: np.ndarray, stored: np.ndarray) -> bool:
-    """Whether samples are moments: texts with times, what is said to be events, one number over and over at uneven times."""
+    """Whether samples are moments: texts with times, what is said to be events, one number over and
+    over at uneven times."""
     if is_text(stored):
         return series.rate is None
     if series.continuity == "instantaneous" or isinstance(series.parent, BehavioralEvents):
@@ -33,7 +40,8 @@ def is_text(stored: np.ndarray) -> bool:
 
 
 def moments(item) -> tuple[np.ndarray, np.ndarray]:
-    """Times (event,) [s] of a table of events or of an `ndx-events` object, and their labels (event, 1)."""
+    """Times (event,) [s] of a table of events or of an `ndx-events` object, and their labels
+    (event, 1)."""
     if item.neurodata_type == "EventsTable":
         columns = {column.name: column for column in item.columns}
         times = values_of(columns["timestamp"].data)
@@ -46,16 +54,26 @@ def moments(item) -> tuple[np.ndarray, np.ndarray]:
 
 
 def event_series(name: str, times: np.ndarray, labels: np.ndarray, file) -> BehaviorSeries:
-    """Moments (event,) [s] in any order as a series: one column a label, in ascending order, else one column for all.
+    """Moments (event,) [s] in any order as a series: one column a label, in ascending order, else
+    one column for all.
 
     Raises DataError for free text, of which each moment has its own, and where there is no moment.
     """
     usable = np.abs(times) <= LATEST
     if not usable.all():
-        warnings.warn(f"{file}: {np.sum(~usable)} events of {name} without a usable time are left out", stacklevel=5)
+        warnings.warn(
+            f"{file}: {np.sum(~usable)} events of {name} without a usable time are left out",
+            stacklevel=5,
+        )
     order = np.flatnonzero(usable)[np.argsort(times[usable], kind="stable")]
     if len(order) == 0:
-        raise DataError("there are no events", file=file, item=name, found=f"{len(times)} without a time", remedy=REMEDY)
+        raise DataError(
+            "there are no events",
+            file=file,
+            item=name,
+            found=f"{len(times)} without a time",
+            remedy=REMEDY,
+        )
     kinds = _kinds(labels[order], name, file)
     return BehaviorSeries(name, times[order], kinds, "events/s", between="events")
 
@@ -71,7 +89,9 @@ def _kinds(labels: np.ndarray, name: str, file) -> np.ndarray:
         return (label[:, None] == found).astype(np.float64)
     if text:
         some = f"{len(found)} different texts at {len(label)} times, e.g. {str(found[0])[:40]!r}"
-        raise DataError("free text is no behaviour", file=file, item=name, found=some, remedy=REMEDY)
+        raise DataError(
+            "free text is no behaviour", file=file, item=name, found=some, remedy=REMEDY
+        )
     return np.ones((len(labels), 1))
 
 

@@ -1,4 +1,5 @@
-"""Why a file cannot be opened or read, in words: another program, a filter, an extension, a right, or damage."""
+"""Why a file cannot be opened or read, in words: another program, a filter, an extension, a right,
+or damage."""
 
 from __future__ import annotations
 
@@ -19,11 +20,21 @@ from metadyn.errors import DataError
 from metadyn.nwb.addresses import Asset
 
 IN_HDF5PLUGIN = {
-    **{307: "bzip2", 32001: "Blosc", 32004: "LZ4", 32008: "bitshuffle", 32013: "ZFP", 32015: "Zstandard", 32017: "SZ"},
+    **{
+        307: "bzip2",
+        32001: "Blosc",
+        32004: "LZ4",
+        32008: "bitshuffle",
+        32013: "ZFP",
+        32015: "Zstandard",
+        32017: "SZ",
+    },
     **{32018: "FCIDECOMP", 32024: "SZ3", 32026: "Blosc2", 32028: "SPERR"},
 }
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # what a file system says that has none
-EXTENSION = re.compile(r"ndx-[a-z0-9-]+")  # how NWB wants extensions, and by that packages, to be called
+EXTENSION = re.compile(
+    r"ndx-[a-z0-9-]+"
+)  # how NWB wants extensions, and by that packages, to be called
 RENAME = (
     "import h5py; t = h5py.File('renamed.nwb', 'r+')['{table}']; t.move('{column}', '{column}_'); "
     "t.attrs['colnames'] = ['{column}_' if n == '{column}' else n for n in t.attrs['colnames']]"
@@ -36,19 +47,26 @@ def not_opened(error: OSError, source: Path | Asset) -> DataError:
     said, name = str(error), shlex.quote(str(source))
     if "lock file" in said and error.errno in NO_LOCKS:
         problem = "the file system of the file does not lock files, as HDF5 wants it to"
-        remedy = "HDF5_USE_FILE_LOCKING=FALSE before the same command, while nobody writes to the file"
+        remedy = (
+            "HDF5_USE_FILE_LOCKING=FALSE before the same command, while nobody writes to the file"
+        )
     elif "lock file" in said:
         problem = "another program has the file open for writing"
         remedy = "close it there (a notebook's NWBHDF5IO, MATLAB, an acquisition that runs), then the same command again"
     elif "h5clear" in said:
-        problem = "the program that wrote the file has not closed it: it still writes, or was stopped"
+        problem = (
+            "the program that wrote the file has not closed it: it still writes, or was stopped"
+        )
         remedy = f"cp {name} copy.nwb && h5clear -s copy.nwb, if it was stopped; what it had written last may lack"
     elif error.errno == errno.EACCES:
         problem, remedy = "you may not read the file", f"chmod u+r {name}, or its owner"
     elif "truncated file" in said:
         problem, remedy = "the file is cut short: a copy or a download of it was broken off", AGAIN
     else:
-        problem, remedy = "not a readable HDF5 file", f"give an NWB 2 file in HDF5; if it is one, {AGAIN}"
+        problem, remedy = (
+            "not a readable HDF5 file",
+            f"give an NWB 2 file in HDF5; if it is one, {AGAIN}",
+        )
     return DataError(problem, file=source, found=said[:200], remedy=remedy)
 
 
@@ -58,20 +76,39 @@ def not_read(error: Exception, source: Path | Asset, file: h5py.File) -> DataErr
     lacking = _unless_damaged(missing_filters, file) if isinstance(error, OSError) else {}
     if lacking:
         names = dict.fromkeys(_filter_name(number) for number in lacking.values())
-        problem, item = "values are stored through a filter of HDF5 that is not installed", ", ".join([*lacking][:3])
+        problem, item = (
+            "values are stored through a filter of HDF5 that is not installed",
+            ", ".join([*lacking][:3]),
+        )
         known = all(number in IN_HDF5PLUGIN for number in lacking.values())
-        remedy = "pip install hdf5plugin" if known else "HDF5_PLUGIN_PATH with the folder that holds the filter's plugin"
+        remedy = (
+            "pip install hdf5plugin"
+            if known
+            else "HDF5_PLUGIN_PATH with the folder that holds the filter's plugin"
+        )
         return DataError(problem, file=source, item=item, found=", ".join(names), remedy=remedy)
     strange = _unless_damaged(unknown_namespaces, file) if isinstance(error, KeyError) else {}
     if strange:
-        problem = "the file needs an extension of NWB that is not installed, and does not hold its schema"
+        problem = (
+            "the file needs an extension of NWB that is not installed, and does not hold its schema"
+        )
         name, item = next(iter(strange.items()))
-        remedy = f"pip install {name}" if EXTENSION.fullmatch(name) else f"the Python package that defines {name}, imported"
-        return DataError(problem, file=source, item=item, found=f"namespace {', '.join(strange)}", remedy=remedy)
-    namesakes = _unless_damaged(columns_called_as_attributes, file) if isinstance(error, ValueError) else {}
+        remedy = (
+            f"pip install {name}"
+            if EXTENSION.fullmatch(name)
+            else f"the Python package that defines {name}, imported"
+        )
+        return DataError(
+            problem, file=source, item=item, found=f"namespace {', '.join(strange)}", remedy=remedy
+        )
+    namesakes = (
+        _unless_damaged(columns_called_as_attributes, file) if isinstance(error, ValueError) else {}
+    )
     if namesakes:
         item, (table, column) = next(iter(namesakes.items()))
-        problem = "a column has the name of an attribute of its table, and pynwb reads no such table"
+        problem = (
+            "a column has the name of an attribute of its table, and pynwb reads no such table"
+        )
         code = RENAME.format(table=table, column=column)
         remedy = f'cp {shlex.quote(str(source))} renamed.nwb && python -c "{code}"'
         return DataError(problem, file=source, item=item, found=found, remedy=remedy)
@@ -88,7 +125,8 @@ def _unless_damaged(look: Callable[[h5py.File], dict], file: h5py.File) -> dict:
 
 
 def _cause(error: Exception) -> str:
-    """What pynwb says is wrong and where, without the object that it was building, which is a page of text."""
+    """What pynwb says is wrong and where, without the object that it was building, which is a page
+    of text."""
     if not isinstance(error, ConstructError):
         return str(error)
     builder, reason = error.args
@@ -96,7 +134,11 @@ def _cause(error: Exception) -> str:
 
 
 def _filter_name(number: int) -> str:
-    return f"{IN_HDF5PLUGIN[number]} (filter {number})" if number in IN_HDF5PLUGIN else f"filter {number}"
+    return (
+        f"{IN_HDF5PLUGIN[number]} (filter {number})"
+        if number in IN_HDF5PLUGIN
+        else f"filter {number}"
+    )
 
 
 def missing_filters(file: h5py.File) -> dict[str, int]:
@@ -114,7 +156,8 @@ def missing_filters(file: h5py.File) -> dict[str, int]:
 
 
 def columns_called_as_attributes(file: h5py.File) -> dict[str, tuple[str, str]]:
-    """The columns that have the name of an attribute of their table: of each its table's path and its name."""
+    """The columns that have the name of an attribute of their table: of each its table's path and
+    its name."""
     found: dict[str, tuple[str, str]] = {}
 
     def look(path: str, item) -> None:
@@ -126,14 +169,16 @@ def columns_called_as_attributes(file: h5py.File) -> dict[str, tuple[str, str]]:
 
 
 def load_filters(file: h5py.File) -> None:
-    """Import hdf5plugin, where it is installed and the file needs a filter that HDF5 itself has not."""
+    """Import hdf5plugin, where it is installed and the file needs a filter that HDF5 itself has
+    not."""
     if missing_filters(file):
         with suppress(ImportError):
             importlib.import_module("hdf5plugin")
 
 
 def unknown_namespaces(file: h5py.File) -> dict[str, str]:
-    """The extensions that the file uses, neither holds the schema of nor are loaded, each with an object of it."""
+    """The extensions that the file uses, neither holds the schema of nor are loaded, each with an
+    object of it."""
     known = {*file.get("specifications", ()), *pynwb.available_namespaces()}
     return {name: path for path, name in _namespaces(file) if name not in known}
 
@@ -150,9 +195,12 @@ def _namespaces(file: h5py.File) -> Iterator[tuple[str, str]]:
 
 
 def load_extensions(file: h5py.File) -> None:
-    """Import the installed packages of the extensions that the file uses without holding their schema."""
+    """Import the installed packages of the extensions that the file uses without holding their
+    schema."""
     for name in unknown_namespaces(file):
         module = name.replace("-", "_")
         if EXTENSION.fullmatch(name) and find_spec(module):
-            with suppress(Exception):  # one that does not load is one that is not there, and reading says so
+            with suppress(
+                Exception
+            ):  # one that does not load is one that is not there, and reading says so
                 importlib.import_module(module)

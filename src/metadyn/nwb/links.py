@@ -1,6 +1,8 @@
-"""What a file says of other files: external links, names of videos and images, and datasets whose values lie elsewhere.
+"""What a file says of other files: external links, names of videos and images, and datasets whose
+values lie elsewhere.
 
-Relative paths begin at the folder of the file that says them; so a copy in another folder has to say them anew.
+Relative paths begin at the folder of the file that says them; so a copy in another folder has to
+say them anew.
 """
 
 from __future__ import annotations
@@ -23,7 +25,9 @@ class Mention:
 
     path: str
     names: tuple[str, ...]
-    kind: str  # "link", "names" (a dataset of file names) or "virtual" (a dataset that shows values of other files)
+    # "link", "names" (a dataset of file names) or "virtual" (a dataset that shows values of other
+    # files)
+    kind: str
 
 
 def mentions(file: h5py.File) -> list[Mention]:
@@ -34,18 +38,29 @@ def mentions(file: h5py.File) -> list[Mention]:
         if isinstance(link, h5py.ExternalLink):
             found.append(Mention(path, (link.filename,), "link"))
         elif isinstance(link, h5py.HardLink) and isinstance(item := file[path], h5py.Dataset):
-            if path.endswith("/external_file") and item.shape and h5py.check_string_dtype(item.dtype):  # of an ImageSeries
-                found.append(Mention(path, tuple(os.fsdecode(name) for name in values_of(item).ravel()), "names"))
+            if (
+                path.endswith("/external_file")
+                and item.shape
+                and h5py.check_string_dtype(item.dtype)
+            ):  # of an ImageSeries
+                found.append(
+                    Mention(
+                        path, tuple(os.fsdecode(name) for name in values_of(item).ravel()), "names"
+                    )
+                )
             elif item.is_virtual:
                 others = dict.fromkeys(each.file_name for each in item.virtual_sources())
-                found.append(Mention(path, tuple(name for name in others if name != "."), "virtual"))
+                found.append(
+                    Mention(path, tuple(name for name in others if name != "."), "virtual")
+                )
 
     file.visititems_links(look)
     return found
 
 
 def is_relative(name: str) -> bool:
-    """Whether a file's name begins at the folder of the file that says it: no absolute path, no address."""
+    """Whether a file's name begins at the folder of the file that says it: no absolute path, no
+    address."""
     return bool(name) and "://" not in name and not PurePath(name).is_absolute()
 
 
@@ -64,7 +79,8 @@ def check_movable(file: h5py.File, source: Path) -> None:
 
 
 def keep_pointing(copy: Path, source: Path) -> None:
-    """Let a copy, which may lie in another folder, point to the files that `source` points to. Warns of those not there.
+    """Let a copy, which may lie in another folder, point to the files that `source` points to.
+    Warns of those not there.
 
     Raises WriteError as `check_movable`, where the folders differ.
     """
@@ -77,7 +93,9 @@ def keep_pointing(copy: Path, source: Path) -> None:
     for each in known:
         names = [_seen_from(folder, name, source) for name in each.names]
         missing += [
-            f"{each.path} needs {name}" for name in each.names if is_relative(name) and not _meant(name, source).exists()
+            f"{each.path} needs {name}"
+            for name in each.names
+            if is_relative(name) and not _meant(name, source).exists()
         ]
         if names != list(each.names):
             changed.append((each, names))
@@ -86,7 +104,9 @@ def keep_pointing(copy: Path, source: Path) -> None:
             for each, names in changed:
                 _say_anew(file, each, names)
     if missing:
-        told = "; ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
+        told = "; ".join(missing[:3]) + (
+            f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+        )
         warnings.warn(f"{source}: {told}: not there, and so it is for the copy", stacklevel=5)
 
 
@@ -95,19 +115,25 @@ def _same_folder(one: Path, other: Path) -> bool:
 
 
 def _meant(name: str, source: Path) -> Path:
-    """The file that HDF5 finds by a relative name: at the file's name, where that leads, or where the program runs."""
+    """The file that HDF5 finds by a relative name: at the file's name, where that leads, or where
+    the program runs."""
     folders = (source.parent, Path(os.path.realpath(source)).parent, Path.cwd())
-    return next((folder / name for folder in folders if (folder / name).exists()), source.parent / name)
+    return next(
+        (folder / name for folder in folders if (folder / name).exists()), source.parent / name
+    )
 
 
 def _seen_from(folder: Path, name: str, source: Path) -> str:
-    """The name by which a file in `folder` finds what `source` means by it, which may be a link itself."""
+    """The name by which a file in `folder` finds what `source` means by it, which may be a link
+    itself."""
     if not is_relative(name):
         return name
     meant = _meant(name, source)
     if os.path.realpath(folder / name) == os.path.realpath(meant):
         return name
-    return os.path.relpath(os.path.join(os.path.realpath(meant.parent), meant.name), os.path.realpath(folder))
+    return os.path.relpath(
+        os.path.join(os.path.realpath(meant.parent), meant.name), os.path.realpath(folder)
+    )
 
 
 def _say_anew(file: h5py.File, mention: Mention, names: list[str]) -> None:

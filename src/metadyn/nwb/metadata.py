@@ -1,4 +1,5 @@
-"""Metadata that DANDI asks of every file, and those that help others: found, checked and filled in, never invented."""
+"""Metadata that DANDI asks of every file, and those that help others: found, checked and filled in,
+never invented."""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ SUBJECT = "general/subject"
 
 @dataclass(frozen=True)
 class Field:
-    """A field of NWB's metadata by its name there: where it lies, how to write it, and whether DANDI refuses a file without it.
+    """A field of NWB's metadata by its name there: where it lies, how to write it, and whether
+    DANDI refuses a file without it.
 
     `alternative` is another field that does as well.
     """
@@ -37,15 +39,30 @@ class Field:
         return f"{self.place}/{self.name}"
 
     def accepts(self, value) -> bool:
-        """Whether the value, a text or where there may be `many` a list of them, is of this field's form."""
+        """Whether the value, a text or where there may be `many` a list of them, is of this field's
+        form."""
         values = value if self.many and isinstance(value, list) else [value]
-        return bool(values) and all(isinstance(each, str) and re.fullmatch(self.pattern, each) for each in values)
+        return bool(values) and all(
+            isinstance(each, str) and re.fullmatch(self.pattern, each) for each in values
+        )
 
 
 NO_SLASH = r"[^/\\]*[^/\\\s][^/\\]*"
 FIELDS = (
-    Field("subject_id", SUBJECT, 'the subject\'s name without slashes, e.g. "monkey-J"', NO_SLASH, needed=True),
-    Field("species", SUBJECT, 'the Latin name, e.g. "Mus musculus", or its NCBI taxonomy address', SPECIES, needed=True),
+    Field(
+        "subject_id",
+        SUBJECT,
+        'the subject\'s name without slashes, e.g. "monkey-J"',
+        NO_SLASH,
+        needed=True,
+    ),
+    Field(
+        "species",
+        SUBJECT,
+        'the Latin name, e.g. "Mus musculus", or its NCBI taxonomy address',
+        SPECIES,
+        needed=True,
+    ),
     Field("sex", SUBJECT, '"M", "F", "O" for other or "U" for unknown', "[MFOU]", needed=True),
     Field(
         "age",
@@ -55,14 +72,26 @@ FIELDS = (
         True,
         alternative="date_of_birth",
     ),
-    Field("session_id", "general", 'the session\'s name without slashes, e.g. "20240131"', NO_SLASH, needed=True),
+    Field(
+        "session_id",
+        "general",
+        'the session\'s name without slashes, e.g. "20240131"',
+        NO_SLASH,
+        needed=True,
+    ),
     Field("weight", SUBJECT, '"2.3 kg", "25 g"', r"\d+(\.\d+)? (kg|g|mg|ug|μg|ng|pg)"),
     Field("experimenter", "general", '["Last, First", …]', r"[^,]+, .+", many=True),
     Field("institution", "general", "where the recording was made"),
     Field("lab", "general", "which lab made it"),
     Field("keywords", "general", '["motor cortex", …]', many=True),
     Field("experiment_description", "general", "what the experiment was"),
-    Field("related_publications", "general", '["https://doi.org/…", …]', r"https://doi\.org/\S+", many=True),
+    Field(
+        "related_publications",
+        "general",
+        '["https://doi.org/…", …]',
+        r"https://doi\.org/\S+",
+        many=True,
+    ),
 )
 
 
@@ -70,8 +99,14 @@ def read_metadata(path: Path) -> dict[str, str | list[str]]:
     """The fields that a file has, in whatever form."""
     with open_hdf5(path) as file:
         values = {field.name: _read(file, field.path) for field in FIELDS}
-        others = {field.alternative: _read(file, f"{field.place}/{field.alternative}") for field in FIELDS if field.alternative}
-    return {name: value for name, value in {**values, **others}.items() if value not in (None, "", [])}
+        others = {
+            field.alternative: _read(file, f"{field.place}/{field.alternative}")
+            for field in FIELDS
+            if field.alternative
+        }
+    return {
+        name: value for name, value in {**values, **others}.items() if value not in (None, "", [])
+    }
 
 
 def missing(values: dict) -> list[Field]:
@@ -80,11 +115,14 @@ def missing(values: dict) -> list[Field]:
 
 
 def _has(values: dict, field: Field) -> bool:
-    return field.accepts(values[field.name]) if field.name in values else field.alternative in values
+    return (
+        field.accepts(values[field.name]) if field.name in values else field.alternative in values
+    )
 
 
 def fill(path: Path, values: dict[str, str | list[str]]) -> None:
-    """Write fields into a (private) file; empty texts, which say nothing and which DANDI refuses in part, are removed."""
+    """Write fields into a (private) file; empty texts, which say nothing and which DANDI refuses in
+    part, are removed."""
     fields = {field.name: field for field in FIELDS}
     with h5py.File(path, "r+") as file:
         _remove_empty(file)
@@ -107,7 +145,11 @@ def _remove_empty(file: h5py.File) -> None:
 
 def _new_subject(file: h5py.File) -> None:
     subject = file.create_group(SUBJECT)
-    for key, value in {"namespace": "core", "neurodata_type": "Subject", "object_id": str(uuid.uuid4())}.items():
+    for key, value in {
+        "namespace": "core",
+        "neurodata_type": "Subject",
+        "object_id": str(uuid.uuid4()),
+    }.items():
         subject.attrs[key] = value
 
 

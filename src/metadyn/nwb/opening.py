@@ -24,9 +24,11 @@ from ndx_metadyn.values import check_claim
 
 @contextmanager
 def open_nwb(source: str | PathLike | Asset | NWBFile) -> Iterator[NWBFile]:
-    """The NWB file at a path or an address, closed at the end; an open NWBFile is handed on and stays open.
+    """The NWB file at a path or an address, closed at the end; an open NWBFile is handed on and
+    stays open.
 
-    Raises DataError when it is no readable NWB 2 file in HDF5, RemoteError when it cannot be fetched.
+    Raises DataError when it is no readable NWB 2 file in HDF5, RemoteError when it cannot be
+    fetched.
     """
     if isinstance(source, NWBFile):
         yield source
@@ -34,7 +36,9 @@ def open_nwb(source: str | PathLike | Asset | NWBFile) -> Iterator[NWBFile]:
     source = located(source)
     with open_nwb2(source) as file, ExitStack() as stack:
         load_extensions(file)
-        with warnings.catch_warnings():  # pynwb warns of what a file's writers did; a reader cannot mend it
+        with (
+            warnings.catch_warnings()
+        ):  # pynwb warns of what a file's writers did; a reader cannot mend it
             warnings.simplefilter("ignore")
             io = stack.enter_context(NWBHDF5IO(file=file, mode="r", load_namespaces=True))
             stack.enter_context(_told(source, file))  # while the file is open, which io closes
@@ -46,7 +50,8 @@ def open_nwb(source: str | PathLike | Asset | NWBFile) -> Iterator[NWBFile]:
 def open_hdf5(source: Path | Asset) -> Iterator[h5py.File]:
     """The HDF5 file at a path or an address, opened for reading.
 
-    Raises DataError where it is damaged, at once or while it is read; RemoteError where the net fails, whatever is made of it.
+    Raises DataError where it is damaged, at once or while it is read; RemoteError where the net
+    fails, whatever is made of it.
     """
     if isinstance(source, Path):
         _check_is_file(source)
@@ -75,7 +80,8 @@ def _hdf5(opened: Path | RemoteFile, source: Path | Asset) -> Iterator[h5py.File
 
 @contextmanager
 def _told(source: Path | Asset, file: h5py.File) -> Iterator[None]:
-    """Whatever h5py, pynwb or numpy stumble over inside as a DataError: the file is what the user must look at."""
+    """Whatever h5py, pynwb or numpy stumble over inside as a DataError: the file is what the user
+    must look at."""
     try:
         yield
     except MetadynError:
@@ -86,7 +92,8 @@ def _told(source: Path | Asset, file: h5py.File) -> Iterator[None]:
 
 @contextmanager
 def open_nwb2(source: Path | Asset) -> Iterator[h5py.File]:
-    """As `open_hdf5`. Raises DataError unless the file says that it is NWB 2, and stores what it claims."""
+    """As `open_hdf5`. Raises DataError unless the file says that it is NWB 2, and stores what it
+    claims."""
     with open_hdf5(source) as file:
         version = _nwb_version(file)
         if version is None or not version.startswith("2"):
@@ -103,18 +110,26 @@ def _check_is_file(path: Path) -> None:
         raise refuse_to_read(path)
     if path.is_dir():
         files = files_below(path)
-        found = f"a folder with {len(files)} .nwb files below it" if files else "a folder without an .nwb file"
+        found = (
+            f"a folder with {len(files)} .nwb files below it"
+            if files
+            else "a folder without an .nwb file"
+        )
         remedy = shlex.quote(str(files[0])) if files else "a file, or another folder"
         raise DataError("not an NWB file", file=path, found=found, remedy=remedy)
     check_here([path])
 
 
 def _check_claims(file: h5py.File) -> None:
-    """What pynwb reads whole on opening, texts and regions of tables, takes no more memory than the file bears out."""
+    """What pynwb reads whole on opening, texts and regions of tables, takes no more memory than the
+    file bears out."""
 
     def check(_, item) -> None:
         if isinstance(item, h5py.Dataset):
-            text, region = h5py.check_string_dtype(item.dtype), item.attrs.get("neurodata_type") == "DynamicTableRegion"
+            text, region = (
+                h5py.check_string_dtype(item.dtype),
+                item.attrs.get("neurodata_type") == "DynamicTableRegion",
+            )
             if text or region or "/" not in item.name[1:]:
                 check_claim(item)
 
@@ -126,4 +141,10 @@ def _nwb_version(file: h5py.File) -> str | None:
     if version is None and "nwb_version" in file:  # NWB 1 kept it in a dataset
         check_claim(file["nwb_version"])
         version = file["nwb_version"][()]
-    return version.decode() if isinstance(version, bytes) else None if version is None else str(version)
+    return (
+        version.decode()
+        if isinstance(version, bytes)
+        else None
+        if version is None
+        else str(version)
+    )

@@ -1,4 +1,5 @@
-"""Whether files are here: one that git-annex, DataLad or Git LFS has not fetched yet is named with the command that does."""
+"""Whether files are here: one that git-annex, DataLad or Git LFS has not fetched yet is named with
+the command that does."""
 
 from __future__ import annotations
 
@@ -15,10 +16,11 @@ NAMED = 3  # files that a message names
 
 
 def files_below(folder: Path) -> list[Path]:
-    """The NWB files below a folder, in order, but for hidden ones: `._*` of macOS, and what is in .git, .ipynb_checkpoints, …
+    """The NWB files below a folder, in order, but for hidden ones: `._*` of macOS, and what is in
+    .git, .ipynb_checkpoints, …
 
-    A link to nowhere is one too, and a Zarr store of such a name, so that reading says what it lacks. Linked folders are not
-    entered.
+    A link to nowhere is one too, and a Zarr store of such a name, so that reading says what it
+    lacks. Linked folders are not entered.
     """
     found: list[Path] = []
     for place, folders, files in os.walk(folder):
@@ -42,23 +44,31 @@ def check_here(paths: list[Path]) -> None:
     if elsewhere:
         more = f" and {len(elsewhere) - NAMED} more" if len(elsewhere) > NAMED else ""
         raise DataError(
-            "not fetched yet: only its name is here" if len(elsewhere) == 1 else "not fetched yet: only their names are here",
+            "not fetched yet: only its name is here"
+            if len(elsewhere) == 1
+            else "not fetched yet: only their names are here",
             file=", ".join(map(str, elsewhere[:NAMED])) + more,
-            found=f"{len(elsewhere)} of {len(paths)} files" if len(paths) > 1 else f"a file that {_holder(elsewhere[0])} keeps",
+            found=f"{len(elsewhere)} of {len(paths)} files"
+            if len(paths) > 1
+            else f"a file that {_holder(elsewhere[0])} keeps",
             remedy=fetching(elsewhere),
         )
 
 
 def _missing(path: Path) -> DataError:
     if path.is_symlink():
-        found, remedy = f"a link to {os.readlink(path)}, which is not there", "the file that was meant, or a link to it"
+        found, remedy = (
+            f"a link to {os.readlink(path)}, which is not there",
+            "the file that was meant, or a link to it",
+        )
         return DataError("a link leads nowhere", file=path, found=found, remedy=remedy)
     remedy = "check the path; relative paths start at the working directory"
     return DataError("no such file", file=path, remedy=remedy)
 
 
 def _holder(path: Path) -> str | None:
-    """Who keeps the bytes of a file that are not here, git-annex or Git LFS; None where they are here, or nobody does."""
+    """Who keeps the bytes of a file that are not here, git-annex or Git LFS; None where they are
+    here, or nobody does."""
     if path.is_symlink() and not path.exists():
         return "git-annex" if ANNEX.decode() in os.readlink(path) else None
     if not path.is_file() or path.stat().st_size > LONGEST:
@@ -81,7 +91,9 @@ def fetching(paths: list[Path]) -> str:
 
 def _repository(path: Path) -> Path:
     """The nearest folder above that is a repository; without one, that of the file."""
-    folder = Path(os.path.normpath(path.absolute())).parent  # links are not followed: they lead into .git
+    folder = Path(
+        os.path.normpath(path.absolute())
+    ).parent  # links are not followed: they lead into .git
     return next((each for each in (folder, *folder.parents) if (each / ".git").exists()), folder)
 
 

@@ -1,4 +1,5 @@
-"""The options that a file suggests, each tried on it: windows that work; units, events and conditions that it names."""
+"""The options that a file suggests, each tried on it: windows that work; units, events and
+conditions that it names."""
 
 from __future__ import annotations
 
@@ -17,17 +18,38 @@ from metadyn.data.windows import make_windows
 from metadyn.errors import MetadynError, as_flags
 from metadyn.records import Session
 
-GOOD = ("good", "single", "single unit", "single-unit", "sua", "su")  # what curators call a unit to keep
-EVENTS = (r"mov.*(onset|begin|start)|(onset|begin|start).*mov", r"^go|go_?cue|response_?cue")  # the likeliest first
-CONDITIONS = (r"target_?dir|direction", r"target", r"condition", r"type", r"stim", r"odou?r|contrast|cue", r"side|choice")
-NO_CONDITION = re.compile(r"time|onset|duration|power|present|position|loc|response|outcome|accuracy|correct")
+GOOD = (
+    "good",
+    "single",
+    "single unit",
+    "single-unit",
+    "sua",
+    "su",
+)  # what curators call a unit to keep
+EVENTS = (
+    r"mov.*(onset|begin|start)|(onset|begin|start).*mov",
+    r"^go|go_?cue|response_?cue",
+)  # the likeliest first
+CONDITIONS = (
+    r"target_?dir|direction",
+    r"target",
+    r"condition",
+    r"type",
+    r"stim",
+    r"odou?r|contrast|cue",
+    r"side|choice",
+)
+NO_CONDITION = re.compile(
+    r"time|onset|duration|power|present|position|loc|response|outcome|accuracy|correct"
+)
 MOST_CONDITIONS, FEWEST_TRIALS = 16, 3  # as many labels, each of at least as many trials
 BEFORE, LONGEST = 0.2, 1.0  # [s] before and after an event, where rows have that much room
 STEP = 5  # bins; a proposal is a round number
 
 
 def usable_options(session: Session):
-    """The first choice of windows that gives counts (None when none does), and what was wrong with the default ones.
+    """The first choice of windows that gives counts (None when none does), and what was wrong with
+    the default ones.
 
     What a message proposes is tried next, so that the message and the next command are of one mind.
     """
@@ -51,14 +73,16 @@ def usable_options(session: Session):
 
 
 def candidates(session: Session) -> list[dict]:
-    """Choices of windows to try, the plainest first: default, round starts, a task's table, the whole recording."""
+    """Choices of windows to try, the plainest first: default, round starts, a task's table, the
+    whole recording."""
     round_start = [{"align": "start_time", "n_bins": 50}] if "trials" in session.intervals else []
     tables = [{"intervals": name} for name in task_tables(session.intervals) if name != "trials"]
     return [{}, *round_start, *tables, {"intervals": "recording"}]
 
 
 def enriched(session: Session, options: dict) -> dict:
-    """Options that work, with whatever event, condition and units the file names and that work with them."""
+    """Options that work, with whatever event, condition and units the file names and that work with
+    them."""
     name = choose_table(session, options.get("intervals"))
     proposed = [{"units": good_units(session.units)}]
     if name is not None:
@@ -86,7 +110,8 @@ def _works(session: Session, options: dict) -> bool:
 
 
 def good_units(units: pd.DataFrame) -> str | None:
-    """The expression that keeps the units which a curator called good, where some are and some are not."""
+    """The expression that keeps the units which a curator called good, where some are and some are
+    not."""
     for name in units.columns:
         values = units[name][units[name].map(lambda value: isinstance(value, str) and value != "")]
         good = [value for value in values.unique() if value.lower() in GOOD]
@@ -97,8 +122,14 @@ def good_units(units: pd.DataFrame) -> str | None:
 
 def condition_column(table: pd.DataFrame) -> str | None:
     """The likeliest column of conditions by its name: of few values, each in several rows."""
-    names = [name for name in table.columns if not NO_CONDITION.search(name.lower()) and _is_condition(table[name])]
-    return next((name for pattern in CONDITIONS for name in names if re.search(pattern, name.lower())), None)
+    names = [
+        name
+        for name in table.columns
+        if not NO_CONDITION.search(name.lower()) and _is_condition(table[name])
+    ]
+    return next(
+        (name for pattern in CONDITIONS for name in names if re.search(pattern, name.lower())), None
+    )
 
 
 def _is_condition(column: pd.Series) -> bool:
@@ -109,7 +140,8 @@ def _is_condition(column: pd.Series) -> bool:
 
 
 def windows_round_event(session: Session, name: str) -> dict:
-    """Options for windows round the likeliest event of those that most rows have; none if there is no such."""
+    """Options for windows round the likeliest event of those that most rows have; none if there is
+    no such."""
     table = session.intervals[name]
     meant = {**{column: column for column in event_columns(table)}, **misplaced_columns(table)}
     for pattern in EVENTS:
@@ -133,16 +165,22 @@ def _windows(table: pd.DataFrame, times: np.ndarray, align: str, bin_width: floa
 
 
 def where_events_are(session: Session) -> tuple[str, ...]:
-    """For each table what puts the events into their rows that lie outside of them, as options that were tried."""
+    """For each table what puts the events into their rows that lie outside of them, as options that
+    were tried."""
     notes = []
     for name, table in session.intervals.items():
         tried = {
-            column: {**table_option(name), "align": align, "n_bins": 50} for column, align in misplaced_columns(table).items()
+            column: {**table_option(name), "align": align, "n_bins": 50}
+            for column, align in misplaced_columns(table).items()
         }
-        works = {column: options for column, options in tried.items() if _gives_windows(session, options)}
+        works = {
+            column: options for column, options in tried.items() if _gives_windows(session, options)
+        }
         if works:
             flags = as_flags(next(iter(works.values())))
-            notes.append(f"{name}: times that lie outside of their rows: {', '.join(works)}; inside with e.g. {flags}")
+            notes.append(
+                f"{name}: times that lie outside of their rows: {', '.join(works)}; inside with e.g. {flags}"
+            )
     return tuple(notes)
 
 

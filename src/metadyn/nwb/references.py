@@ -1,4 +1,5 @@
-"""What refers to what inside an HDF5 file: soft links, and object references in attributes and datasets."""
+"""What refers to what inside an HDF5 file: soft links, and object references in attributes and
+datasets."""
 
 from __future__ import annotations
 
@@ -12,7 +13,9 @@ import numpy as np
 from metadyn.errors import DataError
 
 
-def walk(group: h5py.Group, path: str = "") -> Iterator[tuple[str, h5py.SoftLink | h5py.ExternalLink | h5py.HardLink]]:
+def walk(
+    group: h5py.Group, path: str = ""
+) -> Iterator[tuple[str, h5py.SoftLink | h5py.ExternalLink | h5py.HardLink]]:
     """Every object below by its path and link, outer ones first; soft links are not followed."""
     for key in group:
         child = f"{path}/{key}".lstrip("/")
@@ -22,15 +25,25 @@ def walk(group: h5py.Group, path: str = "") -> Iterator[tuple[str, h5py.SoftLink
             yield from walk(group[key], child)
 
 
-def drop_unlinked(file: h5py.File, holds: Callable[[str], bool], dropped: set[str], source: Path) -> dict[str, str]:
-    """Add to `dropped`, by which `holds` goes, what refers to an object that is not held, until nothing does.
+def drop_unlinked(
+    file: h5py.File, holds: Callable[[str], bool], dropped: set[str], source: Path
+) -> dict[str, str]:
+    """Add to `dropped`, by which `holds` goes, what refers to an object that is not held, until
+    nothing does.
 
-    An index goes with its column. Returns each object that was dropped for what it refers to, with one path that it refers to.
+    An index goes with its column. Returns each object that was dropped for what it refers to, with
+    one path that it refers to.
     """
-    targets = {path: list(_targets(file, path, link, source)) for path, link in walk(file) if holds(path)}
+    targets = {
+        path: list(_targets(file, path, link, source)) for path, link in walk(file) if holds(path)
+    }
     told: dict[str, str] = {}
-    while lost := {path: to for path, found in targets.items() for to in found if holds(path) and not holds(to)}:
-        told |= {path: to for path, to in lost.items() if to not in dropped}  # an index goes with its column without a word
+    while lost := {
+        path: to for path, found in targets.items() for to in found if holds(path) and not holds(to)
+    }:
+        told |= {
+            path: to for path, to in lost.items() if to not in dropped
+        }  # an index goes with its column without a word
         dropped.update(lost)
     return told
 
@@ -38,19 +51,33 @@ def drop_unlinked(file: h5py.File, holds: Callable[[str], bool], dropped: set[st
 def _targets(file: h5py.File, path: str, link, source: Path) -> Iterator[str]:
     """The paths that an object refers to itself; those inside it have their own turn."""
     if isinstance(link, h5py.SoftLink):
-        yield posixpath.normpath(posixpath.join("/", posixpath.dirname(path), link.path)).lstrip("/")
+        yield posixpath.normpath(posixpath.join("/", posixpath.dirname(path), link.path)).lstrip(
+            "/"
+        )
         return
     item = file.get(path)
     if item is None:
-        found = f"{link.filename}:{link.path}" if isinstance(link, h5py.ExternalLink) else "a broken link"
+        found = (
+            f"{link.filename}:{link.path}"
+            if isinstance(link, h5py.ExternalLink)
+            else "a broken link"
+        )
         remedy = "put the file that it links to where the link says"
-        raise DataError("the file links to another one that is not there", file=source, item=path, found=found, remedy=remedy)
+        raise DataError(
+            "the file links to another one that is not there",
+            file=source,
+            item=path,
+            found=found,
+            remedy=remedy,
+        )
     for key in item.attrs:
         if h5py.check_ref_dtype(item.attrs.get_id(key).dtype):
             yield from _names(item.file, np.atleast_1d(item.attrs[key]))
     if isinstance(item, h5py.Dataset):
         for field in _reference_fields(item.dtype):
-            yield from _names(item.file, np.atleast_1d(item[()] if field is None else item[()][field]))
+            yield from _names(
+                item.file, np.atleast_1d(item[()] if field is None else item[()][field])
+            )
 
 
 def _names(file: h5py.File, references: np.ndarray) -> Iterator[str]:
@@ -83,14 +110,17 @@ def _reference_fields(dtype: np.dtype) -> list[str | None]:
 
 
 def restore_references(old: h5py.File, new: h5py.File) -> None:
-    """Object references in `new`, a copy of parts of `old`, which HDF5 has copied as nulls: to the object of the same path."""
+    """Object references in `new`, a copy of parts of `old`, which HDF5 has copied as nulls: to the
+    object of the same path."""
     for path, link in [("/", None), *walk(new)]:
         if isinstance(link, h5py.SoftLink):
             continue
         before, after = old[path], new[path]
         for key in before.attrs:
             if h5py.check_ref_dtype(before.attrs.get_id(key).dtype):
-                after.attrs.create(key, _translated(before.file, new, before.attrs[key]), dtype=h5py.ref_dtype)
+                after.attrs.create(
+                    key, _translated(before.file, new, before.attrs[key]), dtype=h5py.ref_dtype
+                )
         if isinstance(before, h5py.Dataset) and before.size:
             _restore_values(new, before, after)
 
@@ -115,4 +145,8 @@ def _translated(old: h5py.File, new: h5py.File, references):
         name = name_of(old, reference)
         return new[name].ref if name else h5py.Reference()
 
-    return np.vectorize(one, otypes=[object])(references) if isinstance(references, np.ndarray) else one(references)
+    return (
+        np.vectorize(one, otypes=[object])(references)
+        if isinstance(references, np.ndarray)
+        else one(references)
+    )

@@ -1,4 +1,5 @@
-"""A file on the net, read as one on disk: only the blocks that are asked for are fetched, once each, and kept in a cache.
+"""A file on the net, read as one on disk: only the blocks that are asked for are fetched, once
+each, and kept in a cache.
 
 Why neither fsspec's block cache nor remfile: docs/decisions/files-on-the-net.md.
 """
@@ -22,26 +23,35 @@ from metadyn.nwb.addresses import Asset
 from metadyn.nwb.provenance import file_digest
 from metadyn.nwb.replace import private_name, remove_leftovers, short_name
 
-BLOCK = 2**18  # bytes: HDF5 wants kilobytes from many places, and a request takes as long as a quarter of a megabyte
+BLOCK = (
+    2**18
+)  # bytes: HDF5 wants kilobytes from many places, and a request takes as long as a quarter of a megabyte
 AT_ONCE = 32  # blocks of one request, 8 MiB: what a connection that breaks can lose
 IN_MEMORY = 64  # blocks
-TRIES, BACK_OFF = 6, 0.25  # tried again at once, after half a second, and then twice as long each time: 16 s in all
+TRIES, BACK_OFF = (
+    6,
+    0.25,
+)  # tried again at once, after half a second, and then twice as long each time: 16 s in all
 TIMEOUT = urllib3.Timeout(connect=10, read=30)  # seconds of silence
 BUSY = (429, 500, 502, 503, 504)  # HTTP status: to be tried again
 REFUSED = "without rights or with an address that has expired: give the address with its token, or download the file by hand"
 
-logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # its warning of a retry has the URL with its token
+logging.getLogger("urllib3.connectionpool").setLevel(
+    logging.ERROR
+)  # its warning of a retry has the URL with its token
 
 
 def cache_folder() -> Path:
-    """Where blocks are kept until someone deletes them: METADYN_CACHE, by default ~/.cache/ndx-metadyn."""
+    """Where blocks are kept until someone deletes them: METADYN_CACHE, by default
+    ~/.cache/ndx-metadyn."""
     return Path(os.environ.get("METADYN_CACHE") or Path.home() / ".cache" / "ndx-metadyn")
 
 
 class RemoteFile(io.RawIOBase):
     """A seekable, read-only file of the bytes of an asset. RemoteError where they cannot be had.
 
-    h5py may swallow an error of a read: the first one is kept as `failure`, and every later read fails at once.
+    h5py may swallow an error of a read: the first one is kept as `failure`, and every later read
+    fails at once.
     """
 
     def __init__(self, asset: Asset):
@@ -49,7 +59,9 @@ class RemoteFile(io.RawIOBase):
         self.asset, self.failure, self._at = asset, None, 0
         self._http, self._headers = urllib3.PoolManager(), _credentials(asset.url)
         self.size, self._version = self._look()
-        self.key = sha256(f"{asset.url} {self.size} {asset.digest or self._version or uuid.uuid4()}".encode()).hexdigest()
+        self.key = sha256(
+            f"{asset.url} {self.size} {asset.digest or self._version or uuid.uuid4()}".encode()
+        ).hexdigest()
         self._folder = cache_folder() / self.key[:2] / self.key
         self._block = lru_cache(IN_MEMORY)(self._stored)
 
@@ -85,17 +97,24 @@ class RemoteFile(io.RawIOBase):
         """Bytes start to stop, straight from the net."""
         response = self._get(start, stop)
         if len(response.data) != stop - start or _version(response) != self._version:
-            found, remedy = f"{len(response.data)} bytes, of version {_version(response)}", "the same command again"
+            found, remedy = (
+                f"{len(response.data)} bytes, of version {_version(response)}",
+                "the same command again",
+            )
             raise self._failed("the file was changed while it was read", found, remedy)
         return response.data
 
     def _look(self) -> tuple[int, str | None]:
         """Size and version."""
-        with self._get(0, 1, preload_content=False) as response:  # a server without ranges would send the whole file
+        with self._get(
+            0, 1, preload_content=False
+        ) as response:  # a server without ranges would send the whole file
             total = response.headers.get("Content-Range", "").rpartition("/")[2]
             if response.status != 206 or not total.isdecimal():
                 remedy = "download the file whole, e.g. curl -O URL, and give its path"
-                raise self._failed("the server does not send parts of a file", f"HTTP {response.status}", remedy)
+                raise self._failed(
+                    "the server does not send parts of a file", f"HTTP {response.status}", remedy
+                )
             with suppress(urllib3.exceptions.HTTPError):
                 response.read()  # to its end, so that the connection serves again
             return int(total), _version(response)
@@ -104,18 +123,32 @@ class RemoteFile(io.RawIOBase):
         """The response to a request of a range; what passes is tried again, by urllib3."""
         if self.failure:
             raise self.failure
-        patience = urllib3.Retry(TRIES, backoff_factor=BACK_OFF, status_forcelist=BUSY, respect_retry_after_header=False)
+        patience = urllib3.Retry(
+            TRIES, backoff_factor=BACK_OFF, status_forcelist=BUSY, respect_retry_after_header=False
+        )
         headers = {**self._headers, "Range": f"bytes={start}-{stop - 1}"}
         try:
-            response = self._http.request("GET", self.asset.url, headers=headers, retries=patience, timeout=TIMEOUT, **options)
+            response = self._http.request(
+                "GET", self.asset.url, headers=headers, retries=patience, timeout=TIMEOUT, **options
+            )
         except urllib3.exceptions.HTTPError as error:
-            why = getattr(error, "reason", None) or error  # the error itself names the URL, signature and all
+            why = (
+                getattr(error, "reason", None) or error
+            )  # the error itself names the URL, signature and all
             remedy = "check the net, then the same command again: what was fetched is kept"
-            raise self._failed("the connection broke, and did not come back", f"{type(why).__name__}: {why}", remedy) from None
+            raise self._failed(
+                "the connection broke, and did not come back",
+                f"{type(why).__name__}: {why}",
+                remedy,
+            ) from None
         if response.status >= 400:
             response.close()
             remedy = REFUSED if response.status in (401, 403) else "check the address"
-            raise self._failed("the server does not give the file", f"HTTP {response.status} {response.reason}", remedy)
+            raise self._failed(
+                "the server does not give the file",
+                f"HTTP {response.status} {response.reason}",
+                remedy,
+            )
         return response
 
     def _failed(self, problem: str, found: str, remedy: str) -> RemoteError:
@@ -175,15 +208,21 @@ def _credentials(url: str) -> dict[str, str]:
     return urllib3.make_headers(basic_auth=auth) if auth else {}
 
 
-def download(asset: Asset, target: Path, progress: Callable[[str, int, int], None] = lambda *_: None) -> Path:
-    """Fetch a file whole; one that was broken off goes on from where it was. Its sha256 is compared where it is known.
+def download(
+    asset: Asset, target: Path, progress: Callable[[str, int, int], None] = lambda *_: None
+) -> Path:
+    """Fetch a file whole; one that was broken off goes on from where it was. Its sha256 is compared
+    where it is known.
 
     `progress` is called with the file's name, the bytes that are there and those of the whole.
-    Raises RemoteError where the bytes cannot be had, or are not those that the archive's digest was taken of.
+    Raises RemoteError where the bytes cannot be had, or are not those that the archive's digest was
+    taken of.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     with RemoteFile(asset) as remote:
-        part = target.with_name(f".{short_name(asset.path)}.{remote.key[:16]}.part")  # another version is another file
+        part = target.with_name(
+            f".{short_name(asset.path)}.{remote.key[:16]}.part"
+        )  # another version is another file
         with part.open("ab") as out:
             while (done := out.tell()) < remote.size:
                 out.write(remote.fetch(done, min(done + AT_ONCE * BLOCK, remote.size)))
@@ -191,13 +230,19 @@ def download(asset: Asset, target: Path, progress: Callable[[str, int, int], Non
     if asset.digest not in (None, file_digest(part)):
         part.unlink()
         remedy = "the same command again; if it stays so, tell the dandiset's owners"
-        raise RemoteError("the bytes are not those that the archive's digest was taken of", file=asset, remedy=remedy)
+        raise RemoteError(
+            "the bytes are not those that the archive's digest was taken of",
+            file=asset,
+            remedy=remedy,
+        )
     os.replace(part, target)
     return target
 
 
 @contextmanager
-def on_disk(source: Path | Asset, folder: Path, progress: Callable[[str, int, int], None]) -> Iterator[Path]:
+def on_disk(
+    source: Path | Asset, folder: Path, progress: Callable[[str, int, int], None]
+) -> Iterator[Path]:
     """The path of a file; one on the net is downloaded into `folder` and deleted afterwards."""
     if not isinstance(source, Asset):
         yield source

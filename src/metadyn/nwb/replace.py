@@ -1,7 +1,7 @@
 """One file takes the place of another whole, or not at all.
 
-The user's file is never opened for writing: the change happens in a private copy in the target's folder,
-which is renamed over the target when everything is on the disk.
+The user's file is never opened for writing: the change happens in a private copy in the target's
+folder, which is renamed over the target when everything is on the disk.
 """
 
 from __future__ import annotations
@@ -26,16 +26,21 @@ SUFFIX = ".metadyn-tmp"
 
 @contextmanager
 def replacement(source: Path, target: Path) -> Iterator[Path]:
-    """A private copy of `source` that becomes `target` when the block ends well and vanishes when it does not.
+    """A private copy of `source` that becomes `target` when the block ends well and vanishes when
+    it does not.
 
-    It points to the other files that `source` points to, wherever `target` lies; see `metadyn.nwb.links`.
+    It points to the other files that `source` points to, wherever `target` lies; see
+    `metadyn.nwb.links`.
 
     Raises
     ------
-    WriteError : the folder cannot be written, the disk is full, or the block failed; `target` is as it was. Another process
+    WriteError : the folder cannot be written, the disk is full, or the block failed; `target` is as
+    it was. Another process
         wrote `target` meanwhile, which stays as that process wrote it.
     """
-    from metadyn.nwb.links import keep_pointing  # h5py, which those who read many files need not wait for
+    from metadyn.nwb.links import (
+        keep_pointing,
+    )  # h5py, which those who read many files need not wait for
 
     with new_file(source, target) as work:
         shutil.copyfile(source, work)
@@ -46,7 +51,8 @@ def replacement(source: Path, target: Path) -> Iterator[Path]:
 
 @contextmanager
 def new_file(source: Path, target: Path) -> Iterator[Path]:
-    """As `replacement`, but nothing is copied: the block writes the file, which gets the permissions of `source`."""
+    """As `replacement`, but nothing is copied: the block writes the file, which gets the
+    permissions of `source`."""
     target = real_path(target)
     work = private_name(target)
     try:
@@ -73,26 +79,42 @@ def real_path(path: str | Path) -> Path:
 
 def _nothing_changed(error: Exception, target: Path) -> WriteError:
     system = isinstance(error, OSError)
-    remedy = "a folder with room that you may write to (-o DIR)" if system else "please report this; the file may be unusual"
+    remedy = (
+        "a folder with room that you may write to (-o DIR)"
+        if system
+        else "please report this; the file may be unusual"
+    )
     found = f"{type(error).__name__}: {error}"
-    return WriteError("the file could not be written; nothing was changed", file=target, found=found, remedy=remedy)
+    return WriteError(
+        "the file could not be written; nothing was changed",
+        file=target,
+        found=found,
+        remedy=remedy,
+    )
 
 
 def remove_leftovers(target: Path) -> list[Path]:
-    """Remove the private copies, or folders, that killed runs on this machine left beside `target`."""
-    left = [path for path in target.parent.glob(f".{short_name(target)}.*{SUFFIX}") if not _owner_lives(path)]
+    """Remove the private copies, or folders, that killed runs on this machine left beside
+    `target`."""
+    left = [
+        path
+        for path in target.parent.glob(f".{short_name(target)}.*{SUFFIX}")
+        if not _owner_lives(path)
+    ]
     for path in left:
         shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
     return left
 
 
 def private_name(target: Path) -> Path:
-    """A file or folder of this process beside `target`, which `remove_leftovers` removes when the process was killed."""
+    """A file or folder of this process beside `target`, which `remove_leftovers` removes when the
+    process was killed."""
     return target.with_name(f".{short_name(target)}.{socket.gethostname()}.{os.getpid()}{SUFFIX}")
 
 
 def short_name(path: Path | PurePath) -> str:
-    """16 letters that stand for a file's name: a name made of it has room where the file's own is as long as may be."""
+    """16 letters that stand for a file's name: a name made of it has room where the file's own is
+    as long as may be."""
     return sha256(os.fsencode(path.name)).hexdigest()[:16]
 
 
@@ -113,7 +135,8 @@ def _owner_lives(path: Path) -> bool:
 
 
 def _settle(work: Path, source: Path, target: Path, before: tuple | None) -> None:
-    """Bring the copy to the disk, give it the source's permissions and put it in the target's place, if that is as `before`.
+    """Bring the copy to the disk, give it the source's permissions and put it in the target's
+    place, if that is as `before`.
 
     A file that is replaced keeps its owner and group, as far as this user may set them.
     """
@@ -157,7 +180,10 @@ def _alone_in(folder: Path) -> Iterator[None]:
 
 def _keep_owner(target: Path, work: Path) -> None:
     there = target.stat()
-    for owner in ({"uid": there.st_uid, "gid": -1}, {"uid": -1, "gid": there.st_gid}):  # a group of one's own may be given
+    for owner in (
+        {"uid": there.st_uid, "gid": -1},
+        {"uid": -1, "gid": there.st_gid},
+    ):  # a group of one's own may be given
         with suppress(PermissionError):
             os.chown(work, **owner)
 

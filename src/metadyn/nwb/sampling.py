@@ -13,20 +13,30 @@ from metadyn.errors import DataError
 from ndx_metadyn.values import values_of
 
 REMEDY = "another series; metadyn inspect lists those that can be used"
-SHORTEST = 1.0  # [s] a regular series with fewer samples than channels is stored transposed if it would last no longer
-UNEVEN = 0.1  # share of steps off the median one by more than half of it that a regular series has at most
+# [s] a regular series with fewer samples than channels is stored transposed if it would last no
+# longer
+SHORTEST = 1.0
+# Share of steps off the median one by more than half of it that a regular series has at most
+UNEVEN = 0.1
 
 
 def samples(series: TimeSeries, file) -> tuple[np.ndarray, np.ndarray]:
     """Times (sample,) [s] and what is stored at each (sample, channel), in the order of the file.
 
-    What is stored as (channel, sample) is turned where the times say so, with a warning; samples without a time are left out
-    with another. Raises DataError, with both shapes, where times and values do not fit.
+    What is stored as (channel, sample) is turned where the times say so, with a warning; samples
+    without a time are left out with another. Raises DataError, with both shapes, where times and
+    values do not fit.
     """
     stored = values_of(_owner(series, "data").fields["data"])
     times, why = _times(_owner(series, "timestamps"), len(stored))
     if times is None:
-        raise DataError("the behaviour series has no time base", file=file, item=series.name, found=why, remedy=REMEDY)
+        raise DataError(
+            "the behaviour series has no time base",
+            file=file,
+            item=series.name,
+            found=why,
+            remedy=REMEDY,
+        )
     stored = stored[:, None] if stored.ndim == 1 else stored
     if len(times) != len(stored) and len(times) == stored.shape[1]:
         stored = _turned(stored, series, file)
@@ -62,28 +72,37 @@ def _shape(stored: np.ndarray) -> tuple[int, ...]:
 
 def _turned(stored: np.ndarray, series: TimeSeries, file) -> np.ndarray:
     warnings.warn(
-        f"{file}: {series.name} is stored as (channel, sample), {_shape(stored)}; turned, as its times are", stacklevel=6
+        f"{file}: {series.name} is stored as (channel, sample), {_shape(stored)}; turned, as its times are",
+        stacklevel=6,
     )
     return stored.T
 
 
 def _regular(times: np.ndarray, stored: np.ndarray, series: TimeSeries, file):
-    """Times and values of a series that has a rate and no times of its own, by which to tell samples from channels."""
+    """Times and values of a series that has a rate and no times of its own, by which to tell
+    samples from channels."""
     n_samples, n_channels = stored.shape
     rate = _owner(series, "timestamps").rate
     if n_samples >= n_channels or n_samples / rate >= SHORTEST:
         return times, stored
-    if isinstance(series, SpatialSeries) and n_samples <= 3 < n_channels:  # a place has at most three coordinates
+    if (
+        isinstance(series, SpatialSeries) and n_samples <= 3 < n_channels
+    ):  # a place has at most three coordinates
         return times[0] + np.arange(n_channels) / rate, _turned(stored, series, file)
     found = f"data of shape {stored.shape} at {rate:g} Hz, {n_samples / rate:g} s in all"
-    problem = "the behaviour series has more channels than samples: it may be stored as (channel, sample)"
+    problem = (
+        "the behaviour series has more channels than samples: it may be stored as (channel, sample)"
+    )
     raise DataError(problem, file=file, item=series.name, found=found, remedy=REMEDY)
 
 
 def _timed(times: np.ndarray, stored: np.ndarray, series: TimeSeries, file):
     timed = np.abs(times) <= LATEST
     if not timed.all():
-        warnings.warn(f"{file}: {np.sum(~timed)} samples of {series.name} without a usable time are left out", stacklevel=5)
+        warnings.warn(
+            f"{file}: {np.sum(~timed)} samples of {series.name} without a usable time are left out",
+            stacklevel=5,
+        )
         times, stored = times[timed], stored[timed]
     if len(times) < 2:
         found = f"{len(timed)} samples, {len(times)} with a finite time"
@@ -93,10 +112,12 @@ def _timed(times: np.ndarray, stored: np.ndarray, series: TimeSeries, file):
 
 
 def one_clock(times: np.ndarray, *, keep_last: bool, item: str, file) -> np.ndarray:
-    """The samples in the order of their times, one a time: the first of several at one time, or the last.
+    """The samples in the order of their times, one a time: the first of several at one time, or the
+    last.
 
-    Parts of a recording that were stored in another order are put in order where they share no time, with a warning. Raises
-    DataError where the clock jumps back into what it has counted already.
+    Parts of a recording that were stored in another order are put in order where they share no
+    time, with a warning. Raises DataError where the clock jumps back into what it has counted
+    already.
     """
     back = np.flatnonzero(np.diff(times) < 0) + 1
     order = np.arange(len(times))
@@ -107,18 +128,31 @@ def one_clock(times: np.ndarray, *, keep_last: bool, item: str, file) -> np.ndar
         if (np.diff(times[order]) < 0).any():
             where = back[0]
             found = f"{len(back)} jumps, the first at sample {where}, from {times[where - 1]:.6g} s to {times[where]:.6g} s"
-            raise DataError("the clock of the behaviour series jumps back", file=file, item=item, found=found, remedy=REMEDY)
-        warnings.warn(f"{file}: {item} is stored in {len(back) + 1} parts out of order; put in order", stacklevel=5)
+            raise DataError(
+                "the clock of the behaviour series jumps back",
+                file=file,
+                item=item,
+                found=found,
+                remedy=REMEDY,
+            )
+        warnings.warn(
+            f"{file}: {item} is stored in {len(back) + 1} parts out of order; put in order",
+            stacklevel=5,
+        )
     new = np.diff(times[order]) > 0
     kept = np.r_[new, True] if keep_last else np.r_[True, new]
     if not kept.all():
         which = "last" if keep_last else "first"
-        warnings.warn(f"{file}: {np.sum(~kept)} samples of {item} share a time; the {which} is kept", stacklevel=5)
+        warnings.warn(
+            f"{file}: {np.sum(~kept)} samples of {item} share a time; the {which} is kept",
+            stacklevel=5,
+        )
     return order[kept]
 
 
 def is_regular(times: np.ndarray) -> bool:
-    """Whether nearly all steps between samples are about the median one: a clock took them, not what they show."""
+    """Whether nearly all steps between samples are about the median one: a clock took them, not
+    what they show."""
     steps = np.abs(np.diff(times))
     middle = np.median(steps)
     return bool((np.abs(steps - middle) > middle / 2).mean() <= UNEVEN)

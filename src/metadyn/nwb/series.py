@@ -24,7 +24,8 @@ OWN_RESULTS = ("LatentSeries", "FiringRateSeries")  # what metadyn wrote is no b
 
 
 def behavior_series(nwbfile: NWBFile) -> dict:
-    """Every time series of one or two dimensions and every table of events, by its path (`behavior/Velocity/cursor_vel`).
+    """Every time series of one or two dimensions and every table of events, by its path
+    (`behavior/Velocity/cursor_vel`).
 
     Voltages and images excepted.
     """
@@ -36,7 +37,11 @@ def _is_behavior(item) -> bool:
     if getattr(item, "neurodata_type", None) in EVENT_TYPES:
         return True
     excepted = ElectricalSeries | ImageSeries
-    if not isinstance(item, TimeSeries) or isinstance(item, excepted) or item.neurodata_type in OWN_RESULTS:
+    if (
+        not isinstance(item, TimeSeries)
+        or isinstance(item, excepted)
+        or item.neurodata_type in OWN_RESULTS
+    ):
         return False
     shape, kind = get_data_shape(item.data), _dtype(item.data).kind
     if shape is None or 0 in shape[:1]:
@@ -59,15 +64,18 @@ def path_of(item) -> str:
 def short_names(paths) -> tuple[str, ...]:
     """The last part of each path where that is unique, else the whole path."""
     times_used = Counter(path.rsplit("/", 1)[-1] for path in paths)
-    return tuple(last if times_used[last := path.rsplit("/", 1)[-1]] == 1 else path for path in paths)
+    return tuple(
+        last if times_used[last := path.rsplit("/", 1)[-1]] == 1 else path for path in paths
+    )
 
 
 def read_behavior(nwbfile: NWBFile, name: str, file) -> BehaviorSeries:
-    """The series of that name or path, and no other: `values` in `unit` at ascending `times`, and what lies between.
+    """The series of that name or path, and no other: `values` in `unit` at ascending `times`, and
+    what lies between.
 
-    Samples without a time, and those NaN in every channel, are left out; the former with a warning. Raises DataError when
-    no or several series go by the name, when its times do not fit its values, when its clock jumps back, or when nothing in
-    it can be used.
+    Samples without a time, and those NaN in every channel, are left out; the former with a warning.
+    Raises DataError when no or several series go by the name, when its times do not fit its values,
+    when its clock jumps back, or when nothing in it can be used.
     """
     return read_series(_find(nwbfile, name, file), name, file)
 
@@ -94,11 +102,25 @@ def _find(nwbfile: NWBFile, name: str, file):
     refused = left_out(nwbfile)
     if not matches and (same := _called(refused, name)):
         found = refused[same[0]]
-        raise DataError("the behaviour series cannot be read", file=file, item=same[0], found=found, remedy=REMEDY)
+        raise DataError(
+            "the behaviour series cannot be read",
+            file=file,
+            item=same[0],
+            found=found,
+            remedy=REMEDY,
+        )
     there = ", ".join(matches or short_names(series)) or "none"
     nearest = difflib.get_close_matches(name, short_names(series), n=1)
-    problem = f"{len(matches)} behaviour series are called {name!r}" if matches else f"no behaviour series {name!r}"
-    remedy = f"--behavior {matches[0] if matches else nearest[0]}" if matches or nearest else "leave --behavior out"
+    problem = (
+        f"{len(matches)} behaviour series are called {name!r}"
+        if matches
+        else f"no behaviour series {name!r}"
+    )
+    remedy = (
+        f"--behavior {matches[0] if matches else nearest[0]}"
+        if matches or nearest
+        else "leave --behavior out"
+    )
     raise DataError(problem, file=file, item=name, found=f"series: {there}", remedy=remedy)
 
 

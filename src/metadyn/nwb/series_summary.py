@@ -16,15 +16,18 @@ from metadyn.nwb.series import behavior_series, read_series
 from metadyn.records import BehaviorSeries
 
 MOST_FETCHED = 100_000  # numbers of a series that are read over the net
-MOST_READ = 2_000_000  # and from a disk: 16 MB, six hours of a place at 30 Hz; of longer series only the attributes
+# And from a disk: 16 MB, six hours of a place at 30 Hz; of longer series only the attributes
+MOST_READ = 2_000_000
 FIRST = 1000  # timestamps of a longer series that tell its rate
 
 
 @dataclass(frozen=True)
 class SeriesSummary:
-    """One behaviour series: its path in the file, unit, sampling rate [Hz] (None when unknown), shape, and what it is.
+    """One behaviour series: its path in the file, unit, sampling rate [Hz] (None when unknown),
+    shape, and what it is.
 
-    `kind` is line, angle, states or events, or '' where the series was not read: it is too long, or has the `problem`.
+    `kind` is line, angle, states or events, or '' where the series was not read: it is too long, or
+    has the `problem`.
     """
 
     path: str
@@ -35,10 +38,14 @@ class SeriesSummary:
     problem: str | None
 
 
-def summaries(nwbfile: NWBFile, file: str, span: tuple[float, float] | None) -> tuple[SeriesSummary, ...]:
+def summaries(
+    nwbfile: NWBFile, file: str, span: tuple[float, float] | None
+) -> tuple[SeriesSummary, ...]:
     """Every behaviour series of a file whose spikes reach from span[0] to span[1] [s]."""
     most = MOST_FETCHED if isinstance(located(file), Asset) else MOST_READ
-    return tuple(_summary(path, item, file, span, most) for path, item in behavior_series(nwbfile).items())
+    return tuple(
+        _summary(path, item, file, span, most) for path, item in behavior_series(nwbfile).items()
+    )
 
 
 def problems(nwbfile: NWBFile, found: tuple[SeriesSummary, ...]) -> tuple[str, ...]:
@@ -51,15 +58,21 @@ def _summary(path: str, item, file: str, span, most: int) -> SeriesSummary:
     shape = _shape(item)
     series, problem = _read(path, item, file) if np.prod(shape) <= most else (None, None)
     if series is None:
-        return SeriesSummary(path, str(getattr(item, "unit", "")), _rate_in_file(item), shape, "", problem)
-    rate = _rate_in_file(item) if series.between in ("linear", "nearest") else None  # else no clock took the samples
+        return SeriesSummary(
+            path, str(getattr(item, "unit", "")), _rate_in_file(item), shape, "", problem
+        )
+    rate = (
+        _rate_in_file(item) if series.between in ("linear", "nearest") else None
+    )  # else no clock took the samples
     return SeriesSummary(path, series.unit, rate, shape, _kind(series), _apart(series, span))
 
 
 def _shape(item) -> tuple[int, ...]:
     if item.neurodata_type == "EventsTable":
         return (len(item),)
-    return tuple(get_data_shape(item.timestamps if item.neurodata_type in EVENT_TYPES else item.data))
+    return tuple(
+        get_data_shape(item.timestamps if item.neurodata_type in EVENT_TYPES else item.data)
+    )
 
 
 def _read(path: str, item, file: str) -> tuple[BehaviorSeries | None, str | None]:
@@ -80,7 +93,8 @@ def _kind(series: BehaviorSeries) -> str:
 
 
 def _rate_in_file(item) -> float | None:
-    """The rate in the file, else one over the median step of the first timestamps; the rest is not read."""
+    """The rate in the file, else one over the median step of the first timestamps; the rest is not
+    read."""
     if getattr(item, "timestamps", None) is None:
         return float(item.rate) if getattr(item, "rate", None) else None
     step = np.diff(np.asarray(item.timestamps[:FIRST], dtype=np.float64))

@@ -1,4 +1,5 @@
-"""The model inside an NWB file: written as bytes and JSON, read back through ndx_metadyn's checks, never executed."""
+"""The model inside an NWB file: written as bytes and JSON, read back through ndx_metadyn's checks,
+never executed."""
 
 from __future__ import annotations
 
@@ -16,7 +17,9 @@ from metadyn.records import ModelFile, SessionEntry
 from ndx_metadyn import LatentDynamicsModel, TrainingAssetsTable
 from ndx_metadyn.weights import build
 
-SESSIONS = "sessions"  # key of the config's JSON under which the sessions that the model knows are kept
+SESSIONS = (
+    "sessions"  # key of the config's JSON under which the sessions that the model knows are kept
+)
 
 
 def add_model(nwbfile: NWBFile, module: ProcessingModule, model: ModelFile) -> LatentDynamicsModel:
@@ -30,42 +33,61 @@ def add_model(nwbfile: NWBFile, module: ProcessingModule, model: ModelFile) -> L
 
 
 def read_model(path: str | Path | Asset, name: str | None = None) -> ModelFile:
-    """The model embedded in an NWB file, by path or address; its digest, header and config are checked, no code of it is run.
+    """The model embedded in an NWB file, by path or address; its digest, header and config are
+    checked, no code of it is run.
 
     Raises
     ------
-    ModelFileError : there is no model (of that name), more than one and no name, or it is damaged or hostile.
-    RemoteError : the file cannot be fetched.
+    ModelFileError : there is no model (of that name), more than one and no name, or it is damaged
+    or hostile. RemoteError : the file cannot be fetched.
     """
     try:
         with open_nwb(path) as nwbfile:
             return _to_model_file(_choose(list(models_in(nwbfile)), name, path), path)
     except DataError as error:
         found = f"{error.problem}: {error.found}"
-        raise ModelFileError("no model can be read from the file", file=path, found=found, remedy=error.remedy) from error
+        raise ModelFileError(
+            "no model can be read from the file", file=path, found=found, remedy=error.remedy
+        ) from error
 
 
 def models_in(nwbfile: NWBFile) -> Iterator[LatentDynamicsModel]:
     """All models stored in the processing modules of a file."""
     for module in nwbfile.processing.values():
-        yield from (each for each in module.data_interfaces.values() if isinstance(each, LatentDynamicsModel))
+        yield from (
+            each
+            for each in module.data_interfaces.values()
+            if isinstance(each, LatentDynamicsModel)
+        )
 
 
-def _choose(models: list[LatentDynamicsModel], name: str | None, path: str | Path) -> LatentDynamicsModel:
+def _choose(
+    models: list[LatentDynamicsModel], name: str | None, path: str | Path
+) -> LatentDynamicsModel:
     names = ", ".join(model.name for model in models) or "none"
     chosen = [model for model in models if name in (None, model.name)]
     if not chosen:
         remedy = "a file that `metadyn annotate` wrote with its model, or a model folder"
-        raise ModelFileError("the file holds no such model", file=path, item=name, found=f"models: {names}", remedy=remedy)
+        raise ModelFileError(
+            "the file holds no such model",
+            file=path,
+            item=name,
+            found=f"models: {names}",
+            remedy=remedy,
+        )
     if len(chosen) > 1:
-        raise ModelFileError("the file holds several models", file=path, found=names, remedy="name one of them")
+        raise ModelFileError(
+            "the file holds several models", file=path, found=names, remedy="name one of them"
+        )
     return chosen[0]
 
 
 def _to_model_file(stored: LatentDynamicsModel, path: str | Path) -> ModelFile:
     stored.verify()
     config = stored.settings()
-    build(stored.architecture, config, stored.tensors())  # in numpy: settings and tensors fit each other
+    build(
+        stored.architecture, config, stored.tensors()
+    )  # in numpy: settings and tensors fit each other
     sessions = tuple(_entry(values, path) for values in config.get(SESSIONS, []))
     return ModelFile(stored.architecture, config, stored.weights_bytes(), stored.digest, sessions)
 
@@ -75,7 +97,9 @@ def _entry(values: dict, path: str | Path) -> SessionEntry:
         return SessionEntry.from_json(values)
     except (KeyError, TypeError, ValueError) as error:
         raise ModelFileError(
-            "the model's list of sessions is damaged", file=path, found=f"{type(error).__name__}: {error}"
+            "the model's list of sessions is damaged",
+            file=path,
+            found=f"{type(error).__name__}: {error}",
         ) from None
 
 
@@ -93,21 +117,31 @@ def _container(model: ModelFile, name: str) -> LatentDynamicsModel:
 
 
 def _plain(entry: SessionEntry) -> dict:
-    return {**asdict(entry), "unit_rows": list(entry.unit_rows), "source": describe_source(entry.source)}
+    return {
+        **asdict(entry),
+        "unit_rows": list(entry.unit_rows),
+        "source": describe_source(entry.source),
+    }
 
 
 def _assets(model: ModelFile):
-    """One row a session whose file is known; None for fewer than two, a table of one row being against NWB's best practice."""
+    """One row a session whose file is known; None for fewer than two, a table of one row being
+    against NWB's best practice."""
     known = [entry for entry in model.sessions if entry.source.uri]
     if len(known) < 2:
         return None
     table = TrainingAssetsTable(description="Files whose sessions the model knows.")
     for entry in known:
-        digest = {"digest": entry.source.digest} if all(each.source.digest for each in known) else {}
+        digest = (
+            {"digest": entry.source.digest} if all(each.source.digest for each in known) else {}
+        )
         table.add_row(uri=public_uri(entry.source.uri), input_key=entry.key, **digest)
     return table
 
 
 def _free_name(module: ProcessingModule) -> str:
-    names = ["LatentDynamicsModel", *(f"LatentDynamicsModel{number}" for number in range(2, len(module.data_interfaces) + 3))]
+    names = [
+        "LatentDynamicsModel",
+        *(f"LatentDynamicsModel{number}" for number in range(2, len(module.data_interfaces) + 3)),
+    ]
     return next(name for name in names if name not in module.data_interfaces)

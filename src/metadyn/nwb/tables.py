@@ -19,17 +19,27 @@ TIMES = ("start_time", "stop_time")
 
 
 def units_table(nwbfile: NWBFile, file: str | None = None) -> Units | None:
-    """The file's units; where there are none, those of the one Units table with spikes elsewhere (a processing module).
+    """The file's units; where there are none, those of the one Units table with spikes elsewhere (a
+    processing module).
 
     None where no table has units. Raises DataError where several could be meant.
     """
     if nwbfile.units is not None and len(nwbfile.units):
         return nwbfile.units
-    found = {path_of(each): each for each in nwbfile.objects.values() if isinstance(each, Units) and _has_spikes(each)}
+    found = {
+        path_of(each): each
+        for each in nwbfile.objects.values()
+        if isinstance(each, Units) and _has_spikes(each)
+    }
     if len(found) > 1:
-        problem, remedy = "it is not clear which units are meant", "a copy of the file with the units to use at /units"
+        problem, remedy = (
+            "it is not clear which units are meant",
+            "a copy of the file with the units to use at /units",
+        )
         listed = ", ".join(f"{path} ({len(table)} units)" for path, table in sorted(found.items()))
-        raise DataError(problem, file=file, item="/units", found=f"no units there, but {listed}", remedy=remedy)
+        raise DataError(
+            problem, file=file, item="/units", found=f"no units there, but {listed}", remedy=remedy
+        )
     return next(iter(found.values()), nwbfile.units)
 
 
@@ -44,14 +54,21 @@ def say_where(units: Units, nwbfile: NWBFile, file: str) -> None:
 
 
 def interval_tables(nwbfile: NWBFile) -> dict[str, DynamicTable]:
-    """Every table of intervals or events: those of /intervals by name, others by path (`behavior/trials`).
+    """Every table of intervals or events: those of /intervals by name, others by path
+    (`behavior/trials`).
 
     Others are tables with a start_time for each row, or with the timestamp of an event.
     """
     named = {name: getattr(nwbfile, name) for name in ("trials", "epochs", "invalid_times")}
-    own = {name: table for name, table in named.items() if table is not None} | dict(nwbfile.intervals)
+    own = {name: table for name, table in named.items() if table is not None} | dict(
+        nwbfile.intervals
+    )
     known = {table.object_id for table in own.values()}
-    others = {path_of(item): item for item in nwbfile.objects.values() if item.object_id not in known and _has_times(item)}
+    others = {
+        path_of(item): item
+        for item in nwbfile.objects.values()
+        if item.object_id not in known and _has_times(item)
+    }
     return own | dict(sorted(others.items()))
 
 
@@ -63,14 +80,19 @@ def _has_times(item) -> bool:
 
 def interval_frames(nwbfile: NWBFile) -> dict[str, pd.DataFrame]:
     """The columns of every table of `interval_tables`, each with start_time and stop_time."""
-    frames = {name: _with_times(table_frame(table)) for name, table in interval_tables(nwbfile).items()}
+    frames = {
+        name: _with_times(table_frame(table)) for name, table in interval_tables(nwbfile).items()
+    }
     return {name: frame for name, frame in frames.items() if set(TIMES) <= set(frame)}
 
 
 def _with_times(frame: pd.DataFrame) -> pd.DataFrame:
-    """An event starts at its timestamp and stops after its duration, if it has one; a stop that is not known is NaN."""
+    """An event starts at its timestamp and stops after its duration, if it has one; a stop that is
+    not known is NaN."""
     if "start_time" not in frame and "timestamp" in frame:
         frame = frame.rename(columns={"timestamp": "start_time"})
     if "start_time" in frame and "stop_time" not in frame:
         frame = frame.assign(stop_time=frame.start_time + frame.get("duration", np.nan))
-    return frame[[*(name for name in TIMES if name in frame), *(name for name in frame if name not in TIMES)]]
+    return frame[
+        [*(name for name in TIMES if name in frame), *(name for name in frame if name not in TIMES)]
+    ]

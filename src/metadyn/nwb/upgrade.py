@@ -1,7 +1,8 @@
 """Index columns of old files in the form that today's schema wants; their values stay.
 
-Adding to a file caches today's schema in it, and a validator then holds the old parts to it too: an index that NWB 2.1 let be
-a signed integer without a description is an error from then on, which the source lacks under the same call.
+Adding to a file caches today's schema in it, and a validator then holds the old parts to it too: an
+index that NWB 2.1 let be a signed integer without a description is an error from then on, which the
+source lacks under the same call.
 """
 
 from __future__ import annotations
@@ -13,14 +14,18 @@ import numpy as np
 
 
 def upgrade_indexes(path: Path) -> list[str]:
-    """Make every VectorIndex of a (private) file unsigned and described; returns the paths of those that were not."""
+    """Make every VectorIndex of a (private) file unsigned and described; returns the paths of those
+    that were not."""
     with h5py.File(path, "r+") as file:
         found: list[str] = []
         file.visititems(lambda name, item: found.append(name) if _is_old_index(item) else None)
         targets = {name: file[file[name].attrs["target"]].name for name in _indexes(file)}
         for name in found:
             _renew(file, name, targets[name])
-        for name, target in targets.items():  # of a doubly ragged column the inner index was made anew
+        for (
+            name,
+            target,
+        ) in targets.items():  # of a doubly ragged column the inner index was made anew
             file[name].attrs["target"] = file[target].ref
     return found
 
@@ -32,7 +37,11 @@ def _indexes(file: h5py.File) -> list[str]:
 
 
 def _is_index(item) -> bool:
-    return isinstance(item, h5py.Dataset) and item.attrs.get("neurodata_type") == "VectorIndex" and "target" in item.attrs
+    return (
+        isinstance(item, h5py.Dataset)
+        and item.attrs.get("neurodata_type") == "VectorIndex"
+        and "target" in item.attrs
+    )
 
 
 def _is_old_index(item) -> bool:

@@ -14,7 +14,8 @@ from metadyn.nwb.upgrade import upgrade_indexes
 
 
 def assert_no_worse(written: Path, source: Path) -> None:
-    """Compare `pynwb.validate` of both files under the same call; what only an old file's indexes lack is mended in `written`.
+    """Compare `pynwb.validate` of both files under the same call; what only an old file's indexes
+    lack is mended in `written`.
 
     Raises
     ------
@@ -33,7 +34,8 @@ def assert_no_worse(written: Path, source: Path) -> None:
 
 
 def new_errors(written: Path, source: Path) -> list[str]:
-    """Validation errors of `written` beyond those of `source`, both with or both without cached namespaces."""
+    """Validation errors of `written` beyond those of `source`, both with or both without cached
+    namespaces."""
     for cached in (True, False):
         errors = _errors(written, cached)
         if errors is None:
@@ -47,10 +49,15 @@ def new_errors(written: Path, source: Path) -> list[str]:
 
 
 def _errors(path: Path, cached: bool) -> Counter[str] | None:
-    """The errors of one call; None where the validator itself fails (a namespace that a file caches in part)."""
+    """The errors of one call; None where the validator itself fails (a namespace that a file caches
+    in part)."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", BrokenLinkWarning)  # of what links lead to `metadyn.nwb.links` has told
-            return Counter(str(error) for error in pynwb.validate(path=str(path), use_cached_namespaces=cached))
+            warnings.simplefilter(
+                "ignore", BrokenLinkWarning
+            )  # of what links lead to `metadyn.nwb.links` has told
+            return Counter(
+                str(error) for error in pynwb.validate(path=str(path), use_cached_namespaces=cached)
+            )
     except (KeyError, ValueError):
         return None

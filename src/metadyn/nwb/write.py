@@ -1,6 +1,8 @@
-"""Results into NWB: a run (`LatentDynamics`) with latents, rates, embeddings and, if wanted, the model itself.
+"""Results into NWB: a run (`LatentDynamics`) with latents, rates, embeddings and, if wanted, the
+model itself.
 
-Everything is computed before the file is touched; the file is replaced whole, validated, or left as it is.
+Everything is computed before the file is touched; the file is replaced whole, validated, or left as
+it is.
 """
 
 from __future__ import annotations
@@ -18,21 +20,34 @@ from pynwb import NWBHDF5IO, NWBFile, ProcessingModule
 
 from metadyn.errors import WriteError
 from metadyn.nwb.addresses import Asset
+from metadyn.nwb.concatenate import ConcatenatedWindows, beside, in_order, lay_out, n_without
 from metadyn.nwb.constructing import read_objects
 from metadyn.nwb.derive import derived_copy, describe_origin, record_source
 from metadyn.nwb.embeddings import embeddings_table, interval_table, region
 from metadyn.nwb.links import check_movable
 from metadyn.nwb.opening import open_hdf5
-from metadyn.nwb.provenance import SOFTWARE, file_digest, public_uri, run_parameters, software_version, to_json
+from metadyn.nwb.provenance import (
+    SOFTWARE,
+    file_digest,
+    public_uri,
+    run_parameters,
+    software_version,
+    to_json,
+)
 from metadyn.nwb.replace import real_path, replacement
 from metadyn.nwb.stored_model import add_model
-from metadyn.nwb.stretch import Stretch, beside, in_order, lay_out, n_without
 from metadyn.nwb.tables import units_table
 from metadyn.nwb.validity import assert_no_worse
 from metadyn.records import ModelFile, Source
-from ndx_metadyn import FiringRateSeries, LatentDynamics, LatentSeries  # before a file is opened: types are looked up then
+from ndx_metadyn import (
+    FiringRateSeries,
+    LatentDynamics,
+    LatentSeries,
+)  # before a file is opened: types are looked up then
 
-CHUNK_BYTES = 2**20  # a megabyte: some seconds of a few hundred units, little enough for reading one window over the net
+CHUNK_BYTES = (
+    2**20
+)  # a megabyte: some seconds of a few hundred units, little enough for reading one window over the net
 RUN_DESCRIPTION = "Latent dynamics inferred from the spike counts of the units."
 MODULE_DESCRIPTION = "Results of processing the extracellular recordings."
 
@@ -50,13 +65,22 @@ def check_target(
 
     Raises
     ------
-    WriteError : `target` is another file that exists already, or `source` holds an object `name` in that module; or it needs
+    WriteError : `target` is another file that exists already, or `source` holds an object `name` in
+    that module; or it needs
         other files in a way that no copy elsewhere can (see `metadyn.nwb.links`).
     DataError : `source` is no HDF5 file, or a damaged one.
     """
-    given, source, target = source, source if isinstance(source, Asset) else real_path(source), real_path(target)
+    given, source, target = (
+        source,
+        source if isinstance(source, Asset) else real_path(source),
+        real_path(target),
+    )
     if target != source and target.exists() and not overwrite:
-        raise WriteError("the target exists already", file=target, remedy="another folder (-o DIR), or --overwrite")
+        raise WriteError(
+            "the target exists already",
+            file=target,
+            remedy="another folder (-o DIR), or --overwrite",
+        )
     with open_hdf5(source) as file:
         taken = list(file.get(f"processing/{module}", ()))
         if not derived and isinstance(source, Path) and target.parent != source.parent:
@@ -84,13 +108,14 @@ def write_run(
     overwrite: bool = False,
     **run,
 ) -> Path:
-    """Write a copy of `source` with one run added to `target`; both may be the same file, which is then replaced whole.
+    """Write a copy of `source` with one run added to `target`; both may be the same file, which is
+    then replaced whole.
 
     Parameters
     ----------
     source, target : NWB (HDF5) files; links are followed. `source` is never opened for writing.
-    posterior, name, module, run : as of `prepare_run`; the sha256 of `provenance` is taken here where it is not known.
-    derived : leave the raw data out; see `metadyn.nwb.derive`.
+    posterior, name, module, run : as of `prepare_run`; the sha256 of `provenance` is taken here
+    where it is not known. derived : leave the raw data out; see `metadyn.nwb.derive`.
 
     Returns
     -------
@@ -100,8 +125,12 @@ def write_run(
     ------
     WriteError, WindowError, DataError : nothing was written, `target` is as it was.
     """
-    source = Path(source)  # by the name that was given: relative links of a file begin where that lies, if it is a link
-    _, target = check_target(source, target, name=name, module=module, derived=derived, overwrite=overwrite)
+    source = Path(
+        source
+    )  # by the name that was given: relative links of a file begin where that lies, if it is a link
+    _, target = check_target(
+        source, target, name=name, module=module, derived=derived, overwrite=overwrite
+    )
     origin = provenance or Source()
     origin = replace(origin, digest=origin.digest or file_digest(source))
     add = prepare_run(posterior, name=name, module=module, provenance=origin, **run)
@@ -126,22 +155,28 @@ def prepare_run(
     input_key: str | None = None,
     module: str = "ecephys",
 ) -> Callable[[NWBFile], None]:
-    """Lay one run out; what is returned adds it to an open NWBFile, and leaves writing to the caller.
+    """Lay one run out; what is returned adds it to an open NWBFile, and leaves writing to the
+    caller.
 
     Parameters
     ----------
-    posterior : as `metadyn.infer` returns it: latent_mean (trial, time, latent), rate_mean (trial, time, unit) [Hz], their
-        SDs, embedding_mean (trial, embedding); coordinates start_time [s], n_bins and row by trial, time [s] from the start.
-    unit_rows : rows of the Units table that were the input, in input order; by default the posterior's `unit`.
-    forecast : as `metadyn.forecast` returns it, for the same windows or some of them.
-    model : embedded, unless the file holds a model of the same digest already, which is then shared.
-    parameters : settings of preprocessing and inference; `provenance` says what they were applied to. Series say of which
+    posterior : as `metadyn.infer` returns it: latent_mean (trial, time, latent), rate_mean (trial,
+    time, unit) [Hz], their
+        SDs, embedding_mean (trial, embedding); coordinates start_time [s], n_bins and row by trial,
+        time [s] from the start.
+    unit_rows : rows of the Units table that were the input, in input order; by default the
+    posterior's `unit`. forecast : as `metadyn.forecast` returns it, for the same windows or some of
+    them. model : embedded, unless the file holds a model of the same digest already, which is then
+    shared. parameters : settings of preprocessing and inference; `provenance` says what they were
+    applied to. Series say of which
         spikes they speak where `parameters["data"]["spike_lag"]` [s] is not zero.
-    input_key : the model's key of this session's read-in and likelihood; default: the posterior's session.
+    input_key : the model's key of this session's read-in and likelihood; default: the posterior's
+    session.
 
     Raises
     ------
-    WindowError : windows overlap or there is none. WriteError : values that cannot be stored; and, when added, the file has
+    WindowError : windows overlap or there is none. WriteError : values that cannot be stored; and,
+    when added, the file has
         not the units or trials that the result speaks of.
     """
     posterior = in_order(posterior)
@@ -156,12 +191,32 @@ def prepare_run(
     def add(nwbfile: NWBFile) -> None:
         _check_tables(nwbfile, rows, posterior)
         home = _module(nwbfile, module)
-        run = _new_run(nwbfile, posterior, name, description, parameters or {}, provenance or Source(), input_key)
+        run = _new_run(
+            nwbfile,
+            posterior,
+            name,
+            description,
+            parameters or {},
+            provenance or Source(),
+            input_key,
+        )
         run.model = None if model is None else add_model(nwbfile, home, model)
         home.add(run)
-        run.units = region(units_table(nwbfile), "units", rows, "Units that were the input of the model, in input order.")
+        run.units = region(
+            units_table(nwbfile),
+            "units",
+            rows,
+            "Units that were the input of the model, in input order.",
+        )
         series = [
-            _add_series(run, stretch, nwbfile, posterior.unit.values, times, *notes.get(stretch.estimate, ("", "")))
+            _add_series(
+                run,
+                stretch,
+                nwbfile,
+                posterior.unit.values,
+                times,
+                *notes.get(stretch.estimate, ("", "")),
+            )
             for stretch in estimates
         ]
         run.embeddings = embeddings_table(nwbfile, posterior, forecast, estimates, series)
@@ -172,7 +227,9 @@ def prepare_run(
 def _append(path: Path, add) -> None:
     """Open a private copy, add, write and close it."""
     with NWBHDF5IO(str(path), "r+") as io, warnings.catch_warnings():
-        warnings.simplefilter("ignore", BrokenLinkWarning)  # of what links lead to `metadyn.nwb.links` has told
+        warnings.simplefilter(
+            "ignore", BrokenLinkWarning
+        )  # of what links lead to `metadyn.nwb.links` has told
         nwbfile = read_objects(io)
         add(nwbfile)
         io.write(nwbfile)
@@ -192,10 +249,17 @@ def _check_tables(nwbfile: NWBFile, rows: np.ndarray, posterior: xr.Dataset) -> 
     units = units_table(nwbfile, file)
     n_units = 0 if units is None else len(units)
     if len(rows) == 0 or rows.min() < 0 or rows.max() >= n_units:
-        raise WriteError("the result is of other units", file=file, item="units", found=f"{n_units} units, rows {rows}")
+        raise WriteError(
+            "the result is of other units",
+            file=file,
+            item="units",
+            found=f"{n_units} units, rows {rows}",
+        )
     table = interval_table(nwbfile, posterior.attrs.get("table"))
     if table is not None and posterior.row.values.max() >= len(table):
-        raise WriteError("the result is of other trials", file=file, item=table.name, found=f"{len(table)} rows")
+        raise WriteError(
+            "the result is of other trials", file=file, item=table.name, found=f"{len(table)} rows"
+        )
 
 
 def _module(nwbfile: NWBFile, name: str) -> ProcessingModule:
@@ -204,7 +268,9 @@ def _module(nwbfile: NWBFile, name: str) -> ProcessingModule:
     return nwbfile.create_processing_module(name=name, description=MODULE_DESCRIPTION)
 
 
-def _new_run(nwbfile, posterior: xr.Dataset, name, description, parameters, provenance: Source, input_key):
+def _new_run(
+    nwbfile, posterior: xr.Dataset, name, description, parameters, provenance: Source, input_key
+):
     return LatentDynamics(
         name=name,
         description=description,
@@ -218,14 +284,16 @@ def _new_run(nwbfile, posterior: xr.Dataset, name, description, parameters, prov
 
 
 def times_of(spike_lag: float) -> str:
-    """What the times of a series mean; with a lag L [s] the sample at time T describes the spikes at T - L."""
+    """What the times of a series mean; with a lag L [s] the sample at time T describes the spikes
+    at T - L."""
     if not spike_lag:
         return "times are bin centres"
     return f"times are bin centres; spikes counted {abs(spike_lag):g} s {'earlier' if spike_lag > 0 else 'later'}"
 
 
 def unobserved(posterior: xr.Dataset) -> tuple[str, str]:
-    """What the descriptions of latents and rates say of samples that rest on no observation; empty where there are none."""
+    """What the descriptions of latents and rates say of samples that rest on no observation; empty
+    where there are none."""
     if "observed" not in posterior:
         return "", ""
     inside = np.arange(posterior.sizes["time"]) < posterior.n_bins.values[:, None]
@@ -234,22 +302,37 @@ def unobserved(posterior: xr.Dataset) -> tuple[str, str]:
         of_latents = f" In {missing.sum()} of {inside.sum()} samples no unit was observed (obs_intervals of the units and"
         of_latents += " invalid_times say when): values there are interpolated by the model."
     if "unit_observed" in posterior:
-        lost = (posterior.observed.values[..., None] & ~posterior.unit_observed.values).any((0, 1)).sum()
+        lost = (
+            (posterior.observed.values[..., None] & ~posterior.unit_observed.values)
+            .any((0, 1))
+            .sum()
+        )
         of_rates = f" {lost} of {posterior.sizes['unit']} units were not observed in some samples in which others were; there,"
         of_rates += " their rates are inferred from the others."
     return of_latents, of_latents + of_rates
 
 
 def _add_series(
-    run, stretch: Stretch, nwbfile: NWBFile, unit_rows: np.ndarray, times: str, of_latents: str, of_rates: str
+    run,
+    stretch: ConcatenatedWindows,
+    nwbfile: NWBFile,
+    unit_rows: np.ndarray,
+    times: str,
+    of_latents: str,
+    of_rates: str,
 ) -> list:
-    """The latents and, where there are any, the rates of one estimate; rates share the latents' timestamps.
+    """The latents and, where there are any, the rates of one estimate; rates share the latents'
+    timestamps.
 
     of_latents, of_rates: what their descriptions say beside what they are.
     """
     smoothed = stretch.estimate == "smoothed"
     suffix = "" if smoothed else "Forecast"
-    words = "given all counts of a window" if smoothed else "given the counts before each window's first sample here"
+    words = (
+        "given all counts of a window"
+        if smoothed
+        else "given the counts before each window's first sample here"
+    )
     timing = _timing(stretch)
     latents = LatentSeries(
         name=f"LatentSeries{suffix}",
@@ -265,7 +348,9 @@ def _add_series(
         name=f"FiringRateSeries{suffix}",
         description=f"Firing rates {words}, windows end to end; {times}.{of_rates}",
         estimate=stretch.estimate,
-        units=region(units_table(nwbfile), "units", unit_rows, "Units that the columns of data describe."),
+        units=region(
+            units_table(nwbfile), "units", unit_rows, "Units that the columns of data describe."
+        ),
         **_mean_and_sd(stretch.rate_mean, stretch.rate_sd),
         **({"timestamps": latents} if "timestamps" in timing else timing),
     )
@@ -273,7 +358,7 @@ def _add_series(
     return [latents, rates]
 
 
-def _timing(stretch: Stretch) -> dict:
+def _timing(stretch: ConcatenatedWindows) -> dict:
     rate = stretch.rate
     if rate is None:
         return {"timestamps": _packed(stretch.times)}
@@ -288,4 +373,10 @@ def _packed(values: np.ndarray):
     """Chunked along time in whole rows, shuffled and compressed."""
     row_bytes = max(1, values.itemsize * int(np.prod(values.shape[1:])))
     rows = int(np.clip(CHUNK_BYTES // row_bytes, 1, max(1, len(values))))
-    return H5DataIO(values, chunks=(rows, *values.shape[1:]), compression="gzip", compression_opts=1, shuffle=True)
+    return H5DataIO(
+        values,
+        chunks=(rows, *values.shape[1:]),
+        compression="gzip",
+        compression_opts=1,
+        shuffle=True,
+    )

@@ -6,7 +6,11 @@ from pathlib import Path
 
 from metadyn.errors import DataError, WriteError
 
-MARKS = (".zgroup", ".zmetadata", "zarr.json")  # of a group in format 2, its consolidated metadata, and format 3
+MARKS = (
+    ".zgroup",
+    ".zmetadata",
+    "zarr.json",
+)  # of a group in format 2, its consolidated metadata, and format 3
 WHY = "hdmf-zarr, up to 0.13, keeps references between objects as pickles, which run any code when read; numcodecs refuses them"
 
 

@@ -1,4 +1,5 @@
-"""The main job on sessions whose truth is known: simulate, fit, align a new one, annotate; all held against the truth."""
+"""The main job on sessions whose truth is known: simulate, fit, align a new one, annotate; all held
+against the truth."""
 
 from __future__ import annotations
 
@@ -34,8 +35,9 @@ CONFIG = Config(
 
 @dataclass(frozen=True)
 class DemoResult:
-    """What the demo found. r² of forecast rates against true rates (session, horizon), test trials; the last session is the
-    one aligned from SHOTS trials, which shared dynamics were not fitted to (NaN)."""
+    """What the demo found. r² of forecast rates against true rates (session, horizon), test trials;
+    the last session is the one aligned from SHOTS trials, which shared dynamics were not fitted to
+    (NaN)."""
 
     sessions: list[str]
     speeds: np.ndarray
@@ -48,14 +50,19 @@ class DemoResult:
     example: dict[str, np.ndarray]
 
 
-def forecast_r2(trained, truth: SimulatedSpikes, counts: TrialCounts, trials: np.ndarray) -> np.ndarray:
-    """At-K r² of rates (horizon,), contexts together: 1 − Σ(λ − λ̂)² / Σ(λ − λ̄)², λ̄ a trial's mean rate (model.md)."""
+def forecast_r2(
+    trained, truth: SimulatedSpikes, counts: TrialCounts, trials: np.ndarray
+) -> np.ndarray:
+    """At-K r² of rates (horizon,), contexts together: 1 − Σ(λ − λ̂)² / Σ(λ − λ̄)², λ̄ a trial's
+    mean rate (model.md)."""
     from metadyn.inference.forecast import forecast
 
     error, total = np.zeros(len(HORIZONS)), np.zeros(len(HORIZONS))
     rates = truth.rates[trials]
     for context in CONTEXTS:
-        predicted = forecast(trained, counts.select(trials), context=context, steps=max(HORIZONS))["rate_mean"].values
+        predicted = forecast(trained, counts.select(trials), context=context, steps=max(HORIZONS))[
+            "rate_mean"
+        ].values
         for i, horizon in enumerate(HORIZONS):
             true = rates[:, context + horizon - 1]
             error[i] += ((true - predicted[:, horizon - 1]) ** 2).sum()
@@ -86,10 +93,15 @@ def demo(
     folder = Path(folder)
     say(f"simulating {SESSIONS} sessions of different speed, and a ninth of a speed between them")
     truths = simulate("limit-cycle", n_sessions=SESSIONS, n_trials=TRIALS, n_bins=BINS, seed=seed)
-    new = simulate("limit-cycle", parameters=[NEW_SPEED], n_trials=TRIALS, n_bins=BINS, seed=seed + 1000)[0]
+    new = simulate(
+        "limit-cycle", parameters=[NEW_SPEED], n_trials=TRIALS, n_bins=BINS, seed=seed + 1000
+    )[0]
     truths.append(replace(new, key="limit-cycle-new"))
     paths = [write_simulated(truth, folder / "sessions") for truth in truths]
-    counts = [read_counts(Recording(path, truth.key), CONFIG.data) for path, truth in zip(paths, truths, strict=True)]
+    counts = [
+        read_counts(Recording(path, truth.key), CONFIG.data)
+        for path, truth in zip(paths, truths, strict=True)
+    ]
     train, test = np.arange(TRIALS - TEST), np.arange(TRIALS - TEST, TRIALS)
 
     models = {}
@@ -102,20 +114,36 @@ def demo(
             }
         )
         known = [each.select(train) for each in counts[:-1]]
-        models[conditioning] = steps.fit(known, folder / f"model-{conditioning}", config, device=device, report=training)
+        models[conditioning] = steps.fit(
+            known, folder / f"model-{conditioning}", config, device=device, report=training
+        )
     say(f"aligning the ninth session from {SHOTS} trials")
     model = steps.align(
-        models["low_rank"], counts[-1].select(train[:SHOTS]), folder / "model-aligned", CONFIG, device=device, report=training
+        models["low_rank"],
+        counts[-1].select(train[:SHOTS]),
+        folder / "model-aligned",
+        CONFIG,
+        device=device,
+        report=training,
     )
     say("annotating and validating all nine files")
     named = [f"{truth.key}={path}" for truth, path in zip(truths, paths, strict=True)]
-    files = steps.annotate(model, named, folder / "annotated", context=CONTEXTS[0], steps=max(HORIZONS), overwrite=True)
+    files = steps.annotate(
+        model, named, folder / "annotated", context=CONTEXTS[0], steps=max(HORIZONS), overwrite=True
+    )
 
     speeds = np.array([truth.parameters["speed"] for truth in truths])
-    low_rank = np.array([forecast_r2(model, truth, each, test) for truth, each in zip(truths, counts, strict=True)])
+    low_rank = np.array(
+        [forecast_r2(model, truth, each, test) for truth, each in zip(truths, counts, strict=True)]
+    )
     shared = np.full_like(low_rank, np.nan)
-    shared[:-1] = [forecast_r2(models["shared"], *pair, test) for pair in zip(truths[:-1], counts[:-1], strict=True)]
-    embeddings = np.array([infer(model, each.select(test))["session_embedding_mean"].values[0] for each in counts])
+    shared[:-1] = [
+        forecast_r2(models["shared"], *pair, test)
+        for pair in zip(truths[:-1], counts[:-1], strict=True)
+    ]
+    embeddings = np.array(
+        [infer(model, each.select(test))["session_embedding_mean"].values[0] for each in counts]
+    )
     return DemoResult(
         [truth.key for truth in truths],
         speeds,
@@ -129,8 +157,11 @@ def demo(
     )
 
 
-def example(model, truth: SimulatedSpikes, counts: TrialCounts, trial: int) -> dict[str, np.ndarray]:
-    """One test trial of the new session: the unit that changes most, its spikes, true and forecast rate."""
+def example(
+    model, truth: SimulatedSpikes, counts: TrialCounts, trial: int
+) -> dict[str, np.ndarray]:
+    """One test trial of the new session: the unit that changes most, its spikes, true and forecast
+    rate."""
     from metadyn.inference.forecast import forecast
 
     context = CONTEXTS[0]

@@ -10,7 +10,8 @@ from metadyn.pipeline.demo import HORIZONS, SHOTS, DemoResult
 
 
 def draw(result: DemoResult, path: str | Path) -> Path:
-    """Embedding against speed, forecasts of both models, learnt flows slow and fast, and a forecast of the new session."""
+    """Embedding against speed, forecasts of both models, learnt flows slow and fast, and a forecast
+    of the new session."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 6.4), layout="constrained")
@@ -28,20 +29,42 @@ def draw(result: DemoResult, path: str | Path) -> Path:
 
 
 def _embeddings(axis, result: DemoResult) -> None:
-    axis.plot(result.speeds[:-1], result.embeddings[:-1], "o", color="C0", label="training sessions")
-    axis.plot(result.speeds[-1], result.embeddings[-1], "*", ms=14, color="C3", label=f"new session, {SHOTS} trials")
-    axis.set(xlabel="true speed of the session", ylabel="dynamical embedding", title=f"Spearman {result.spearman:+.2f}")
+    axis.plot(
+        result.speeds[:-1], result.embeddings[:-1], "o", color="C0", label="training sessions"
+    )
+    axis.plot(
+        result.speeds[-1],
+        result.embeddings[-1],
+        "*",
+        ms=14,
+        color="C3",
+        label=f"new session, {SHOTS} trials",
+    )
+    axis.set(
+        xlabel="true speed of the session",
+        ylabel="dynamical embedding",
+        title=f"Spearman {result.spearman:+.2f}",
+    )
     axis.legend(frameon=False)
 
 
 def _forecasts(axis, result: DemoResult) -> None:
-    for values, name, color in ((result.low_rank, "embedding-conditioned", "C0"), (result.shared, "shared dynamics", "0.5")):
+    for values, name, color in (
+        (result.low_rank, "embedding-conditioned", "C0"),
+        (result.shared, "shared dynamics", "0.5"),
+    ):
         axis.plot(HORIZONS, values[:-1].T, color=color, alpha=0.25, lw=1)
         axis.plot(HORIZONS, values[:-1].mean(0), "o-", color=color, lw=2.5, label=name)
-    axis.plot(HORIZONS, result.low_rank[-1], "*-", ms=12, color="C3", label=f"new session, {SHOTS} trials")
+    axis.plot(
+        HORIZONS, result.low_rank[-1], "*-", ms=12, color="C3", label=f"new session, {SHOTS} trials"
+    )
     axis.axhline(0, color="k", lw=0.6)
     axis.set(
-        xlabel="bins ahead", ylabel="r² of forecast rates", ylim=(-2, 1.02), xticks=HORIZONS, title="Forecasts of test trials"
+        xlabel="bins ahead",
+        ylabel="r² of forecast rates",
+        ylim=(-2, 1.02),
+        xticks=HORIZONS,
+        title="Forecasts of test trials",
     )
     axis.legend(frameon=False, loc="lower left")
 
@@ -59,21 +82,46 @@ def _flow(axis, result: DemoResult, row: int, name: str) -> None:
         step = (transition.mean(z) - z).numpy().reshape(points.shape)
     speed = np.hypot(step[..., 0], step[..., 1])
     axis.streamplot(
-        grid, grid, step[..., 0], step[..., 1], color=speed, cmap="viridis", density=0.9, linewidth=1, arrowsize=0.8
+        grid,
+        grid,
+        step[..., 0],
+        step[..., 1],
+        color=speed,
+        cmap="viridis",
+        density=0.9,
+        linewidth=1,
+        arrowsize=0.8,
     )
     axis.set(
-        title=f"learnt flow, {name} (speed {result.speeds[row]:.2g})", xlabel="latent 0", ylabel="latent 1", aspect="equal"
+        title=f"learnt flow, {name} (speed {result.speeds[row]:.2g})",
+        xlabel="latent 0",
+        ylabel="latent 1",
+        aspect="equal",
     )
 
 
 def _example(axis, result: DemoResult) -> None:
     shown = result.example
     axis.plot(shown["time"], shown["true"], "k", lw=1.5, label="true rate")
-    axis.fill_between(shown["ahead"], shown["low"], shown["high"], color="C3", alpha=0.2, lw=0, label="90 % of sampled rates")
+    axis.fill_between(
+        shown["ahead"],
+        shown["low"],
+        shown["high"],
+        color="C3",
+        alpha=0.2,
+        lw=0,
+        label="90 % of sampled rates",
+    )
     axis.plot(shown["ahead"], shown["mean"], color="C3", lw=2, label="forecast")
     spikes = shown["time"][shown["counts"] > 0]
-    axis.plot(spikes, np.full(len(spikes), -0.06 * shown["true"].max()), "|", color="0.4", label="spikes")
+    axis.plot(
+        spikes, np.full(len(spikes), -0.06 * shown["true"].max()), "|", color="0.4", label="spikes"
+    )
     axis.axvline(shown["ahead"][0], color="0.6", ls="--", lw=1)
-    axis.set(xlabel="time in the trial [s]", ylabel="rate [Hz]", title="One unit of the new session, one test trial")
+    axis.set(
+        xlabel="time in the trial [s]",
+        ylabel="rate [Hz]",
+        title="One unit of the new session, one test trial",
+    )
     axis.set_ylim(top=1.35 * shown["true"].max())
     axis.legend(frameon=False, fontsize=8, loc="upper left", ncols=2)

@@ -1,4 +1,5 @@
-"""What a person hands over, as counts: files, folders, addresses, NAME=FILE, open NWBFiles, Sessions or ready TrialCounts."""
+"""What a person hands over, as counts: files, folders, addresses, NAME=FILE, open NWBFiles,
+Sessions or ready TrialCounts."""
 
 from __future__ import annotations
 
@@ -24,7 +25,8 @@ HASHED = 2**30  # bytes: about a second (docs/decisions/files-on-the-net.md)
 
 @dataclass(frozen=True)
 class Recording:
-    """A recording to read, and the name that the model shall know it by (None: its NWB identifier)."""
+    """A recording to read, and the name that the model shall know it by (None: its NWB
+    identifier)."""
 
     source: object
     name: str | None = None
@@ -35,18 +37,25 @@ class Recording:
 
 
 def recordings(given: object | Iterable[object], *, absent_too: bool = False) -> list[Recording]:
-    """The recordings meant by paths, folders (all NWB files below, but hidden ones), addresses, `NAME=FILE` or objects.
+    """The recordings meant by paths, folders (all NWB files below, but hidden ones), addresses,
+    `NAME=FILE` or objects.
 
-    They come one alone or in any iterable, whose order is kept; a set has none, and is taken in that of its names.
+    They come one alone or in any iterable, whose order is kept; a set has none, and is taken in
+    that of its names.
 
     Raises
     ------
-    DataError : a file is not here (unless `absent_too`, which leaves that for reading to say), or a folder holds no NWB file.
-    RemoteError : DANDI has no NWB file at an address. ConfigError : something else was given.
+    DataError : a file is not here (unless `absent_too`, which leaves that for reading to say), or a
+    folder holds no NWB file. RemoteError : DANDI has no NWB file at an address. ConfigError :
+    something else was given.
     """
     found = [recording for item in _one_by_one(given) for recording in _expand(item)]
     if not found:
-        raise ConfigError("no recording was given", found=f"an empty {type(given).__name__}", remedy="one path at least")
+        raise ConfigError(
+            "no recording was given",
+            found=f"an empty {type(given).__name__}",
+            remedy="one path at least",
+        )
     if not absent_too:
         check_here([each.source for each in found if isinstance(each.source, Path)])
     return found
@@ -71,7 +80,10 @@ def _expand(item: object) -> list[Recording]:
         return [Recording(path, name)]
     files = files_below(path)
     if not files:
-        problem, remedy = "the folder holds no NWB file", "a folder with *.nwb below it; hidden files are left out"
+        problem, remedy = (
+            "the folder holds no NWB file",
+            "a folder with *.nwb below it; hidden files are left out",
+        )
         raise DataError(problem, file=path, remedy=remedy)
     return _named(name, files, text)
 
@@ -83,19 +95,28 @@ def _known(item: object) -> object:
     if isinstance(item, Session | TrialCounts | Asset | NWBFile):
         return item
     remedy = "paths, addresses, NAME=FILE, open NWBFiles, Sessions or TrialCounts, one or any iterable of them"
-    raise ConfigError("this is no recording", found=f"{type(item).__name__}: {item!r}"[:200], remedy=remedy)
+    raise ConfigError(
+        "this is no recording", found=f"{type(item).__name__}: {item!r}"[:200], remedy=remedy
+    )
 
 
 def _named(name: str | None, files: list, given: str) -> list[Recording]:
     if name and len(files) > 1:
         remedy = f"a name for each: {_letters(files)}"
-        raise DataError("one name was given to several files", file=given, found=f"{name}, {len(files)} files", remedy=remedy)
+        raise DataError(
+            "one name was given to several files",
+            file=given,
+            found=f"{name}, {len(files)} files",
+            remedy=remedy,
+        )
     return [Recording(file, name) for file in files]
 
 
 def _letters(files: list) -> str:
     """Files as arguments of a command, with a letter for a name."""
-    return " ".join(shlex.quote(f"{letter}={file}") for letter, file in zip("ABCDEFGHIJ", files, strict=False))
+    return " ".join(
+        shlex.quote(f"{letter}={file}") for letter, file in zip("ABCDEFGHIJ", files, strict=False)
+    )
 
 
 def single(given: object) -> Recording:
@@ -116,7 +137,8 @@ def _split_name(text: str) -> tuple[str | None, str]:
 
 
 def read_counts(recording: Recording, data: DataConfig) -> TrialCounts:
-    """Read and bin one recording; a session's source names the file without the folders of this machine, and its digest."""
+    """Read and bin one recording; a session's source names the file without the folders of this
+    machine, and its digest."""
     from metadyn.data.binning import bin_spikes
 
     source = recording.source
@@ -125,11 +147,14 @@ def read_counts(recording: Recording, data: DataConfig) -> TrialCounts:
     session, options = _session_and_options(recording, data)
     counts = bin_spikes(session, **options)
     digest = counts.source.digest or _digest(source)
-    return replace(counts, source=replace(counts.source, uri=public_uri(counts.source.uri), digest=digest))
+    return replace(
+        counts, source=replace(counts.source, uri=public_uri(counts.source.uri), digest=digest)
+    )
 
 
 def _digest(source: object) -> str | None:
-    """The sha256 of a file on disk that is not too large for a reader to wait for; None of anything else."""
+    """The sha256 of a file on disk that is not too large for a reader to wait for; None of anything
+    else."""
     small = isinstance(source, Path) and source.stat().st_size <= HASHED
     return file_digest(source) if small else None
 
@@ -146,7 +171,9 @@ def _session_and_options(recording: Recording, data: DataConfig) -> tuple[Sessio
         options = {**preset(data.preset, session), **options}
     behavior = options.get("behavior")
     if session is None or (behavior and session is not recording.source):
-        session = read_session(recording.source, key=recording.name, behavior=(behavior,) if behavior else ())
+        session = read_session(
+            recording.source, key=recording.name, behavior=(behavior,) if behavior else ()
+        )
     return replace(session, key=recording.name or session.key), options
 
 
@@ -155,7 +182,9 @@ def check_distinct(given: list[Recording], sessions: list[str]) -> None:
     repeated = [key for key, times in Counter(sessions).items() if times > 1]
     if not repeated:
         return
-    files = [str(each.source) for each, key in zip(given, sessions, strict=True) if key == repeated[0]]
+    files = [
+        str(each.source) for each, key in zip(given, sessions, strict=True) if key == repeated[0]
+    ]
     raise DataError(
         "several recordings share one identifier, by which a model tells sessions apart",
         file=", ".join(files),

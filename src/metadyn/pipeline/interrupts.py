@@ -1,4 +1,5 @@
-"""Ctrl-C goes to every process of a terminal: this one answers it, and those that it starts never hear of it."""
+"""Ctrl-C goes to every process of a terminal: this one answers it, and those that it starts never
+hear of it."""
 
 from __future__ import annotations
 
@@ -11,15 +12,21 @@ from multiprocessing import resource_tracker
 
 @contextmanager
 def interrupts_held() -> Iterator[None]:
-    """Ctrl-C is answered at the end. Processes that are started meanwhile are deaf to it from their first moment: they inherit
-    that it is blocked, where a handler of their own would come after their imports."""
-    resource_tracker.ensure_running()  # Python's own helper process; its start would end the blocking
-    if threading.current_thread() is not threading.main_thread():  # Ctrl-C is not for this thread to answer
+    """Ctrl-C is answered at the end. Processes that are started meanwhile are deaf to it from their
+    first moment: they inherit that it is blocked, where a handler of their own would come after
+    their imports."""
+    # Python's own helper process; its start would end the blocking
+    resource_tracker.ensure_running()
+    if (
+        threading.current_thread() is not threading.main_thread()
+    ):  # Ctrl-C is not for this thread to answer
         with blocked():
             yield
         return
     noted: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda *_: noted.append(1))  # another thread may not block it
+    before = signal.signal(
+        signal.SIGINT, lambda *_: noted.append(1)
+    )  # another thread may not block it
     try:
         with blocked():
             yield

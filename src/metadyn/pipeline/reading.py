@@ -1,4 +1,5 @@
-"""Reading and binning of many recordings: in parallel processes where that pays, and on disk what memory shall not hold."""
+"""Reading and binning of many recordings: in parallel processes where that pays, and on disk what
+memory shall not hold."""
 
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ import numpy as np
 from psutil import virtual_memory
 
 from metadyn.config import DataConfig
-from metadyn.data.disk import filling, is_on_disk, on_disk, write
+from metadyn.data.storage import filling, is_on_disk, on_disk, write
 from metadyn.errors import DataError
 from metadyn.nwb.replace import private_name, remove_leftovers
 from metadyn.pipeline.inputs import Recording, read_counts
@@ -24,9 +25,16 @@ from metadyn.pipeline.interrupts import interrupts_held
 from metadyn.pipeline.skipping import Skipped
 from metadyn.records import TrialCounts
 
-OPENING = 64 * 2**20  # bytes that are read and binned in the time that it takes to open a file (0.05 s)
-ENOUGH = 6 * 2**30  # bytes that take 5 s to read and bin, twice as long as processes take to start (2.5 s)
-GIB, SHARE = 2**30, 4  # of the memory that is free one part in four: training holds the trials a second time, and much else
+OPENING = (
+    64 * 2**20
+)  # bytes that are read and binned in the time that it takes to open a file (0.05 s)
+ENOUGH = (
+    6 * 2**30
+)  # bytes that take 5 s to read and bin, twice as long as processes take to start (2.5 s)
+GIB, SHARE = (
+    2**30,
+    4,
+)  # of the memory that is free one part in four: training holds the trials a second time, and much else
 
 
 def read_all(
@@ -37,11 +45,13 @@ def read_all(
     report: Callable[[int], None] = lambda _: None,
     skipped: Skipped | None = None,
 ) -> list[TrialCounts]:
-    """The counts of all recordings but those that are `skipped`, in the order given; report(n) when n of them are read.
+    """The counts of all recordings but those that are `skipped`, in the order given; report(n) when
+    n of them are read.
 
-    Up to `memory` GiB of counts (by default a quarter of what is free) are held in memory, all others in files of `folder`
-    without a name, mapped; counts that were given stay what they are. Raises what `read_counts` raises, DataError where the
-    system killed a process that reads, WriteError where the folder has no room.
+    Up to `memory` GiB of counts (by default a quarter of what is free) are held in memory, all
+    others in files of `folder` without a name, mapped; counts that were given stay what they are.
+    Raises what `read_counts` raises, DataError where the system killed a process that reads,
+    WriteError where the folder has no room.
     """
     read: dict[int, TrialCounts] = {}
     skipped = skipped or Skipped(asked=False)
@@ -101,14 +111,18 @@ def read_in_processes(
     take: Callable[[int, TrialCounts], None],
     skipped: Skipped,
 ) -> None:
-    """take(place, counts) of each recording as it is read, in this process; counts lie on disk. Ctrl-C ends all at once."""
+    """take(place, counts) of each recording as it is read, in this process; counts lie on disk.
+    Ctrl-C ends all at once."""
     from loky import ProcessPoolExecutor
 
     pool = ProcessPoolExecutor(workers)
     with passage(folder) as way:
         try:
             with interrupts_held():
-                places = {pool.submit(send, each, data, way / str(place)): place for place, each in enumerate(given)}
+                places = {
+                    pool.submit(send, each, data, way / str(place)): place
+                    for place, each in enumerate(given)
+                }
             for future in as_completed(places):
                 place = places[future]
                 sent = skipped.attempt(given[place], future.result)
@@ -128,7 +142,8 @@ def read_in_processes(
 
 @contextmanager
 def passage(folder: Path) -> Iterator[Path]:
-    """A folder through which counts pass from process to process; it vanishes, and with it those that killed runs left."""
+    """A folder through which counts pass from process to process; it vanishes, and with it those
+    that killed runs left."""
     remove_leftovers(folder / "reading")
     way = private_name(folder / "reading")
     with filling(folder):
@@ -139,9 +154,11 @@ def passage(folder: Path) -> Iterator[Path]:
         shutil.rmtree(way, ignore_errors=True)
 
 
-def send(recording: Recording, data: DataConfig, path: Path) -> tuple[TrialCounts, list[dict], list[tuple]]:
-    """Read and bin a recording; what it holds of each entry goes into files. Returns all else, their layouts, and what was
-    warned of."""
+def send(
+    recording: Recording, data: DataConfig, path: Path
+) -> tuple[TrialCounts, list[dict], list[tuple]]:
+    """Read and bin a recording; what it holds of each entry goes into files. Returns all else,
+    their layouts, and what was warned of."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         counts = read_counts(recording, data)
@@ -160,7 +177,8 @@ def send(recording: Recording, data: DataConfig, path: Path) -> tuple[TrialCount
 
 
 def received(counts: TrialCounts, layouts: list[dict], warned: list[tuple]) -> TrialCounts:
-    """The counts that another process sent, mapped from files that have no name any more; warns of what it warned of."""
+    """The counts that another process sent, mapped from files that have no name any more; warns of
+    what it warned of."""
     for each in warned:
         warnings.warn_explicit(*each)
     mapped = (np.memmap(mode="r", **layout) for layout in layouts)

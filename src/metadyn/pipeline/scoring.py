@@ -1,4 +1,5 @@
-"""Scores of a recording: which windows are scored, which teach the decoders, and how scores are kept."""
+"""Scores of a recording: which windows are scored, which teach the decoders, and how scores are
+kept."""
 
 from __future__ import annotations
 
@@ -25,11 +26,13 @@ def score(
     data: dict | None = None,
     device: str = "auto",
 ) -> xr.Dataset:
-    """Reconstruction, forecasts and, where there is behaviour, decoding; see `metadyn.inference.scores.score`.
+    """Reconstruction, forecasts and, where there is behaviour, decoding; see
+    `metadyn.inference.scores.score`.
 
-    Scored are the windows that the model has never met (the attribute `windows` is then "test"), else those that only chose
-    its checkpoint ("validation"; "held-out" for models that do not tell the two apart), or, unless `held_out`, "all".
-    Decoders learn on those that trained it. The attribute `verdict` says in a line where it is behind and what to try next.
+    Scored are the windows that the model has never met (the attribute `windows` is then "test"),
+    else those that only chose its checkpoint ("validation"; "held-out" for models that do not tell
+    the two apart), or, unless `held_out`, "all". Decoders learn on those that trained it. The
+    attribute `verdict` says in a line where it is behind and what to try next.
 
     Raises WindowError where every window trained the model.
     """
@@ -37,19 +40,27 @@ def score(
 
     trained = on_device(load_model(model), device)
     counts = counts_for(trained, single(file), data)
-    training = counts.select(trials=trained.sessions[trained.index(counts.session)].trained_on(counts))
+    training = counts.select(
+        trials=trained.sessions[trained.index(counts.session)].trained_on(counts)
+    )
     part, scored = _to_score(trained, counts) if held_out else ("all", counts)
     told = {"windows": part, "n_windows": scored.n_trials, "n_training_windows": training.n_trials}
-    scores = score(trained, scored, training, context=context, steps=steps, seed=seed).assign_attrs(told)
+    scores = score(trained, scored, training, context=context, steps=steps, seed=seed).assign_attrs(
+        told
+    )
     return scores.assign_attrs(verdict=verdict.of_score(trained, scored, scores, model, file))
 
 
 def _to_score(trained, counts: TrialCounts) -> tuple[str, TrialCounts]:
-    """Windows that did not train the model, those that it has never met where there are any; and what to call them."""
+    """Windows that did not train the model, those that it has never met where there are any; and
+    what to call them."""
     entry = trained.sessions[trained.index(counts.session)]
     unseen, part = entry.never_met(counts), "test"
     if not unseen.any():
-        unseen, part = entry.held_out(counts), "held-out" if entry.validated_starts is None else "validation"
+        unseen, part = (
+            entry.held_out(counts),
+            "held-out" if entry.validated_starts is None else "validation",
+        )
     if not unseen.any():
         problem = "every window of the recording trained the model"
         raise WindowError(
@@ -62,24 +73,35 @@ def _to_score(trained, counts: TrialCounts) -> tuple[str, TrialCounts]:
 
 
 def save_scores(scores: list[xr.Dataset], path: str | Path) -> Path:
-    """Scores of one or several recordings as NetCDF (.nc) or JSON (.json), with a dimension `session`; returns the path.
+    """Scores of one or several recordings as NetCDF (.nc) or JSON (.json), with a dimension
+    `session`; returns the path.
 
-    Opened by `xarray.open_dataset`, or `xarray.Dataset.from_dict(json.load(…))`; in JSON what is not measured is null.
+    Opened by `xarray.open_dataset`, or `xarray.Dataset.from_dict(json.load(…))`; in JSON what is
+    not measured is null.
     """
     path = check_scores_path(path)
-    whole = xr.concat([_with_session(each) for each in scores], "session", join="outer", combine_attrs="drop")
+    whole = xr.concat(
+        [_with_session(each) for each in scores], "session", join="outer", combine_attrs="drop"
+    )
     if path.suffix == ".nc":
         whole.to_netcdf(path, engine="scipy")
     else:
         plain = _without_nan(whole.to_dict())
-        path.write_text(json.dumps(plain, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+        path.write_text(
+            json.dumps(plain, indent=1, ensure_ascii=False, allow_nan=False) + "\n",
+            encoding="utf-8",
+        )
     return path
 
 
 def check_scores_path(path: str | Path) -> Path:
     """The path, if its ending is one that scores can be kept under; else a ConfigError."""
     if Path(path).suffix not in (".nc", ".json"):
-        raise ConfigError("scores are kept as NetCDF or JSON", found=Path(path).name, remedy="-o scores.nc or -o scores.json")
+        raise ConfigError(
+            "scores are kept as NetCDF or JSON",
+            found=Path(path).name,
+            remedy="-o scores.nc or -o scores.json",
+        )
     return Path(path)
 
 

@@ -1,4 +1,5 @@
-"""From a dandiset and back to one that strangers can use: fetch, derive, package, upload; and the model out of a file."""
+"""From a dandiset and back to one that strangers can use: fetch, derive, package, upload; and the
+model out of a file."""
 
 from __future__ import annotations
 
@@ -19,10 +20,12 @@ def fetch(
     report: Callable[[Path], None] = lambda _: None,
     progress: Callable[[str, int, int], None] = lambda *_: None,
 ) -> list[Path]:
-    """Download the NWB files of a dandiset (`000123`), of a folder in it (`000123/sub-A`) or at an address.
+    """Download the NWB files of a dandiset (`000123`), of a folder in it (`000123/sub-A`) or at an
+    address.
 
-    Returns their paths. A file that is there already stays as it is; what was broken off goes on from where it was.
-    `report` is called with each path when it is there, `progress` during a download, see `metadyn.nwb.remote.download`.
+    Returns their paths. A file that is there already stays as it is; what was broken off goes on
+    from where it was. `report` is called with each path when it is there, `progress` during a
+    download, see `metadyn.nwb.remote.download`.
 
     Raises
     ------
@@ -39,7 +42,8 @@ def fetch(
 
 
 def stream(what: str) -> Iterator[tuple[Asset, Session]]:
-    """What `fetch` would download, read from where it is; what the sessions need is in the cache afterwards."""
+    """What `fetch` would download, read from where it is; what the sessions need is in the cache
+    afterwards."""
     from metadyn.nwb.read import read_session
 
     for asset in _assets(what):
@@ -49,7 +53,9 @@ def stream(what: str) -> Iterator[tuple[Asset, Session]]:
 def _assets(what: str) -> list[Asset]:
     address = dandi_address(what)
     if not is_address(address):
-        remedy = "000123, 000123/sub-A, dandi://DANDI:000123@draft/sub-A/sub-A_ecephys.nwb or https://…"
+        remedy = (
+            "000123, 000123/sub-A, dandi://DANDI:000123@draft/sub-A/sub-A_ecephys.nwb or https://…"
+        )
         raise ConfigError("neither a dandiset nor an address", found=what, remedy=remedy)
     return assets(address)
 
@@ -63,7 +69,8 @@ def derive(
     overwrite: bool = False,
     progress: Callable[[str, int, int], None] = lambda *_: None,
 ) -> Path:
-    """Write the derived file of an annotated one, see `metadyn.nwb.derive.derive`; file and recording may be addresses.
+    """Write the derived file of an annotated one, see `metadyn.nwb.derive.derive`; file and
+    recording may be addresses.
 
     `progress` is called during the download of a file at an address, which is deleted afterwards.
     """
@@ -73,7 +80,9 @@ def derive(
     source, recording = located(file), located(recording)
     uri = uri or (str(source) if isinstance(source, Asset) and recording is None else None)
     with on_disk(source, Path(output).expanduser().parent, progress) as path:
-        return derive(path, Path(output).expanduser(), recording=recording, uri=uri, overwrite=overwrite)
+        return derive(
+            path, Path(output).expanduser(), recording=recording, uri=uri, overwrite=overwrite
+        )
 
 
 def left_out(file: str | Path) -> list[str]:
@@ -91,7 +100,8 @@ def package(
     overwrite: bool = False,
     report: Callable[[Path], None] = lambda _: None,
 ) -> list[Path]:
-    """Lay derived files out as a dandiset, for `metadyn.findings` to look through; see `metadyn.sharing.dandiset.package`."""
+    """Lay derived files out as a dandiset, for `metadyn.findings` to look through; see
+    `metadyn.sharing.dandiset.package`."""
     from metadyn.sharing.dandiset import package
 
     given = [_local(each.source) for each in recordings(files)]
@@ -123,20 +133,29 @@ def upload(folder: str | Path, *, instance: str = "dandi", dry_run: bool = False
     if not dry_run:
         if planned.obstacles:
             found = "; ".join(planned.obstacles)
-            raise ConfigError("the upload would fail", file=folder, found=found, remedy=f"metadyn upload {folder} --dry-run")
+            raise ConfigError(
+                "the upload would fail",
+                file=folder,
+                found=found,
+                remedy=f"metadyn upload {folder} --dry-run",
+            )
         upload(planned)
     return planned
 
 
 def stored_model(file: str | Path):
-    """The model in an NWB file, by path or address, its digest verified, as a `metadyn.records.ModelFile`; needs no torch."""
+    """The model in an NWB file, by path or address, its digest verified, as a
+    `metadyn.records.ModelFile`; needs no torch."""
     from metadyn.nwb.stored_model import read_model
 
     return read_model(file)
 
 
-def export_model(file: str | Path, output: str | Path, *, overwrite: bool = False) -> tuple[Path, Path]:
-    """The model in an NWB file as safetensors, byte for byte, and its config beside it as JSON; returns both paths."""
+def export_model(
+    file: str | Path, output: str | Path, *, overwrite: bool = False
+) -> tuple[Path, Path]:
+    """The model in an NWB file as safetensors, byte for byte, and its config beside it as JSON;
+    returns both paths."""
     from metadyn.nwb.replace import new_file
 
     model, weights = stored_model(file), Path(output).expanduser()
@@ -144,7 +163,11 @@ def export_model(file: str | Path, output: str | Path, *, overwrite: bool = Fals
     contents = {weights: model.weights, weights.with_suffix(".json"): config.encode()}
     for path in contents:
         if path.exists() and not overwrite:
-            raise WriteError("the target exists already", file=path, remedy="another path (-o FILE), or --overwrite")
+            raise WriteError(
+                "the target exists already",
+                file=path,
+                remedy="another path (-o FILE), or --overwrite",
+            )
     for path, content in contents.items():
         with new_file(Path(file), path) as work:
             work.write_bytes(content)

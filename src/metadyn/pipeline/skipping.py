@@ -1,4 +1,5 @@
-"""Of many recordings those that cannot be used are left out, if that was asked for, and named at the end with the reason."""
+"""Of many recordings those that cannot be used are left out, if that was asked for, and named at
+the end with the reason."""
 
 from __future__ import annotations
 
@@ -12,7 +13,11 @@ from metadyn.errors import ConfigError, DataError, DeviceError, MetadynError, Tr
 from metadyn.pipeline.inputs import Recording
 
 Result = TypeVar("Result")
-OF_ALL = (ConfigError, DeviceError, TrainingError)  # what was asked for, and no fault of a recording
+OF_ALL = (
+    ConfigError,
+    DeviceError,
+    TrainingError,
+)  # what was asked for, and no fault of a recording
 
 
 class Skipped:
@@ -23,7 +28,8 @@ class Skipped:
         self.found: list[tuple[Recording, MetadynError]] = []
 
     def attempt(self, recording: Recording, do: Callable[[], Result]) -> Result | None:
-        """What `do` returns; None where it fails for this recording, which then is left out. Raises its error if not asked."""
+        """What `do` returns; None where it fails for this recording, which then is left out. Raises
+        its error if not asked."""
         try:
             return do()
         except OF_ALL:
@@ -39,7 +45,10 @@ class Skipped:
         bad = {id(recording) for recording, _ in self.found}
         left = [each for each in given if id(each) not in bad]
         if not left:
-            problem, remedy = "no recording is left", "the remedies of the recordings, which the note lists"
+            problem, remedy = (
+                "no recording is left",
+                "the remedies of the recordings, which the note lists",
+            )
             raise DataError(problem, found=f"{len(given)} recordings, all left out", remedy=remedy)
         return left
 
@@ -50,7 +59,8 @@ class Skipped:
 
 @contextmanager
 def skipping(asked: bool) -> Iterator[Skipped]:
-    """Tries recordings one by one; when the block ends, however it does, a warning lists those left out."""
+    """Tries recordings one by one; when the block ends, however it does, a warning lists those left
+    out."""
     skipped = Skipped(asked)
     try:
         yield skipped

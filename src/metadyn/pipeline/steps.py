@@ -1,8 +1,10 @@
-"""The public verbs: read, call, save. One function per step; each takes files, folders, sessions or counts.
+"""The public verbs: read, call, save. One function per step; each takes files, folders, sessions or
+counts.
 
-A recording is a path, an address (`https://…`, `dandi://…`), `NAME=FILE`, an open NWBFile, a `Session` or `TrialCounts`;
-a model is a folder that `fit` or `align` wrote, an NWB file that `annotate` wrote or its address, or a `TrainedModel`.
-torch and pynwb are imported when a step needs them.
+A recording is a path, an address (`https://…`, `dandi://…`), `NAME=FILE`, an open NWBFile, a
+`Session` or `TrialCounts`; a model is a folder that `fit` or `align` wrote, an NWB file that
+`annotate` wrote or its address, or a `TrainedModel`. torch and pynwb are imported when a step needs
+them.
 """
 
 from __future__ import annotations
@@ -14,13 +16,19 @@ from pathlib import Path
 import xarray as xr
 
 from metadyn.config import Config, load_config, plain_numbers
-from metadyn.data.disk import is_on_disk, nearest
 from metadyn.data.splits import evenly
+from metadyn.data.storage import is_on_disk, nearest
 from metadyn.errors import ConfigError
 from metadyn.pipeline import verdict
 from metadyn.pipeline.annotation import annotate
 from metadyn.pipeline.inputs import check_distinct, recordings, single
-from metadyn.pipeline.models import counts_for, counts_to_align, load_model, on_device, stored_options
+from metadyn.pipeline.models import (
+    counts_for,
+    counts_to_align,
+    load_model,
+    on_device,
+    stored_options,
+)
 from metadyn.pipeline.reading import read_all
 from metadyn.pipeline.scoring import save_scores, score
 from metadyn.pipeline.sharing import derive, fetch, findings, package, upload
@@ -48,9 +56,7 @@ __all__ = [
     "upload",
 ]
 
-ALL_AT_ONCE = (
-    "the counts are more than memory shall hold, but each step takes all sessions: with --sessions-per-step 20 it takes few"
-)
+ALL_AT_ONCE = "the counts are more than memory shall hold, but each step takes all sessions: with --sessions-per-step 20 it takes few"
 
 
 def read_session(source, *, key: str | None = None, behavior=()) -> Session:
@@ -61,17 +67,20 @@ def read_session(source, *, key: str | None = None, behavior=()) -> Session:
 
 
 def bin_spikes(session: Session, **options) -> TrialCounts:
-    """Counts in windows; options are the fields of `DataConfig`, see `metadyn.data.binning.bin_spikes`."""
+    """Counts in windows; options are the fields of `DataConfig`, see
+    `metadyn.data.binning.bin_spikes`."""
     from metadyn.data.binning import bin_spikes
 
     return bin_spikes(session, **plain_numbers(options))
 
 
 def simulate(family: str, output: str | Path, **options) -> list[Path]:
-    """Simulate sessions and write them below `output` as NWB files that lie as in a dandiset; returns their paths.
+    """Simulate sessions and write them below `output` as NWB files that lie as in a dandiset;
+    returns their paths.
 
-    `options` are those of `metadyn.data.synthetic.simulate`: parameters, n_sessions, n_trials, n_bins, units, rate_range [Hz],
-    seed, ... Gaussian observations have no files: call that function for them.
+    `options` are those of `metadyn.data.synthetic.simulate`: parameters, n_sessions, n_trials,
+    n_bins, units, rate_range [Hz], seed, ... Gaussian observations have no files: call that
+    function for them.
     """
     from metadyn.data import synthetic
     from metadyn.nwb.simulate import write_simulated
@@ -91,37 +100,57 @@ def fit(
     skip_bad: bool = False,
     report: Callable = lambda _: None,
 ):
-    """Train one model on all recordings; returns the `TrainedModel`, kept in the folder `output` if given.
+    """Train one model on all recordings; returns the `TrainedModel`, kept in the folder `output` if
+    given.
 
-    Up to `memory` GiB of counts (by default a quarter of what is free) are held in memory; of all others the trials stay in
-    files beside the model, which have no name and end with the run. Many files are read by several processes.
-    With `skip_bad` recordings that cannot be used are left out, and a warning at the end says which and why.
+    Up to `memory` GiB of counts (by default a quarter of what is free) are held in memory; of all
+    others the trials stay in files beside the model, which have no name and end with the run. Many
+    files are read by several processes. With `skip_bad` recordings that cannot be used are left
+    out, and a warning at the end says which and why.
 
     Raises
     ------
-    DataError : a recording (with `skip_bad`: each) cannot be used, two share an identifier, or a process that reads was killed.
-    DeviceError : there is no such device.
-    ConfigError : `output` holds a model already and `resume` is not set.
-    WriteError : `output` cannot be written, which is found before anything is read, or the disk is full.
+    DataError : a recording (with `skip_bad`: each) cannot be used, two share an identifier, or a
+    process that reads was killed. DeviceError : there is no such device. ConfigError : `output`
+    holds a model already and `resume` is not set. WriteError : `output` cannot be written, which is
+    found before anything is read, or the disk is full.
     """
-    from metadyn.training.devices import find_device, fixed_order
+    from metadyn.training.execution.devices import find_device, fixed_order
+    from metadyn.training.execution.loop import StepReport
     from metadyn.training.fit import fit
-    from metadyn.training.loop import StepReport
 
     find_device(device)
     config = config or Config()
     folder = _model_folder(output, resume)
     given = recordings(files, absent_too=skip_bad)
     with skipping(skip_bad) as skipped:
-        options = {"memory": memory, "report": lambda n: report(StepReport(n, len(given), "reading"))}
+        options = {
+            "memory": memory,
+            "report": lambda n: report(StepReport(n, len(given), "reading")),
+        }
         sessions = read_all(given, config.data, nearest(folder), skipped=skipped, **options)
         check_distinct(skipped.kept(given), [counts.session for counts in sessions])
-        if config.training.sessions_per_step is None and any(is_on_disk(counts.counts) for counts in sessions):
+        if config.training.sessions_per_step is None and any(
+            is_on_disk(counts.counts) for counts in sessions
+        ):
             warnings.warn(ALL_AT_ONCE, stacklevel=2)
-        options = {"data": stored_options(config.data), "folder": folder, "resume": resume, "device": device, "report": report}
+        options = {
+            "data": stored_options(config.data),
+            "folder": folder,
+            "resume": resume,
+            "device": device,
+            "report": report,
+        }
         with fixed_order(deterministic):
             trained = fit(sessions, config.model, config.training, **options)
-            report(StepReport(1, 1, "verdict", message=verdict.of_fit(trained, sessions, files, output, skip_bad)))
+            report(
+                StepReport(
+                    1,
+                    1,
+                    "verdict",
+                    message=verdict.of_fit(trained, sessions, files, output, skip_bad),
+                )
+            )
         return trained
 
 
@@ -136,21 +165,28 @@ def align(
     device: str = "auto",
     report: Callable = lambda _: None,
 ):
-    """Give a new recording a read-in and a likelihood; returns a `TrainedModel` that knows it too, kept in `output` if given.
+    """Give a new recording a read-in and a likelihood; returns a `TrainedModel` that knows it too,
+    kept in `output` if given.
 
-    `data` are options for other windows or units than the model's; `trials` takes only that many windows, evenly spread.
-    Raises WriteError where `output` cannot be written, before anything is trained; SelectionError where `data` name condition
-    labels and these do not place the recording. Those of the model's own column are warned of.
+    `data` are options for other windows or units than the model's; `trials` takes only that many
+    windows, evenly spread. Raises WriteError where `output` cannot be written, before anything is
+    trained; SelectionError where `data` name condition labels and these do not place the recording.
+    Those of the model's own column are warned of.
     """
-    from metadyn.training.align import align
-    from metadyn.training.loop import StepReport
+    from metadyn.training.alignment.align import align
+    from metadyn.training.execution.loop import StepReport
 
     trained = on_device(load_model(model), device)
     folder = _model_folder(output, resume=False)
-    counts, settings = counts_to_align(trained, single(file), data or {}), (config or Config()).align
+    counts, settings = (
+        counts_to_align(trained, single(file), data or {}),
+        (config or Config()).align,
+    )
     if trials is not None:
         counts = counts.select(trials=evenly(counts.n_trials, trials))
-        settings = settings.model_copy(update={"test_fraction": 0.0})  # the other windows are for tests
+        settings = settings.model_copy(
+            update={"test_fraction": 0.0}
+        )  # the other windows are for tests
     aligned = align(trained, counts, settings, device=device, report=report)
     if folder is not None:
         save_model(aligned, folder)
@@ -160,7 +196,8 @@ def align(
 
 
 def infer(model, file, *, data: dict | None = None, device: str = "auto") -> xr.Dataset:
-    """Smoothed latents, rates [Hz] and embeddings of a recording that the model knows; see `metadyn.inference.infer.infer`."""
+    """Smoothed latents, rates [Hz] and embeddings of a recording that the model knows; see
+    `metadyn.inference.infer.infer`."""
     from metadyn.inference.infer import infer
 
     trained = on_device(load_model(model), device)
@@ -168,9 +205,18 @@ def infer(model, file, *, data: dict | None = None, device: str = "auto") -> xr.
 
 
 def forecast(
-    model, file, *, context: int, steps: int, samples: int = 0, seed: int = 0, data: dict | None = None, device: str = "auto"
+    model,
+    file,
+    *,
+    context: int,
+    steps: int,
+    samples: int = 0,
+    seed: int = 0,
+    data: dict | None = None,
+    device: str = "auto",
 ) -> xr.Dataset:
-    """The `steps` bins after the first `context` bins of each window, which alone are seen: latents and rates [Hz].
+    """The `steps` bins after the first `context` bins of each window, which alone are seen: latents
+    and rates [Hz].
 
     Windows shorter than the context are left out, with a warning; WindowError where none is left.
     """
@@ -183,14 +229,15 @@ def forecast(
 
 def save_model(trained, folder: str | Path) -> Path:
     """Keep a model in a folder that `load_model` reads; returns the folder."""
-    from metadyn.training import checkpoint
+    from metadyn.training.execution import checkpoint
 
     return checkpoint.save_model(trained, folder)
 
 
 def _model_folder(output: str | Path | None, resume: bool) -> Path | None:
-    """The folder for a model, which can be written; one that holds a model already is not written over."""
-    from metadyn.training.checkpoint import check_writable
+    """The folder for a model, which can be written; one that holds a model already is not written
+    over."""
+    from metadyn.training.execution.checkpoint import check_writable
 
     if output is None:
         return None

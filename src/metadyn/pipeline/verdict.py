@@ -1,4 +1,5 @@
-"""What fit, align and score end in: one line that says how the model fares beside its baselines, and what to run next."""
+"""What fit, align and score end in: one line that says how the model fares beside its baselines,
+and what to run next."""
 
 from __future__ import annotations
 
@@ -30,7 +31,8 @@ MOST_WINDOWS, MOST_SESSIONS = 16, 20  # that are scored after a fit: it shall co
 
 @dataclass(frozen=True)
 class Standing:
-    """A model beside its best baseline, or beside the mean where it is below that: both scores, in which unit and session."""
+    """A model beside its best baseline, or beside the mean where it is below that: both scores, in
+    which unit and session."""
 
     baseline: str
     model: float
@@ -60,14 +62,19 @@ def standing(scores: xr.Dataset, measure: str) -> Standing | None:
         if "model" in values:
             model = values.pop("model")
             best = "mean_rate" if model <= -MARGINS[unit] else max(values, key=values.get)
-            said = "the mean" if (best, measure) == ("mean_rate", "decoded behaviour") else best.replace("_", " ")
+            said = (
+                "the mean"
+                if (best, measure) == ("mean_rate", "decoded behaviour")
+                else best.replace("_", " ")
+            )
             said = f"the {said}" if said in ("mean rate", "last value") else said
             return Standing(said, model, values[best], unit, scores.attrs["session"])
     return None
 
 
 def findings(scores: list[xr.Dataset]) -> dict[str, str]:
-    """Of each measure in which a baseline is ahead: by how much, and of several sessions in how many and where it is worst."""
+    """Of each measure in which a baseline is ahead: by how much, and of several sessions in how
+    many and where it is worst."""
     found = {}
     for measure in MEASURES:
         measured = [each for one in scores if (each := standing(one, measure)) is not None]
@@ -79,7 +86,8 @@ def findings(scores: list[xr.Dataset]) -> dict[str, str]:
 
 
 def summary(scores: list[xr.Dataset]) -> str:
-    """The model's mean score in each measure, where it is behind in none, and of each whether it is level with a baseline."""
+    """The model's mean score in each measure, where it is behind in none, and of each whether it is
+    level with a baseline."""
     told, leads = [], "ahead of every baseline"
     for measure in MEASURES:
         measured = [each for one in scores if (each := standing(one, measure)) is not None]
@@ -89,20 +97,29 @@ def summary(scores: list[xr.Dataset]) -> str:
         closest = max(measured, key=lambda each: each.lead)
         if closest.level:
             leads = "behind no baseline"
-            said += f" (level with {closest.baseline}" + (f": {closest.session})" if len(measured) > 1 else ")")
+            said += f" (level with {closest.baseline}" + (
+                f": {closest.session})" if len(measured) > 1 else ")"
+            )
         told.append(said)
-    return f"{leads}: {', '.join(told)}" if told else "no window is long enough for a context and a forecast"
+    return (
+        f"{leads}: {', '.join(told)}"
+        if told
+        else "no window is long enough for a context and a forecast"
+    )
 
 
 def collapsed(trained, sessions: list[TrialCounts]) -> bool:
-    """Whether the embeddings of sessions differ no more than those of trials within one (as `training.health` has it)."""
+    """Whether the embeddings of sessions differ no more than those of trials within one (as
+    `training.health` has it)."""
     from metadyn.inference.infer import trial_embeddings
     from metadyn.training.health import is_collapsed
 
     known = [entry.embedding_mean for entry in trained.sessions if entry.embedding_mean]
     if len(known) < 2 or not trained.module.dynamics.embedded:
         return False
-    means = [trial_embeddings(trained, counts).mean[0].numpy(force=True) for counts in sessions]  # (trial, embedding) each
+    means = [
+        trial_embeddings(trained, counts).mean[0].numpy(force=True) for counts in sessions
+    ]  # (trial, embedding) each
     within = np.sqrt(np.mean([each.var(0) for each in means], 0))
     return is_collapsed(np.std(known, axis=0, ddof=1), within)
 
@@ -136,7 +153,11 @@ def fit_command(trained, files: list[str], output: list[str], changed: dict) -> 
 def differing(values: dict, defaults) -> dict:
     """The settings that are not those of the section's defaults."""
     usual = defaults.model_dump()
-    return {name: value for name, value in values.items() if value is not None and value != usual.get(name)}
+    return {
+        name: value
+        for name, value in values.items()
+        if value is not None and value != usual.get(name)
+    }
 
 
 def shown(files: list[str]) -> str:
@@ -159,27 +180,44 @@ def beside(output: str = "model") -> str:
 def as_arguments(given: object) -> list[str]:
     """Paths, addresses and NAME=FILE as a person gave them; none where objects were given."""
     items = given if isinstance(given, list | tuple) else [given]
-    plain = all(isinstance(getattr(item, "source", item), str | os.PathLike) for item in items)  # of a Recording its source
+    plain = all(
+        isinstance(getattr(item, "source", item), str | os.PathLike) for item in items
+    )  # of a Recording its source
     return [str(item) for item in items] if plain else []
 
 
 def recordings_of(trained, given: object) -> list[str]:
-    """Where the recordings of all sessions are: those given, or beside them (in a dandiset each lies in a folder of its own);
-    none where one cannot be found."""
+    """Where the recordings of all sessions are: those given, or beside them (in a dandiset each
+    lies in a folder of its own); none where one cannot be found."""
     known = {entry.source.uri: entry for entry in trained.sessions if entry.source.uri}
-    here = [Path(each.source) for each in recordings(given) if isinstance(each.source, str | os.PathLike)]
-    near = [file for path in here for file in (*path.parent.parent.glob("*/*.nwb"), *path.parent.iterdir())]  # the nearest last
+    here = [
+        Path(each.source)
+        for each in recordings(given)
+        if isinstance(each.source, str | os.PathLike)
+    ]
+    near = [
+        file
+        for path in here
+        for file in (*path.parent.parent.glob("*/*.nwb"), *path.parent.iterdir())
+    ]  # the nearest last
     found = {path.name: path for path in (*near, *here) if path.name in known}
     if len(known) < len(trained.sessions) or not known.keys() <= found.keys():
         return []
-    named = {uri: f"{entry.key}=" if entry.key != entry.source.identifier else "" for uri, entry in known.items()}
+    named = {
+        uri: f"{entry.key}=" if entry.key != entry.source.identifier else ""
+        for uri, entry in known.items()
+    }
     return [f"{named[uri]}{found[uri]}" for uri in known]
 
 
 def few_windows(trained, counts: TrialCounts, of: str) -> TrialCounts:
     """Up to MOST_WINDOWS of a session's `validation` or `training` windows, evenly spread."""
     entry = trained.sessions[trained.index(counts.session)]
-    chosen = entry.trained_on(counts) if of == "training" else entry.held_out(counts) & ~entry.never_met(counts)
+    chosen = (
+        entry.trained_on(counts)
+        if of == "training"
+        else entry.held_out(counts) & ~entry.never_met(counts)
+    )
     at, units = (
         np.flatnonzero(chosen),
         np.isin(counts.unit_rows, entry.unit_rows),
@@ -205,8 +243,15 @@ def line(of: str, found: dict[str, str], scores: list[xr.Dataset], command: str)
     return f"verdict ({of}): {'; '.join(found.values())}; try: {command}"
 
 
-def of_fit(trained, sessions: list[TrialCounts], files: object, output: str | Path | None, skip_bad: bool = False) -> str:
-    """After a fit, of some validation windows of up to MOST_SESSIONS sessions; those kept for tests are not met.
+def of_fit(
+    trained,
+    sessions: list[TrialCounts],
+    files: object,
+    output: str | Path | None,
+    skip_bad: bool = False,
+) -> str:
+    """After a fit, of some validation windows of up to MOST_SESSIONS sessions; those kept for tests
+    are not met.
 
     `skip_bad`: the next command leaves out what the fit did.
     """
@@ -222,16 +267,25 @@ def of_fit(trained, sessions: list[TrialCounts], files: object, output: str | Pa
 
 
 def of_align(
-    trained, counts: TrialCounts, model: object, file: object, output: str | Path | None, options: dict, trials: int | None
+    trained,
+    counts: TrialCounts,
+    model: object,
+    file: object,
+    output: str | Path | None,
+    options: dict,
+    trials: int | None,
 ) -> str:
-    """After an alignment, of windows that it was fitted to; the others are for `score`. `options` of the data were given."""
+    """After an alignment, of windows that it was fitted to; the others are for `score`. `options`
+    of the data were given."""
     few = few_windows(trained, counts, "training")
     scores = spikes_alone(trained, [few])
     found = ({COLLAPSED: COLLAPSED} if collapsed(trained, [few]) else {}) | findings(scores)
     before, now = (as_arguments(each) for each in (model, [] if output is None else output))
     again = {**options, **({"max_steps": 500} if trials is None else {"trials": 2 * trials})}
     command = f"metadyn align {shown_model(*before)} {shown(as_arguments(file))} -o {beside(*now)} {as_flags(again)}"
-    score = f"metadyn score {shown_model(*now)} {shown(as_arguments(file))} {as_flags(options)}".strip()
+    score = (
+        f"metadyn score {shown_model(*now)} {shown(as_arguments(file))} {as_flags(options)}".strip()
+    )
     return line("windows aligned to", found, scores, command if found else score)
 
 

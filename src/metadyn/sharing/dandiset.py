@@ -14,7 +14,7 @@ from metadyn.nwb.derive import check_derivable, origin_of
 from metadyn.nwb.metadata import fill, read_metadata
 from metadyn.nwb.replace import new_file, replacement
 from metadyn.nwb.validity import assert_no_worse
-from metadyn.sharing.given import to_fill
+from metadyn.sharing.metadata_file import to_fill
 
 METADATA_FILE = "dandiset.yaml"
 LONGEST_NAME = 255  # bytes, of nearly all file systems
@@ -45,13 +45,14 @@ def package(
     overwrite: bool = False,
     report: Callable[[Path], None] = lambda _: None,
 ) -> list[Path]:
-    """Copy derived files into `folder` at the paths that DANDI asks for, with the metadata they lack, beside a draft of
-    dandiset.yaml, unless there is one; returns the paths of the copies.
+    """Copy derived files into `folder` at the paths that DANDI asks for, with the metadata they
+    lack, beside a draft of dandiset.yaml, unless there is one; returns the paths of the copies.
 
     Raises
     ------
     DataError : a file is not derived. MissingMetadataError, ConfigError : see `given.to_fill`.
-    ConfigError : two files would have one path. WriteError : a file exists (and not `overwrite`) or cannot be written.
+    ConfigError : two files would have one path. WriteError : a file exists (and not `overwrite`) or
+    cannot be written.
     """
     for file in files:
         _check_derived(file)
@@ -66,7 +67,9 @@ def package(
     draft = folder / METADATA_FILE
     if not draft.exists():
         with new_file(files[0], draft) as work:
-            text = DRAFT.format(placeholder=PLACEHOLDER, description=json.dumps(_description(files)))
+            text = DRAFT.format(
+                placeholder=PLACEHOLDER, description=json.dumps(_description(files))
+            )
             work.write_text(text, encoding="utf-8")
     return list(targets.values())
 
@@ -86,7 +89,9 @@ def _check_derived(file: Path) -> None:
     check_derivable(file)
     if origin_of(file) is None:
         remedy = f"metadyn derive {file} -o derived/{file.name}, and package that"
-        problem = "the file is not derived: it may hold raw data, and it shares its source's identity"
+        problem = (
+            "the file is not derived: it may hold raw data, and it shares its source's identity"
+        )
         raise DataError(problem, file=file, remedy=remedy)
 
 
@@ -95,7 +100,12 @@ def _check_targets(targets: dict[Path, Path], overwrite: bool) -> None:
         if times > 1:
             found = ", ".join(str(file) for file in targets if targets[file] == target)
             remedy = "one file a session, or other session ids (--metadata)"
-            raise ConfigError("several files are of one subject and session", file=target, found=found, remedy=remedy)
+            raise ConfigError(
+                "several files are of one subject and session",
+                file=target,
+                found=found,
+                remedy=remedy,
+            )
         if (length := len(os.fsencode(target.name))) > LONGEST_NAME:
             problem = "subject and session make a file name that no file system takes"
             found = f"{length} bytes, at most {LONGEST_NAME}"

@@ -1,4 +1,5 @@
-"""What `dandi validate` and nwbinspector find in a dandiset's folder, in plain words with the step that mends each."""
+"""What `dandi validate` and nwbinspector find in a dandiset's folder, in plain words with the step
+that mends each."""
 
 from __future__ import annotations
 
@@ -35,7 +36,8 @@ EXAMPLES = {field.name: field.example for field in FIELDS}
 
 @dataclass(frozen=True)
 class Finding:
-    """What one check found, in which files and objects, and how to mend it; DANDI refuses files if it `blocks`."""
+    """What one check found, in which files and objects, and how to mend it; DANDI refuses files if
+    it `blocks`."""
 
     check: str
     blocks: bool
@@ -48,12 +50,15 @@ class Finding:
 def findings(folder: Path) -> list[Finding]:
     """All findings, one a check, those that block first.
 
-    Raises MetadynError where dandi or nwbinspector is not installed. DataError : dandiset.yaml is no YAML of keys and values.
+    Raises MetadynError where dandi or nwbinspector is not installed. DataError : dandiset.yaml is
+    no YAML of keys and values.
     """
     try:
         found = [*_of_dandi(folder), *_of_inspector(folder)]
     except ModuleNotFoundError as error:
-        raise MetadynError("checking a dandiset needs packages of DANDI", found=str(error), remedy=NEED_DANDI) from None
+        raise MetadynError(
+            "checking a dandiset needs packages of DANDI", found=str(error), remedy=NEED_DANDI
+        ) from None
     alike: dict[tuple, list[Finding]] = {}
     for each in found:
         alike.setdefault((each.check, each.blocks, each.remedy), []).append(each)
@@ -70,7 +75,8 @@ def _joined(group: list[Finding]) -> Finding:
 
 
 def dandiset_in(folder: Path):
-    """dandi's view of a folder. Raises DataError where its dandiset.yaml is no YAML of keys and values."""
+    """dandi's view of a folder. Raises DataError where its dandiset.yaml is no YAML of keys and
+    values."""
     from dandi.dandiset import Dandiset
     from ruamel.yaml import YAMLError
 
@@ -79,13 +85,22 @@ def dandiset_in(folder: Path):
     except (YAMLError, UnicodeDecodeError) as error:
         dandiset, found = None, str(error)[:300]
     if dandiset is None or not isinstance(dandiset.metadata, dict):
-        path, remedy = folder / METADATA_FILE, "mend it, or move it away: metadyn package writes a new draft"
-        raise DataError("the dandiset's description is no YAML of keys and values", file=path, found=found, remedy=remedy)
+        path, remedy = (
+            folder / METADATA_FILE,
+            "mend it, or move it away: metadyn package writes a new draft",
+        )
+        raise DataError(
+            "the dandiset's description is no YAML of keys and values",
+            file=path,
+            found=found,
+            remedy=remedy,
+        )
     return dandiset
 
 
 def _of_dandi(folder: Path) -> Iterator[Finding]:
-    """As `dandi validate` and `dandi upload` see the folder; what they take from nwbinspector is left to `_of_inspector`."""
+    """As `dandi validate` and `dandi upload` see the folder; what they take from nwbinspector is
+    left to `_of_inspector`."""
     from dandi.pynwb_utils import ignore_benign_pynwb_warnings
     from dandi.validate import Severity
 
@@ -98,7 +113,9 @@ def _of_dandi(folder: Path) -> Iterator[Finding]:
         if not each.id.startswith("NWBI."):
             path = Path(each.path or folder)
             blocks = each.severity is not None and each.severity >= Severity.ERROR
-            yield Finding(each.id, blocks, (str(each.message),), (path,), (), _remedy(each.id, path, folder))
+            yield Finding(
+                each.id, blocks, (str(each.message),), (path,), (), _remedy(each.id, path, folder)
+            )
 
 
 def _of_inspector(folder: Path) -> Iterator[Finding]:
@@ -109,7 +126,9 @@ def _of_inspector(folder: Path) -> Iterator[Finding]:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of what the recordings' writers did
-        messages = list(inspect_all(folder, config=load_config("dandi"), skip_validate=True, progress_bar=False))
+        messages = list(
+            inspect_all(folder, config=load_config("dandi"), skip_validate=True, progress_bar=False)
+        )
     for each in messages:
         path = Path(each.file_path)
         blocks = each.importance in (Importance.ERROR, Importance.CRITICAL)

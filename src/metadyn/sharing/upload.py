@@ -19,7 +19,8 @@ RELATION = "dcite:IsDerivedFrom"
 
 @dataclass(frozen=True)
 class PlannedAsset:
-    """One file to upload: `file` is dandi's view of it, `metadata` what the archive is told of it."""
+    """One file to upload: `file` is dandi's view of it, `metadata` what the archive is told of
+    it."""
 
     file: object
     path: str
@@ -49,38 +50,59 @@ def plan(folder: Path, instance: str = "dandi") -> Plan:
 
     Raises
     ------
-    DataError : the folder is no dandiset, or dandi cannot read a file's metadata. MetadynError : dandi is not installed.
+    DataError : the folder is no dandiset, or dandi cannot read a file's metadata. MetadynError :
+    dandi is not installed.
     """
     if not (folder / METADATA_FILE).is_file():
         remedy = f"metadyn package FILES -o {folder}"
-        raise DataError("the folder is no dandiset", file=folder, found=f"no {METADATA_FILE}", remedy=remedy)
+        raise DataError(
+            "the folder is no dandiset", file=folder, found=f"no {METADATA_FILE}", remedy=remedy
+        )
     try:
         dandiset = dandiset_in(folder)
     except ModuleNotFoundError as error:
         raise MetadynError("an upload needs dandi", found=str(error), remedy=NEED_DANDI) from None
     number = str(dandiset.metadata.get("identifier"))
     assets = tuple(_planned(file) for file in dandiset.assets())
-    return Plan(number, instance, _where_the_key_is(instance), assets, tuple(_obstacles(folder, number)))
+    return Plan(
+        number, instance, _where_the_key_is(instance), assets, tuple(_obstacles(folder, number))
+    )
 
 
 def _planned(file) -> PlannedAsset:
     try:
-        metadata = file.get_metadata(digest=file.get_digest(), ignore_errors=False).model_dump(mode="json", exclude_none=True)
-    except Exception as error:  # whatever dandi stumbles over, it would stumble over it when uploading
+        metadata = file.get_metadata(digest=file.get_digest(), ignore_errors=False).model_dump(
+            mode="json", exclude_none=True
+        )
+    except (
+        Exception
+    ) as error:  # whatever dandi stumbles over, it would stumble over it when uploading
         remedy = "dandi looks species up on the net unless they are well known: try again where there is one, or mend the file"
-        problem, found = "dandi cannot read the metadata of a file", f"{type(error).__name__}: {error}"[:300]
+        problem, found = (
+            "dandi cannot read the metadata of a file",
+            f"{type(error).__name__}: {error}"[:300],
+        )
         raise DataError(problem, file=file.filepath, found=found, remedy=remedy) from error
     origin = origin_of(file.filepath)
-    related = [*metadata.get("relatedResource", []), *([related_resource(origin)] if origin else [])]
+    related = [
+        *metadata.get("relatedResource", []),
+        *([related_resource(origin)] if origin else []),
+    ]
     return PlannedAsset(file, file.path, file.size, {**metadata, "relatedResource": related})
 
 
 def related_resource(origin: dict[str, str]) -> dict:
-    """The source of a derived file as DANDI's metadata have it: by its address if it has one, else by its digest."""
+    """The source of a derived file as DANDI's metadata have it: by its address if it has one, else
+    by its digest."""
     from dandischema.models import RelationType, Resource
 
     address = {"url": origin["uri"]} if origin["uri"].startswith(("http://", "https://")) else {}
-    resource = Resource(identifier=origin.get("digest"), name=origin["uri"], relation=RelationType.IsDerivedFrom, **address)
+    resource = Resource(
+        identifier=origin.get("digest"),
+        name=origin["uri"],
+        relation=RelationType.IsDerivedFrom,
+        **address,
+    )
     return resource.model_dump(mode="json", exclude_none=True)
 
 
@@ -105,10 +127,12 @@ def _where_the_key_is(instance: str) -> str:
 
 
 def upload(planned: Plan) -> None:
-    """Send what was planned. UNTESTED: no test has an archive to send to; try it with `--instance dandi-sandbox` first.
+    """Send what was planned. UNTESTED: no test has an archive to send to; try it with `--instance
+    dandi-sandbox` first.
 
-    It is what `dandi upload` does, with the related resource in each asset's metadata. The key is the one that dandi has, in
-    the environment or its keyring; it is neither asked for, shown nor stored. Raises MetadynError where there is none.
+    It is what `dandi upload` does, with the related resource in each asset's metadata. The key is
+    the one that dandi has, in the environment or its keyring; it is neither asked for, shown nor
+    stored. Raises MetadynError where there is none.
     """
     from dandi.dandiapi import DandiAPIClient
     from dandi.exceptions import NotFoundError
@@ -128,7 +152,9 @@ def upload(planned: Plan) -> None:
 def _key(instance: str) -> str:
     from dandi.keyring_utils import keyring_lookup
 
-    key = os.environ.get(_key_variable(instance)) or keyring_lookup(f"dandi-api-{instance}", "key")[1]
+    key = (
+        os.environ.get(_key_variable(instance)) or keyring_lookup(f"dandi-api-{instance}", "key")[1]
+    )
     if not key:
         remedy = f"export {_key_variable(instance)}=…, or dandi upload, which asks for the key once and keeps it"
         raise MetadynError("there is no key of the archive", item=instance, remedy=remedy)

@@ -1,8 +1,9 @@
-"""Forecast intervals as wide as the errors of forecasts: a factor on each session's process noise, from trials that its
-dynamics were not fitted to.
+"""Forecast intervals as wide as the errors of forecasts: a factor on each session's process noise,
+from trials that its dynamics were not fitted to.
 
-The ELBO's Q pays for a posterior whose bins are independent and for what f does not know; as noise of a forecast, where
-neither repeats itself bin by bin, it may be too large or too small (docs/decisions/forecast-intervals.md).
+The ELBO's Q pays for a posterior whose bins are independent and for what f does not know; as noise
+of a forecast, where neither repeats itself bin by bin, it may be too large or too small
+(docs/decisions/forecast-intervals.md).
 """
 
 from __future__ import annotations
@@ -18,18 +19,20 @@ from metadyn.data.splits import evenly
 from metadyn.inference.forecast import Draws, default_context, draw, noisy_paths
 from metadyn.model.trained import TrainedModel
 from metadyn.records import SessionEntry, TrialCounts
-from metadyn.training.loop import StepReport, reported
+from metadyn.training.execution.loop import StepReport, reported
 
 LEAST, GREATEST = -4.0, 2.0  # factors of the SD of process noise, as powers of two
 MOST, FEWEST, ALL = 16, 4, 512  # windows of a session, and about as many of all
 STEPS, SAMPLES = 30, 128  # of a window, at most
-ENTRIES = 2**18  # of a session that are scored, about: which windows it are then moves the factor more than which units
+ENTRIES = (
+    2**18
+)  # of a session that are scored, about: which windows it are then moves the factor more than which units
 BLOCK = 2**18  # densities at once: they stay in cache, however many units there are
 
 
 def forecastable(counts: TrialCounts, most: int) -> tuple[TrialCounts, int, int]:
-    """Up to `most` trials with at least two bins, and something observed, after a context of a third of the median window;
-    context and steps."""
+    """Up to `most` trials with at least two bins, and something observed, after a context of a
+    third of the median window; context and steps."""
     context = default_context(counts)
     steps = min(STEPS, counts.counts.shape[1] - context)
     seen = counts.observed_entries[:, context : context + steps].any((1, 2))
@@ -37,8 +40,11 @@ def forecastable(counts: TrialCounts, most: int) -> tuple[TrialCounts, int, int]
     return counts.select(usable[evenly(len(usable), most)]), context, steps
 
 
-def ahead(counts: TrialCounts, context: int, steps: int, units: np.ndarray) -> tuple[Tensor, Tensor]:
-    """What some units did in the bins after the context, and which of it was observed: (trial · bin, unit)."""
+def ahead(
+    counts: TrialCounts, context: int, steps: int, units: np.ndarray
+) -> tuple[Tensor, Tensor]:
+    """What some units did in the bins after the context, and which of it was observed: (trial ·
+    bin, unit)."""
     parts = counts.counts, np.broadcast_to(counts.observed_entries, counts.counts.shape)
     taken = (np.ascontiguousarray(part[:, context : context + steps][..., units]) for part in parts)
     values, observed = (torch.from_numpy(part).flatten(0, 1) for part in taken)
@@ -46,19 +52,34 @@ def ahead(counts: TrialCounts, context: int, steps: int, units: np.ndarray) -> t
 
 
 @torch.no_grad()
-def surprise(trained: TrainedModel, counts: TrialCounts, drawn: Draws, context: int, steps: int, noise_scale: float) -> float:
-    """Mean negative log density of what each unit did in each bin after the context, under paths of noise that loud.
+def surprise(
+    trained: TrainedModel,
+    counts: TrialCounts,
+    drawn: Draws,
+    context: int,
+    steps: int,
+    noise_scale: float,
+) -> float:
+    """Mean negative log density of what each unit did in each bin after the context, under paths of
+    noise that loud.
 
     Of many units, some are scored that are evenly spread; NaN where none of them was observed.
     """
     row, device = trained.index(counts.session), drawn.state.device
     units = evenly(counts.n_units, max(1, ENTRIES // (counts.n_trials * steps)))
-    likelihood, session = trained.module.likelihood.of_units(row, units), torch.zeros(1, dtype=torch.long, device=device)
-    paths = noisy_paths(trained, row, drawn, steps, noise_scale, seed=0).flatten(1, 2)  # (sample, trial · bin, latent)
+    likelihood, session = (
+        trained.module.likelihood.of_units(row, units),
+        torch.zeros(1, dtype=torch.long, device=device),
+    )
+    paths = noisy_paths(trained, row, drawn, steps, noise_scale, seed=0).flatten(
+        1, 2
+    )  # (sample, trial · bin, latent)
     values, observed = (each.to(device) for each in ahead(counts, context, steps, units))
 
     total, at_once = 0.0, max(1, BLOCK // (len(paths) * len(units)))
-    for z, value, seen in zip(paths.split(at_once, 1), values.split(at_once), observed.split(at_once), strict=True):
+    for z, value, seen in zip(
+        paths.split(at_once, 1), values.split(at_once), observed.split(at_once), strict=True
+    ):
         density = likelihood(z[None], session).log_prob(value)[0]  # (sample, trial · bin, unit)
         total += float(log_mean_exp(density)[seen].sum(dtype=torch.double))
     number = int(observed.sum())
@@ -66,13 +87,15 @@ def surprise(trained: TrainedModel, counts: TrialCounts, drawn: Draws, context: 
 
 
 def log_mean_exp(x: Tensor) -> Tensor:
-    """log of the mean of exp(x) over the first axis; numbers too small to count are rounded, as tiny ones take long to add."""
+    """log of the mean of exp(x) over the first axis; numbers too small to count are rounded, as
+    tiny ones take long to add."""
     largest = x.amax(0)
     return (x - largest).clamp_(min=-80).exp_().mean(0).log_() + largest
 
 
 def found_scale(trained: TrainedModel, counts: TrialCounts, most: int) -> float | None:
-    """The factor under which trials of a session are least surprising; None where none goes on after its context."""
+    """The factor under which trials of a session are least surprising; None where none goes on
+    after its context."""
     counts, context, steps = forecastable(counts, most)
     if not counts.n_trials:
         return None
@@ -87,21 +110,29 @@ def typical_scale(sessions: tuple[SessionEntry, ...]) -> float:
 
 
 def calibrated(
-    trained: TrainedModel, given: list[TrialCounts], report: Callable[[StepReport], None] = lambda _: None
+    trained: TrainedModel,
+    given: list[TrialCounts],
+    report: Callable[[StepReport], None] = lambda _: None,
 ) -> TrainedModel:
     """The model with the factor of each session that trials are given of; others keep theirs."""
     most = max(FEWEST, min(MOST, ALL // len(given)))
-    found = {counts.session: found_scale(trained, counts, most) for counts in reported(given, "calibrate", report)}
+    found = {
+        counts.session: found_scale(trained, counts, most)
+        for counts in reported(given, "calibrate", report)
+    }
     scales = [found.get(entry.key) or entry.noise_scale for entry in trained.sessions]
-    entries = (replace(entry, noise_scale=scale) for entry, scale in zip(trained.sessions, scales, strict=True))
+    entries = (
+        replace(entry, noise_scale=scale)
+        for entry, scale in zip(trained.sessions, scales, strict=True)
+    )
     return replace(trained, sessions=tuple(entries))
 
 
 def lowest(of: Callable[[float], float]) -> float:
     """Where a function of one minimum is lowest between LEAST and GREATEST, from few of its values.
 
-    Downhill from 0 in steps of 1, then of a half, and the parabola through the lowest point and its neighbours. An end stays
-    itself, and so does 0 where the function is flat.
+    Downhill from 0 in steps of 1, then of a half, and the parabola through the lowest point and its
+    neighbours. An end stays itself, and so does 0 where the function is flat.
     """
     known: dict[float, float] = {}
 

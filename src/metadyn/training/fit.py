@@ -12,30 +12,30 @@ import numpy as np
 import torch
 
 from metadyn.config import ModelConfig, TrainingConfig
-from metadyn.data.disk import Keep, in_memory, is_on_disk, nearest, on_disk
 from metadyn.data.splits import evenly, split_windows
+from metadyn.data.storage import Keep, in_memory, is_on_disk, nearest, on_disk
 from metadyn.errors import DataError
 from metadyn.inference.infer import smoothed_latents, with_embedding
 from metadyn.model.build import build_model
 from metadyn.model.meta_ssm import MetaSSM
-from metadyn.model.rows import is_specific
+from metadyn.model.ops.per_session import is_per_session
 from metadyn.model.trained import Frame, TrainedModel
 from metadyn.records import SessionEntry, TrialCounts
-from metadyn.training.batch import Resident
-from metadyn.training.begun import Begun, check_same, trial_digests
+from metadyn.training.alignment.shared_latents import learn_frame
 from metadyn.training.calibrate import calibrated
-from metadyn.training.devices import find_device
-from metadyn.training.frame import learn_frame
+from metadyn.training.execution.batch import DeviceTrials
+from metadyn.training.execution.devices import find_device
+from metadyn.training.execution.distributed import SingleProcess, joined
+from metadyn.training.execution.host_trials import HostTrials
+from metadyn.training.execution.loop import Progress, StepReport, reported, run
+from metadyn.training.execution.optim import make_optimiser
+from metadyn.training.execution.resume import checkpointer, collect, finish, put_best, resumed
+from metadyn.training.execution.run_record import RunRecord, check_same, trial_digests
+from metadyn.training.execution.schedules import cosine, ramp
+from metadyn.training.execution.step import Task
 from metadyn.training.health import warning_reporter
-from metadyn.training.loop import Progress, StepReport, reported, run
+from metadyn.training.initial.initialise import find_starts, started_model
 from metadyn.training.objective import crop_range, make_objective, tail_range
-from metadyn.training.optim import make_optimiser
-from metadyn.training.pool import Pool
-from metadyn.training.ranks import Alone, joined
-from metadyn.training.resume import checkpointer, collect, finish, put_best, resumed
-from metadyn.training.schedules import cosine, ramp
-from metadyn.training.starts import find_starts, started_model
-from metadyn.training.step import Task
 from metadyn.training.validation import validate
 
 FAR_SEED = 1_000_000  # between the seeds of initial networks of one run
@@ -50,8 +50,8 @@ def keeper(sessions: list[TrialCounts], folder: Path | None) -> Keep:
 
 @dataclass(frozen=True)
 class Parts:
-    """Trials of each session that train, and that choose the checkpoint (where none are spared, the same); what is in
-    neither is the test part. `gaps`: time between parts [s], of each session."""
+    """Trials of each session that train, and that choose the checkpoint (where none are spared, the
+    same); what is in neither is the test part. `gaps`: time between parts [s], of each session."""
 
     train: list[TrialCounts]
     validation: list[TrialCounts]
@@ -59,7 +59,11 @@ class Parts:
 
 
 def split_sessions(
-    sessions: list[TrialCounts], validation: float, seed: int, keep: Keep = in_memory, test: float = 0.0
+    sessions: list[TrialCounts],
+    validation: float,
+    seed: int,
+    keep: Keep = in_memory,
+    test: float = 0.0,
 ) -> Parts:
     """The parts of each session by these fractions; see `metadyn.data.splits.split_windows`."""
     splits = [split_windows(counts.windows, validation, test, seed) for counts in sessions]
@@ -67,11 +71,16 @@ def split_sessions(
     for counts, split in zip(sessions, splits, strict=True):
         chosen = (split.train, split.validation if validation else split.train)
         pairs.append([part.kept(keep) for part in of_trained_units(*map(counts.select, chosen))])
-    return Parts([train for train, _ in pairs], [held_out for _, held_out in pairs], [split.gap for split in splits])
+    return Parts(
+        [train for train, _ in pairs],
+        [held_out for _, held_out in pairs],
+        [split.gap for split in splits],
+    )
 
 
 def of_trained_units(train: TrialCounts, held_out: TrialCounts) -> tuple[TrialCounts, TrialCounts]:
-    """The same trials, without the units that were observed in none of those that train, of which nothing can be learnt."""
+    """The same trials, without the units that were observed in none of those that train, of which
+    nothing can be learnt."""
     seen = train.observed_entries.any((0, 1))
     if seen.all():
         return train, held_out
@@ -88,10 +97,15 @@ def check_sessions(sessions: list[TrialCounts], latent_dim: int) -> None:
     twice = sorted({key for key in keys if keys.count(key) > 1})
     if twice:
         raise DataError(
-            "two sessions have one key", found=", ".join(twice), remedy="name them: metadyn fit A=one.nwb B=two.nwb"
+            "two sessions have one key",
+            found=", ".join(twice),
+            remedy="name them: metadyn fit A=one.nwb B=two.nwb",
         )
     if len({round(counts.bin_width, 9) for counts in sessions}) > 1:
-        raise DataError("the sessions were binned differently", found=str([counts.bin_width for counts in sessions]))
+        raise DataError(
+            "the sessions were binned differently",
+            found=str([counts.bin_width for counts in sessions]),
+        )
     for counts in sessions:
         longest = int(counts.windows.n_bins.max())
         if counts.n_trials < 2:
@@ -99,7 +113,9 @@ def check_sessions(sessions: list[TrialCounts], latent_dim: int) -> None:
                 "one window is not enough to train on",
                 item=counts.session,
                 found=f"1 window of {longest} bins",
-                remedy=f"--max-bins {max(longest // 2, 1)}, which cuts it in two" if longest > 1 else "more windows (--where)",
+                remedy=f"--max-bins {max(longest // 2, 1)}, which cuts it in two"
+                if longest > 1
+                else "more windows (--where)",
             )
         if counts.n_units < latent_dim:
             raise DataError(
@@ -111,7 +127,8 @@ def check_sessions(sessions: list[TrialCounts], latent_dim: int) -> None:
 
 
 def fitting(config: ModelConfig, sessions: list[TrialCounts]) -> ModelConfig:
-    """The configuration with no more latents than the smallest session has units, unless their number was asked for."""
+    """The configuration with no more latents than the smallest session has units, unless their
+    number was asked for."""
     fewest = min(counts.n_units for counts in sessions)
     if "latent_dim" in config.model_fields_set or config.latent_dim <= fewest:
         return config
@@ -120,31 +137,39 @@ def fitting(config: ModelConfig, sessions: list[TrialCounts]) -> ModelConfig:
 
 def task_of(
     model: MetaSSM,
-    trials: Resident | Pool,
-    validation: Resident | Pool,
+    trials: DeviceTrials | HostTrials,
+    validation: DeviceTrials | HostTrials,
     config: ModelConfig,
     training: TrainingConfig,
     crops: tuple[int, int],
 ) -> Task:
     """Distillation, if any, and ELBO on the parameters that are not frozen."""
-    parameters = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    parameters = {
+        name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad
+    }
     tails = tail_range(training, crops[1])
-    by_rows = partial(is_specific, config=config) if isinstance(trials, Pool) else None
+    by_rows = partial(is_per_session, config=config) if isinstance(trials, HostTrials) else None
     kind = training.optimiser
     return Task(
         module=model,
         parameters=parameters,
-        optimiser=make_optimiser(parameters, training.learning_rate, training.weight_decay, kind, by_rows),
+        optimiser=make_optimiser(
+            parameters, training.learning_rate, training.weight_decay, kind, by_rows
+        ),
         objective=make_objective(model, trials, config, training, crops, trials.static),
         validate=lambda: validate(model, validation, training, crops[1], tails, config.pooling),
-        learning_rate=lambda step: training.learning_rate * cosine(max(0, step - training.distil_steps), training.steps),
-        kl_weight=lambda step: training.kl_weight * ramp(step - training.distil_steps, training.kl_ramp),
+        learning_rate=lambda step: (
+            training.learning_rate * cosine(max(0, step - training.distil_steps), training.steps)
+        ),
+        kl_weight=lambda step: (
+            training.kl_weight * ramp(step - training.distil_steps, training.kl_ramp)
+        ),
         stage=lambda step: "distil" if step < training.distil_steps else "elbo",
         steps=training.distil_steps + training.steps,
         clip=training.clip,
         every=training.validate_every,
         seed=training.seed,
-        ranks=trials.ranks,
+        processes=trials.processes,
         static=trials.static,
     )
 
@@ -162,20 +187,27 @@ def fit(
 ) -> TrainedModel:
     """Train a model on binned sessions (sections 3.2 and D.1) and return its best checkpoint.
 
-    `folder` keeps checkpoints, `resume` goes on from the last one; `data` are the options the bins were made with, kept with
-    the model. Processes that torchrun started share the sessions among them, and all return the same model.
-    Raises DataError for sessions that do not fit together, TrainingError when the loss stays NaN.
+    `folder` keeps checkpoints, `resume` goes on from the last one; `data` are the options the bins
+    were made with, kept with the model. Processes that torchrun started share the sessions among
+    them, and all return the same model. Raises DataError for sessions that do not fit together,
+    TrainingError when the loss stays NaN.
     """
-    ranks, where = joined(len(sessions), config, partial(find_device, device))
-    report = report if ranks.rank == 0 else lambda _: None
-    return fit_here(sessions, config, training, data or {}, folder, resume, where, ranks, report)
+    processes, where = joined(len(sessions), config, partial(find_device, device))
+    report = report if processes.rank == 0 else lambda _: None
+    return fit_here(
+        sessions, config, training, data or {}, folder, resume, where, processes, report
+    )
 
 
-def trials_of(sessions: list[TrialCounts], latents: list[np.ndarray] | None, training, where, ranks) -> Resident | Pool:
+def trials_of(
+    sessions: list[TrialCounts], latents: list[np.ndarray] | None, training, where, processes
+) -> DeviceTrials | HostTrials:
     """All trials on the device, or on the host where a step takes few sessions."""
     if training.sessions_per_step is None:
-        return Resident.of(sessions, where, latents, ranks=ranks)
-    return Pool(sessions, where, min(training.sessions_per_step, len(sessions)), latents, ranks)
+        return DeviceTrials.of(sessions, where, latents, processes=processes)
+    return HostTrials(
+        sessions, where, min(training.sessions_per_step, len(sessions)), latents, processes
+    )
 
 
 def fit_here(
@@ -186,79 +218,126 @@ def fit_here(
     folder: Path | None,
     resume: bool,
     where: torch.device,
-    ranks: Alone,
+    processes: SingleProcess,
     report: Callable[[StepReport], None],
 ) -> TrainedModel:
     """`fit`, where this process is and among those there are."""
     check_sessions(sessions, config.latent_dim if "latent_dim" in config.model_fields_set else 1)
     keep = keeper(sessions, folder)
-    parts = split_sessions(sessions, training.validation_fraction, training.seed, keep, training.test_fraction)
+    parts = split_sessions(
+        sessions, training.validation_fraction, training.seed, keep, training.test_fraction
+    )
     train, held_out = parts.train, parts.validation
     config = fitting(config, train)
-    settings = {"model": config.model_dump(mode="json"), "training": training.model_dump(mode="json"), "data": data}
-    begun = Begun(settings, {counts.session: trial_digests(counts) for counts in sessions} if folder else {})
+    settings = {
+        "model": config.model_dump(mode="json"),
+        "training": training.model_dump(mode="json"),
+        "data": data,
+    }
+    record = RunRecord(
+        settings, {counts.session: trial_digests(counts) for counts in sessions} if folder else {}
+    )
     going_on = resume and folder is not None
     if going_on:
-        check_same(folder, train, begun)
+        check_same(folder, train, record)
     starts = find_starts(train, config, training, keep, report)
     crops = crop_range(training, sessions)
-    trials = trials_of(train, [start.latents for start in starts] if training.warm_start else None, training, where, ranks)
-    validation = trials_of(looked_at(held_out, training), None, training, where, ranks)
+    trials = trials_of(
+        train,
+        [start.latents for start in starts] if training.warm_start else None,
+        training,
+        where,
+        processes,
+    )
+    validation = trials_of(looked_at(held_out, training), None, training, where, processes)
 
     def started(seed: int) -> Task:
         model = started_model(train, starts, config, training.model_copy(update={"seed": seed}))
-        return task_of(ranks.narrowed(model).to(where), trials, validation, config, training, crops)
+        return task_of(
+            processes.narrowed(model).to(where), trials, validation, config, training, crops
+        )
 
-    task, progress = (started(training.seed), None) if going_on else best_distilled(started, training, report)
+    task, progress = (
+        (started(training.seed), None) if going_on else best_distilled(started, training, report)
+    )
     model = task.module
     entries = tuple(map(SessionEntry.of, train, held_out, parts.gaps))
-    frame = learn_frame(train, [start.latents for start in starts], [start.weight for start in starts])
-    whole = model if ranks.size == 1 else build_model(config, [counts.n_units for counts in train]).to(where)
+    frame = learn_frame(
+        train, [start.latents for start in starts], [start.weight for start in starts]
+    )
+    whole = (
+        model
+        if processes.size == 1
+        else build_model(config, [counts.n_units for counts in train]).to(where)
+    )
     trained = TrainedModel(whole, config, sessions[0].bin_width, entries, frame, training, data)
 
     progress = progress or resumed(task, folder)
-    save = checkpointer(task, trained, folder, begun) if folder else lambda _: None
-    run(task, progress, report=warning_reporter(report, model, trials, config, training, crops[1]), save=save)
+    save = checkpointer(task, trained, folder, record) if folder else lambda _: None
+    run(
+        task,
+        progress,
+        report=warning_reporter(report, model, trials, config, training, crops[1]),
+        save=save,
+    )
     put_best(task, progress)
     collect(task, trained)
     for counts in reported(train, "embed", report):
         trained = with_embedding(trained, counts)
     trained = replace(trained, frame=frame_of(trained, train, keep, report))
     trained = calibrated(trained, held_out, report)
-    if folder and ranks.rank == 0:
-        finish(trained, folder, begun, progress)
+    if folder and processes.rank == 0:
+        finish(trained, folder, record, progress)
     return trained
 
 
 def looked_at(held_out: list[TrialCounts], training: TrainingConfig) -> list[TrialCounts]:
-    """Validation trials; of each session no more than a step takes, where a step takes few of many sessions."""
+    """Validation trials; of each session no more than a step takes, where a step takes few of many
+    sessions."""
     if training.sessions_per_step is None:
         return held_out
-    return [counts.select(evenly(counts.n_trials, training.trials_per_session)) for counts in held_out]
+    return [
+        counts.select(evenly(counts.n_trials, training.trials_per_session)) for counts in held_out
+    ]
 
 
 def best_distilled(
-    task_of_seed: Callable[[int], Task], training: TrainingConfig, report: Callable[[StepReport], None]
+    task_of_seed: Callable[[int], Task],
+    training: TrainingConfig,
+    report: Callable[[StepReport], None],
 ) -> tuple[Task, Progress]:
-    """Of several initial networks, distilled, that whose forecasts validate best, to go on from: an embedding can fold while
-    it forms. A single one is not distilled yet."""
+    """Of several initial networks, distilled, that whose forecasts validate best, to go on from: an
+    embedding can fold while it forms. A single one is not distilled yet."""
     seeds = [training.seed + FAR_SEED * place for place in range(training.distil_starts)]
     if len(seeds) == 1 or not training.distil_steps:
         return task_of_seed(seeds[0]), Progress()
     tried = []
     for place, seed in enumerate(seeds):
         task, progress = task_of_seed(seed), Progress()
-        run(replace(task, steps=training.distil_steps), progress, report=report, save=lambda _: None)
+        run(
+            replace(task, steps=training.distil_steps), progress, report=report, save=lambda _: None
+        )
         score = progress.history[-1]["forecast"]
         tried.append((score, task, progress))
-        said = f"initial networks {place + 1} of {len(seeds)}: forecasts validate at {score:.3f} bits"
+        said = (
+            f"initial networks {place + 1} of {len(seeds)}: forecasts validate at {score:.3f} bits"
+        )
         report(StepReport(training.distil_steps, training.distil_steps, "distil", message=said))
     _, task, progress = max(tried, key=lambda each: each[0])
     return task, progress
 
 
-def frame_of(trained: TrainedModel, sessions: list[TrialCounts], keep: Keep, report: Callable[[StepReport], None]) -> Frame:
+def frame_of(
+    trained: TrainedModel,
+    sessions: list[TrialCounts],
+    keep: Keep,
+    report: Callable[[StepReport], None],
+) -> Frame:
     """What the training trials have in common under the trained model."""
-    latents = [keep(smoothed_latents(trained, counts)) for counts in reported(sessions, "frame", report)]
+    latents = [
+        keep(smoothed_latents(trained, counts)) for counts in reported(sessions, "frame", report)
+    ]
     readouts = trained.module.likelihood.weight.numpy(force=True)
-    return learn_frame(sessions, latents, [readouts[row, : counts.n_units] for row, counts in enumerate(sessions)])
+    return learn_frame(
+        sessions, latents, [readouts[row, : counts.n_units] for row, counts in enumerate(sessions)]
+    )

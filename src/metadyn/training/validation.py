@@ -1,4 +1,5 @@
-"""The score that chooses the checkpoint: bits per spike of what the encoders did not see (training likelihood misleads)."""
+"""The score that chooses the checkpoint: bits per spike of what the encoders did not see (training
+likelihood misleads)."""
 
 from __future__ import annotations
 
@@ -15,41 +16,63 @@ from metadyn.model.elbo import Targets, embedding_of
 from metadyn.model.likelihood import PoissonCounts
 from metadyn.model.masking import fill
 from metadyn.model.meta_ssm import MetaSSM, Observations
-from metadyn.model.numbers import Numbers
-from metadyn.model.stretches import pieces
-from metadyn.training.batch import Resident, crop, hide, tell
-from metadyn.training.pool import Pool
+from metadyn.model.ops.chunks import entry_chunks
+from metadyn.model.ops.random import SessionGenerator
+from metadyn.training.execution.batch import DeviceTrials, crop, hide, restrict_to
+from metadyn.training.execution.host_trials import HostTrials
 
 TINY = 1e-12
 
 
 @torch.no_grad()
 def validate(
-    model: MetaSSM, trials: Resident | Pool, config: TrainingConfig, crop_bins: int, tails: tuple[int, int], pooling: str
+    model: MetaSSM,
+    trials: DeviceTrials | HostTrials,
+    config: TrainingConfig,
+    crop_bins: int,
+    tails: tuple[int, int],
+    pooling: str,
 ) -> dict[str, float]:
     """Log-likelihood above the mean rate, in bits per spike (Poisson) or per entry (Gaussian).
 
-    `hidden_entries`: a fifth of the entries of the context before the shortest of `tails`; `forecast`: the longest of them.
+    `hidden_entries`: a fifth of the entries of the context before the shortest of `tails`;
+    `forecast`: the longest of them.
     """
     looks = {tail: look(model, trials, config, crop_bins, tail, pooling) for tail in set(tails)}
-    return {"hidden_entries": looks[tails[0]]["hidden_entries"], "forecast": looks[tails[1]]["forecast"]}
+    return {
+        "hidden_entries": looks[tails[0]]["hidden_entries"],
+        "forecast": looks[tails[1]]["forecast"],
+    }
 
 
 def look(
-    model: MetaSSM, trials: Resident | Pool, config: TrainingConfig, crop_bins: int, tail: int, pooling: str
+    model: MetaSSM,
+    trials: DeviceTrials | HostTrials,
+    config: TrainingConfig,
+    crop_bins: int,
+    tail: int,
+    pooling: str,
 ) -> dict[str, float]:
-    """Both scores where the last `tail` bins are not seen; every look has the same crops and hidden entries."""
+    """Both scores where the last `tail` bins are not seen; every look has the same crops and hidden
+    entries."""
     gains = torch.zeros(2, 2, device=trials.device)
     for number, part in enumerate(trials.parts()):
-        generator = Numbers(trials.device).manual_seed(config.seed + number)
-        tell(generator, part.here, part.among)
+        generator = SessionGenerator(trials.device).manual_seed(config.seed + number)
+        restrict_to(generator, part.here, part.among)
         if part.n_sessions:
             gains = gains + gains_of(model, part, crop_bins, tail, pooling, generator)
-    scores = [float(gain / number.clamp(min=1)) for gain, number in trials.ranks.total(gains)]
+    scores = [float(gain / number.clamp(min=1)) for gain, number in trials.processes.total(gains)]
     return dict(zip(("hidden_entries", "forecast"), scores, strict=True))
 
 
-def gains_of(model: MetaSSM, trials: Resident, crop_bins: int, tail: int, pooling: str, generator: torch.Generator) -> Tensor:
+def gains_of(
+    model: MetaSSM,
+    trials: DeviceTrials,
+    crop_bins: int,
+    tail: int,
+    pooling: str,
+    generator: torch.Generator,
+) -> Tensor:
     """Gain and what it is divided by, of hidden entries and of forecasts, (2, 2)."""
     count = trials.n_bins.shape[1]
     trial = torch.arange(count, device=trials.counts.device) % trials.n_trials[:, None]
@@ -67,31 +90,40 @@ def gains_of(model: MetaSSM, trials: Resident, crop_bins: int, tail: int, poolin
 
 
 def gains_given(model: MetaSSM, seen: Observations, targets: Targets, z: Tensor) -> Tensor:
-    """`gains_of` where the latents are z (session, trial, time, latent), of some units at a time: memory has a bound."""
+    """`gains_of` where the latents are z (session, trial, time, latent), of some units at a time:
+    memory has a bound."""
     gain = gaussian_gain if hasattr(model.likelihood, "log_var") else poisson_gain
     mean, weight, gains = model.readin.mean[seen.session], targets.weight, z.new_zeros(2, 2)
-    for rows, units in pieces(seen.counts.flatten(1, 2).shape, seen.n_units, z.device):
+    for rows, units in entry_chunks(seen.counts.flatten(1, 2).shape, seen.n_units, z.device):
         counts = seen.counts[rows, ..., units].float()  # (session, trial, time, unit) of a piece
         told = model.likelihood(z[rows], seen.session[rows], units)
         scored = (weight.bins[rows, ..., None] > 0) & weight.entries[rows, ..., units]
         ahead = targets.forecast[rows, ..., None]
         of_units = mean[rows, None, None, units]
-        gains += torch.stack([torch.stack(gain(counts, told, of_units, scored & where)) for where in (~ahead, ahead)])
+        gains += torch.stack(
+            [torch.stack(gain(counts, told, of_units, scored & where)) for where in (~ahead, ahead)]
+        )
     return gains
 
 
-def poisson_gain(counts: Tensor, told: PoissonCounts, mean: Tensor, where: Tensor) -> tuple[Tensor, Tensor]:
-    """Poisson log-likelihood [bits] above each unit's mean rate in training, of the entries `where`; and their spikes."""
+def poisson_gain(
+    counts: Tensor, told: PoissonCounts, mean: Tensor, where: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Poisson log-likelihood [bits] above each unit's mean rate in training, of the entries
+    `where`; and their spikes."""
     mean = mean.clamp(min=1e-6)
     gain = counts * (told.log_rate - mean.log()) - (told.rate - mean)  # log y! is in both
     return (gain * where).sum() / log(2), (counts * where).sum()
 
 
-def gaussian_gain(counts: Tensor, told: Distribution, mean: Tensor, where: Tensor) -> tuple[Tensor, Tensor]:
-    """Gaussian log-likelihood [bits] above each unit's mean, each with its most likely variance, which takes R out of the
-    score; and the number of entries.
+def gaussian_gain(
+    counts: Tensor, told: Distribution, mean: Tensor, where: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Gaussian log-likelihood [bits] above each unit's mean, each with its most likely variance,
+    which takes R out of the score; and the number of entries.
 
-    R is the noise round known latents. Of forecasts it punishes what process noise has done, the more the better R is.
+    R is the noise round known latents. Of forecasts it punishes what process noise has done, the
+    more the better R is.
     """
     number = where.sum((1, 2)).float()
     residual, total = (((counts - each) ** 2 * where).sum((1, 2)) for each in (told.mean, mean))

@@ -16,7 +16,18 @@ from metadyn.records import ModelFile, SessionEntry, Source
 from ndx_metadyn.testing.mock import mock_settings, mock_tensors
 
 
-def posterior(start, n_bins, unit_rows, *, bin_width=0.02, rows=None, table="trials", latents=2, embeddings=1, seed=0):
+def posterior(
+    start,
+    n_bins,
+    unit_rows,
+    *,
+    bin_width=0.02,
+    rows=None,
+    table="trials",
+    latents=2,
+    embeddings=1,
+    seed=0,
+):
     """A Dataset as `infer` returns it: NaN in padding; windows as given, in any order."""
     rng = np.random.default_rng(seed)
     start, n_bins = np.asarray(start, float), np.asarray(n_bins, int)
@@ -45,25 +56,40 @@ def posterior(start, n_bins, unit_rows, *, bin_width=0.02, rows=None, table="tri
         "unit": np.asarray(unit_rows),
         "row": ("trial", np.arange(trials) if rows is None else np.asarray(rows)),
     }
-    attrs = {"session": "one", "bin_width": bin_width, "table": table, "estimate": "smoothed", "embedding_scope": "session"}
+    attrs = {
+        "session": "one",
+        "bin_width": bin_width,
+        "table": table,
+        "estimate": "smoothed",
+        "embedding_scope": "session",
+    }
     return xr.Dataset(variables, coordinates, attrs)
 
 
 def forecast_of(smoothed: xr.Dataset, context: int, steps: int) -> xr.Dataset:
-    """A Dataset as `forecast` returns it: the bins after the context, here with the posterior's values."""
-    ahead = smoothed.isel(time=slice(context, context + steps)).drop_vars(["embedding_mean", "embedding_sd"])
+    """A Dataset as `forecast` returns it: the bins after the context, here with the posterior's
+    values."""
+    ahead = smoothed.isel(time=slice(context, context + steps)).drop_vars(
+        ["embedding_mean", "embedding_sd"]
+    )
     return ahead.assign_attrs(estimate="forecast", context_bins=context)
 
 
 def model_file(seed: int = 0, keys=("one", "two"), units=range(4)) -> ModelFile:
-    """Random weights of the generative part alone, and settings that fit them; all sessions of the same rows of units."""
+    """Random weights of the generative part alone, and settings that fit them; all sessions of the
+    same rows of units."""
     rows = tuple(int(row) for row in units)
     settings = mock_settings(n_units=(len(rows),) * len(keys))
     weights = safetensors.numpy.save(mock_tensors(settings, seed))
-    entries = tuple(SessionEntry(key, len(rows), rows, Source(uri=f"{key}.nwb", identifier=f"id of {key}")) for key in keys)
+    entries = tuple(
+        SessionEntry(key, len(rows), rows, Source(uri=f"{key}.nwb", identifier=f"id of {key}"))
+        for key in keys
+    )
     known = [json.loads(json.dumps(asdict(entry))) for entry in entries]
     for each in known:
-        each["source"] = {name: value for name, value in each["source"].items() if value is not None}
+        each["source"] = {
+            name: value for name, value in each["source"].items() if value is not None
+        }
     digest = "sha256:" + hashlib.sha256(weights).hexdigest()
     return ModelFile("MetaSSM", {**settings, "sessions": known}, weights, digest, entries)
 

@@ -19,33 +19,60 @@ from metadyn.nwb.derive import derive, left_out, origin_of
 from metadyn.nwb.write import write_run
 from ndx_metadyn.testing.mock import mock_LatentDynamics, mock_NWBFile
 
-RAW = np.frombuffer(b"raw voltage, to stay at home. " * 100, np.uint8).astype(np.int16)  # found again by its bytes
+RAW = np.frombuffer(b"raw voltage, to stay at home. " * 100, np.uint8).astype(
+    np.int16
+)  # found again by its bytes
 WAVEFORMS = ("units/waveforms", "units/waveforms_index", "units/waveforms_index_index")
 PAPER = "https://doi.org/10.48550/arXiv.2410.05454"
 
 
 def recording() -> NWBFile:
-    """A file with raw data, electrodes, behaviour and stimulus, whose trials and units refer to all of them."""
-    subject = Subject(subject_id="mock", species="Macaca mulatta", sex="F", age="P5Y", description="No animal.")
+    """A file with raw data, electrodes, behaviour and stimulus, whose trials and units refer to all
+    of them."""
+    subject = Subject(
+        subject_id="mock", species="Macaca mulatta", sex="F", age="P5Y", description="No animal."
+    )
     nwbfile = NWBFile(
-        "Made-up spikes.", "day1", datetime(2020, 1, 1, tzinfo=UTC), subject=subject, related_publications=(PAPER,)
+        "Made-up spikes.",
+        "day1",
+        datetime(2020, 1, 1, tzinfo=UTC),
+        subject=subject,
+        related_publications=(PAPER,),
     )
     device = nwbfile.create_device("probe", description="a probe")
-    group = nwbfile.create_electrode_group("shank", description="one shank", location="M1", device=device)
+    group = nwbfile.create_electrode_group(
+        "shank", description="one shank", location="M1", device=device
+    )
     for _ in range(3):
         nwbfile.add_electrode(group=group, location="M1")
     electrodes = nwbfile.create_electrode_table_region([0, 1, 2], "all of them")
     raw = H5DataIO(RAW.reshape(-1, 3), chunks=True)
-    voltage = ElectricalSeries(name="voltage", data=raw, electrodes=electrodes, rate=1000.0, description="raw")
+    voltage = ElectricalSeries(
+        name="voltage", data=raw, electrodes=electrodes, rate=1000.0, description="raw"
+    )
     nwbfile.add_acquisition(voltage)
-    nwbfile.add_stimulus(TimeSeries(name="light", data=[0.0, 1.0], rate=1.0, unit="V", description="a lamp"))
-    hand = SpatialSeries(name="hand", data=np.ones((5, 2)), rate=1.0, reference_frame="screen", description="the hand")
+    nwbfile.add_stimulus(
+        TimeSeries(name="light", data=[0.0, 1.0], rate=1.0, unit="V", description="a lamp")
+    )
+    hand = SpatialSeries(
+        name="hand",
+        data=np.ones((5, 2)),
+        rate=1.0,
+        reference_frame="screen",
+        description="the hand",
+    )
     nwbfile.create_processing_module("behavior", "the hand").add(hand)
     for unit in range(7):
-        nwbfile.add_unit(spike_times=[0.1, 0.2, 0.3 + unit], electrodes=[unit % 3], waveforms=[[RAW[:4].astype(float)]] * 3)
+        nwbfile.add_unit(
+            spike_times=[0.1, 0.2, 0.3 + unit],
+            electrodes=[unit % 3],
+            waveforms=[[RAW[:4].astype(float)]] * 3,
+        )
     nwbfile.add_trial_column("condition", "which way")
     for start in range(4):
-        nwbfile.add_trial(start_time=float(start), stop_time=start + 0.5, condition="left", timeseries=[voltage])
+        nwbfile.add_trial(
+            start_time=float(start), stop_time=start + 0.5, condition="left", timeseries=[voltage]
+        )
     return nwbfile
 
 
@@ -62,7 +89,10 @@ def annotated(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def derived(annotated):
-    with pytest.warns(UserWarning, match=r"intervals/trials/timeseries is left out: it refers to acquisition/voltage"):
+    with pytest.warns(
+        UserWarning,
+        match=r"intervals/trials/timeseries is left out: it refers to acquisition/voltage",
+    ):
         return derive(annotated, annotated.parent / "derived" / "day1.nwb")
 
 
@@ -77,7 +107,11 @@ def datasets(path):
     """Every dataset of a file but the schemas, by path."""
     found = {}
     with h5py.File(path) as file:
-        file.visititems(lambda name, item: found.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None)
+        file.visititems(
+            lambda name, item: (
+                found.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None
+            )
+        )
     return {name: value for name, value in found.items() if not name.startswith("specifications")}
 
 
@@ -85,14 +119,21 @@ def test_what_is_kept_is_as_it_was_and_what_is_left_out_is_raw_or_refers_to_it(a
     before, after = datasets(annotated), datasets(derived)
     assert after.keys() <= before.keys()
     gone = {name for name in before if name not in after}
-    raw = {name for name in gone if name.startswith(("acquisition/", "stimulus/", "processing/behavior/"))}
+    raw = {
+        name
+        for name in gone
+        if name.startswith(("acquisition/", "stimulus/", "processing/behavior/"))
+    }
     assert gone - raw == {
         *WAVEFORMS,
         *("intervals/trials/timeseries", "intervals/trials/timeseries_index"),
     }
     own = {"identifier", "file_create_date", "processing/ecephys/LatentDynamics/parameters"}
     for name in after.keys() - own:
-        if h5py.check_ref_dtype(np.asarray(before[name]).dtype) is None and not np.asarray(before[name]).dtype.names:
+        if (
+            h5py.check_ref_dtype(np.asarray(before[name]).dtype) is None
+            and not np.asarray(before[name]).dtype.names
+        ):
             np.testing.assert_array_equal(before[name], after[name], err_msg=name)
 
 
@@ -106,8 +147,15 @@ def test_references_lead_to_the_same_objects(both):
         assert nwbfile.units["electrodes"].target.table is nwbfile.electrodes
         assert nwbfile.electrodes["group"][1] is nwbfile.electrode_groups["shank"]
         assert nwbfile.electrode_groups["shank"].device is nwbfile.devices["probe"]
-    ours, theirs = (each.processing["ecephys"]["LatentDynamics"].embeddings["timeseries"][2][0] for each in (new, old))
-    assert (ours.idx_start, ours.count, ours.timeseries.name) == (theirs.idx_start, theirs.count, theirs.timeseries.name)
+    ours, theirs = (
+        each.processing["ecephys"]["LatentDynamics"].embeddings["timeseries"][2][0]
+        for each in (new, old)
+    )
+    assert (ours.idx_start, ours.count, ours.timeseries.name) == (
+        theirs.idx_start,
+        theirs.count,
+        theirs.timeseries.name,
+    )
     np.testing.assert_array_equal(ours.data, theirs.data)
 
 
@@ -118,7 +166,12 @@ def test_a_process_without_this_package_reads_the_run(derived, read_without_us):
 def test_no_byte_of_the_raw_data_is_in_the_file(annotated, derived):
     assert RAW.tobytes()[:500] in annotated.read_bytes()
     assert RAW.tobytes()[:500] not in derived.read_bytes()
-    assert left_out(annotated) == ["acquisition/voltage", "processing/behavior", "stimulus/presentation/light", *WAVEFORMS]
+    assert left_out(annotated) == [
+        "acquisition/voltage",
+        "processing/behavior",
+        "stimulus/presentation/light",
+        *WAVEFORMS,
+    ]
 
 
 def test_a_table_names_the_columns_that_it_has(both):
@@ -131,7 +184,12 @@ def test_the_file_has_an_identity_of_its_own_and_its_objects_keep_theirs(both):
     old, new = both
     assert new.identifier != old.identifier
     assert new.object_id != old.object_id
-    kept = [lambda file: file.units, lambda file: file.trials, lambda file: file.subject, lambda file: file.electrodes]
+    kept = [
+        lambda file: file.units,
+        lambda file: file.trials,
+        lambda file: file.subject,
+        lambda file: file.electrodes,
+    ]
     kept.append(lambda file: file.processing["ecephys"]["LatentDynamics"])
     assert [get(new).object_id for get in kept] == [get(old).object_id for get in kept]
     assert list(new.related_publications) == [PAPER]
@@ -148,7 +206,9 @@ def test_the_run_says_from_what_it_was_derived(annotated, derived, both):
     assert run.source_uri == "day1.nwb"
 
 
-def test_nothing_is_wrong_with_it_that_was_not_wrong_with_its_source(annotated, derived, assert_no_new_fault):
+def test_nothing_is_wrong_with_it_that_was_not_wrong_with_its_source(
+    annotated, derived, assert_no_new_fault
+):
     assert_no_new_fault(derived, annotated)
 
 
@@ -194,7 +254,9 @@ def test_the_recording_may_be_named_instead_of_its_annotated_copy(plain, annotat
         derive(annotated, tmp_path / "another.nwb", recording=plain)
 
 
-def test_the_source_is_never_replaced_and_a_file_in_the_way_stays(plain, annotated, tmp_path, source, result):
+def test_the_source_is_never_replaced_and_a_file_in_the_way_stays(
+    plain, annotated, tmp_path, source, result
+):
     before = {path: path.read_bytes() for path in (plain, annotated, source)}
     with pytest.raises(WriteError, match="--overwrite"):
         derive(plain, annotated)
@@ -216,5 +278,7 @@ def test_a_run_is_written_into_a_derived_copy_of_a_recording(source, result, tmp
     target = write_run(source, tmp_path / "slim.nwb", result, derived=True)
     module = read_nwb(target).processing["ecephys"]
     assert set(module.data_interfaces) == {"LatentDynamics"}
-    assert origin_of(target)["digest"] == f"sha256:{hashlib.sha256(source.read_bytes()).hexdigest()}"
+    assert (
+        origin_of(target)["digest"] == f"sha256:{hashlib.sha256(source.read_bytes()).hexdigest()}"
+    )
     assert "SimulatedLatents" in read_nwb(source).processing["ecephys"].data_interfaces

@@ -18,7 +18,11 @@ from ndx_metadyn import LatentDynamicsModel
 @pytest.fixture
 def annotated(source, tmp_path, result, made):
     """Path of an annotated copy, with forecast and model."""
-    settings = {"forecast": made.forecast_of(result, 20, 10), "model": made.model_file(), "parameters": {"seed": 3}}
+    settings = {
+        "forecast": made.forecast_of(result, 20, 10),
+        "model": made.model_file(),
+        "parameters": {"seed": 3},
+    }
     return write_run(source, tmp_path / "out.nwb", result, **settings)
 
 
@@ -36,13 +40,20 @@ def test_each_row_refers_to_the_samples_of_its_window(annotated, result, simulat
         np.testing.assert_allclose(rates.data, result.rate_mean[row], rtol=1e-6)
         np.testing.assert_allclose(ahead.data, result.latent_mean[row, 20:], rtol=1e-6)
         np.testing.assert_allclose(rates_ahead.timestamps, times[20:], atol=1e-9)
-        np.testing.assert_allclose(table["embedding_mean"][row], result.embedding_mean[row], rtol=1e-6)
+        np.testing.assert_allclose(
+            table["embedding_mean"][row], result.embedding_mean[row], rtol=1e-6
+        )
 
 
 def test_sd_lies_beside_the_mean_and_forecasts_say_that_they_are(annotated, result):
     run = run_of(annotated)
-    np.testing.assert_allclose(run.latent_series["LatentSeries"].data_sd[:30], result.latent_sd[0], rtol=1e-6)
-    assert (run.latent_series["LatentSeries"].estimate, run.firing_rate_series["FiringRateSeriesForecast"].estimate) == (
+    np.testing.assert_allclose(
+        run.latent_series["LatentSeries"].data_sd[:30], result.latent_sd[0], rtol=1e-6
+    )
+    assert (
+        run.latent_series["LatentSeries"].estimate,
+        run.firing_rate_series["FiringRateSeriesForecast"].estimate,
+    ) == (
         "smoothed",
         "forecast",
     )
@@ -50,7 +61,9 @@ def test_sd_lies_beside_the_mean_and_forecasts_say_that_they_are(annotated, resu
 
 def test_rates_share_the_timestamps_of_the_latents_by_a_link_within_the_file(annotated):
     with h5py.File(annotated) as file:
-        link = file["processing/ecephys/LatentDynamics/FiringRateSeries"].get("timestamps", getlink=True)
+        link = file["processing/ecephys/LatentDynamics/FiringRateSeries"].get(
+            "timestamps", getlink=True
+        )
         assert isinstance(link, h5py.SoftLink)
         assert link.path == "/processing/ecephys/LatentDynamics/LatentSeries/timestamps"
 
@@ -80,7 +93,9 @@ def test_a_forecast_ends_with_its_window(source, tmp_path, simulated, made):
     ]
 
 
-def test_windows_without_forecast_have_no_samples_of_one_and_the_run_says_so(source, tmp_path, simulated, made):
+def test_windows_without_forecast_have_no_samples_of_one_and_the_run_says_so(
+    source, tmp_path, simulated, made
+):
     given = made.posterior(simulated.trial_start, [30, 30, 12, 1, 30], range(4))
     ahead = made.forecast_of(given.fillna(1.0), 20, 10).isel(trial=[0, 1, 4])
     ahead["context_latent"] = ahead.latent_mean[:, 0]
@@ -95,7 +110,9 @@ def test_windows_without_forecast_have_no_samples_of_one_and_the_run_says_so(sou
     ]
     _, _, last, _ = run.embeddings["timeseries"][4]
     np.testing.assert_allclose(last.data, ahead.latent_mean[2], rtol=1e-6)
-    np.testing.assert_allclose(last.timestamps, simulated.trial_start[4] + (np.arange(20, 30) + 0.5) * 0.02)
+    np.testing.assert_allclose(
+        last.timestamps, simulated.trial_start[4] + (np.arange(20, 30) + 0.5) * 0.02
+    )
     assert "2 of 5 windows have no forecast" in run.description
     assert "context_latent" not in run.embeddings.colnames
     assert not list(inspect_nwbfile(nwbfile_path=str(path)))
@@ -104,7 +121,12 @@ def test_windows_without_forecast_have_no_samples_of_one_and_the_run_says_so(sou
 def test_a_forecast_of_other_windows_is_refused(source, tmp_path, result, made):
     ahead = made.forecast_of(result, 20, 10)
     with pytest.raises(WriteError, match="other windows"):
-        write_run(source, tmp_path / "out.nwb", result, forecast=ahead.assign_coords(start_time=ahead.start_time + 0.01))
+        write_run(
+            source,
+            tmp_path / "out.nwb",
+            result,
+            forecast=ahead.assign_coords(start_time=ahead.start_time + 0.01),
+        )
 
 
 def test_one_window_is_stored_with_a_rate_instead_of_timestamps(source, tmp_path, made):
@@ -117,7 +139,8 @@ def test_one_window_is_stored_with_a_rate_instead_of_timestamps(source, tmp_path
 
 @pytest.mark.parametrize("width", [0.02, 0.03])
 def test_touching_windows_are_one_regular_series_of_bin_centres(source, tmp_path, made, width):
-    """Also where there is no whole number of bins in a second: a rate of 33 Hz would be off by a bin after 100."""
+    """Also where there is no whole number of bins in a second: a rate of 33 Hz would be off by a
+    bin after 100."""
     n_bins = np.array([7, 30, 12, 60, 7, 41])
     start = 3.3 + width * (np.cumsum(n_bins) - n_bins)
     given = made.posterior(start, n_bins, range(4), rows=[-1] * 6, table="", bin_width=width)
@@ -131,39 +154,71 @@ def test_touching_windows_are_one_regular_series_of_bin_centres(source, tmp_path
 
 def test_touching_windows_off_the_grid_keep_their_own_times(source, tmp_path, made):
     start = np.array([1.0, 1.2013, 1.4013])
-    run = run_of(write_run(source, tmp_path / "out.nwb", made.posterior(start, [10] * 3, range(4), rows=[-1] * 3, table="")))
+    run = run_of(
+        write_run(
+            source,
+            tmp_path / "out.nwb",
+            made.posterior(start, [10] * 3, range(4), rows=[-1] * 3, table=""),
+        )
+    )
     expected = np.concatenate([first + (np.arange(10) + 0.5) * 0.02 for first in start])
     np.testing.assert_allclose(run.latent_series["LatentSeries"].timestamps, expected, atol=1e-12)
 
 
 def test_times_of_many_hours_keep_their_microseconds(source, tmp_path, made):
     start = 100_000.0 + np.array([0.123456, 10.654321])
-    run = run_of(write_run(source, tmp_path / "out.nwb", made.posterior(start, [10, 10], range(4), rows=[-1, -1], table="")))
+    run = run_of(
+        write_run(
+            source,
+            tmp_path / "out.nwb",
+            made.posterior(start, [10, 10], range(4), rows=[-1, -1], table=""),
+        )
+    )
     assert abs(run.latent_series["LatentSeries"].timestamps[10] - (100_010.654321 + 0.01)) < 1e-9
 
 
-def test_windows_are_written_in_order_of_time_with_their_own_trials(source, tmp_path, simulated, made):
-    """Some of the trials, so that a row of theirs is not a row of the result; each lies where its trial does."""
+def test_windows_are_written_in_order_of_time_with_their_own_trials(
+    source, tmp_path, simulated, made
+):
+    """Some of the trials, so that a row of theirs is not a row of the result; each lies where its
+    trial does."""
     order = [4, 1, 3]
     given = made.posterior(simulated.trial_start[order], [12, 30, 25], range(4), rows=order)
     run = run_of(write_run(source, tmp_path / "out.nwb", given))
     assert (np.diff(run.latent_series["LatentSeries"].timestamps) > 0).all()
     assert list(run.embeddings["trial"].data) == [1, 3, 4]
-    np.testing.assert_allclose([trial.start_time.item() for trial in run.embeddings["trial"]], run.embeddings["start_time"][:])
-    np.testing.assert_allclose(run.embeddings["timeseries"][2][0].data, given.latent_mean[0, :12], rtol=1e-6)
+    np.testing.assert_allclose(
+        [trial.start_time.item() for trial in run.embeddings["trial"]],
+        run.embeddings["start_time"][:],
+    )
+    np.testing.assert_allclose(
+        run.embeddings["timeseries"][2][0].data, given.latent_mean[0, :12], rtol=1e-6
+    )
 
 
 def test_overlapping_windows_are_refused(source, tmp_path, made):
     with pytest.raises(WindowError, match="1 of 2 windows begin before"):
-        write_run(source, tmp_path / "out.nwb", made.posterior([1.0, 1.1], [10, 10], range(4), rows=[0, 1]))
+        write_run(
+            source,
+            tmp_path / "out.nwb",
+            made.posterior([1.0, 1.1], [10, 10], range(4), rows=[0, 1]),
+        )
     assert not (tmp_path / "out.nwb").exists()
 
 
 def test_units_are_rows_of_the_table_in_input_order(source, tmp_path, simulated, made):
     with NWBHDF5IO(source, "r+") as io:
         io.read().units.id.data[:] = [100, 7, 55, 3]
-    run = run_of(write_run(source, tmp_path / "out.nwb", made.posterior(simulated.trial_start, [30] * 5, [3, 1])))
-    assert list(run.units.data) == list(run.firing_rate_series["FiringRateSeries"].units.data) == [3, 1]
+    run = run_of(
+        write_run(
+            source, tmp_path / "out.nwb", made.posterior(simulated.trial_start, [30] * 5, [3, 1])
+        )
+    )
+    assert (
+        list(run.units.data)
+        == list(run.firing_rate_series["FiringRateSeries"].units.data)
+        == [3, 1]
+    )
     assert list(run.units.to_dataframe().index) == [3, 7]
 
 
@@ -172,14 +227,18 @@ def test_units_beyond_the_table_are_refused(source, tmp_path, made):
         write_run(source, tmp_path / "out.nwb", made.posterior([1.0], [10], [0, 4]))
 
 
-@pytest.mark.parametrize(("name", "value"), [("latent_mean", np.nan), ("rate_sd", -1.0), ("latent_sd", np.inf)])
+@pytest.mark.parametrize(
+    ("name", "value"), [("latent_mean", np.nan), ("rate_sd", -1.0), ("latent_sd", np.inf)]
+)
 def test_values_that_mean_nothing_are_refused(source, tmp_path, result, name, value):
     result[name][2, 3, 1] = value
     with pytest.raises(WriteError, match=f"{name}.*\n(.*\n)*.*1 of"):
         write_run(source, tmp_path / "out.nwb", result)
 
 
-def test_a_second_run_needs_a_name_of_its_own_and_shares_the_model(annotated, tmp_path, result, made):
+def test_a_second_run_needs_a_name_of_its_own_and_shares_the_model(
+    annotated, tmp_path, result, made
+):
     with pytest.raises(WriteError, match="--name LatentDynamics2"):
         write_run(annotated, annotated, result)
     write_run(annotated, annotated, result, name="Second", model=made.model_file())
@@ -187,7 +246,9 @@ def test_a_second_run_needs_a_name_of_its_own_and_shares_the_model(annotated, tm
     module = read_nwb(annotated).processing["ecephys"]
     assert module["Second"].model is module["LatentDynamics"].model
     assert module["Third"].model.name == "LatentDynamicsModel2"
-    assert sum(isinstance(each, LatentDynamicsModel) for each in module.data_interfaces.values()) == 2
+    assert (
+        sum(isinstance(each, LatentDynamicsModel) for each in module.data_interfaces.values()) == 2
+    )
 
 
 def test_the_model_comes_back_whole(annotated, made):
@@ -204,11 +265,16 @@ def test_trials_of_nothing_but_numbers_are_referred_to_by_number(tmp_path, made)
     with NWBHDF5IO(tmp_path / "numbers.nwb", "w") as io:
         io.write(nwbfile)
     target = write_run(
-        tmp_path / "numbers.nwb", tmp_path / "out.nwb", made.posterior([2.0, 1.0], [25, 20], [0, 1], rows=[2, 1])
+        tmp_path / "numbers.nwb",
+        tmp_path / "out.nwb",
+        made.posterior([2.0, 1.0], [25, 20], [0, 1], rows=[2, 1]),
     )
     assert list(run_of(target).embeddings["trial_row"].data) == [1, 2]
     said = {message.check_function_name for message in inspect_nwbfile(nwbfile_path=str(target))}
-    assert said == {message.check_function_name for message in inspect_nwbfile(nwbfile_path=str(tmp_path / "numbers.nwb"))}
+    assert said == {
+        message.check_function_name
+        for message in inspect_nwbfile(nwbfile_path=str(tmp_path / "numbers.nwb"))
+    }
 
 
 def test_parameters_say_what_was_done_to_what_with_what(annotated):
@@ -220,9 +286,15 @@ def test_parameters_say_what_was_done_to_what_with_what(annotated):
     assert (run.bin_width, run.input_key) == (0.02, "one")
 
 
-@pytest.mark.parametrize(("lag", "words"), [(0.1, "spikes counted 0.1 s earlier"), (-0.04, "spikes counted 0.04 s later")])
+@pytest.mark.parametrize(
+    ("lag", "words"),
+    [(0.1, "spikes counted 0.1 s earlier"), (-0.04, "spikes counted 0.04 s later")],
+)
 def test_series_say_when_the_spikes_they_describe_were(source, tmp_path, result, made, lag, words):
-    settings = {"forecast": made.forecast_of(result, 20, 10), "parameters": {"data": {"spike_lag": lag}}}
+    settings = {
+        "forecast": made.forecast_of(result, 20, 10),
+        "parameters": {"data": {"spike_lag": lag}},
+    }
     run = run_of(write_run(source, tmp_path / "lagged.nwb", result, **settings))
     series = [*run.latent_series.values(), *run.firing_rate_series.values()]
     assert [words in each.description for each in series] == [True] * 4
@@ -238,7 +310,11 @@ def test_everything_that_was_in_the_source_is_in_the_copy(annotated, source):
     def contents(path):
         found = {}
         with h5py.File(path) as file:
-            file.visititems(lambda name, item: found.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None)
+            file.visititems(
+                lambda name, item: (
+                    found.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None
+                )
+            )
         return found
 
     before, after = contents(source), contents(annotated)
@@ -247,19 +323,26 @@ def test_everything_that_was_in_the_source_is_in_the_copy(annotated, source):
 
 
 def test_descriptions_say_how_many_samples_rest_on_no_observation(source, tmp_path, result):
-    """3 samples of window 1 without any unit, and one unit lost in window 0; the file is valid and passes the inspector."""
+    """3 samples of window 1 without any unit, and one unit lost in window 0; the file is valid and
+    passes the inspector."""
     trials, bins, units = result.rate_mean.shape
     entries = np.ones((trials, bins, units), bool)
     entries[1, 4:7] = False
     entries[0, 10:, 0] = False
-    seen = {"observed": (("trial", "time"), entries.any(-1)), "unit_observed": (("trial", "time", "unit"), entries)}
+    seen = {
+        "observed": (("trial", "time"), entries.any(-1)),
+        "unit_observed": (("trial", "time", "unit"), entries),
+    }
     path = write_run(source, tmp_path / "out.nwb", result.assign(seen))
     run = run_of(path)
     latents, rates = run.latent_series["LatentSeries"], run.firing_rate_series["FiringRateSeries"]
     total = int(result.n_bins.sum())
     assert f"In 3 of {total} samples no unit was observed" in latents.description
     assert f"In 3 of {total} samples no unit was observed" in rates.description
-    assert f"1 of {units} units were not observed in some samples in which others were" in rates.description
+    assert (
+        f"1 of {units} units were not observed in some samples in which others were"
+        in rates.description
+    )
     assert "units were not observed in some" not in latents.description
     first = result.latent_mean.values[:2].reshape(2 * bins, -1)
     np.testing.assert_allclose(latents.data[: 2 * bins], first, rtol=1e-6)

@@ -1,4 +1,5 @@
-"""Real recordings: nothing is wrong with the annotated copy that was not wrong with the source under the same call."""
+"""Real recordings: nothing is wrong with the annotated copy that was not wrong with the source
+under the same call."""
 
 import shutil
 from pathlib import Path
@@ -24,14 +25,22 @@ OPTIONS = {
 }
 
 
-@pytest.mark.filterwarnings("ignore")  # these files make pynwb and the inspector warn; each of their own
+@pytest.mark.filterwarnings(
+    "ignore"
+)  # these files make pynwb and the inspector warn; each of their own
 @pytest.mark.parametrize("name", OPTIONS)
-def test_the_copy_has_no_error_and_no_message_that_its_source_lacks(real_data, tmp_path, made, assert_no_new_fault, name):
+def test_the_copy_has_no_error_and_no_message_that_its_source_lacks(
+    real_data, tmp_path, made, assert_no_new_fault, name
+):
     source = real_data / f"{name}.nwb"
     counts = bin_spikes(read_session(source), **OPTIONS[name])
     windows = counts.windows
-    result = made.posterior(windows.start, windows.n_bins, counts.unit_rows, rows=windows.row, table=windows.table or "")
-    target = write_run(source, tmp_path / "out.nwb", result, model=made.model_file(units=result.unit.values))
+    result = made.posterior(
+        windows.start, windows.n_bins, counts.unit_rows, rows=windows.row, table=windows.table or ""
+    )
+    target = write_run(
+        source, tmp_path / "out.nwb", result, model=made.model_file(units=result.unit.values)
+    )
     assert_no_new_fault(target, source)
     run = pynwb.read_nwb(target).processing["ecephys"]["LatentDynamics"]
     assert len(run.embeddings) == counts.n_trials
@@ -55,7 +64,10 @@ def test_an_old_files_indexes_keep_their_values_when_they_are_mended(real_data, 
 def test_an_index_of_an_index_still_points_to_it(tmp_path):
     with h5py.File(tmp_path / "ragged.h5", "w") as file:
         file["values"] = np.arange(4.0)
-        for name, target, data in (("values_index", "values", [2, 4]), ("values_index_index", "values_index", [2])):
+        for name, target, data in (
+            ("values_index", "values", [2, 4]),
+            ("values_index_index", "values_index", [2]),
+        ):
             file[name] = np.array(data, dtype="i4")
             file[name].attrs.update({"neurodata_type": "VectorIndex", "target": file[target].ref})
     assert len(upgrade_indexes(tmp_path / "ragged.h5")) == 2

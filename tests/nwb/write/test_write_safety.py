@@ -1,4 +1,5 @@
-"""Whatever happens during a write, the user's file is as it was or whole, and nothing is left behind."""
+"""Whatever happens during a write, the user's file is as it was or whole, and nothing is left
+behind."""
 
 import hashlib
 import os
@@ -56,7 +57,11 @@ except WriteError as error:
     sys.exit(3)
 """
     return subprocess.Popen(
-        [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
+        [sys.executable, "-c", script],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **options,
     )
 
 
@@ -155,17 +160,22 @@ def test_a_read_only_folder_is_said_to_be_one(source, pickled, open_folder):
 
 @pytest.mark.parametrize("room", [10_000, 200_000])
 def test_a_full_disk_leaves_the_file_as_it_was(source, pickled, room):
-    """The limit stops the copy (10 kB) or, with some room more than the source, the write (HDF5 meets it when it flushes)."""
+    """The limit stops the copy (10 kB) or, with some room more than the source, the write (HDF5
+    meets it when it flushes)."""
     before = digest(source)
     limit = room if room < source.stat().st_size else source.stat().st_size + 20_000
-    process = start_writing(source, pickled, f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))")
+    process = start_writing(
+        source, pickled, f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))"
+    )
     told, trouble = process.communicate(timeout=60)
     assert process.returncode == 3, trouble
     assert "nothing was changed" in told
     assert (digest(source), files_in(source.parent)) == (before, [source.name])
 
 
-def test_a_killed_write_leaves_the_file_as_it_was_and_the_next_run_cleans_up(source, pickled, result):
+def test_a_killed_write_leaves_the_file_as_it_was_and_the_next_run_cleans_up(
+    source, pickled, result
+):
     before = digest(source)
     pause = """
     def wait(*_):
@@ -183,7 +193,9 @@ def test_a_killed_write_leaves_the_file_as_it_was_and_the_next_run_cleans_up(sou
     assert files_in(source.parent) == [source.name]
 
 
-def test_a_private_copy_of_another_machine_is_left_alone_whatever_its_process_number(source, result):
+def test_a_private_copy_of_another_machine_is_left_alone_whatever_its_process_number(
+    source, result
+):
     ours = private_name(source)
     theirs = ours.with_name(ours.name.replace(f".{socket.gethostname()}.", ".elsewhere."))
     theirs.write_bytes(b"")
@@ -191,16 +203,24 @@ def test_a_private_copy_of_another_machine_is_left_alone_whatever_its_process_nu
     assert theirs.exists()
 
 
-LONG_NAMES = ["sub-" + "x" * 235 + "_ecephys.nwb", "é" * 123 + "[1]*.nwb", "😀" * 62 + ".nwb"]  # 251, 254, 252 bytes
+LONG_NAMES = [
+    "sub-" + "x" * 235 + "_ecephys.nwb",
+    "é" * 123 + "[1]*.nwb",
+    "😀" * 62 + ".nwb",
+]  # 251, 254, 252 bytes
 
 
 @pytest.mark.parametrize("name", LONG_NAMES)
-def test_a_name_as_long_as_a_file_system_takes_is_written_and_what_a_killed_run_left_is_removed(source, result, tmp_path, name):
+def test_a_name_as_long_as_a_file_system_takes_is_written_and_what_a_killed_run_left_is_removed(
+    source, result, tmp_path, name
+):
     long = source.rename(source.with_name(name))
     target = tmp_path / "out" / name
     target.parent.mkdir()
     left = private_name(target)
-    left = left.with_name(left.name.replace(f".{os.getpid()}.", ".999999999."))  # no system gives this number
+    left = left.with_name(
+        left.name.replace(f".{os.getpid()}.", ".999999999.")
+    )  # no system gives this number
     left.write_bytes(b"half")
     write_run(long, target, result)
     write_run(long, long, result, name="Again")
@@ -230,14 +250,18 @@ def test_a_file_that_another_process_wrote_meanwhile_stays_as_that_one_wrote_it(
 
 
 def test_a_target_that_came_meanwhile_is_kept(source, tmp_path):
-    with pytest.raises(WriteError, match="another process"), replacement(source, tmp_path / "new.nwb"):
+    with (
+        pytest.raises(WriteError, match="another process"),
+        replacement(source, tmp_path / "new.nwb"),
+    ):
         (tmp_path / "new.nwb").write_bytes(b"theirs")
     assert (tmp_path / "new.nwb").read_bytes() == b"theirs"
 
 
 @pytest.fixture
 def noted(monkeypatch):
-    """What the system is asked for, in order: inodes flushed to the disk and the size they had, and names that are given."""
+    """What the system is asked for, in order: inodes flushed to the disk and the size they had, and
+    names that are given."""
     asked, flush, rename = [], os.fsync, os.replace
 
     def fsync(descriptor):
@@ -254,13 +278,20 @@ def noted(monkeypatch):
     return asked
 
 
-def test_a_file_gets_its_name_when_its_bytes_are_on_the_disk_and_the_name_follows_them_there(source, tmp_path, noted):
-    """Bytes, name, folder: after a loss of power the name stands for the whole new file, or for the old one."""
+def test_a_file_gets_its_name_when_its_bytes_are_on_the_disk_and_the_name_follows_them_there(
+    source, tmp_path, noted
+):
+    """Bytes, name, folder: after a loss of power the name stands for the whole new file, or for the
+    old one."""
     with replacement(source, tmp_path / "copy.nwb") as work:
         work.write_bytes(b"new" * 1000)
         inode = work.stat().st_ino
     folder = tmp_path.stat()
-    assert [each[:2] for each in noted] == [("flush", inode), ("name", inode), ("flush", folder.st_ino)]
+    assert [each[:2] for each in noted] == [
+        ("flush", inode),
+        ("name", inode),
+        ("flush", folder.st_ino),
+    ]
     assert noted[0][2] == 3000
     assert noted[1][2] == str(tmp_path / "copy.nwb")
 

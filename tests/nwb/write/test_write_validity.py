@@ -23,12 +23,17 @@ def annotated(tmp_path_factory, simulated, made):
     source = write_simulated(simulated, folder / "raw")
     target = folder / "annotated" / source.relative_to(folder / "raw")
     result = made.posterior(simulated.trial_start, [30] * 5, range(4))
-    write_run(source, target, result, forecast=made.forecast_of(result, 20, 10), model=made.model_file())
+    write_run(
+        source, target, result, forecast=made.forecast_of(result, 20, 10), model=made.model_file()
+    )
     return source, target
 
 
 def messages(path):
-    return Counter((m.check_function_name, m.object_name, m.message) for m in inspect_nwbfile(nwbfile_path=str(path)))
+    return Counter(
+        (m.check_function_name, m.object_name, m.message)
+        for m in inspect_nwbfile(nwbfile_path=str(path))
+    )
 
 
 def test_neither_file_has_a_validation_error(annotated):
@@ -47,16 +52,31 @@ def test_dandi_has_nothing_to_say_of_the_folders(annotated):
         folder = path.parents[1]
         (folder / "dandiset.yaml").write_text("identifier: 'DANDI:000000'\nname: simulated\n")
         command = [sys.executable, "-c", script, "validate", str(folder)]
-        done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "DANDI_NO_ET": "1"}, check=False)
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            env={**os.environ, "DANDI_NO_ET": "1"},
+            check=False,
+        )
         assert done.returncode == 0, done.stdout + done.stderr
         assert "NWBI." not in done.stdout
         assert "DANDI." not in done.stdout
 
 
-def test_a_fresh_process_without_this_package_reads_everything(annotated, simulated, made, read_without_us):
+def test_a_fresh_process_without_this_package_reads_everything(
+    annotated, simulated, made, read_without_us
+):
     found = read_without_us(annotated[1])
-    assert (found["latents"], found["rates"], found["unit"], found["n_windows"]) == ([150, 2], [150, 4], "Hz", 5)
-    expected = made.posterior(simulated.trial_start, [30] * 5, range(4)).latent_mean.sum(("time", "latent"))
+    assert (found["latents"], found["rates"], found["unit"], found["n_windows"]) == (
+        [150, 2],
+        [150, 4],
+        "Hz",
+        5,
+    )
+    expected = made.posterior(simulated.trial_start, [30] * 5, range(4)).latent_mean.sum(
+        ("time", "latent")
+    )
     np.testing.assert_allclose(found["window_totals"], expected[[0, 1, 4]], rtol=1e-5)
     assert found["times"][0] == pytest.approx(simulated.trial_start[0] + 0.01)
     assert found["weights_begin"] == "{"
@@ -94,4 +114,6 @@ def test_simulated_spikes_fall_into_the_bins_they_were_drawn_for(annotated, simu
         edges = start + 0.02 * np.arange(31)
         for unit in range(4):
             times = session.spike_times[session.spike_index[unit] : session.spike_index[unit + 1]]
-            np.testing.assert_array_equal(np.histogram(times, edges)[0], simulated.counts[trial, :, unit])
+            np.testing.assert_array_equal(
+                np.histogram(times, edges)[0], simulated.counts[trial, :, unit]
+            )

@@ -1,0 +1,23 @@
+"""Products on a GPU whose factors are rounded to 10 bits, where training bears it
+(docs/decisions/tf32.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+
+@contextmanager
+def tf32(on: bool) -> Iterator[None]:
+    """Inside, if `on`, products of single precision may use TF32."""
+    if not on:
+        yield
+        return
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)

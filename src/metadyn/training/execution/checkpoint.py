@@ -1,0 +1,198 @@
+"""Checkpoints: each in a new folder, then an atomic pointer; a crash at any moment leaves the last
+one loadable.
+
+MODEL/best the name of the folder to load MODEL/latest the name of the folder to resume from
+MODEL/step-000600/{model.safetensors, state.safetensors, config.toml, metrics.json}
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from re import fullmatch
+from tempfile import TemporaryFile
+
+import tomli_w
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load, save
+from torch import Tensor
+
+from metadyn.data.storage import nearest
+from metadyn.errors import ModelFileError, refusals_told
+from metadyn.model.trained import ARCHITECTURE, TrainedModel, session_entries
+from metadyn.records import ModelFile
+
+
+def writing(path: Path):
+    """What the system refuses inside is a WriteError about `path`."""
+    problem = "the model cannot be written; the checkpoints that were complete are kept"
+    remedy = "room on the disk and --resume where a run has record, or another folder that you may write to (-o MODEL)"
+    return refusals_told(path, problem, remedy)
+
+
+def check_writable(folder: Path) -> None:
+    """Write a byte, which vanishes, into the folder or where it would be made; WriteError where
+    that fails.
+
+    So a training is not in vain, and one that does not come about leaves no empty folder.
+    """
+    with writing(folder), TemporaryFile(dir=nearest(folder)) as probe:
+        probe.write(b"0")
+
+
+def write_durably(path: Path, content: bytes) -> None:
+    """Write, flush to disk, and only then give the file its name; WriteError where that fails,
+    `path` is then as it was."""
+    partial = path.with_name(f".{path.name}.partial")
+    with writing(path):
+        try:
+            with partial.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+def toml_ready(config: dict) -> dict:
+    """TOML has no null: absent stays absent."""
+    return {
+        key: toml_ready(value) if isinstance(value, dict) else value
+        for key, value in config.items()
+        if value is not None
+    }
+
+
+def write_checkpoint(
+    folder: Path, name: str, model: bytes, state: dict[str, Tensor], config: dict, metrics: dict
+) -> str:
+    """A new folder with the four files, which nothing points to yet; returns its name.
+
+    Raises WriteError where the system refuses (disk full, no permission); the other checkpoints are
+    as they were.
+    """
+    files = {
+        "model.safetensors": model,
+        "state.safetensors": save(state),
+        "config.toml": tomli_w.dumps(toml_ready(config)).encode(),
+        "metrics.json": json.dumps(metrics, indent=1).encode(),
+    }
+    partial = folder / f".{name}.partial"
+    with writing(folder):
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        try:
+            for file, content in files.items():
+                write_durably(partial / file, content)
+            target = free_name(folder, name)
+            os.replace(partial, target)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+    return target.name
+
+
+def free_name(folder: Path, name: str) -> Path:
+    """A folder that is not there yet: one that a pointer names is never touched."""
+    names = itertools.chain([name], (f"{name}-{again}" for again in itertools.count(2)))
+    return next(folder / each for each in names if not (folder / each).exists())
+
+
+def point(folder: Path, pointer: str, name: str) -> None:
+    """Let a pointer name a checkpoint, and drop what no pointer names and what killed runs left
+    unfinished.
+
+    Raises WriteError where the system refuses; the pointer then names what it named.
+    """
+    write_durably(folder / pointer, name.encode())
+    with writing(folder):
+        named = {
+            (folder / each).read_text() for each in ("best", "latest") if (folder / each).exists()
+        }
+    for checkpoint in [*folder.glob("step-*"), *folder.glob(".step-*.partial")]:
+        if checkpoint.name not in named:
+            shutil.rmtree(checkpoint, ignore_errors=True)
+
+
+def pointed(folder: Path, pointer: str) -> Path:
+    """The checkpoint that a pointer names; a ModelFileError where there is none."""
+    try:
+        name = (folder / pointer).read_text().strip()
+        if not fullmatch(r"step-[\w-]+", name):
+            raise ValueError(f"{pointer} names no checkpoint: {name[:100]!r}")
+        return folder / name
+    except (OSError, ValueError) as problem:
+        raise ModelFileError(
+            "this folder holds no model",
+            file=folder,
+            found=str(problem),
+            remedy=f"metadyn fit FILES -o {folder}",
+        ) from problem
+
+
+def read_state(checkpoint: Path) -> tuple[dict[str, Tensor], dict]:
+    """Tensors and metrics that a resumed run starts from. Raises ModelFileError where they are
+    damaged."""
+    with damage_told(checkpoint):
+        return load((checkpoint / "state.safetensors").read_bytes()), json.loads(
+            (checkpoint / "metrics.json").read_text()
+        )
+
+
+def save_model(trained: TrainedModel, folder: str | Path) -> Path:
+    """Write a finished model as a checkpoint folder that `load_model` reads; returns the folder."""
+    folder = Path(folder).expanduser()
+    file = trained.file()
+    name = f"step-{file.digest[7:13]}"
+    settings = {"model": trained.config.model_dump(mode="json"), "data": trained.data}
+    name = write_checkpoint(folder, name, file.weights, {}, settings, {})
+    for pointer in ("best", "latest"):
+        point(folder, pointer, name)
+    return folder
+
+
+def load_model(folder: str | Path) -> TrainedModel:
+    """The best checkpoint of a model folder."""
+    return TrainedModel.from_file(
+        read_model_file(pointed(Path(folder), "best") / "model.safetensors")
+    )
+
+
+def read_model_file(path: Path) -> ModelFile:
+    """A model.safetensors file with the configuration in its header. Raises ModelFileError where it
+    is damaged."""
+    with damage_told(path):
+        with safe_open(path, "np") as tensors:
+            config = json.loads((tensors.metadata() or {})["metadyn"])
+        return ModelFile(
+            config.get("architecture", ARCHITECTURE),
+            config,
+            path.read_bytes(),
+            "",
+            session_entries(config),
+        )
+
+
+@contextmanager
+def damage_told(path: Path) -> Iterator[None]:
+    """What is wrong with the bytes or settings read inside as a ModelFileError about `path`."""
+    try:
+        yield
+    except (
+        OSError,
+        SafetensorError,
+        LookupError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+    ) as problem:
+        found = f"{type(problem).__name__}: {str(problem)[:300]}"
+        raise ModelFileError(
+            "the model file is damaged", file=path, found=found, remedy="train or copy it anew"
+        ) from problem

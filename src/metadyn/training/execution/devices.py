@@ -1,0 +1,48 @@
+"""Where to compute, and whether the order of sums is fixed."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from metadyn.errors import DeviceError
+
+
+def find_device(name: str = "auto") -> torch.device:
+    """`auto` is the GPU where there is one; a DeviceError where the device asked for does not
+    exist."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise DeviceError(
+            "a GPU was asked for, and there is none that torch can use",
+            found="cpu",
+            remedy="--device cpu",
+        )
+    try:
+        return torch.zeros(0, device=name).device
+    except (RuntimeError, AssertionError, NotImplementedError) as problem:
+        found = f"{name!r}: {str(problem).splitlines()[0]}"
+        raise DeviceError(
+            "there is no such device", found=found, remedy="--device auto, cpu or cuda"
+        ) from None
+
+
+@contextmanager
+def fixed_order(asked: bool) -> Iterator[None]:
+    """Inside, if it is asked for, torch adds in one order or refuses: a run repeated on the same
+    machine has the same weights.
+
+    On a CPU runs of one number of threads repeat anyway.
+    """
+    before = torch.are_deterministic_algorithms_enabled()
+    if asked:
+        os.environ.setdefault(
+            "CUBLAS_WORKSPACE_CONFIG", ":4096:8"
+        )  # read when CUDA first multiplies
+        torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)

@@ -1,0 +1,196 @@
+"""Several processes that train one model, each with some of the sessions
+(docs/decisions/sessions-over-processes.md).
+
+`SINGLE_PROCESS` is one process, which has them all: nothing is asked of others, and nothing is
+changed.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+from collections.abc import Callable
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from metadyn.config import ModelConfig
+from metadyn.errors import ConfigError, TrainingError
+from metadyn.model.ops.per_session import is_per_session
+
+MOST = 1 << 30  # more than any number of bins
+
+
+class SingleProcess:
+    """One process with all sessions."""
+
+    rank, size = 0, 1
+
+    def here(self, rows: list[int]) -> list[int]:
+        """Which of these sessions are of this process: places in `rows`."""
+        return list(range(len(rows)))
+
+    def local(self, row: int) -> int:
+        """The row of this process's model that holds a session of its own."""
+        return row
+
+    def owns(self, name: str) -> bool:
+        """Whether a parameter or its state has rows here that no other process has."""
+        return False
+
+    def total(self, values: Tensor) -> Tensor:
+        """The sum over processes."""
+        return values
+
+    def least(self, values: Tensor) -> Tensor:
+        """The smallest of all processes' whole numbers."""
+        return values.min()
+
+    def totals(self, terms: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Terms of which each process has a part, summed."""
+        return terms
+
+    def any(self, flag: bool) -> bool:
+        """Whether it is so in any process."""
+        return flag
+
+    def placed(self, values: Tensor, here: list[int], among: int) -> Tensor:
+        """Values (session, …) of a step's sessions that are here, as those of all of them."""
+        return values
+
+    def add_up(self, gradients: list[Tensor]) -> None:
+        """Sum each over processes, in place."""
+
+    def whole(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Tensors by name with the rows of all sessions."""
+        return tensors
+
+    def part(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The inverse of `whole`."""
+        return tensors
+
+    def narrowed(self, module: nn.Module) -> nn.Module:
+        """A model of all sessions as one of this process's sessions."""
+        return module
+
+
+SINGLE_PROCESS = SingleProcess()
+
+
+class Processes(SingleProcess):
+    """One of `size` processes; session s is of process s mod size."""
+
+    def __init__(
+        self, rank: int, size: int, n_sessions: int, config: ModelConfig, device: torch.device
+    ):
+        self.rank, self.size, self.n_sessions, self.config, self.device = (
+            rank,
+            size,
+            n_sessions,
+            config,
+            device,
+        )
+
+    def here(self, rows: list[int]) -> list[int]:
+        return [place for place, row in enumerate(rows) if row % self.size == self.rank]
+
+    def local(self, row: int) -> int:
+        return row // self.size
+
+    def owns(self, name: str) -> bool:
+        return is_per_session(
+            name.partition("|")[0], self.config
+        )  # state of the optimiser is called NAME|KEY
+
+    def total(self, values: Tensor) -> Tensor:
+        return self._reduced(values.detach().clone(), dist.ReduceOp.SUM)
+
+    def least(self, values: Tensor) -> Tensor:
+        smallest = values.min() if values.numel() else values.new_tensor(MOST)
+        return self._reduced(smallest, dist.ReduceOp.MIN)
+
+    def totals(self, terms: dict[str, Tensor]) -> dict[str, Tensor]:
+        return (
+            dict(zip(terms, self.total(torch.stack([*terms.values()])), strict=True))
+            if terms
+            else {}
+        )
+
+    def any(self, flag: bool) -> bool:
+        return bool(self.total(torch.tensor(float(flag), device=self.device)))
+
+    def placed(self, values: Tensor, here: list[int], among: int) -> Tensor:
+        full = values.new_zeros(among, *values.shape[1:])
+        full[here] = values
+        return self.total(full)
+
+    def add_up(self, gradients: list[Tensor]) -> None:
+        if not gradients:
+            return
+        flat = self.total(torch.cat([each.flatten() for each in gradients]))
+        for each, summed in zip(
+            gradients, flat.split([each.numel() for each in gradients]), strict=True
+        ):
+            each.copy_(summed.view_as(each))
+
+    def whole(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {
+            name: self._gathered(value) if self._stacked(name, value) else value
+            for name, value in tensors.items()
+        }
+
+    def part(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        mine = slice(self.rank, None, self.size)
+        return {
+            name: value[mine].clone() if self._stacked(name, value) else value
+            for name, value in tensors.items()
+        }
+
+    def narrowed(self, module: nn.Module) -> nn.Module:
+        for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
+            tensor.data = self.part({name: tensor.data})[name]
+        module.n_sessions = len(self.here(list(range(self.n_sessions))))
+        return module
+
+    def _stacked(self, name: str, value: Tensor) -> bool:
+        return self.owns(name) and value.ndim > 0
+
+    def _gathered(self, value: Tensor) -> Tensor:
+        full = torch.zeros(self.n_sessions, *value.shape[1:], dtype=value.dtype, device=self.device)
+        full[self.rank :: self.size] = value.detach().to(self.device)
+        return self._reduced(full, dist.ReduceOp.SUM).to(value.device)
+
+    def _reduced(self, values: Tensor, how: dist.ReduceOp) -> Tensor:
+        try:
+            dist.all_reduce(values, how)
+        except RuntimeError as problem:
+            raise TrainingError(
+                "another process of this run was lost",
+                found=str(problem).splitlines()[0],
+                remedy="the same torchrun command with --resume; any number of processes goes on from the last checkpoint",
+            ) from problem
+        return values
+
+
+def joined(
+    n_sessions: int, config: ModelConfig, find: Callable[[], torch.device]
+) -> tuple[SingleProcess, torch.device]:
+    """The processes that torchrun started, or SINGLE_PROCESS, and where this one computes; they
+    stay joined until they end."""
+    size = int(os.environ.get("WORLD_SIZE", "1")) if dist.is_torchelastic_launched() else 1
+    if size == 1:
+        return SINGLE_PROCESS, find()
+    if size > n_sessions:
+        raise ConfigError(
+            "there are more processes than sessions",
+            found=f"{size} processes, {n_sessions} sessions",
+            remedy=f"torchrun --nproc-per-node {n_sessions}",
+        )
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
+    device = find()
+    if not dist.is_initialized():
+        dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+        atexit.register(dist.destroy_process_group)
+    return Processes(dist.get_rank(), size, n_sessions, config, device), device

@@ -1,0 +1,125 @@
+"""What a run leaves on disk, and how it goes on from there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from safetensors.torch import load
+
+from metadyn.model.trained import TrainedModel
+from metadyn.training.execution.checkpoint import (
+    damage_told,
+    point,
+    pointed,
+    read_model_file,
+    read_state,
+    write_checkpoint,
+)
+from metadyn.training.execution.loop import Progress, restore
+from metadyn.training.execution.optim import optimiser_state
+from metadyn.training.execution.run_record import RunRecord
+from metadyn.training.execution.step import Task
+
+
+def metrics_of(progress: Progress, record: RunRecord) -> dict:
+    return {
+        "step": progress.step,
+        "step_size": progress.step_size,
+        "best_step": progress.best_step,
+        "best_score": progress.best_score if progress.best else None,
+        "history": progress.history,
+        **asdict(record),
+    }
+
+
+def checkpointer(
+    task: Task, trained: TrainedModel, folder: Path, record: RunRecord
+) -> Callable[[Progress], None]:
+    """save(progress) → a checkpoint of the weights, the optimiser and the best weights, which
+    `latest` then names.
+
+    A step's random numbers follow from seed and step, so these two are the random state. Of several
+    processes the first writes for all what one process would.
+    """
+    processes = task.processes
+
+    def save(progress: Progress) -> None:
+        name = f"step-{progress.step:06d}"
+        state = processes.whole(optimiser_state(task.optimiser, task.parameters))
+        best = processes.whole(progress.best)
+        collect(task, trained)
+        if processes.rank:
+            return
+        tensors = {f"optimiser/{key}": value for key, value in state.items()}
+        tensors |= {f"best/{key}": value for key, value in best.items()}
+        tensors["step"], tensors["seed"] = torch.tensor(progress.step), torch.tensor(task.seed)
+        name = write_checkpoint(
+            folder,
+            name,
+            trained.file().weights,
+            tensors,
+            record.settings,
+            metrics_of(progress, record),
+        )
+        point(folder, "latest", name)
+        if progress.best_step == progress.step or not (folder / "best").exists():
+            point(folder, "best", name)
+
+    return save
+
+
+def collect(task: Task, trained: TrainedModel) -> None:
+    """Give the trained model the weights of the sessions of all processes."""
+    if task.module is not trained.module:
+        trained.module.load_state_dict(task.processes.whole(task.module.state_dict()))
+
+
+def resumed(task: Task, folder: Path) -> Progress:
+    """Weights, optimiser and progress of the last checkpoint put back."""
+    checkpoint = pointed(folder, "latest")
+    tensors, metrics = read_state(checkpoint)
+    before = read_model_file(checkpoint / "model.safetensors")
+    with damage_told(checkpoint):
+        return _put_back(task, load(before.weights), tensors, metrics)
+
+
+def _put_back(task: Task, weights: dict, tensors: dict, metrics: dict) -> Progress:
+    parts = {
+        prefix: {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
+        for prefix in ("optimiser/", "best/")
+    }
+    processes = task.processes
+    restore(
+        task,
+        processes.part({name: weights[name] for name in task.parameters}),
+        processes.part(parts["optimiser/"]),
+    )
+    score = metrics["best_score"]
+    return Progress(
+        metrics["step"],
+        metrics["step_size"],
+        float("-inf") if score is None else score,
+        metrics["best_step"],
+        processes.part(parts["best/"]),
+        metrics["history"],
+    )
+
+
+def put_best(task: Task, progress: Progress) -> None:
+    """The weights of the best validation."""
+    with torch.no_grad():
+        for name, value in progress.best.items():
+            task.parameters[name].copy_(value)
+
+
+def finish(trained: TrainedModel, folder: Path, record: RunRecord, progress: Progress) -> None:
+    """The finished model, which `best` then names; `latest` stays what a resumed run starts
+    from."""
+    name = f"step-{progress.best_step:06d}-best"
+    name = write_checkpoint(
+        folder, name, trained.file().weights, {}, record.settings, metrics_of(progress, record)
+    )
+    point(folder, "best", name)

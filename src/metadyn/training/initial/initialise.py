@@ -1,0 +1,96 @@
+"""The starts of all sessions, and how they become weights of read-in and likelihood."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from metadyn.config import ModelConfig, TrainingConfig
+from metadyn.data.storage import Keep, in_memory
+from metadyn.model.build import build_model
+from metadyn.model.meta_ssm import MetaSSM
+from metadyn.records import TrialCounts
+from metadyn.training.alignment.labels import all_labelled
+from metadyn.training.alignment.shared_latents import common_frame_starts
+from metadyn.training.execution.loop import StepReport
+from metadyn.training.initial.moments import Start, initial_sessions, softplus_start
+
+
+def install_moments(model: MetaSSM, row: int, start: Start) -> None:
+    """The mean and SD of a session's counts, which its read-in standardises them by, however it
+    starts."""
+    units = len(start.mean)
+    with torch.no_grad():
+        model.readin.mean[row, :units] = torch.as_tensor(start.mean).float()
+        model.readin.sd[row, :units] = torch.as_tensor(start.sd).float()
+
+
+# Noise starts at so many times the residual of the start; its decay lets the frames of sessions
+# find each other
+ANNEALED = 4.0
+
+
+def install_start(model: MetaSSM, row: int, start: Start) -> None:
+    """Put a session's start into its row of the read-in and the likelihood.
+
+    Each latent goes through a pair of rectifiers, relu(x) − relu(−x) = x, so the first features are
+    the latents, beside a tenth of what the other hidden units add.
+    """
+    units, dim = start.weight.shape
+    readin, likelihood = model.readin, model.likelihood
+    install_moments(model, row, start)
+    with torch.no_grad():
+        linear = torch.as_tensor((start.projection * start.sd).T).float()
+        readin.weight_in[row, :units, : 2 * dim] = torch.cat([linear, -linear], 1)
+        readin.weight_out[row, : 2 * dim] = 0.0
+        readin.weight_out[row, : 2 * dim, :dim] = torch.cat([torch.eye(dim), -torch.eye(dim)])
+        readin.weight_out[row, 2 * dim :, :dim] *= 0.1
+        likelihood.weight[row, :units] = torch.as_tensor(start.weight).float()
+        likelihood.bias[row, :units] = torch.as_tensor(start.bias).float()
+        if hasattr(likelihood, "log_var"):
+            likelihood.log_var[row, :units] = torch.as_tensor(
+                start.log_var + np.log(ANNEALED)
+            ).float()
+
+
+def find_starts(
+    sessions: list[TrialCounts],
+    config: ModelConfig,
+    training: TrainingConfig,
+    keep: Keep = in_memory,
+    report: Callable[[StepReport], None] = lambda _: None,
+) -> list[Start]:
+    """By condition labels where all sessions share them, else by each session's own moments."""
+    poisson = config.likelihood == "poisson"
+    if poisson and len(sessions) > 1 and all_labelled(sessions):
+        starts = common_frame_starts(
+            sessions, config.latent_dim, training.smoothing_bins, keep, report
+        )
+    else:
+        starts = initial_sessions(
+            sessions, config.likelihood, config.latent_dim, training.smoothing_bins, keep, report
+        )
+    return (
+        [softplus_start(start) for start in starts]
+        if poisson and config.link == "softplus"
+        else starts
+    )
+
+
+def started_model(
+    sessions: list[TrialCounts], starts: list[Start], config: ModelConfig, training: TrainingConfig
+) -> MetaSSM:
+    """A new model whose sessions stand at their starts, or without a warm start at random."""
+    model = build_model(
+        config,
+        [counts.n_units for counts in sessions],
+        process_noise=training.process_noise,
+        posterior_log_var=training.posterior_log_var,
+        seed=training.seed,
+    )
+    install = install_start if training.warm_start else install_moments
+    for row, start in enumerate(starts):
+        install(model, row, start)
+    return model
