@@ -33,7 +33,13 @@ def test_the_contracts_of_pyproject_are_kept():
 
 @pytest.mark.parametrize(
     "room",
-    ["model.trained", "training.fit", "training.alignment.align", "inference.infer", "inference.scores"],
+    [
+        "model.trained",
+        "training.fit",
+        "training.alignment.align",
+        "inference.infer",
+        "inference.scores",
+    ],
 )
 def test_model_training_and_inference_load_no_file_format(room):
     assert not {"pynwb", "hdmf", "h5py", "ndx_metadyn"} & loaded_by(f"import metadyn.{room}")

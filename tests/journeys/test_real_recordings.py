@@ -39,7 +39,7 @@ def shown_by_pynapple(path):
     file = pynapple.NWBFile(str(path))
     names = [
         name
-        for name in file.keys()
+        for name in file.keys()  # noqa: SIM118  no mapping
         if name.split("/")[-1] in ("LatentSeries", "FiringRateSeries", "embeddings")
     ]
     shown = {name.split("/")[-1]: file[name] for name in names}

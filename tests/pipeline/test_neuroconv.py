@@ -41,7 +41,7 @@ def converter_of():
                     nwbfile.add_trial(start_time=start, stop_time=stop)
 
     class Converter(neuroconv.NWBConverter):
-        data_interface_classes = {
+        data_interface_classes = {  # noqa: RUF012  as NeuroConv wants it
             "Recording": RecordingInterface,
             "LatentDynamics": LatentDynamicsInterface,
         }
