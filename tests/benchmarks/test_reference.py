@@ -6,7 +6,7 @@ import torch
 from benchmarks.reference import from_model, rearranged
 from metadyn.config import ModelConfig
 from metadyn.model.build import build_model
-from metadyn.model.elbo import ElboTerms, Targets, draw, elbo
+from metadyn.model.elbo import ElboTerms, Targets, elbo, sample_posterior
 from metadyn.model.meta_ssm import Observations
 from metadyn.model.ops.weighted_log_prob import EntryWeights
 from metadyn.training.execution.optim import make_optimiser
@@ -62,7 +62,9 @@ def both(config, batch):
     """The model and its reference, and the terms of either from the same seed."""
     model, (seen, targets) = scrambled(config), batch
     reference = from_model(model, config, N_UNITS)
-    drawn = draw(model, seen, targets, pooling="mean", generator=torch.Generator().manual_seed(3))
+    drawn = sample_posterior(
+        model, seen, targets, pooling="mean", generator=torch.Generator().manual_seed(3)
+    )
     counts = [each[..., :units] for each, units in zip(seen.counts, N_UNITS, strict=True)]
     numbers = reference.random_numbers(TRIALS, BINS, torch.Generator().manual_seed(3))
     return (

@@ -6,7 +6,7 @@ import torch
 
 from metadyn.config import ModelConfig
 from metadyn.model.build import build_model
-from metadyn.model.trained import Frame, TrainedModel
+from metadyn.model.trained import SharedLatents, TrainedModel
 from metadyn.records import SessionEntry, Source, TrialCounts, Windows
 
 torch.set_num_threads(
@@ -62,7 +62,7 @@ def trained():
             for key, n in (("a", 3), ("b", 5))
         )
         dim = config.latent_dim
-        frame = Frame(
+        shared = SharedLatents(
             np.ones(dim, np.float32),
             np.ones(dim, np.float32),
             (),
@@ -70,6 +70,6 @@ def trained():
             np.zeros((0, dim)),
             np.eye(dim),
         )
-        return TrainedModel(module, config, 0.05, entries, frame)
+        return TrainedModel(module, config, 0.05, entries, shared)
 
     return make

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from metadyn.model.dynamics import Dynamics, Transition
-from metadyn.model.elbo import Targets, draw, elbo
+from metadyn.model.elbo import Targets, elbo, sample_posterior
 from metadyn.model.encoders import LatentEncoder
 from metadyn.model.gaussian import Gaussian
 from metadyn.model.likelihood import GaussianLikelihood
@@ -102,7 +102,8 @@ def estimates(model, y, observed, seed=0, samples=SAMPLES):
     targets = Targets(weight, torch.zeros(1, COPIES, BINS, dtype=torch.bool))
     generator = torch.Generator().manual_seed(seed)
     draws = (
-        draw(model, seen, targets, pooling="trial", generator=generator) for _ in range(samples)
+        sample_posterior(model, seen, targets, pooling="trial", generator=generator)
+        for _ in range(samples)
     )
     bounds = [elbo(model, drawn, seen, targets).elbo() for drawn in draws]
     return torch.stack(bounds) / COPIES

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.distributions import Normal, kl_divergence
 
-from metadyn.model.elbo import Targets, draw, elbo
+from metadyn.model.elbo import Targets, elbo, sample_posterior
 from metadyn.model.meta_ssm import Observations
 from metadyn.model.ops.weighted_log_prob import EntryWeights
 from metadyn.model.readin import Visible
@@ -283,7 +283,7 @@ def test_terms_and_gradients_are_those_of_a_plain_loop(model, batch, options):
     module, pooling = model(**options), options.get("pooling", "mean")
     seen, targets, window = batch
     generator = torch.Generator().manual_seed(5)
-    drawn = draw(
+    drawn = sample_posterior(
         module,
         seen,
         targets,
@@ -323,7 +323,9 @@ def test_terms_and_gradients_are_those_of_a_plain_loop(model, batch, options):
 def bound(model, seen, targets):
     return elbo(
         model,
-        draw(model, seen, targets, pooling="mean", generator=torch.Generator().manual_seed(0)),
+        sample_posterior(
+            model, seen, targets, pooling="mean", generator=torch.Generator().manual_seed(0)
+        ),
         seen,
         targets,
     )

@@ -12,7 +12,7 @@ from safetensors.torch import load, save
 from metadyn.config import TrainingConfig
 from metadyn.errors import ModelFileError
 from metadyn.model.build import build_model
-from metadyn.model.trained import Frame, TrainedModel, session_entries
+from metadyn.model.trained import SharedLatents, TrainedModel, session_entries
 from metadyn.records import SessionEntry, Source
 
 N_UNITS = [3, 5]
@@ -36,7 +36,7 @@ def trained(config):
         for key, n in zip("ab", N_UNITS, strict=True)
     )
     rng = np.random.default_rng(0)
-    frame = Frame(
+    shared = SharedLatents(
         rng.random(2).astype(np.float32),
         rng.random(2).astype(np.float32),
         ("left", "right"),
@@ -50,7 +50,7 @@ def trained(config):
         config(),
         0.02,
         entries,
-        frame,
+        shared,
         options,
         {"min_rate": 0.1},
     )
@@ -64,18 +64,20 @@ def test_bytes_give_the_same_model(trained):
         assert name == same
         assert torch.equal(one, other), name
     for name in ("latent_sd", "weight_var", "latents", "labels", "centers", "trial_spread"):
-        np.testing.assert_array_equal(getattr(trained.frame, name), getattr(back.frame, name))
+        np.testing.assert_array_equal(
+            getattr(trained.shared_latents, name), getattr(back.shared_latents, name)
+        )
     for name in ("config", "training", "bin_width", "sessions", "data"):
         assert getattr(back, name) == getattr(trained, name)
 
 
 def test_mean_latents_of_conditions_are_unknown_behind_the_same_bins_as_before(trained):
-    latents = trained.frame.latents.copy()
+    latents = trained.shared_latents.latents.copy()
     latents[0, 3:], latents[1, 1:] = np.nan, np.nan
     back = TrainedModel.from_file(
-        replace(trained, frame=replace(trained.frame, latents=latents)).file()
+        replace(trained, shared_latents=replace(trained.shared_latents, latents=latents)).file()
     )
-    np.testing.assert_array_equal(back.frame.latents, latents)
+    np.testing.assert_array_equal(back.shared_latents.latents, latents)
 
 
 def test_bytes_and_digest_follow_from_the_weights(trained):

@@ -69,7 +69,7 @@ def test_windows_without_a_label_are_no_condition_of_the_model_and_take_part_in_
     model, files
 ):
     trained = metadyn.load_model(model)
-    assert trained.frame.labels == ("left", "right")
+    assert trained.shared_latents.labels == ("left", "right")
     assert metadyn.infer(trained, files["a"]).sizes["trial"] == 8
 
 
@@ -161,7 +161,7 @@ def test_numbers_of_files_are_compared_as_numbers(world, tmp_path, tiny):
             file["intervals/trials/speed"].attrs.update(told)
         paths.append(path)
     config = tiny.model_copy(update={"data": tiny.data.model_copy(update={"condition": "speed"})})
-    assert metadyn.fit(paths, None, config).frame.labels == ("0.1", "2")
+    assert metadyn.fit(paths, None, config).shared_latents.labels == ("0.1", "2")
     text = [paths[0], tmp_path / "text.nwb"]
     shutil.copyfile(world.files[1], text[1])
     with h5py.File(text[1], "r+") as file:

@@ -230,11 +230,11 @@ def test_condition_labels_place_a_new_session_in_the_frame(sessions, new, small,
         for counts in [*sessions[:2], new]
     ]
     trained = fit(labelled[:2], small(), short())
-    assert trained.frame.labels == ("left", "right")
-    assert trained.frame.latents.shape == (2, 24, 2)
+    assert trained.shared_latents.labels == ("left", "right")
+    assert trained.shared_latents.latents.shape == (2, 24, 2)
     extended = align(trained, labelled[2], STEPS)
     assert infer(extended, labelled[2])["rate_mean"].notnull().all()
-    frame = trained.frame
+    frame = trained.shared_latents
     expected = regress_on(
         frame.latents,
         list(frame.labels),
@@ -300,8 +300,10 @@ def test_a_model_whose_conditions_differ_in_length_is_kept_and_aligns_windows_of
     )
     back = load_model(save_model(trained, tmp_path))
     for model in (trained, back):
-        assert np.isfinite(model.frame.latents).all(-1).sum(1).tolist() == [24, 10]
-    np.testing.assert_array_equal(back.frame.latents, trained.frame.latents.astype(np.float32))
+        assert np.isfinite(model.shared_latents.latents).all(-1).sum(1).tolist() == [24, 10]
+    np.testing.assert_array_equal(
+        back.shared_latents.latents, trained.shared_latents.latents.astype(np.float32)
+    )
     for longest in (24, 15):
         aligned = align(back, uneven(new, longest), AlignConfig(steps=0))
         assert infer(aligned, uneven(new, longest))["rate_mean"].notnull().any()

@@ -12,7 +12,7 @@ from metadyn.inference.forecast import Draws, forecast
 from metadyn.model.build import build_model
 from metadyn.model.gaussian import Gaussian
 from metadyn.model.ops.per_session import is_per_session
-from metadyn.model.trained import Frame, TrainedModel
+from metadyn.model.trained import SharedLatents, TrainedModel
 from metadyn.records import SessionEntry, Source, TrialCounts, Windows
 from metadyn.training import calibrate
 from metadyn.training.calibrate import calibrated, lowest, surprise
@@ -34,7 +34,7 @@ def model(log_q: float, likelihood: str = "gaussian", n_units: int = N_UNITS) ->
         if likelihood == "gaussian":
             module.likelihood.log_var.fill_(2 * np.log(NOISE_SD))
     ones = np.ones(2, np.float32)
-    frame = Frame(
+    shared = SharedLatents(
         ones, ones, (), np.zeros((0, 9, 2), np.float32), np.zeros((1, 2), np.float32), np.eye(2)
     )
     return TrainedModel(
@@ -42,7 +42,7 @@ def model(log_q: float, likelihood: str = "gaussian", n_units: int = N_UNITS) ->
         config,
         0.02,
         (SessionEntry("made", n_units, tuple(range(n_units)), Source()),),
-        frame,
+        shared,
     )
 
 

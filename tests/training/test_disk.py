@@ -42,8 +42,8 @@ def test_a_model_of_sessions_on_disk_is_that_of_sessions_in_memory(
         torch.equal(value, other.module.state_dict()[name])
         for name, value in one.module.state_dict().items()
     )
-    for name, value in vars(one.frame).items():
-        np.testing.assert_array_equal(value, getattr(other.frame, name))
+    for name, value in vars(one.shared_latents).items():
+        np.testing.assert_array_equal(value, getattr(other.shared_latents, name))
     assert one.sessions == other.sessions
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 

@@ -274,7 +274,7 @@ def test_a_run_interrupted_and_resumed_ends_bit_for_bit_as_in_one_go(
     assert_equal_weights(whole, again)
     one, other = (pointed(tmp_path / name, "latest") for name in ("whole", "halves"))
     assert (one / "state.safetensors").read_bytes() == (other / "state.safetensors").read_bytes()
-    np.testing.assert_array_equal(whole.frame.latent_sd, again.frame.latent_sd)
+    np.testing.assert_array_equal(whole.shared_latents.latent_sd, again.shared_latents.latent_sd)
 
 
 def test_an_interrupted_run_leaves_its_best_model_so_far(tmp_path, simulated, small, short):

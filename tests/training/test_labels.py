@@ -70,7 +70,7 @@ def test_one_shared_label_is_enough_where_its_windows_have_more_bins_than_the_mo
             small(),
             short(distil_steps=1, steps=1),
         )
-    assert trained.frame.labels == ("left",)
+    assert trained.shared_latents.labels == ("left",)
 
 
 def test_fewer_averages_than_tell_the_latents_are_an_error_whose_remedy_works(

@@ -23,7 +23,7 @@ def shown(simulated, small, monkeypatch):
     def instead(model, seen, *_, **__):
         raise Seen(seen)
 
-    monkeypatch.setattr(objective, "draw", instead)
+    monkeypatch.setattr(objective, "sample_posterior", instead)
     monkeypatch.setattr(objective, "distil_loss", instead)
 
     def show(training: TrainingConfig, first: int, static: bool = False) -> list:

@@ -7,7 +7,7 @@ import torch
 from torch.nn.functional import huber_loss
 
 from metadyn.model.build import build_model
-from metadyn.model.elbo import draw
+from metadyn.model.elbo import sample_posterior
 from metadyn.model.meta_ssm import Observations
 from metadyn.training.execution.batch import DeviceTrials, hide, uniform_below
 from metadyn.training.initial.pretraining import distil_loss, rollout_loss, start_process_noise
@@ -172,7 +172,7 @@ def test_the_multi_step_loss_is_of_rollouts_of_samples_against_means_that_do_not
     length = int(torch.randint(20, 21, (), generator=generator))
     batch = trials.batch(4, length, generator)
     seen, targets = hide(batch, tail_bins=4, masking=0.2, dropout=0.25, generator=generator)
-    drawn = draw(model, seen, targets, pooling="mean", generator=generator)
+    drawn = sample_posterior(model, seen, targets, pooling="mean", generator=generator)
     means = drawn.q_z.mean.detach().clone()
     ahead = rollout_loss(drawn.transition, seen, drawn.sample, means, generator)
     expected = torch.autograd.grad(

@@ -34,12 +34,12 @@ def run(uneven, small, short):
             for counts in sessions
         ]
         trials = DeviceTrials.of(sessions, torch.device("cpu"), latents)
-        frame = learn_frame(
+        shared = learn_frame(
             sessions, latents, [model.likelihood.weight[row].detach().numpy() for row in range(3)]
         )
         entries = tuple(SessionEntry.of(counts) for counts in sessions)
         task = task_of(model, trials, trials, config, training, (10, 24))
-        return task, TrainedModel(model, config, 0.02, entries, frame, training)
+        return task, TrainedModel(model, config, 0.02, entries, shared, training)
 
     return make
 

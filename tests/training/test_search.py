@@ -11,7 +11,7 @@ from scipy.stats import multivariate_normal, norm
 from metadyn.config import ModelConfig
 from metadyn.errors import DataError
 from metadyn.model.build import build_model
-from metadyn.model.trained import Frame, TrainedModel
+from metadyn.model.trained import SharedLatents, TrainedModel
 from metadyn.records import SessionEntry, Source, TrialCounts, Windows
 from metadyn.training.alignment import search as gauge
 from metadyn.training.alignment.search import (
@@ -81,7 +81,7 @@ def trained() -> TrainedModel:
         for each, e in zip(entries, embeddings, strict=True)
     ]
     ones = np.ones(2, np.float32)
-    frame = Frame(
+    shared = SharedLatents(
         ones,
         ones,
         (),
@@ -89,7 +89,7 @@ def trained() -> TrainedModel:
         np.zeros((N_SESSIONS, 2), np.float32),
         0.1 * np.eye(2),
     )
-    return TrainedModel(module, CONFIG, 0.02, tuple(entries), frame)
+    return TrainedModel(module, CONFIG, 0.02, tuple(entries), shared)
 
 
 def flow(z: torch.Tensor, e: torch.Tensor) -> torch.Tensor:
@@ -212,10 +212,10 @@ def uneven_model() -> TrainedModel:
         for n, e in zip(n_units, rng.normal(size=8), strict=True)
     )
     spread, latent_sd = np.array([[0.5, 0.1], [0.1, 0.3]]), np.array([0.7, 1.9])
-    frame = Frame(
+    shared = SharedLatents(
         latent_sd, np.ones(2), (), np.zeros((0, 9, 2), np.float32), rng.normal(size=(8, 2)), spread
     )
-    return TrainedModel(module, CONFIG, 0.02, entries, frame)
+    return TrainedModel(module, CONFIG, 0.02, entries, shared)
 
 
 @pytest.mark.parametrize("known", [8, 5])
@@ -223,8 +223,10 @@ def test_the_prior_is_mean_and_covariance_of_what_sessions_showed_and_one_more(u
     """Feature by feature: embedding, log diagonal and lower entry over that of its column, mean
     latent. Sessions that were aligned later know no centre, and count for the usual readout
     alone."""
-    frame = replace(uneven_model.frame, centers=uneven_model.frame.centers[:known])
-    model = replace(uneven_model, frame=frame)
+    shared = replace(
+        uneven_model.shared_latents, centers=uneven_model.shared_latents.centers[:known]
+    )
+    model = replace(uneven_model, shared_latents=shared)
     prior, rows, shapes, baselines = learn_prior(model, 3), [], [], []
     for row, entry in enumerate(model.sessions):
         weight = model.module.likelihood.weight[row, : entry.n_units].detach().double().numpy()
@@ -232,7 +234,7 @@ def test_the_prior_is_mean_and_covariance_of_what_sessions_showed_and_one_more(u
         shapes.append([np.log(factor[0, 0]), np.log(factor[1, 1]), factor[1, 0] / factor[0, 0]])
         baselines += model.module.likelihood.bias[row, : entry.n_units].tolist()
         if row < known:
-            rows.append([*entry.embedding_mean, *shapes[-1], *frame.centers[row]])
+            rows.append([*entry.embedding_mean, *shapes[-1], *shared.centers[row]])
     new, sd = (
         np.array([0, *np.mean(shapes, 0), 0, 0]),
         np.array([1, 0.3, 0.3, 0.3, 0.3 * 0.7, 0.3 * 1.9]),
@@ -245,7 +247,7 @@ def test_the_prior_is_mean_and_covariance_of_what_sessions_showed_and_one_more(u
             covariance[i, j] = (
                 scatter + sd[i] ** 2 if i == j else scatter * known / (known + 6)
             ) / (known + 1)
-    covariance[4:, 4:] += frame.trial_spread / 3
+    covariance[4:, 4:] += shared.trial_spread / 3
     np.testing.assert_allclose(prior.mean, mean, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(prior.covariance, covariance, rtol=1e-4, atol=1e-5)
     assert prior.baseline_mean == pytest.approx(np.mean(baselines), rel=1e-5)

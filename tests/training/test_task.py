@@ -170,7 +170,9 @@ def test_trials_that_choose_the_checkpoint_teach_nothing_and_set_the_noise_of_fo
     for name, value in one.module.state_dict().items():
         assert torch.equal(value, two.module.state_dict()[name]), name
     for name in ("latent_sd", "weight_var", "centers", "trial_spread"):
-        np.testing.assert_array_equal(getattr(one.frame, name), getattr(two.frame, name))
+        np.testing.assert_array_equal(
+            getattr(one.shared_latents, name), getattr(two.shared_latents, name)
+        )
     pairs = list(zip(one.sessions, two.sessions, strict=True))
     assert all(
         a.embedding_mean == b.embedding_mean and a.embedding_sd == b.embedding_sd for a, b in pairs

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from metadyn.model.build import build_model
-from metadyn.model.trained import Frame, TrainedModel
+from metadyn.model.trained import SharedLatents, TrainedModel
 from metadyn.records import SessionEntry
 from metadyn.training.alignment.align import solo
 from metadyn.training.alignment.initialise import counts_by_latent, install, nearest, transplant
@@ -39,8 +39,8 @@ def known(uneven, small):
             for entry, e in zip(entries, (-1.0, 0.2, 1.5), strict=True)
         )
         ones, centers = np.ones(2, np.float32), np.array([[0.5, -1.0], [1.5, 0.3], [-0.7, 0.8]])
-        frame = Frame(ones, ones, (), np.zeros((0, 9, 2), np.float32), centers, np.eye(2))
-        return TrainedModel(module, config, 0.02, entries, frame)
+        shared = SharedLatents(ones, ones, (), np.zeros((0, 9, 2), np.float32), centers, np.eye(2))
+        return TrainedModel(module, config, 0.02, entries, shared)
 
     return make
 
@@ -72,7 +72,7 @@ def test_at_any_latents_the_new_read_in_gives_the_features_that_the_donors_gives
     z = np.random.default_rng(0).normal(size=(40, 2))
     ours = features(module, 0, (z - start.offset) @ np.linalg.pinv(start.projection).T)
     by_latent = counts_by_latent(trained, row).numpy(force=True)
-    theirs = features(trained.module, row, (z - trained.frame.centers[row]) @ by_latent.T)
+    theirs = features(trained.module, row, (z - trained.shared_latents.centers[row]) @ by_latent.T)
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
     assert ours.std(0).min() > 0.01
 

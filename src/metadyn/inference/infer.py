@@ -12,7 +12,7 @@ import xarray as xr
 from torch import Tensor
 
 from metadyn.errors import DataError
-from metadyn.model.elbo import pool
+from metadyn.model.elbo import combine_embeddings
 from metadyn.model.gaussian import Gaussian
 from metadyn.model.meta_ssm import MetaSSM, Observations
 from metadyn.model.readin import Visible
@@ -151,7 +151,7 @@ def session_embedding(trained: TrainedModel, row: int, q: Gaussian) -> Gaussian:
             for values in (entry.embedding_mean, entry.embedding_sd)
         )
         return Gaussian(mean, 2 * sd.log())
-    return pool(q, "mean" if pooling == "trial" else pooling)
+    return combine_embeddings(q, "mean" if pooling == "trial" else pooling)
 
 
 def with_embedding(trained: TrainedModel, counts: TrialCounts) -> TrainedModel:

@@ -55,7 +55,7 @@ class ElboTerms:
         return terms | {"weight_change": self.weight_change.detach()}
 
 
-def pool(
+def combine_embeddings(
     q: Gaussian, pooling: str, distinct: Bool[Tensor, "session trial"] | None = None
 ) -> Gaussian:
     """q(e) of each trial (session, trial, embedding) as it is, or one for the trials of a session
@@ -74,11 +74,11 @@ def pool(
 
 def embedding_of(model: MetaSSM, features: Tensor, seen: Observations, pooling: str) -> Gaussian:
     """q(e) of each trial, or one for the trials of a session: (session, trial or 1, embedding)."""
-    return pool(model.embedding(features, seen.length), pooling, seen.distinct)
+    return combine_embeddings(model.embedding(features, seen.length), pooling, seen.distinct)
 
 
 @dataclass(frozen=True)
-class Draw:
+class PosteriorSample:
     """What may have made a batch: q(e) (session, trial or 1, embedding), q(z), a sample of it
     (session, trial, time, latent), the same with masked bins from the dynamics, and the dynamics of
     the embedding that was drawn."""
@@ -90,7 +90,7 @@ class Draw:
     transition: Transition
 
 
-def draw(
+def sample_posterior(
     model: MetaSSM,
     seen: Observations,
     targets: Targets,
@@ -98,7 +98,7 @@ def draw(
     pooling: str,
     masked: str = "mean",
     generator: torch.Generator | None = None,
-) -> Draw:
+) -> PosteriorSample:
     """One sample of embedding and latents; bins that must come from the dynamics are their `mean`
     or a `sample`."""
     features = model.features(seen, generator)
@@ -111,11 +111,16 @@ def draw(
     z = fill(
         sample, targets.forecast, transition, noise if masked == "sample" else None, targets.longest
     )
-    return Draw(q_e, q_z, sample, z, transition)
+    return PosteriorSample(q_e, q_z, sample, z, transition)
 
 
 def elbo(
-    model: MetaSSM, drawn: Draw, seen: Observations, targets: Targets, *, masked_kl: bool = False
+    model: MetaSSM,
+    drawn: PosteriorSample,
+    seen: Observations,
+    targets: Targets,
+    *,
+    masked_kl: bool = False,
 ) -> ElboTerms:
     """One-sample estimate, of what was drawn. KL terms count bins that the encoders see, masked
     ones only with `masked_kl`."""

@@ -23,7 +23,7 @@ FRAME_TENSORS = ("latent_sd", "weight_var", "latents", "centers", "trial_spread"
 
 
 @dataclass(frozen=True)
-class Frame:
+class SharedLatents:
     """What the training sessions have in common, by which a new session finds the model's latent
     space.
 
@@ -52,7 +52,7 @@ class TrainedModel:
     config: ModelConfig
     bin_width: float
     sessions: tuple[SessionEntry, ...]
-    frame: Frame
+    shared_latents: SharedLatents
     training: TrainingConfig = field(default_factory=TrainingConfig)
     data: dict = field(default_factory=dict)
 
@@ -77,8 +77,8 @@ class TrainedModel:
             "sessions": [asdict(entry) for entry in self.sessions],
             "training": self.training.model_dump(mode="json"),
             "data": self.data,
-            "conditions": list(self.frame.labels),
-            "condition_bins": np.isfinite(self.frame.latents).all(-1).sum(1).tolist(),
+            "conditions": list(self.shared_latents.labels),
+            "condition_bins": np.isfinite(self.shared_latents.latents).all(-1).sum(1).tolist(),
         }
         tensors = {
             name: tensor.detach().cpu().contiguous()
@@ -86,7 +86,7 @@ class TrainedModel:
         }
         for name in FRAME_TENSORS:
             tensors[f"frame.{name}"] = torch.as_tensor(
-                getattr(self.frame, name), dtype=torch.float32
+                getattr(self.shared_latents, name), dtype=torch.float32
             ).nan_to_num()
         weights = save(tensors, metadata={"metadyn": json.dumps(config)})
         digest = "sha256:" + hashlib.sha256(weights).hexdigest()
@@ -118,7 +118,7 @@ class TrainedModel:
                 parts["latents"], file.config.get("condition_bins", ()), strict=False
             ):
                 latents[int(n_bins) :] = np.nan
-            frame = Frame(labels=tuple(file.config["conditions"]), **parts)
+            shared = SharedLatents(labels=tuple(file.config["conditions"]), **parts)
             training = TrainingConfig(**file.config["training"])
             with torch.device(
                 "meta"
@@ -132,7 +132,7 @@ class TrainedModel:
                 found=str(problem),
                 remedy="fetch the file anew",
             ) from problem
-        return TrainedModel(module, config, bin_width, file.sessions, frame, training, data)
+        return TrainedModel(module, config, bin_width, file.sessions, shared, training, data)
 
 
 def session_entries(config: dict) -> tuple[SessionEntry, ...]:

@@ -72,7 +72,7 @@ def _forecasts(axis, result: DemoResult) -> None:
 def _flow(axis, result: DemoResult, row: int, name: str) -> None:
     import torch
 
-    reach = 2.2 * float(result.model.frame.latent_sd.mean())
+    reach = 2.2 * float(result.model.shared_latents.latent_sd.mean())
     grid = np.linspace(-reach, reach, 21)
     points = np.stack(np.meshgrid(grid, grid), -1).astype(np.float32)
     embedding = torch.full((1, 1, 1), float(result.embeddings[row]))

@@ -19,7 +19,7 @@ from metadyn.inference.infer import smoothed_latents, with_embedding
 from metadyn.model.build import build_model
 from metadyn.model.meta_ssm import MetaSSM
 from metadyn.model.ops.per_session import is_per_session
-from metadyn.model.trained import Frame, TrainedModel
+from metadyn.model.trained import SharedLatents, TrainedModel
 from metadyn.records import SessionEntry, TrialCounts
 from metadyn.training.alignment.shared_latents import learn_frame
 from metadyn.training.calibrate import calibrated
@@ -284,7 +284,7 @@ def fit_here(
     collect(task, trained)
     for counts in reported(train, "embed", report):
         trained = with_embedding(trained, counts)
-    trained = replace(trained, frame=frame_of(trained, train, keep, report))
+    trained = replace(trained, shared_latents=frame_of(trained, train, keep, report))
     trained = calibrated(trained, held_out, report)
     if folder and processes.rank == 0:
         finish(trained, folder, record, progress)
@@ -332,7 +332,7 @@ def frame_of(
     sessions: list[TrialCounts],
     keep: Keep,
     report: Callable[[StepReport], None],
-) -> Frame:
+) -> SharedLatents:
     """What the training trials have in common under the trained model."""
     latents = [
         keep(smoothed_latents(trained, counts)) for counts in reported(sessions, "frame", report)

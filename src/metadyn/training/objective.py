@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from metadyn.config import ModelConfig, TrainingConfig
-from metadyn.model.elbo import draw, elbo
+from metadyn.model.elbo import elbo, sample_posterior
 from metadyn.model.meta_ssm import MetaSSM, Observations
 from metadyn.records import TrialCounts
 from metadyn.training.execution.batch import Batch, DeviceTrials, hide
@@ -111,7 +111,7 @@ def make_objective(
         if step == training.distil_steps and batch.latents is not None:
             for part, latents in looks(trials, batch, seen, config, training, crops[1]):
                 start_process_noise(model, part, latents, config.pooling, processes)
-        drawn = draw(
+        drawn = sample_posterior(
             model,
             seen,
             targets,

@@ -28,14 +28,20 @@ def unplaced(trained: TrainedModel, counts: TrialCounts) -> str | None:
     Not with a Gaussian likelihood: the regression that places them is Poisson's, as in the starts
     of a fit.
     """
-    known, given, dim = set(trained.frame.labels), labels_of(counts), trained.config.latent_dim
+    known, given, dim = (
+        set(trained.shared_latents.labels),
+        labels_of(counts),
+        trained.config.latent_dim,
+    )
     if trained.config.likelihood != "poisson":
         return "the model has a Gaussian likelihood, with which condition labels are not used"
     if not known:
         return "the model knows no condition labels: its sessions had none, or shared none"
     if not known & given:
         return f"the model knows none of the labels {listed(given)}; it knows {listed(known)}"
-    n_averages = n_known(trained.frame.latents, list(trained.frame.labels), counts)
+    n_averages = n_known(
+        trained.shared_latents.latents, list(trained.shared_latents.labels), counts
+    )
     if n_averages <= dim:
         return f"{n_averages} averages of the labels that the model knows ({listed(known & given)}) do not tell {dim} latents"
     return None
@@ -45,14 +51,17 @@ def warn_of_labels(trained: TrainedModel, counts: TrialCounts) -> None:
     """Say where labels were given and do not place the session, or not all of them do."""
     if counts.condition is None or trained.config.likelihood != "poisson":
         return
-    reason, unknown = unplaced(trained, counts), labels_of(counts) - set(trained.frame.labels)
+    reason, unknown = (
+        unplaced(trained, counts),
+        labels_of(counts) - set(trained.shared_latents.labels),
+    )
     if reason:
         warnings.warn(
             f"{counts.session}: {reason}; it is placed by a search instead, without labels",
             stacklevel=3,
         )
     elif unknown:
-        known = f"the model does not know its labels {listed(unknown)} (it knows {listed(trained.frame.labels)})"
+        known = f"the model does not know its labels {listed(unknown)} (it knows {listed(trained.shared_latents.labels)})"
         warnings.warn(
             f"{counts.session}: {known}; their windows take no part in placing it", stacklevel=3
         )
@@ -63,7 +72,7 @@ def analytic_start(
 ) -> tuple[Start, Placement | None]:
     """By condition labels, or by a search for the placement and the embedding."""
     if unplaced(trained, counts) is None:
-        frame, sd_bins = trained.frame, trained.training.smoothing_bins
+        frame, sd_bins = trained.shared_latents, trained.training.smoothing_bins
         return regress_on(
             frame.latents, list(frame.labels), counts, frame.weight_var, sd_bins
         ), None
@@ -87,7 +96,7 @@ def transplant(module: MetaSSM, start: Start, trained: TrainedModel, row: int) -
             / old.readin.sd[row, :n_old]
             @ old.readin.weight_in[row, :n_old]
         )
-        centers = trained.frame.centers
+        centers = trained.shared_latents.centers
         shift = start.offset - (centers[row] if row < len(centers) else 0.0)
         new.weight_in[0] = to_latent.T @ to_hidden
         new.bias_in[0] = old.readin.bias_in[row] + _tensor(shift, new.mean) @ to_hidden

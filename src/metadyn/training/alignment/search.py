@@ -95,7 +95,11 @@ def factor_of(shape: np.ndarray, dim: int) -> np.ndarray:
 
 def learn_prior(trained: TrainedModel, n_trials: int) -> Prior:
     """What the training sessions lead to expect of a session with that many trials."""
-    frame, readouts, dim = trained.frame, trained.module.likelihood, trained.config.latent_dim
+    frame, readouts, dim = (
+        trained.shared_latents,
+        trained.module.likelihood,
+        trained.config.latent_dim,
+    )
     sizes = [entry.n_units for entry in trained.sessions]
     shapes = np.array(
         [

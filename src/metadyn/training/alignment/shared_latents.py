@@ -15,7 +15,7 @@ from scipy.ndimage import gaussian_filter1d
 from metadyn.data.smoothing import blocks
 from metadyn.data.storage import Keep, in_memory
 from metadyn.errors import DataError
-from metadyn.model.trained import Frame
+from metadyn.model.trained import SharedLatents
 from metadyn.records import TrialCounts
 from metadyn.training.alignment.labels import check_shared, conditions, listed, shared_labels
 from metadyn.training.execution.loop import StepReport, reported
@@ -231,7 +231,7 @@ def spread(latents: list[np.ndarray]) -> np.ndarray:
 
 def learn_frame(
     sessions: list[TrialCounts], latents: list[np.ndarray], weights: list[np.ndarray]
-) -> Frame:
+) -> SharedLatents:
     """What a model's training sessions have in common: from their latents (trial, time, latent),
     NaN in padding, and readouts (unit, latent)."""
     labels, mean = mean_latents(sessions, latents)
@@ -240,6 +240,6 @@ def learn_frame(
     within = np.concatenate([each - each.mean(0) for each in means])
     freedom = max(len(within) - len(means), 1)
     weight_var = np.concatenate(weights).var(0) + 1e-4
-    return Frame(
+    return SharedLatents(
         spread(latents), weight_var, tuple(labels), mean, centers, within.T @ within / freedom
     )
