@@ -63,10 +63,7 @@ def operations(size: Size, model: MetaSSM) -> int:
     few numbers a trial."""
     hidden, features = model.readin.weight_out.shape[1:]
     dynamics = model.dynamics
-    f = sum(
-        weight.numel()
-        for weight in (dynamics.weight_in, dynamics.weight_hidden, dynamics.weight_out)
-    )
+    f = sum(weight.numel() for weight in (each.weight for each in dynamics.flow.maps.values()))
     widths = [gru.hidden_size for gru in grus(model)]
     each_bin = features * (hidden + 3 * sum(widths)) + model.latent_encoder.head.weight.numel()
     after_the_first = 3 * sum(width**2 for width in widths) + (1 + size.masking) * f

@@ -291,8 +291,8 @@ def from_model(model: MetaSSM, config: ModelConfig, n_units: list[int]) -> Refer
 
 
 SHARED = {  # by the name in MetaSSM, the name here
-    f"dynamics.{kind}_{theirs}": f"dynamics.{layer}.{kind}"
-    for theirs, layer in (("in", "input"), ("hidden", "hidden"), ("out", "output"))
+    f"dynamics.flow.{theirs}.{kind}": f"dynamics.{layer}.{kind}"
+    for theirs, layer in (("first", "input"), ("hidden", "hidden"), ("output", "output"))
     for kind in ("weight", "bias")
 }
 OWN = {  # of one session: the name here, and the name in MetaSSM, whose rows are sessions
@@ -328,4 +328,5 @@ def renamed(name: str) -> str:
     """The name here of what sessions share."""
     if name.startswith("latent_encoder.backward_gru."):
         return name.replace("backward_gru", "gru") + "_reverse"
-    return SHARED.get(name, name.replace("forward_gru", "gru"))
+    plain = name.replace("forward_gru", "gru").replace("dynamics.conditioning.", "dynamics.")
+    return SHARED.get(name, plain)

@@ -4,6 +4,7 @@ import pytest
 
 from metadyn.config import Config, dump_config, load_config
 from metadyn.errors import ConfigError
+from metadyn.old_words import as_in_format_1, modern
 
 
 def test_a_misspelt_key_names_the_nearest_right_one(tmp_path):
@@ -89,3 +90,30 @@ def test_a_file_that_is_no_toml_is_a_config_error(tmp_path, text):
 def test_a_missing_file_is_a_config_error(tmp_path):
     with pytest.raises(ConfigError, match="cannot be read"):
         load_config(tmp_path / "none.toml")
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ({"conditioning": "input"}, {"conditioning": "embedding_input"}),
+        ({"changed_layers": ["output", "input"]}, {"changed_layers": ["output", "first"]}),
+    ],
+)
+def test_words_of_version_0_1_0_are_read_wherever_they_stand(tmp_path, old, new):
+    (tmp_path / "c.toml").write_text(dump_config_of(old))
+    expected = load_config(model=new)
+    assert load_config(tmp_path / "c.toml") == load_config(model=old) == expected
+    assert type(expected.model)(**old) == expected.model
+    back = modern("model", as_in_format_1("model", expected.model.model_dump()))
+    assert type(expected.model)(**back) == expected.model
+
+
+def dump_config_of(model):
+    import tomli_w
+
+    return tomli_w.dumps({"model": model})
+
+
+def test_layers_that_the_flow_does_not_have_are_refused_with_those_that_it_has():
+    with pytest.raises(ConfigError, match=r"changed_layers(?s:.*)readout.*first, hidden, output"):
+        load_config(model={"changed_layers": ["first", "readout"]})

@@ -6,13 +6,29 @@ from __future__ import annotations
 import difflib
 import tomllib
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
+from metadyn.choices import CONDITIONINGS, FLOWS
 from metadyn.errors import ConfigError
+from metadyn.old_words import modern
 from metadyn.paper import PAPER
+
+if TYPE_CHECKING:  # a type checker cannot follow choices that stand in a table
+    Flow = str
+    Conditioning = str
+else:
+    Flow = Literal[tuple(FLOWS)]
+    Conditioning = Literal[tuple(CONDITIONINGS)]
 
 
 def plain_numbers(values: dict[str, Any]) -> dict[str, Any]:
@@ -26,15 +42,18 @@ def plain_numbers(values: dict[str, Any]) -> dict[str, Any]:
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+    section: ClassVar[str] = ""  # its name in a file, by which its old words are found
 
     @model_validator(mode="before")
     @classmethod
     def _as_written(cls, values: Any) -> Any:
-        return plain_numbers(values) if isinstance(values, dict) else values
+        return plain_numbers(modern(cls.section, values)) if isinstance(values, dict) else values
 
 
 class DataConfig(_Section):
     """Windows, units and bins. Times in seconds."""
+
+    section = "data"
 
     preset: str | None = Field(
         None,
@@ -86,6 +105,8 @@ class DataConfig(_Section):
 class ModelConfig(_Section):
     """The meta-dynamical state space model (Vermani et al., sections 3.1-3.2)."""
 
+    section = "model"
+
     latent_dim: int = Field(
         16,
         gt=0,
@@ -94,16 +115,19 @@ class ModelConfig(_Section):
     embedding_dim: int = Field(
         2, gt=0, description="dimensions of the dynamical embedding (1 or 2 in the paper)"
     )
-    conditioning: Literal["low_rank", "linear", "input", "shared"] = Field(
+    dynamics: Flow = Field(
+        "mlp", description="family of the dynamics: a perceptron (eq. 13), a line, a gated unit"
+    )
+    conditioning: Conditioning = Field(
         "low_rank", description="how the embedding changes the dynamics (section 5: baselines)"
     )
     rank: int = Field(
         1, gt=0, description="rank of the change of each weight (Fig. 15: insensitive)"
     )
-    changed_layers: tuple[Literal["input", "hidden", "output"], ...] = Field(
-        ("input", "hidden"),
+    changed_layers: tuple[str, ...] | None = Field(
+        None,
         min_length=1,
-        description="layers that low_rank changes: input, hidden, output (App. D.3)",
+        description="layers of the dynamics that low_rank changes; default: first and hidden of mlp (App. D.3)",
     )
     residual: bool = Field(
         False, description="dynamics f(z) = z + net(z) instead of net(z) (eq. 13)"
@@ -142,9 +166,25 @@ class ModelConfig(_Section):
         description="q(e) per trial, or one a session: mean over trials, or product, which sharpens with their number",
     )
 
+    @field_validator("changed_layers")
+    @classmethod
+    def _layers_of_the_flow(
+        cls, layers: tuple[str, ...] | None, given: Any
+    ) -> tuple[str, ...] | None:
+        flow = given.data.get("dynamics", "mlp")
+        known = FLOWS[flow][1]
+        unknown = [name for name in layers or () if name not in known]
+        if unknown:
+            raise ValueError(
+                f"no layers of {flow}: {', '.join(unknown)}; it has {', '.join(known)}"
+            )
+        return layers
+
 
 class TrainingConfig(_Section):
     """How a model is fitted: a warm start from data, distillation of it, then the ELBO."""
+
+    section = "training"
 
     warm_start: bool = Field(
         True,
@@ -253,6 +293,8 @@ class AlignConfig(_Section):
     """How a new session is aligned: an analytic start, then its own read-in, likelihood and process
     noise on the ELBO."""
 
+    section = "align"
+
     steps: int | None = Field(
         None,
         ge=0,
@@ -354,13 +396,14 @@ def _present(values: dict) -> dict:
 
 
 def _merge(layers: list[dict]) -> dict:
-    """Later layers win, key by key within a section."""
+    """Later layers win, key by key within a section, whichever words they are written in."""
     merged: dict = {}
     for layer in layers:
         for name, values in layer.items():
             below = merged.get(name, {})
             if isinstance(below, dict):  # what is no table stays, to be refused by its name
-                merged[name] = {**below, **values} if isinstance(values, dict) else values
+                table = isinstance(values, dict)
+                merged[name] = {**below, **modern(name, values)} if table else values
     return merged
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Annotated, get_args
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import typer
 from pydantic.fields import FieldInfo
 from rich.markup import escape
 
 from metadyn.config import SECTIONS
+from metadyn.old_words import VALUES
 
 PANELS = {
     "data": "Windows, units and bins",
@@ -53,19 +54,33 @@ def config_flags(*sections: str) -> Callable:
 
 def _parameter(name: str, section: str, field: FieldInfo) -> inspect.Parameter:
     kind = field.annotation
-    if Ellipsis in get_args(
-        kind
+    if any(
+        Ellipsis in get_args(each) for each in (kind, *get_args(kind))
     ):  # any number of words, which the configuration checks: the flag is given once for each
         kind = list[str]
     kind = kind if type(None) in get_args(kind) else kind | None
     flag = name.replace("_", "-")
     flag = f"--{flag}/--no-{flag}" if field.annotation is bool else f"--{flag}"
+    kind, metavar = _with_old_words(kind, VALUES.get((section, name), {}))
     option = typer.Option(
-        flag, help=_help(field), rich_help_panel=PANELS[section], show_default=False
+        flag,
+        help=_help(field),
+        rich_help_panel=PANELS[section],
+        show_default=False,
+        metavar=metavar,
     )
     return inspect.Parameter(
         name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind, option]
     )
+
+
+def _with_old_words(kind: Any, old: dict[str, str]) -> tuple[Any, str | None]:
+    """A choice that takes old words too, which the help does not show; other types as they are."""
+    choice, *_ = get_args(kind) or [kind]
+    if not old or get_origin(choice) is not Literal:
+        return kind, None
+    words = get_args(choice)
+    return Literal[*words, *old] | None, f"<{'|'.join(words)}>"
 
 
 def _help(field: FieldInfo) -> str:

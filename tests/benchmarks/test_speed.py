@@ -66,7 +66,7 @@ def test_the_plain_forecast_has_the_mean_and_the_spread_of_ours():
     trained, counts = made(QUICK)
     counts = counts.select([0, 1])
     with torch.no_grad():  # paths that stay together: of chaos there would be no mean to compare
-        trained.module.dynamics.weight_hidden *= 0.5
+        trained.module.dynamics.flow.hidden.weight *= 0.5
     ours = forecast(trained, counts, context=QUICK.context, steps=QUICK.steps, samples=300)
     ours = ours["rate_samples"].values * trained.bin_width
     generator = torch.Generator().manual_seed(5)

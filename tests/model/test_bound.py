@@ -1,15 +1,15 @@
 """With linear dynamics and Gaussian noise the likelihood is known: a Kalman filter in numpy is the
 second road."""
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 from torch import nn
 
-from metadyn.model.dynamics import Dynamics, Transition
+from metadyn.model.conditioning.shared import Shared
+from metadyn.model.dynamics import Dynamics
 from metadyn.model.elbo import Targets, elbo, sample_posterior
 from metadyn.model.encoders import LatentEncoder
+from metadyn.model.flows.base import AffineMap, Flow
 from metadyn.model.gaussian import Gaussian
 from metadyn.model.likelihood import GaussianLikelihood
 from metadyn.model.meta_ssm import MetaSSM, Observations
@@ -19,19 +19,21 @@ from metadyn.model.readin import ReadIn
 BINS, UNITS, COPIES, SAMPLES = 12, 3, 50, 20
 
 
-@dataclass(frozen=True)
-class LinearTransition(Transition):
-    def mean(self, z):
-        return z @ self.dynamics.matrix.T
+class Line(Flow):
+    """f(z) = a z."""
 
+    changed, entry = ("matrix",), "matrix"
 
-class LinearDynamics(Dynamics):
-    def __init__(self, matrix):
-        super().__init__(1, (1, 1))
-        self.matrix = torch.tensor([[matrix]], dtype=torch.float64)
+    def __init__(self, slope):
+        super().__init__()
+        self.matrix = AffineMap(torch.tensor([[slope]]), torch.zeros(1))
 
-    def forward(self, embedding, log_q):
-        return LinearTransition(self, self.changes(embedding), log_q[:, None, None])
+    @classmethod
+    def from_config(cls, config):
+        raise NotImplementedError
+
+    def forward(self, z, layers):
+        return layers["matrix"](z, False)
 
 
 class FreePosterior(LatentEncoder):
@@ -49,13 +51,13 @@ class FreePosterior(LatentEncoder):
         return Gaussian(self.mean.expand(shape), self.log_var.expand(shape))
 
 
-def linear_model(matrix, seed=0):
+def linear_model(slope, seed=0):
     torch.manual_seed(seed)
     model = MetaSSM(
         ReadIn(1, UNITS, 1, 1),
         None,
         FreePosterior(),
-        LinearDynamics(matrix),
+        Dynamics(Line(slope), Shared()),
         GaussianLikelihood(1, UNITS, 1),
         embedding_dim=1,
         latent_dim=1,
@@ -71,7 +73,7 @@ def linear_model(matrix, seed=0):
 
 def kalman(model, y, observed):
     """Log-likelihood of y (time, unit), and filtered mean and variance of each bin."""
-    a, q = model.dynamics.matrix.item(), model.log_q.exp().item()
+    a, q = model.dynamics.flow.matrix.weight.item(), model.log_q.exp().item()
     c, d = model.likelihood.weight[0].numpy(force=True), model.likelihood.bias[0].numpy(force=True)
     r = np.diag(model.likelihood.log_var[0].exp().numpy(force=True))
     mean, variance = model.initial.mean.item(), model.initial.log_var.exp().item()
@@ -147,7 +149,7 @@ def test_no_posterior_lifts_the_bound_above_the_likelihood():
 def smoothed(model, y, observed):
     """Rauch-Tung-Striebel means (time,), and by the dense precision of the posterior its means and
     the matrix itself."""
-    a, q = model.dynamics.matrix.item(), model.log_q.exp().item()
+    a, q = model.dynamics.flow.matrix.weight.item(), model.log_q.exp().item()
     filtered = kalman(model, y, observed)[1]
     means = filtered[:, 0].copy()
     for t in reversed(range(BINS - 1)):

@@ -3,21 +3,24 @@
 import pytest
 import torch
 
-from metadyn.model.dynamics import LowRankChange
+from metadyn.model.conditioning.low_rank import LowRankChange
 
 
 def dense_mean(dynamics, embedding, z):
     """f(z) of one embedding (embedding,) and one state (latent,), with the changes of the weights
     written out."""
-    factors = dynamics.hyper(embedding).split(dynamics.sizes)
+    factors = dynamics.conditioning.hyper(embedding).split(dynamics.conditioning.sizes)
     left_in, right_in, left_hidden, right_hidden = [
-        factor.reshape(-1, dynamics.rank) for factor in factors
+        factor.reshape(-1, dynamics.conditioning.rank) for factor in factors
     ]
-    first = torch.tanh((dynamics.weight_in + left_in @ right_in.T) @ z + dynamics.bias_in)
-    second = torch.tanh(
-        (dynamics.weight_hidden + left_hidden @ right_hidden.T) @ first + dynamics.bias_hidden
+    first = torch.tanh(
+        (dynamics.flow.first.weight + left_in @ right_in.T) @ z + dynamics.flow.first.bias
     )
-    return dynamics.weight_out @ second + dynamics.bias_out
+    second = torch.tanh(
+        (dynamics.flow.hidden.weight + left_hidden @ right_hidden.T) @ first
+        + dynamics.flow.hidden.bias
+    )
+    return dynamics.flow.output.weight @ second + dynamics.flow.output.bias
 
 
 @pytest.fixture
@@ -38,7 +41,7 @@ def test_low_rank_change_is_the_dense_product(change):
     torch.testing.assert_close(change.layer(weight, bias)(x, True), expected.tanh())
 
 
-@pytest.mark.parametrize("conditioning", ["low_rank", "linear", "input", "shared"])
+@pytest.mark.parametrize("conditioning", ["low_rank", "linear", "embedding_input", "shared"])
 def test_one_embedding_a_session_is_that_of_all_its_trials(model, conditioning):
     dynamics = model(conditioning=conditioning).dynamics
     embedding, z, log_q = (
@@ -71,7 +74,7 @@ def test_weight_change_is_the_norm_of_both_changes(model):
     embedding = torch.randn(2, 3, 3).double()
     transition = dynamics(embedding, torch.zeros(2, 2).double())
     norm = torch.zeros(2, 3).double()
-    for change in transition.changes[:2]:
+    for change in transition.changes.values():
         norm += torch.linalg.matrix_norm(change.left @ change.right.mT) ** 2
     torch.testing.assert_close(transition.weight_change(), norm.sqrt())
 
@@ -124,29 +127,41 @@ def test_linear_adapter_is_the_network_of_weights_linear_in_e(model):
     norm = transition.weight_change()
     for s, n in torch.cartesian_prod(torch.arange(2), torch.arange(3)):
         change_in = sum(
-            e * direction for e, direction in zip(embedding[s, n], net.directions_in, strict=True)
+            e * direction
+            for e, direction in zip(
+                embedding[s, n], net.conditioning.directions["first"], strict=True
+            )
         )
         change_hidden = sum(
             e * direction
-            for e, direction in zip(embedding[s, n], net.directions_hidden, strict=True)
+            for e, direction in zip(
+                embedding[s, n], net.conditioning.directions["hidden"], strict=True
+            )
         )
         torch.testing.assert_close(norm[s, n] ** 2, (change_in**2).sum() + (change_hidden**2).sum())
         for t in range(4):
-            first = torch.tanh((net.weight_in + change_in) @ z[s, n, t] + net.bias_in)
-            second = torch.tanh((net.weight_hidden + change_hidden) @ first + net.bias_hidden)
+            first = torch.tanh(
+                (net.flow.first.weight + change_in) @ z[s, n, t] + net.flow.first.bias
+            )
+            second = torch.tanh(
+                (net.flow.hidden.weight + change_hidden) @ first + net.flow.hidden.bias
+            )
             torch.testing.assert_close(
-                transition.mean(z)[s, n, t], net.weight_out @ second + net.bias_out
+                transition.mean(z)[s, n, t], net.flow.output.weight @ second + net.flow.output.bias
             )
 
 
 def test_embedding_input_is_the_network_of_both_side_by_side(model):
-    net = model(conditioning="input").dynamics
+    net = model(conditioning="embedding_input").dynamics
     embedding, z = torch.randn(2, 3, 3).double(), torch.randn(2, 3, 4, 2).double()
     mean = net(embedding, torch.zeros(2, 2).double()).mean(z)
     both = torch.cat([z, embedding[:, :, None].expand(2, 3, 4, 3)], -1)
-    first = torch.tanh(both @ torch.cat([net.weight_in, net.weight_embedding], 1).T + net.bias_in)
-    second = torch.tanh(first @ net.weight_hidden.T + net.bias_hidden)
-    torch.testing.assert_close(mean, second @ net.weight_out.T + net.bias_out)
+    first = torch.tanh(
+        both @ torch.cat([net.flow.first.weight, net.conditioning.weight_embedding], 1).T
+        + net.flow.first.bias
+    )
+    second = torch.tanh(first @ net.flow.hidden.weight.T + net.flow.hidden.bias)
+    torch.testing.assert_close(mean, second @ net.flow.output.weight.T + net.flow.output.bias)
 
 
 def test_louder_noise_has_that_many_times_the_sd(model):

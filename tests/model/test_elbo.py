@@ -131,35 +131,38 @@ def product_of(posteriors):
 def step(dynamics, embedding, z):
     """f(z) with the weights' changes written out, and the norm of these changes."""
     weights = {
-        "input": dynamics.weight_in,
-        "hidden": dynamics.weight_hidden,
-        "output": dynamics.weight_out,
+        "first": dynamics.flow.first.weight,
+        "hidden": dynamics.flow.hidden.weight,
+        "output": dynamics.flow.output.weight,
     }
-    changes, bias_in = written_out(dynamics, embedding), dynamics.bias_in
-    if hasattr(dynamics, "weight_embedding"):
-        bias_in = bias_in + dynamics.weight_embedding @ embedding
+    changes, bias_in = written_out(dynamics, embedding), dynamics.flow.first.bias
+    if hasattr(dynamics.conditioning, "weight_embedding"):
+        bias_in = bias_in + dynamics.conditioning.weight_embedding @ embedding
     weights |= {layer: weights[layer] + change for layer, change in changes.items()}
-    first = torch.tanh(weights["input"] @ z + bias_in)
+    first = torch.tanh(weights["first"] @ z + bias_in)
     out = (
-        weights["output"] @ torch.tanh(weights["hidden"] @ first + dynamics.bias_hidden)
-        + dynamics.bias_out
+        weights["output"] @ torch.tanh(weights["hidden"] @ first + dynamics.flow.hidden.bias)
+        + dynamics.flow.output.bias
     )
     norm = (
         sum((change**2).sum() for change in changes.values()).sqrt() if changes else torch.zeros(())
     )
-    return z + out if dynamics.residual else out, norm
+    return z + out if dynamics.flow.residual else out, norm
 
 
 def written_out(dynamics, embedding):
     """The dense change of each layer that the embedding changes."""
-    if hasattr(dynamics, "hyper"):
+    if hasattr(dynamics.conditioning, "hyper"):
         parts = [
-            part.reshape(-1, dynamics.rank)
-            for part in dynamics.hyper(embedding).split(dynamics.sizes)
+            part.reshape(-1, dynamics.conditioning.rank)
+            for part in dynamics.conditioning.hyper(embedding).split(dynamics.conditioning.sizes)
         ]
-        return {layer: parts[2 * i] @ parts[2 * i + 1].T for i, layer in enumerate(dynamics.layers)}
-    if hasattr(dynamics, "directions_in"):
-        both = {"input": dynamics.directions_in, "hidden": dynamics.directions_hidden}
+        return {
+            layer: parts[2 * i] @ parts[2 * i + 1].T
+            for i, layer in enumerate(dynamics.conditioning.layers)
+        }
+    if hasattr(dynamics.conditioning, "directions"):
+        both = dynamics.conditioning.directions
         return {
             layer: sum(e * direction for e, direction in zip(embedding, each, strict=True))
             for layer, each in both.items()
@@ -262,11 +265,11 @@ VARIANTS = [
     {"link": "softplus"},
     {"conditioning": "shared"},
     {"conditioning": "linear"},
-    {"conditioning": "input", "pooling": "product"},
+    {"conditioning": "embedding_input", "pooling": "product"},
     {"residual": True},
-    {"residual": True, "conditioning": "input"},
+    {"residual": True, "conditioning": "embedding_input"},
     {"changed_layers": ("output",), "rank": 1},
-    {"changed_layers": ("output", "input", "hidden"), "rank": 3},
+    {"changed_layers": ("output", "first", "hidden"), "rank": 3},
     {"shared_noise": True},
     {"detach_embedding": True},
     {"readin_dropout": 0.4},

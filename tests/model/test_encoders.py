@@ -97,5 +97,8 @@ def test_a_new_models_posteriors_are_as_wide_as_asked_for_whatever_it_sees_and_i
 
 def test_a_new_linear_adapter_hardly_changes_with_the_embedding(config):
     module = build_model(config(conditioning="linear", hidden=(30, 40)), [3, 5])
-    for directions in (module.dynamics.directions_in, module.dynamics.directions_hidden):
+    for directions in (
+        module.dynamics.conditioning.directions["first"],
+        module.dynamics.conditioning.directions["hidden"],
+    ):
         assert abs(directions.std() / 0.02 - 1) < 0.25

@@ -141,7 +141,7 @@ def test_the_seed_alone_sets_the_first_weights(config):
     assert all(
         torch.equal(one[name], same[name]) and torch.equal(one[name], late[name]) for name in one
     )
-    assert not torch.equal(one["dynamics.weight_in"], other["dynamics.weight_in"])
+    assert not torch.equal(one["dynamics.flow.first.weight"], other["dynamics.flow.first.weight"])
 
 
 def test_building_leaves_the_random_state_alone(config):

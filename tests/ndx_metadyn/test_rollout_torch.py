@@ -14,9 +14,11 @@ N_UNITS, ROW, STEPS, BIN_WIDTH = [5, 9, 7], 2, 40, 0.02
 
 
 def torch_model(**options):
-    """Module and stored config of three sessions, every parameter moved off its starting value."""
+    """A model of three sessions, every parameter moved off its starting value."""
     from metadyn.config import ModelConfig
     from metadyn.model.build import build_model
+    from metadyn.model.trained import SharedLatents, TrainedModel
+    from metadyn.records import SessionEntry, Source
 
     config = ModelConfig(**{"latent_dim": 3, "embedding_dim": 2, "rank": 2, **options})
     module = build_model(config, N_UNITS, seed=4)
@@ -25,19 +27,21 @@ def torch_model(**options):
             parameter += 0.1 * torch.randn(
                 parameter.shape, generator=torch.Generator().manual_seed(parameter.numel())
             )
-        if (
-            config.residual
-        ):  # small steps, or forty of them go to where an exponential rate has no digits left
-            module.dynamics.weight_out *= 0.1
-            module.dynamics.bias_out *= 0.1
-    sessions = [
-        {"key": f"s{i}", "n_units": n, "unit_rows": list(range(n))} for i, n in enumerate(N_UNITS)
-    ]
-    settings = {"format": 1, "architecture": "MetaSSM", "bin_width": BIN_WIDTH}
-    return module, settings | {"model": config.model_dump(mode="json"), "sessions": sessions}
+        if config.residual:
+            # small steps, or forty of them go to where an exponential rate has no digits left
+            for parameter in module.dynamics.flow.output.parameters():
+                parameter *= 0.1
+    entries = tuple(
+        SessionEntry(f"s{i}", n, tuple(range(n)), Source()) for i, n in enumerate(N_UNITS)
+    )
+    ones = np.ones(3, np.float32)
+    shared = SharedLatents(ones, ones, (), np.zeros((0, 9, 3)), np.zeros((3, 3)), np.eye(3))
+    return TrainedModel(module, config, BIN_WIDTH, entries, shared)
 
 
-PAIRS = itertools.product(("low_rank", "linear", "input", "shared"), ("poisson", "gaussian"))
+PAIRS = itertools.product(
+    ("low_rank", "linear", "embedding_input", "shared"), ("poisson", "gaussian")
+)
 OPTIONS = [
     *[
         {"conditioning": conditioning, "likelihood": likelihood}
@@ -48,7 +52,7 @@ OPTIONS = [
     {"link": "softplus"},
     {"changed_layers": ("output",)},
     {"changed_layers": ("hidden",), "rank": 1},
-    {"changed_layers": ("output", "hidden", "input"), "rank": 3, "hidden": (5, 4)},
+    {"changed_layers": ("output", "hidden", "first"), "rank": 3, "hidden": (5, 4)},
     {"shared_noise": True},
 ]
 
@@ -57,11 +61,10 @@ OPTIONS = [
     "options", OPTIONS, ids=lambda options: "-".join(map(str, options.values()))
 )
 def test_rollout_from_the_file_agrees_with_torch_to_1e_5(options, tmp_path):
-    from safetensors.torch import save
-
-    module, settings = torch_model(**options)
+    trained = torch_model(**options)
+    module, file = trained.module, trained.file()
     model = LatentDynamicsModel.from_safetensors(
-        save(module.state_dict()), settings, "A model.", "MetaSSM"
+        file.weights, file.config, "A model.", file.architecture
     )
     path, nwbfile = tmp_path / "m.nwb", mock_NWBFile()
     nwbfile.create_processing_module("ecephys", "m").add(model)

@@ -136,6 +136,14 @@ def test_a_config_file_lies_under_the_flags(run, world, tmp_path):
     )
 
 
+def test_the_words_of_version_0_1_0_are_taken_as_flags_and_not_shown(run, world, tmp_path):
+    old = ["--conditioning", "input", "--changed-layers", "input", "--steps", 1]
+    run("fit", world.files[0], "-o", tmp_path / "model", *old, "--distil-steps", 1)
+    config = metadyn.load_model(tmp_path / "model").config
+    assert (config.conditioning, config.changed_layers) == ("embedding_input", ("first",))
+    assert "<low_rank|linear|embedding_input|shared>" in run("fit", "--help").stdout
+
+
 def test_a_misspelt_key_is_told_without_traceback_and_exit_code_2(run, world, tmp_path):
     (tmp_path / "c.toml").write_text("[data]\nbin_widht = 0.04\n")
     result = run("fit", world.files[0], "-o", tmp_path / "model", "-c", tmp_path / "c.toml")

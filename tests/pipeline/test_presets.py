@@ -13,14 +13,14 @@ from metadyn.pipeline import steps
 # have 3 h (x + h + 2).
 SIZES = {
     "paper-synthetic": {
-        "dynamics.hyper": (1 * 16 + 16) + (16 * 16 + 16) + 17 * 98 * 1,
+        "dynamics.conditioning.hyper": (1 * 16 + 16) + (16 * 16 + 16) + 17 * 98 * 1,
         "dynamics": (2 * 32 + 32) + (32 * 32 + 32) + (32 * 2 + 2),
         "embedding_encoder": 3 * 16 * (8 + 16 + 2) + 16 * 2 + 2,
         "latent_encoder": 2 * 3 * 64 * (8 + 1 + 64 + 2) + 128 * 4 + 4,
         "readin": (40 * 64 + 64) + (64 * 8 + 8),
     },
     "paper-motor": {
-        "dynamics.hyper": (2 * 64 + 64) + (64 * 64 + 64) + 65 * 414 * 6,
+        "dynamics.conditioning.hyper": (2 * 64 + 64) + (64 * 64 + 64) + 65 * 414 * 6,
         "dynamics": (30 * 128 + 128) + (128 * 128 + 128) + (128 * 30 + 30),
         "embedding_encoder": 3 * 64 * (64 + 64 + 2) + 64 * 4 + 4,
         "latent_encoder": 2 * 3 * 128 * (64 + 2 + 128 + 2) + 256 * 60 + 60,

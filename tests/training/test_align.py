@@ -196,7 +196,7 @@ def test_alignment_is_the_same_for_the_same_seed(trained, new):
         {"likelihood": "gaussian"},
         {"conditioning": "shared"},
         {"conditioning": "linear"},
-        {"conditioning": "input", "residual": True},
+        {"conditioning": "embedding_input", "residual": True},
         {"pooling": "product"},
         {"latent_dim": 1},
         {"latent_dim": 3},

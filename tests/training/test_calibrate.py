@@ -27,8 +27,8 @@ def model(log_q: float, likelihood: str = "gaussian", n_units: int = N_UNITS) ->
     )
     module = build_model(config, [n_units], seed=0)
     with torch.no_grad():
-        for name in ("weight_out", "bias_out"):
-            getattr(module.dynamics, name).mul_(0.05)
+        for each in module.dynamics.flow.output.parameters():
+            each.mul_(0.05)
         module.likelihood.weight.mul_(0.5)
         module.log_q.fill_(log_q)
         if likelihood == "gaussian":

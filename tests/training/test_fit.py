@@ -86,7 +86,7 @@ def test_whatever_a_fit_does_is_reported_session_by_session(simulated, small, sh
         {"likelihood": "gaussian"},
         {"conditioning": "shared"},
         {"conditioning": "linear"},
-        {"conditioning": "input", "residual": True},
+        {"conditioning": "embedding_input", "residual": True},
         {"pooling": "trial"},
         {"pooling": "product"},
         {"latent_dim": 3},
@@ -123,7 +123,7 @@ def test_every_way_of_training_ends_elsewhere_than_the_usual_one(simulated, smal
         if not torch.equal(value, weights(plain)[name])
     }
     assert {
-        "dynamics.weight_in",
+        "dynamics.flow.first.weight",
         "log_q",
         "latent_encoder.head.weight",
         "likelihood.weight",

@@ -282,7 +282,7 @@ def test_a_new_model_has_the_noise_and_the_width_of_the_posterior_that_were_aske
     torch.testing.assert_close(model.log_q.detach().exp(), torch.full((3, 2), 0.07))
     torch.testing.assert_close(model.latent_encoder.head.bias[2:].detach(), torch.full((2,), -2.5))
     random = build_model(small(), [counts.n_units for counts in sessions], seed=3)
-    assert torch.equal(model.dynamics.weight_in, random.dynamics.weight_in)
+    assert torch.equal(model.dynamics.flow.first.weight, random.dynamics.flow.first.weight)
     for row, (start, counts) in enumerate(zip(starts, sessions, strict=True)):
         np.testing.assert_allclose(
             model.likelihood.weight[row, : counts.n_units].detach(), start.weight, rtol=1e-5

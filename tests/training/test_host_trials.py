@@ -237,4 +237,4 @@ def test_snapshots_hold_the_state_of_every_session(started, short):
     state = snapshot(task)[1]
     assert state["readin.weight_in|exp_avg"].shape == model.readin.weight_in.shape
     assert state["readin.weight_in|step"].sum() == 16
-    assert state["dynamics.weight_in|step"] == 8
+    assert state["dynamics.flow.first.weight|step"] == 8

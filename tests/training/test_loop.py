@@ -213,11 +213,11 @@ def test_weight_decay_spares_readout_noise_prior_and_biases(small):
         *(
             "readin.weight_in",
             "readin.weight_out",
-            "dynamics.weight_in",
-            "dynamics.weight_hidden",
-            "dynamics.weight_out",
+            "dynamics.flow.first.weight",
+            "dynamics.flow.hidden.weight",
+            "dynamics.flow.output.weight",
         ),
-        *(f"dynamics.hyper.{layer}.weight" for layer in (0, 2, 4)),
+        *(f"dynamics.conditioning.hyper.{layer}.weight" for layer in (0, 2, 4)),
         *(f"embedding_encoder.gru.weight_{part}_l0" for part in ("ih", "hh")),
         *(
             f"latent_encoder.{way}_gru.weight_{part}_l0"
@@ -227,7 +227,8 @@ def test_weight_decay_spares_readout_noise_prior_and_biases(small):
         *("embedding_encoder.head.weight", "latent_encoder.head.weight"),
     }
     torch.testing.assert_close(
-        parameters["dynamics.weight_in"], before["dynamics.weight_in"] * (1 - 0.1 * 0.5)
+        parameters["dynamics.flow.first.weight"],
+        before["dynamics.flow.first.weight"] * (1 - 0.1 * 0.5),
     )
 
 

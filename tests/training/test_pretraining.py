@@ -192,8 +192,8 @@ def test_the_loss_of_rollouts_does_not_depend_on_how_many_steps_windows_have(sma
     half."""
     model = build_model(small(conditioning="shared", residual=True), [1])
     with torch.no_grad():
-        model.dynamics.weight_out.zero_()
-        model.dynamics.bias_out.zero_()
+        model.dynamics.flow.output.weight.zero_()
+        model.dynamics.flow.output.bias.zero_()
     states, observed, session = (
         torch.zeros(1, 3, n_bins, 2),
         torch.ones(1, 3, n_bins, dtype=torch.bool),

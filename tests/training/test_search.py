@@ -197,7 +197,7 @@ def uneven_model() -> TrainedModel:
     rng, n_units = np.random.default_rng(5), [4, 20, 9, 13, 20, 7, 11, 16]
     module = build_model(CONFIG, n_units, seed=0)
     with torch.no_grad():
-        module.dynamics.weight_out.mul_(0.3)
+        module.dynamics.flow.output.weight.mul_(0.3)
         module.likelihood.weight.normal_(generator=torch.Generator().manual_seed(1))
         module.likelihood.bias.normal_(0.4, 0.6, generator=torch.Generator().manual_seed(2))
     entries = tuple(

@@ -87,7 +87,8 @@ def test_decay_and_seed_are_those_asked_for(task):
         each.grad = torch.zeros_like(each)
     given.optimiser.step()
     torch.testing.assert_close(
-        given.parameters["dynamics.weight_in"].detach(), before["dynamics.weight_in"] * (1 - 0.003)
+        given.parameters["dynamics.flow.first.weight"].detach(),
+        before["dynamics.flow.first.weight"] * (1 - 0.003),
     )
     assert torch.equal(given.parameters["likelihood.weight"], before["likelihood.weight"])
     assert seed_of(given, 3) != seed_of(task(seed=5), 3)

@@ -230,8 +230,8 @@ def test_scores_are_in_bits_per_spike_of_what_the_model_says_behind_the_context(
     sessions = uneven()
     model = build_model(small(), [counts.n_units for counts in sessions], seed=1)
     with torch.no_grad():
-        model.dynamics.weight_out.zero_()
-        model.dynamics.bias_out[:] = torch.tensor(
+        model.dynamics.flow.output.weight.zero_()
+        model.dynamics.flow.output.bias[:] = torch.tensor(
             [0.3, -0.2]
         )  # where all forecasts are from the first bin on
         model.readin.mean += 0.4

@@ -88,7 +88,7 @@ def forecast(
     used = for_each_trial(told, q_e)
     session = torch.tensor([row], device=used.mean.device)
     q_last = last_state(latents_given(trained, counts, used.mean, context), context)
-    path = trained.module.transition(used.mean, session).rollout(q_last.mean, steps)
+    path = trained.module.transition(used.mean, session).rollout(q_last.mean, steps, first=context)
     variables = {
         "latent_mean": (("trial", "time", "latent"), path[0].numpy(force=True), {"units": "a.u."}),
         "rate_mean": (

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import torch
 
+from metadyn.choices import CONDITIONINGS, FLOWS, class_at
 from metadyn.config import ModelConfig
-from metadyn.model.dynamics import Dynamics, InputDynamics, LinearDynamics, LowRankDynamics
+from metadyn.model.dynamics import Dynamics
 from metadyn.model.encoders import EmbeddingEncoder, LatentEncoder
 from metadyn.model.likelihood import (
     GaussianLikelihood,
@@ -24,17 +25,10 @@ def likelihood_of(config: ModelConfig) -> type[Readout]:
 
 
 def build_dynamics(config: ModelConfig) -> Dynamics:
-    sizes, residual = (config.latent_dim, config.hidden), config.residual
-    match config.conditioning:
-        case "shared":
-            return Dynamics(*sizes, residual=residual)
-        case "low_rank":
-            hyper = (config.embedding_dim, config.rank, config.hyper_hidden)
-            return LowRankDynamics(*sizes, *hyper, layers=config.changed_layers, residual=residual)
-        case "linear":
-            return LinearDynamics(*sizes, config.embedding_dim, residual=residual)
-        case "input":
-            return InputDynamics(*sizes, config.embedding_dim, residual=residual)
+    place, _ = FLOWS[config.dynamics]
+    flow = class_at(place).from_config(config)
+    conditioning = class_at(CONDITIONINGS[config.conditioning]).from_config(config, flow)
+    return Dynamics(flow, conditioning)
 
 
 def build_model(

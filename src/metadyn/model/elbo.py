@@ -125,7 +125,7 @@ def elbo(
     """One-sample estimate, of what was drawn. KL terms count bins that the encoders see, masked
     ones only with `masked_kl`."""
     q_e, q_z, z = drawn.q_e, drawn.q_z, drawn.z
-    prior = drawn.transition(z[:, :, :-1])
+    prior = drawn.transition(z[:, :, :-1], slice(1, None))
     kl_latent = Gaussian(q_z.mean[:, :, 1:], q_z.log_var[:, :, 1:]).kl(prior)
     kept = (seen.within & (masked_kl | ~targets.forecast))[:, :, 1:]
     kl_initial = Gaussian(q_z.mean[:, :, 0], q_z.log_var[:, :, 0]).kl(model.initial())

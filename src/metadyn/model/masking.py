@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from metadyn.model.dynamics import Transition
+from metadyn.model.dynamics import Transition, values_at
 
 
 def mask_depth(masked: Bool[Tensor, "session trial time"]) -> Int[Tensor, "session trial time"]:
@@ -44,13 +44,13 @@ def fill(
     if not len(z):  # a process that has none of a step's sessions
         return z
     depth, length = mask_depth(masked), run_length(masked)
-    if transition.shared:  # then it matters to no run which trial it is in
+    if transition.one_per_session:  # then it matters to no run which trial it is in
         whole, (z, depth, length) = (
             z.shape,
             (each.flatten(1, 2)[:, None] for each in (z, depth, length)),
         )
         noise = None if noise is None else noise.flatten(1, 2)[:, None]
-        return _fill(z, depth, length, transition, noise, longest).view(whole)
+        return _fill(z, depth, length, transition.end_to_end(), noise, longest).view(whole)
     return _fill(z, depth, length, transition, noise, longest)
 
 
@@ -87,12 +87,14 @@ def _fill(
     if not slots:
         return z
     start = length.topk(slots[0], dim=-1).indices  # the longest runs first
-    state, path = at_bins(z, (start - 1).clamp(min=0)), []
+    state, path = values_at(z, (start - 1).clamp(min=0)), []
     for level, many in enumerate(slots):
         state = state[:, :, :many]
         now = (start[..., :many] + level).clamp(max=bins - 1)
         state = (
-            transition.mean(state) if noise is None else transition(state).at(at_bins(noise, now))
+            transition.mean(state, now)
+            if noise is None
+            else transition(state, now).at(values_at(noise, now))
         )
         path.append(state)
     slot = torch.zeros_like(depth).scatter(
@@ -105,10 +107,4 @@ def _fill(
     filled = before[(depth - 1).clamp(min=0)] + slot.gather(
         -1, (bin_ + 1 - depth).clamp(max=bins - 1)
     )
-    return at_bins(torch.cat([z, *path], 2), torch.where(depth > 0, filled, bin_))
-
-
-def at_bins(values: Tensor, index: Tensor) -> Tensor:
-    """values (session, row, bin, latent) at index (session, row, chosen): (session, row, chosen,
-    latent)."""
-    return values.gather(2, index[..., None].expand(-1, -1, -1, values.shape[-1]))
+    return values_at(torch.cat([z, *path], 2), torch.where(depth > 0, filled, bin_))

@@ -12,10 +12,13 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
+from metadyn.choices import FLOWS, class_at
 from metadyn.config import ModelConfig, TrainingConfig
 from metadyn.errors import ModelFileError
 from metadyn.model.build import build_model
+from metadyn.model.file_names import name_in_file
 from metadyn.model.meta_ssm import MetaSSM
+from metadyn.old_words import as_in_format_1
 from metadyn.records import ModelFile, SessionEntry
 
 ARCHITECTURE, FORMAT = "MetaSSM", 1
@@ -69,19 +72,23 @@ class TrainedModel:
 
     def file(self) -> ModelFile:
         """The model as bytes; the digest covers weights and configuration."""
+        model = self.config.model_dump(mode="json")
+        model["changed_layers"] = list(
+            self.config.changed_layers or self.module.dynamics.flow.changed
+        )
         config = {
             "format": FORMAT,
             "architecture": ARCHITECTURE,
             "bin_width": self.bin_width,
-            "model": self.config.model_dump(mode="json"),
+            "model": as_in_format_1("model", model),
             "sessions": [asdict(entry) for entry in self.sessions],
-            "training": self.training.model_dump(mode="json"),
+            "training": as_in_format_1("training", self.training.model_dump(mode="json")),
             "data": self.data,
             "conditions": list(self.shared_latents.labels),
             "condition_bins": np.isfinite(self.shared_latents.latents).all(-1).sum(1).tolist(),
         }
         tensors = {
-            name: tensor.detach().cpu().contiguous()
+            name_in_file(name): tensor.detach().cpu().contiguous()
             for name, tensor in self.module.state_dict().items()
         }
         for name in FRAME_TENSORS:
@@ -103,7 +110,7 @@ class TrainedModel:
                 remedy=f"this version reads {ARCHITECTURE}, format {FORMAT}: install the version that wrote the file",
             )
         try:
-            config = ModelConfig(**file.config["model"])
+            config = without_usual_layers(ModelConfig(**file.config["model"]))
             tensors = {name: tensor.float() for name, tensor in load(file.weights).items()}
             if not all(tensor.isfinite().all() for tensor in tensors.values()):
                 raise ValueError("weights that are NaN or infinite")
@@ -124,7 +131,9 @@ class TrainedModel:
                 "meta"
             ):  # sizes that the file claims cost no memory before its tensors bear them out
                 module = build_model(config, [entry.n_units for entry in file.sessions])
-            module.load_state_dict(tensors, strict=True, assign=True)
+            names = {name_in_file(name): name for name in module.state_dict()}
+            renamed = {names.get(name, name): tensor for name, tensor in tensors.items()}
+            module.load_state_dict(renamed, strict=True, assign=True)
             bin_width, data = float(file.config["bin_width"]), file.config.get("data", {})
         except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as problem:
             raise ModelFileError(
@@ -133,6 +142,14 @@ class TrainedModel:
                 remedy="fetch the file anew",
             ) from problem
         return TrainedModel(module, config, bin_width, file.sessions, shared, training, data)
+
+
+def without_usual_layers(config: ModelConfig) -> ModelConfig:
+    """The configuration that names no changed layers where they are the flow's own choice, which
+    files write out."""
+    place, _ = FLOWS[config.dynamics]
+    usual = config.changed_layers == class_at(place).changed
+    return config.model_copy(update={"changed_layers": None}) if usual else config
 
 
 def session_entries(config: dict) -> tuple[SessionEntry, ...]:

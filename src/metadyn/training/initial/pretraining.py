@@ -93,7 +93,7 @@ def rollout_loss(
     ]
     numbers = processes.total(torch.stack([each.sum() for each in known])) if known else ()
     for time, both, number in zip(times, known, numbers, strict=True):
-        state = transition.mean(state)
+        state = transition.mean(state, time)
         error = huber_loss(state, at(targets, time), reduction="none") * both
         total = total + error.sum() / number.clamp(min=1) / states.shape[-1]
     return total / steps.clamp(min=1)
@@ -115,7 +115,8 @@ def start_process_noise(
     """
     features = model.features(seen)
     embedding = embedding_of(model, features, seen, pooling).mean
-    step = latents[:, :, 1:] - model.transition(embedding, seen.session).mean(latents[:, :, :-1])
+    transition = model.transition(embedding, seen.session)
+    step = latents[:, :, 1:] - transition.mean(latents[:, :, :-1], slice(1, None))
     both = (seen.seen[:, :, 1:] & seen.seen[:, :, :-1])[..., None]
     unexplained = (step**2 * both).sum((1, 2)) / both.sum((1, 2)).clamp(min=1)
     rows = seen.session

@@ -1,0 +1,28 @@
+"""The kinds of model that a configuration can choose by name, one line for each.
+
+A new kind is a file in the room that the line points to, and the line. `tests/model/test_laws.py`
+then tests it with every other kind.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+FLOWS: dict[str, tuple[str, tuple[str, ...]]] = {
+    # f of z_t = f(z_{t-1}) + noise: its class, and its layers, which an embedding may change
+    "mlp": ("metadyn.model.flows.mlp:MLP", ("first", "hidden", "output")),
+}
+CONDITIONINGS: dict[str, str] = {
+    # how an embedding changes the layers of a flow
+    "low_rank": "metadyn.model.conditioning.low_rank:LowRank",
+    "linear": "metadyn.model.conditioning.linear:Linear",
+    "embedding_input": "metadyn.model.conditioning.embedding_input:EmbeddingInput",
+    "shared": "metadyn.model.conditioning.shared:Shared",
+}
+
+
+def class_at(place: str) -> Any:
+    """The class that `module:name` points to; its module is imported only now, as it needs torch."""
+    module, name = place.split(":")
+    return getattr(import_module(module), name)

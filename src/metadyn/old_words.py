@@ -1,0 +1,61 @@
+"""The words of version 0.1.0 that were renamed: read everywhere, and written into model files.
+
+A model file of format 1 is one that 0.1.0 can read, so it speaks 0.1.0's words. Whoever renames a
+key or a value of the configuration adds a line here, and nothing else anywhere.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+KEYS: dict[str, dict[str, str]] = {
+    # section of the configuration: old key → key
+    "training": {},
+}
+VALUES: dict[tuple[str, str], dict[str, str]] = {
+    # section and key: old value, or item of a list → value
+    ("model", "conditioning"): {"input": "embedding_input"},
+    ("model", "changed_layers"): {"input": "first"},
+}
+NEW_KEYS: dict[str, dict[str, Any]] = {
+    # section: key that 0.1.0 does not know → the value that says what 0.1.0 did
+    "model": {"dynamics": "mlp"},
+}
+
+
+def modern(section: str, values: dict[str, Any]) -> dict[str, Any]:
+    """A section of a configuration in today's words, whichever it was written in."""
+    keys = KEYS.get(section, {})
+    renamed = {keys.get(key, key): value for key, value in values.items()}
+    return {
+        key: _translated(value, VALUES.get((section, key), {})) for key, value in renamed.items()
+    }
+
+
+def as_in_format_1(section: str, values: dict[str, Any]) -> dict[str, Any]:
+    """A section of a configuration in the words of 0.1.0, without keys that say what it did anyway.
+
+    Keys that say something else stay: a file that has them is of format 2.
+    """
+    usual = NEW_KEYS.get(section, {})
+    keys = {new: old for old, new in KEYS.get(section, {}).items()}
+    found = {}
+    for key, value in values.items():
+        if key in usual and value == usual[key]:
+            continue
+        words = {new: old for old, new in VALUES.get((section, key), {}).items()}
+        found[keys.get(key, key)] = _translated(value, words)
+    return found
+
+
+def beyond_format_1(section: str, values: dict[str, Any]) -> list[str]:
+    """Keys whose values 0.1.0 could not follow."""
+    usual = NEW_KEYS.get(section, {})
+    return [key for key, value in values.items() if key in usual and value != usual[key]]
+
+
+def _translated(value: Any, words: dict[str, str]) -> Any:
+    """A word, or each word of a list, by its other name; what is no such word stays as it is."""
+    if isinstance(value, list | tuple):
+        return type(value)(_translated(each, words) for each in value)
+    return words.get(value, value) if isinstance(value, str) else value
