@@ -343,7 +343,8 @@ def compared(rotation: int, seed: int = 0) -> dict[str, dict[str, dict[str, floa
             found[n][method] = values
             told = ", ".join(f"{name} {value:.3f}" for name, value in values.items())
             say(
-                f"rotation {rotation} {method} n {n}, {(time.monotonic() - began) / 60:.1f} min: {told}"
+                f"rotation {rotation} {method} n {n}, {(time.monotonic() - began) / 60:.1f} min: "
+                f"{told}"
             )
     return found
 

@@ -54,7 +54,8 @@ class Mutant:
         found = text.count(self.old)
         if found != 1:
             raise ValueError(
-                f"{self.id}: its text stands {found} times in {self.file}; carry the mutant along, or drop it"
+                f"{self.id}: its text stands {found} times in {self.file}; carry the mutant "
+                "along, or drop it"
             )
         return text.replace(self.old, self.new)
 

@@ -54,7 +54,8 @@ def commit() -> str:
 
 
 def machine() -> str:
-    return f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}, {torch.get_num_threads()} threads"
+    torch_here = f"torch {torch.__version__}, {torch.get_num_threads()} threads"
+    return f"{platform.machine()}, {os.cpu_count()} cores, {torch_here}"
 
 
 def mean_sem(runs: list) -> dict | list:

@@ -199,7 +199,7 @@ class Reference(nn.Module):
         self.dynamics, self.initial = Dynamics(config), Initial(config.latent_dim)
 
     def random_numbers(self, trials: int, bins: int, generator: torch.Generator) -> RandomNumbers:
-        """What `metadyn.model.elbo.sample_posterior` draws for the same batch from the same generator."""
+        """The sample of `metadyn.model.elbo.sample_posterior`, of the same batch and generator."""
         drawing = {"generator": generator, "device": generator.device}
         like = drawing | {"dtype": self.initial.mean.dtype}
         sessions, share, kept = (

@@ -21,11 +21,13 @@ NAME = "ndx-metadyn"
 VERSION = "0.1.0"  # equals the version of the package: a file says which reader wrote it
 
 ESTIMATE_DOC = (
-    "Which data each estimate is conditioned on: 'smoothed' (all data in the window), 'filtered' (data up to and "
+    "Which data each estimate is conditioned on: 'smoothed' (all data in the window), 'filtered' "
+    "(data up to and "
     "including each time), 'forecast' (only data before each time) or 'prior' (no data)."
 )
 HORIZON_DOC = (
-    "Lead time in seconds of a rolling forecast: the estimate at time t uses data up to t - horizon. "
+    "Lead time in seconds of a rolling forecast: the estimate at time t uses data up to t - "
+    "horizon. "
     "Omit when each window has a single forecast origin."
 )
 
@@ -81,7 +83,8 @@ def latent_series():
         neurodata_type_def="LatentSeries",
         neurodata_type_inc="TimeSeries",
         default_name="LatentSeries",
-        doc="Latent states per time bin. Times are bin centers. Windows (e.g. trials) are concatenated along time.",
+        doc="Latent states per time bin. Times are bin centers. Windows (e.g. trials) are "
+        "concatenated along time.",
         attributes=estimate_attributes(),
         datasets=[
             matrix("data", "Posterior mean of the latent state.", dims, attributes=[unit]),
@@ -104,7 +107,8 @@ def firing_rate_series():
         neurodata_type_def="FiringRateSeries",
         neurodata_type_inc="TimeSeries",
         default_name="FiringRateSeries",
-        doc="Inferred firing rates per time bin. Times are bin centers. Windows are concatenated along time.",
+        doc="Inferred firing rates per time bin. Times are bin centers. Windows are concatenated "
+        "along time.",
         attributes=estimate_attributes(),
         datasets=[
             matrix(
@@ -126,7 +130,8 @@ def firing_rate_series():
 
 def embeddings_table():
     scope = (
-        "What each embedding was inferred from: 'window' (the data of its row) or 'session' (all rows; then all rows hold "
+        "What each embedding was inferred from: 'window' (the data of its row) or 'session' (all "
+        "rows; then all rows hold "
         "the same embedding)."
     )
     return NWBGroupSpec(
@@ -134,8 +139,10 @@ def embeddings_table():
         neurodata_type_inc="TimeIntervals",
         default_name="embeddings",
         doc=(
-            "Windows of data that a model was run on, one per row, with the dynamical embedding that parametrises the latent "
-            "dynamics in that window. The inherited column 'timeseries' refers to the samples of the LatentSeries and "
+            "Windows of data that a model was run on, one per row, with the dynamical embedding "
+            "that parametrises the latent "
+            "dynamics in that window. The inherited column 'timeseries' refers to the samples of "
+            "the LatentSeries and "
             "FiringRateSeries that belong to the window."
         ),
         attributes=[attribute("scope", scope, default_value="window")],
@@ -163,16 +170,19 @@ def training_assets_table():
         datasets=[
             column(
                 "uri",
-                "URI of the file, e.g. https://api.dandiarchive.org/api/assets/<asset_id>/ or dandi://dandi/<dandiset>@<version>/<path>.",
+                "URI of the file, e.g. https://api.dandiarchive.org/api/assets/<asset_id>/ or "
+                "dandi://dandi/<dandiset>@<version>/<path>.",
             ),
             column(
                 "digest",
-                "Digest of the file, '<algorithm>:<hex>', e.g. the 'dandi:sha2-256' digest as 'sha256:<hex>'.",
+                "Digest of the file, '<algorithm>:<hex>', e.g. the 'dandi:sha2-256' digest as "
+                "'sha256:<hex>'.",
                 quantity="?",
             ),
             column(
                 "input_key",
-                "Key of the dataset-specific read-in and likelihood of the model that was fit to this file.",
+                "Key of the dataset-specific read-in and likelihood of the model that was fit to "
+                "this file.",
                 quantity="?",
             ),
         ],
@@ -181,7 +191,8 @@ def training_assets_table():
 
 def latent_dynamics_model():
     digest = (
-        "Digest of the checkpoint bytes, '<algorithm>:<hex>', e.g. 'sha256:<hex>'. Equals the digest of 'weights' when these "
+        "Digest of the checkpoint bytes, '<algorithm>:<hex>', e.g. 'sha256:<hex>'. Equals the "
+        "digest of 'weights' when these "
         "are stored."
     )
     weights_format = NWBAttributeSpec(
@@ -192,7 +203,8 @@ def latent_dynamics_model():
         neurodata_type_inc="NWBDataInterface",
         default_name="LatentDynamicsModel",
         doc=(
-            "A trained latent dynamics model: what it is, where its checkpoint is, what it was trained on, and, optionally, "
+            "A trained latent dynamics model: what it is, where its checkpoint is, what it was "
+            "trained on, and, optionally, "
             "its weights."
         ),
         attributes=[
@@ -321,7 +333,8 @@ def export(folder):
         name=NAME,
         version=VERSION,
         full_name="Latent neural dynamics across recordings",
-        doc="Latent dynamics inferred from neural activity, dynamical embeddings, and the model that inferred them.",
+        doc="Latent dynamics inferred from neural activity, dynamical embeddings, and the model "
+        "that inferred them.",
         author=["ndx-metadyn developers"],
         contact=[],  # the schema language asks for the list; who releases it adds an address
     )

@@ -81,7 +81,8 @@ def main() -> None:
     methods = tuple(given.only.split(",")) if given.only else experiment.methods
     if unknown := set(methods) - set(experiment.methods):
         sys.exit(
-            f"{given.name} has no method {', '.join(sorted(unknown))}: {', '.join(experiment.methods)}"
+            f"{given.name} has no method {', '.join(sorted(unknown))}: "
+            f"{', '.join(experiment.methods)}"
         )
     root = CACHE / "quick" / given.name if given.quick else CACHE
     if given.quick:

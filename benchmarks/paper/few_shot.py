@@ -93,7 +93,8 @@ def new_scores(bench: Bench, name: str, method: str, seed: int, n_shots: int) ->
                 trained = aligned(bench, name, method, seed, sample.given.select(trials))
                 runs.append(scored(bench, name, trained, sample))
                 bench.say(
-                    f"{name} {method} seed {seed}: {sample.key} from {n_shots} trials, k20 {runs[-1]['k20']:.3f}"
+                    f"{name} {method} seed {seed}: {sample.key} from {n_shots} trials, k20 "
+                    f"{runs[-1]['k20']:.3f}"
                 )
             found[sample.key] = {measure: [run[measure] for run in runs] for measure in runs[0]}
         return found

@@ -33,7 +33,7 @@ GAUSSIAN = TrainingConfig(
     crop_bins=(
         60,
         120,
-    ),  # three times cheaper than 300 bins, and nothing visible is lost (recipe.md, "What mattered" 6)
+    ),  # three times cheaper than 300 bins, and no figure is lower
     steps=1000,  # as many as the prototype's Hopf models took
     learning_rate=0.01,  # of .005 and .01 the one with the better validation forecasts on seed 0
     # Against overfitting of sparse spikes; 30 to 100 Gaussian units do not need it
@@ -96,7 +96,7 @@ SINGLE = (
     },  # pulls f to "z stays"; with smoothing_bins k30 of the double well from 8 trials -.38 -> .65
     {
         "weight_decay": 1.0
-    },  # k30 of the Hopf session from 8 trials .47 -> .49; at .03 the double well falls from .81 to .42
+    },  # k30 of Hopf from 8 trials .47 -> .49; at .03 the double well falls to .42
 )
 # f steps from where it is, so that decay has a harmless limit. A read-in of latents alone (2
 # features by 4 rectifiers) cannot learn few trials by heart: from 8 trials the double well is
@@ -170,7 +170,8 @@ class Bench:
             elif step.validation is not None:
                 scores = " ".join(f"{name} {value:.3f}" for name, value in step.validation.items())
                 self.say(
-                    f"{title}: step {step.step}/{step.steps}, {scores}, fit done in {step.seconds_left:.0f} s"
+                    f"{title}: step {step.step}/{step.steps}, {scores}, fit done in "
+                    f"{step.seconds_left:.0f} s"
                 )
 
         return report

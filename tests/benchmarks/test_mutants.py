@@ -37,7 +37,8 @@ def copy(tmp_path, monkeypatch):
     nothing."""
     (tmp_path / "code.py").write_text("def double(x):\n    return 2 * x\n")
     (tmp_path / "test_code.py").write_text(
-        "from code import double\n\n\ndef test_sign():\n    assert double(1) > 0\n\n\ndef test_size():\n    assert double(3)\n"
+        "from code import double\n\n\ndef test_sign():\n    assert double(1) > 0\n\n\ndef "
+        "test_size():\n    assert double(3)\n"
     )
     (tmp_path / "pytest.ini").write_text("[pytest]\npythonpath = .\n")
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # which these tests do without

@@ -51,7 +51,8 @@ def test_lab_b_forecasts_as_well_from_the_file_as_from_the_checkpoint(lab_a, lab
         scores[name] = json.loads(told)
         bits, last = scores[name]["forecast_bits_per_spike"], scores[name]["forecast_r2"][-1]
         print(
-            f"from the {name}: forecast {bits} bits/spike, r² {last} at {STEPS} bins ahead, 24 held-out trials"
+            f"from the {name}: forecast {bits} bits/spike, r² {last} at {STEPS} bins ahead, 24 "
+            "held-out trials"
         )
     assert scores["file"]["forecast_bits_per_spike"] > 0.1  # above the mean rate, which is at 0
     for name, values in scores["checkpoint"].items():

@@ -121,11 +121,15 @@ def test_file_reads_in_a_process_without_this_package(mock_file, tmp_path):
         "from pynwb import NWBHDF5IO\n"
         "with NWBHDF5IO(sys.argv[1], 'r') as io:\n"
         "    run = io.read().processing['ecephys']['LatentDynamics']\n"
-        "    series = run.latent_series['LatentSeries'] if hasattr(run, 'latent_series') else run['LatentSeries']\n"
+        "    series = run.latent_series['LatentSeries'] if hasattr(run, 'latent_series') else "
+        "run['LatentSeries']\n"
         "    table = run.embeddings\n"
-        "    found = dict(module=type(run).__module__, latents=series.data[:].tolist(), sd=series.data_sd[:].tolist(),\n"
-        "        embedding=table['embedding_mean'].data[:].tolist(), count=int(table['timeseries'][1][0].count),\n"
-        "        weights=len(run.model.weights), config=json.loads(run.model.config)['architecture'], scope=table.scope)\n"
+        "    found = dict(module=type(run).__module__, latents=series.data[:].tolist(), "
+        "sd=series.data_sd[:].tolist(),\n"
+        "        embedding=table['embedding_mean'].data[:].tolist(), "
+        "count=int(table['timeseries'][1][0].count),\n"
+        "        weights=len(run.model.weights), "
+        "config=json.loads(run.model.config)['architecture'], scope=table.scope)\n"
         "print(json.dumps(found))\n"
     )
     found = json.loads(in_fresh_process(code, mock_file, cwd=tmp_path))
@@ -145,7 +149,8 @@ def test_pynapple_shows_latents_rates_and_embeddings_of_each_run_without_this_pa
         "import json, pynapple as nap\n"
         "data = nap.load_file(sys.argv[1])\n"
         "names = [name for name in data.keys() if name.startswith('LatentDynamics')]\n"
-        "print(json.dumps({name: [type(data[name]).__name__, list(data[name].shape)] for name in names}))\n"
+        "print(json.dumps({name: [type(data[name]).__name__, list(data[name].shape)] for name in "
+        "names}))\n"
     )
     n_bins = mock.N_WINDOWS * mock.N_BINS
     one = {

@@ -256,8 +256,8 @@ def test_the_next_command_names_event_condition_and_good_units_of_a_reaching_tas
     description = describe(reaching)
     fit = description.next_commands[0]
     assert (
-        "--align move_onset_time --start -0.2 --n-bins 60 --condition target_direction --units \"quality == 'good'\""
-        in fit
+        "--align move_onset_time --start -0.2 --n-bins 60 --condition target_direction --units "
+        "\"quality == 'good'\"" in fit
     )
     with pytest.warns(UserWarning, match="8 of 40 rows of trials lack a time"):
         counts = bin_spikes(read_session(reaching), **options_of(fit))

@@ -39,8 +39,8 @@ def test_a_model_that_is_ahead_everywhere_is_said_to_be_with_its_scores():
         "metadyn annotate …",
     )
     assert (
-        "ahead of every baseline: forecasts 0.200 bits per spike, hidden entries 0.400 bits per spike"
-        in said
+        "ahead of every baseline: forecasts 0.200 bits per spike, hidden entries 0.400 bits per "
+        "spike" in said
     )
     assert said.endswith("; next: metadyn annotate …")
 

@@ -269,7 +269,8 @@ def test_labels_that_the_model_does_not_know_are_said_and_their_windows_place_no
     )
     with pytest.warns(
         UserWarning,
-        match="does not know its labels 'up' .it knows 'left', 'right'.; their windows take no part",
+        match="does not know its labels 'up' .it knows 'left', 'right'.; their windows take no "
+        "part",
     ):
         one = align(trained, partly, AlignConfig(steps=0)).module.state_dict()
     other = align(trained, empty, AlignConfig(steps=0)).module.state_dict()

@@ -32,7 +32,8 @@ def test_sessions_that_share_no_label_end_in_an_error_that_lists_each_files_labe
     ]
     with pytest.raises(
         DataError,
-        match=r"(?s)share no condition label.*target.*a\.nwb: 'left', 'right'; limit-cycle-01: '1', '2', '3'",
+        match=r"(?s)share no condition label.*target.*a\.nwb: 'left', 'right'; limit-cycle-01: "
+        r"'1', '2', '3'",
     ):
         fit(strangers, small(), short())
     without = [replace(counts, condition=None) for counts in strangers]  # the remedy
@@ -89,7 +90,8 @@ def test_fewer_averages_than_tell_the_latents_are_an_error_whose_remedy_works(
     ]
     with pytest.raises(
         DataError,
-        match=r"(?s)1 shared labels \('left'\), windows of 3 bins: 3 averages, 3 latents.*--latent-dim 2",
+        match=r"(?s)1 shared labels \('left'\), windows of 3 bins: 3 averages, 3 "
+        r"latents.*--latent-dim 2",
     ) as told:
         fit(few, small(latent_dim=3), short())
     assert "--condition" in told.value.remedy
