@@ -8,6 +8,9 @@ from importlib import metadata
 from pathlib import Path
 
 from nbclient import NotebookClient
+from sphinx.util.docutils import SphinxDirective
+
+import metadyn
 
 project = "ndx-metadyn"
 author = "ndx-metadyn developers"
@@ -65,5 +68,15 @@ def as_fields(app, what, name, obj, options, lines):
     lines[:] = told
 
 
+class Verbs(SphinxDirective):
+    """`.. verbs::` documents each verb of the package, in the order of its table."""
+
+    def run(self):
+        return self.parse_text_to_nodes(
+            "\n\n".join(f".. autofunction:: metadyn.{verb}" for verb in metadyn.VERBS)
+        )
+
+
 def setup(app):
+    app.add_directive("verbs", Verbs)
     app.connect("autodoc-process-docstring", as_fields)

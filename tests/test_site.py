@@ -40,7 +40,7 @@ def anchors(page: Path) -> set[str]:
 
 
 def test_every_verb_and_every_nwb_type_has_its_entry(site):
-    assert {f"metadyn.pipeline.steps.{verb}" for verb in metadyn.VERBS} <= anchors(
+    assert {f"metadyn.{verb}" for verb in metadyn.VERBS} <= anchors(
         site / "reference" / "python.html"
     )
     types = {name for name in ndx_metadyn.__all__ if not name.isupper()}  # constants are none

@@ -1,46 +1,55 @@
 """Shared latent dynamics from many recordings: NWB units in, latents, embeddings and the model back
 into NWB.
 
-The verbs are imported when first asked for, so that reading a file needs no torch.
+>>> import metadyn
+>>> "fit" in metadyn.VERBS
+True
 """
 
-import os
+from __future__ import annotations
+
 from importlib import import_module
+from typing import Any
 
-# Threads that spin long while they wait for each other hold up whoever else wants the core; some
-# microseconds are worth it (docs/decisions/threads.md). Read once, when torch is loaded; who sets
-# it themselves is heard.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-os.environ.setdefault("GOMP_SPINCOUNT", "3000")
-
-VERBS = (
-    *(
-        "read_session",
-        "bin_spikes",
-        "simulate",
-        "fit",
-        "align",
-        "infer",
-        "forecast",
-        "score",
-        "annotate",
-    ),
-    *("fetch", "derive", "package", "findings", "upload"),
-    *("load_model", "save_model", "save_scores", "load_config"),
-)
+# The public functions and where each is written; it is imported when it is first asked for, so that
+# reading a file needs no torch. Commands, tests and the documentation follow this table.
+VERBS = {
+    "inspect": "metadyn.nwb.describe:describe",
+    "fetch": "metadyn.pipeline.sharing:fetch",
+    "simulate": "metadyn.pipeline.steps:simulate",
+    "read_session": "metadyn.pipeline.steps:read_session",
+    "bin_spikes": "metadyn.pipeline.steps:bin_spikes",
+    "load_config": "metadyn.config:load_config",
+    "fit": "metadyn.pipeline.steps:fit",
+    "align": "metadyn.pipeline.steps:align",
+    "infer": "metadyn.pipeline.steps:infer",
+    "annotate": "metadyn.pipeline.annotation:annotate",
+    "forecast": "metadyn.pipeline.steps:forecast",
+    "score": "metadyn.pipeline.scoring:score",
+    "save_scores": "metadyn.pipeline.scoring:save_scores",
+    "load_model": "metadyn.pipeline.models:load_model",
+    "save_model": "metadyn.pipeline.steps:save_model",
+    "derive": "metadyn.pipeline.sharing:derive",
+    "package": "metadyn.pipeline.sharing:package",
+    "findings": "metadyn.pipeline.sharing:findings",
+    "upload": "metadyn.pipeline.sharing:upload",
+    "read_model": "metadyn.nwb.stored_model:read_model",
+    "export_model": "metadyn.pipeline.sharing:export_model",
+    "demo": "metadyn.pipeline.demo:demo",
+}
 __all__ = ["VERBS", "__version__", *VERBS]
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> Any:
     if name == "__version__":
         from importlib.metadata import version
 
         return version("ndx-metadyn")
-    if name in VERBS:
-        return getattr(import_module("metadyn.pipeline.steps"), name)
-    raise AttributeError(
-        f"module 'metadyn' has no attribute {name!r}; its verbs are {', '.join(VERBS)}"
-    )
+    if name not in VERBS:
+        verbs = ", ".join(VERBS)
+        raise AttributeError(f"module 'metadyn' has no attribute {name!r}; its verbs are {verbs}")
+    module, _, function = VERBS[name].partition(":")
+    return getattr(import_module(module), function)
 
 
 def __dir__() -> list[str]:

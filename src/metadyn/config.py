@@ -334,17 +334,16 @@ def load_config(
 
     Parameters
     ----------
-    path : TOML file with tables [data], [model], [training], [align]; None for the defaults. base :
-    values that lie under the file's, e.g. {"data": {"align": "move_onset_time"}}; a preset of the
-    paper, named by
-        data.preset, lies under all of them.
+    path : TOML file with tables [data], [model], [training], [align]; None for the defaults.
+    base : values that lie under the file's, e.g. {"data": {"align": "move_onset_time"}}; a preset
+        of the paper, named by data.preset, lies under all of them.
     sections : values that lie over the file's, e.g. `data={"bin_width": 0.01}`; None keeps what is
-    there.
+        there.
 
     Raises
     ------
     ConfigError : a key is unknown (the nearest right one is named), a value out of range, or the
-    file no TOML.
+        file no TOML.
     """
     given = [
         base or {},

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from pynwb import NWBHDF5IO, TimeSeries
 
+from metadyn.cli.commands.inspect import show_description
 from metadyn.data.binning import bin_spikes
-from metadyn.display import show_description
 from metadyn.errors import DataError, WindowError, as_flags
 from metadyn.nwb.describe import describe
 from metadyn.nwb.read import read_session

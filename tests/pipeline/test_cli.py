@@ -16,18 +16,25 @@ import xarray as xr
 from pynwb import read_nwb
 
 import metadyn
-from metadyn.display import show_score
+from metadyn.cli import VERB_OF, Commands
+from metadyn.cli.commands.score import show_score
 from metadyn.inference.scores import PREDICTORS
 from metadyn.training.execution import capture
 
-COMMANDS = (
-    *("inspect", "simulate", "fit", "align", "annotate", "forecast", "score", "demo"),
-    *("derive", "package", "upload", "model"),
-)
 TINY = "--steps 3 --distil-steps 2 --latent-hidden 4 --readin-hidden 4 --hidden 4 4"
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+def test_the_commands_stand_in_the_order_of_the_table_of_verbs(run):
+    text = run("--help").stdout
+    places = [text.index(f"│ {name} ") for name in Commands()]
+    assert places == sorted(places)
+    verbs = [VERB_OF.get(name, name) for name in Commands()]
+    assert verbs == [verb for verb in metadyn.VERBS if verb in verbs]
+    assert "No such command" in run("scroe").stderr
+    assert "'score'" in run("scroe").stderr
+
+
+@pytest.mark.parametrize("command", Commands())
 def test_help_of_each_command_has_an_example_that_starts_with_it(run, command):
     result = run(command, "--help")
     assert result.exit_code == 0
@@ -418,6 +425,12 @@ def test_the_environment_of_threads_is_set_unless_it_was(cores, threads):
             check=True,
         )
         assert tuple(done.stdout.split()) == expected
+
+
+def test_importing_the_package_sets_no_environment_variable():
+    script = "import os; before = dict(os.environ); import metadyn, metadyn.cli; "
+    script += "metadyn.fit, metadyn.load_model; assert dict(os.environ) == before"
+    subprocess.run([sys.executable, "-c", script], check=True)
 
 
 def test_deterministic_fits_on_two_threads_are_one_model_and_nothing_stays_switched_on(

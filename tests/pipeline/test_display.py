@@ -16,7 +16,8 @@ from rich.table import Table
 from typer.testing import CliRunner
 
 from metadyn.cli import app
-from metadyn.display import _terms, out, show_error, show_warnings_as_notes, wrapped
+from metadyn.cli.console import out, show_error, show_warnings_as_notes, wrapped
+from metadyn.cli.progress import validation_line
 from metadyn.errors import DataError, WindowError
 
 LONG = "/data/a lab/" + "x" * 90 + "/day1.nwb"
@@ -93,10 +94,10 @@ def step(**terms):
 
 def test_terms_of_training_break_between_terms_on_a_terminal_and_are_one_line_in_a_log():
     terms = {f"kl_of_part_{i}": i / 7 for i in range(9)}
-    whole = _terms(step(**terms), None)
+    whole = validation_line(step(**terms), None)
     assert "\n" not in whole
     for width in (40, 80):
-        lines = _terms(step(**terms), width).splitlines()
+        lines = validation_line(step(**terms), width).splitlines()
         assert max(map(len, lines)) <= width
         assert " ".join(lines).split() == whole.split()
         assert not any(line.split()[-1] in terms for line in lines)  # a name without its value
@@ -149,7 +150,8 @@ def on_a_terminal(arguments, width) -> list[str]:
 
 WORKING = """
 import time
-from metadyn.display import out, show_warnings_as_notes, working
+from metadyn.cli.console import out, show_warnings_as_notes
+from metadyn.cli.progress import working
 import warnings
 
 show_warnings_as_notes()

@@ -30,7 +30,7 @@ from metadyn.records import BehaviorSeries, Session, SessionEntry, Source
 
 def test_the_package_hands_on_its_verbs():
     assert all(callable(getattr(metadyn, verb)) for verb in metadyn.VERBS)
-    with pytest.raises(AttributeError, match="its verbs are read_session"):
+    with pytest.raises(AttributeError, match="its verbs are inspect, fetch"):
         _ = metadyn.train
 
 

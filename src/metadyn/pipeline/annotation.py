@@ -40,15 +40,17 @@ def annotate(
 
     Parameters
     ----------
-    name : name of the run; a file may hold several, each of its own name. embed_model : store the
-    model in each file, so that it forecasts and aligns from there. derive : write slim files
-    without the raw data, as `metadyn.derive` does; not `in_place`. context : also store forecasts
-    of the `steps` bins after the first `context` bins of each window that has more; WindowError
-        where none has, and a warning that counts those shorter than the context.
-    data : options for other windows than those trained on, e.g. {"where": None}. skip_bad : leave
-    out recordings that cannot be used, and say which and why in a warning at the end. report :
-    called with each path when it is written; `progress` during a download, see
-    `metadyn.nwb.remote.download`.
+    name : name of the run; a file may hold several, each of its own name.
+    embed_model : store the model in each file, so that it forecasts and aligns from there.
+    derive : write slim files without the raw data, as `metadyn.derive` does; not `in_place`.
+    context : also store forecasts of the `steps` bins after the first `context` bins of each window
+        that has more; WindowError where none has, and a warning that counts those shorter than the
+        context.
+    data : options for other windows than those trained on, e.g. {"where": None}.
+    skip_bad : leave out recordings that cannot be used, and say which and why in a warning at the
+        end.
+    report : called with each path when it is written.
+    progress : called during a download, see `metadyn.nwb.remote.download`.
 
     Returns
     -------
@@ -57,10 +59,9 @@ def annotate(
     Raises
     ------
     ConfigError : neither or both of `output` and `in_place` are given, a derived file would replace
-    its source, two results
-        would be one file, or a copy its recording.
+        its source, two results would be one file, or a copy its recording.
     WriteError, ModelFileError, DataError, WindowError : the file concerned is as it was; those
-    before it are written.
+        before it are written.
     """
     from metadyn.nwb.write import check_target
 

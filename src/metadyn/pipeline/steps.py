@@ -111,9 +111,11 @@ def fit(
     Raises
     ------
     DataError : a recording (with `skip_bad`: each) cannot be used, two share an identifier, or a
-    process that reads was killed. DeviceError : there is no such device. ConfigError : `output`
-    holds a model already and `resume` is not set. WriteError : `output` cannot be written, which is
-    found before anything is read, or the disk is full.
+        process that reads was killed.
+    DeviceError : there is no such device.
+    ConfigError : `output` holds a model already and `resume` is not set.
+    WriteError : `output` cannot be written, which is found before anything is read, or the disk is
+        full.
     """
     from metadyn.training.execution.devices import find_device, fixed_order
     from metadyn.training.execution.loop import StepReport

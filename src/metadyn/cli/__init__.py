@@ -1,0 +1,107 @@
+"""The command line: one module of `metadyn.cli.commands` for each command.
+
+A module is imported when its command is asked for; the order is that of the table of verbs.
+"""
+
+from __future__ import annotations
+
+import errno
+import inspect
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from pkgutil import iter_modules
+from typing import Any
+
+import typer
+
+from metadyn import VERBS
+from metadyn.cli import commands
+from metadyn.errors import ConfigError, MetadynError, WriteError
+
+INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+VERB_OF = {"model": "read_model"}  # `metadyn.model` is the package of the equations
+
+
+class Commands(Mapping):
+    """The commands by name; each is imported when it is first looked up."""
+
+    def __init__(self) -> None:
+        order = list(VERBS)
+        names = [module.name for module in iter_modules(commands.__path__)]
+        self._names = sorted(names, key=lambda name: order.index(VERB_OF.get(name, name)))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def __getitem__(self, name: str) -> Any:
+        """The command: the function of that name in the module of that name, with its EPILOG."""
+        if name not in self._names:
+            raise KeyError(name)
+        module = import_module(f"{commands.__name__}.{name}")
+        function = getattr(module, name)
+        # one line a paragraph: the width is the terminal's, not that of the source
+        paragraphs = inspect.cleandoc(function.__doc__).split("\n\n")
+        text = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
+        alone = typer.Typer(add_completion=False, rich_markup_mode="rich")
+        alone.command(name, help=text, epilog=getattr(module, "EPILOG", None))(function)
+        return typer.main.get_command(alone)
+
+
+class CommandGroup(typer.core.TyperGroup):
+    """Prints our errors as a few lines, without a traceback.
+
+    Exit codes: 1, 2 for a ConfigError (something was asked wrongly), 130 after Ctrl-C.
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**{**settings, "commands": Commands()})
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command that the arguments name."""
+        from metadyn.cli import console
+
+        console.show_warnings_as_notes()
+        try:
+            return super().invoke(ctx)
+        except MetadynError as error:
+            console.show_error(error)
+            raise typer.Exit(2 if isinstance(error, ConfigError) else 1) from None
+        except OSError as error:
+            # without a number it is not the system's; EPIPE: a reader that went away
+            if error.errno is None or error.errno == errno.EPIPE:
+                raise
+            console.show_error(refused_by_the_system(error))
+            raise typer.Exit(1) from None
+        except KeyboardInterrupt as stop:
+            console.err().print(f"stopped. {stop or 'Nothing was left half written.'}")
+            raise typer.Exit(INTERRUPTED) from None
+
+
+def refused_by_the_system(error: OSError) -> WriteError:
+    """The refusal of the operating system to read or write a file, as an error of ours."""
+    remedy = "a path that exists, with room, that you may write to (-o); what was complete before is kept"
+    return WriteError(
+        "the system refused to read or write",
+        file=error.filename,
+        found=error.strerror or error,
+        remedy=remedy,
+    )
+
+
+app = typer.Typer(
+    cls=CommandGroup,
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    add_completion=False,
+    pretty_exceptions_show_locals=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Shared latent dynamics from many recordings: NWB units in, latents, embeddings and the model back into NWB.",
+)
+
+
+@app.callback()
+def _group() -> None:
+    """Typer makes a group of an app that has a callback."""

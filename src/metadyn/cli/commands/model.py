@@ -1,0 +1,64 @@
+"""`metadyn model`: the model inside an NWB file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+import metadyn
+from metadyn.cli.console import out, rows, say
+
+if TYPE_CHECKING:
+    from metadyn.records import ModelFile, SessionEntry
+
+
+def model(
+    file: Annotated[str, typer.Argument(help="NWB file that holds a model, or its address")],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="also keep its weights here (.safetensors) and its config beside (.json)",
+        ),
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="replace files that exist")
+    ] = False,
+) -> None:
+    """Show the model inside an NWB file, its digest verified, and what it was trained on. Nothing
+    of the file is executed.
+
+    To give it a recording of yours: metadyn align FILE my_session.nwb -o my_model
+
+    Example: [bold]metadyn model annotated/day1.nwb -o model.safetensors[/bold]
+    """
+    show_model(metadyn.read_model(file), file)
+    if output is not None:
+        for path in metadyn.export_model(file, output, overwrite=overwrite):
+            say(path)
+
+
+def show_model(model: ModelFile, file: str) -> None:
+    """Print a model whose digest was verified: its kind and sizes, and the sessions it knows."""
+    console = out()
+    console.print(Text(f"{file}: {model.architecture}", style="bold"))
+    say(f"digest: {model.digest} (verified, {len(model.weights):,} bytes)")
+    settings = model.config["model"]
+    say(
+        f"{settings['latent_dim']} latents, embedding of {settings['embedding_dim']}, "
+        f"{settings['conditioning']} dynamics, {settings['likelihood']} observations, "
+        f"bins of {model.config['bin_width']} s"
+    )
+    headings = ("session", "units", "file", "digest of the file")
+    table = Table(*headings, title="trained on", title_justify="left")
+    console.print(rows(table, list(model.sessions), _session_row))
+
+
+def _session_row(entry: SessionEntry) -> tuple:
+    uri, digest = entry.source.uri, entry.source.digest
+    return entry.key, entry.n_units, uri or "not said", digest or "not said"

@@ -1,0 +1,150 @@
+"""What the commands print: text as a file has it, errors without tracebacks, rows of tables."""
+
+from __future__ import annotations
+
+import os
+import re
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from textwrap import fill
+from typing import Any
+from unicodedata import category
+
+from rich.console import Console
+from rich.live import Live
+from rich.segment import Segment
+from rich.table import Table
+from rich.text import Text
+
+from metadyn.errors import MetadynError, MissingMetadataError
+
+MOST_ROWS = 12  # lines of a table that still fit on a screen; the rest is counted
+
+NO_BREAK = "\ue000"  # a private letter, which no text has, where a line may not end
+QUOTED = re.compile(r'"[^"]*"')
+COPIED = re.compile(
+    r" *(file: |try: (.*\s)?(--[a-z]|(metadyn|git|datalad|pip|python|h5clear|cp|curl) ))"
+)
+# Unicode's categories of control characters, format characters and half surrogates
+UNSEEN = ("Cc", "Cf", "Cs")
+
+SHOWN: list[Live] = []  # what stands on the terminal at the moment, see `progress.on_terminal`
+
+
+class PlainConsole(Console):
+    """Prints the text of a file letter by letter.
+
+    No markup; what would steer a terminal or cannot be encoded is printed as an escape.
+    """
+
+    def __init__(self, *, stderr: bool = False) -> None:
+        super().__init__(markup=False, emoji=False, soft_wrap=True, stderr=stderr)
+        for live in SHOWN if self.is_terminal else ():
+            self.push_render_hook(live)  # so that it steps aside for what is printed here
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Lay tables out within the width, long words folded; the terminal folds all else."""
+        tables = [each for each in objects if isinstance(each, Table)]
+        for column in (column for table in tables for column in table.columns):
+            column.overflow = "fold"
+        super().print(*objects, **{"soft_wrap": not tables, **options})
+
+    def render(self, renderable: Any, options: Any = None) -> Iterator[Segment]:
+        """The segments of rich, their text made visible."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else segment._replace(text=visible(segment.text))
+
+
+def visible(text: str) -> str:
+    """The text with control, format and half characters as escapes, but line breaks and tabs."""
+    return "".join(
+        ascii(each)[1:-1] if category(each) in UNSEEN and each not in "\n\t" else each
+        for each in text
+    )
+
+
+def out() -> Console:
+    """The standard output."""
+    return PlainConsole()
+
+
+def err() -> Console:
+    """The standard error: errors, notes and progress."""
+    return PlainConsole(stderr=True)
+
+
+def say(text: object) -> None:
+    """Print a line of plain text, or a path, to the standard output."""
+    out().print(str(text), highlight=False)
+
+
+def first_process() -> bool:
+    """Whether this is the process that prints, of those that torchrun started."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def wrapped(text: str, width: int) -> str:
+    """The text in lines of this width, broken between words alone.
+
+    A line to be copied (a file, a command) stays one line.
+    """
+    lines = text.split("\n")
+    return "\n".join(line if COPIED.match(line) else filled(line, width) for line in lines)
+
+
+def filled(line: str, width: int) -> str:
+    """One line as lines of this width, indented after the first; what is quoted stays together."""
+    indent = line[: len(line) - len(line.lstrip(" "))] + "    "
+    joined = QUOTED.sub(lambda quoted: quoted[0].replace(" ", NO_BREAK), line)
+    broken = fill(
+        joined, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )
+    return broken.replace(NO_BREAK, " ")
+
+
+def show_error(error: MetadynError) -> None:
+    """Print the kind of an error and its lines to the standard error.
+
+    A template to fill in goes to the standard output, so that it can be kept in a file.
+    """
+    console = err()
+    kind = type(error).__name__
+    text = Text(wrapped(f"{kind}: {error}", console.width))
+    text.stylize("bold red", 0, len(kind) + 1)
+    console.print(text)
+    if isinstance(error, MissingMetadataError):
+        say(error.template)
+
+
+def show_note(note: object) -> None:
+    """Print a note to the standard error."""
+    console = err()
+    console.print(Text(wrapped(f"note: {note}", console.width), style="yellow"))
+
+
+def show_warnings_as_notes() -> None:
+    """From here on each warning is a note, without the code that raised it."""
+
+    def show(message: object, *_: object, **__: object) -> None:
+        show_note(message)
+
+    warnings.showwarning = show
+
+
+def rows(table: Table, items: Sequence, cells: Callable) -> Table:
+    """The table with `cells(item)` as the row of each of the first items; the rest is counted."""
+    for item in items[:MOST_ROWS]:
+        table.add_row(*map(str, cells(item)))
+    if len(items) > MOST_ROWS:
+        table.caption = f"and {len(items) - MOST_ROWS} more"
+    return table
+
+
+@contextmanager
+def kept_on_interrupt(kept: str) -> Iterator[None]:
+    """Ctrl-C inside is answered with what is kept."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(kept) from None

@@ -1,0 +1,124 @@
+"""Progress of long work, kept up to date on a terminal; elsewhere only lines worth keeping."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from rich.console import Group
+from rich.live import Live
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+from rich.text import Text
+
+from metadyn.cli.console import NO_BREAK, SHOWN, err, filled, first_process, say, show_note
+
+if TYPE_CHECKING:
+    from metadyn.training.execution.loop import StepReport
+
+
+@contextmanager
+def on_terminal(*lines: Progress, transient: bool = False) -> Iterator[None]:
+    """Keep lines up to date below what is printed meanwhile; `transient`: until the end.
+
+    Where the standard error is no terminal, nothing is shown.
+    """
+    console = err()
+    if not (console.is_terminal and first_process()):
+        yield
+        return
+    shown = Group(*lines)
+    both = sys.stdout.isatty()
+    live = Live(shown, console=console, transient=transient, redirect_stdout=both)
+    SHOWN.append(live)
+    try:
+        with live:
+            yield
+    finally:
+        SHOWN.remove(live)
+
+
+@contextmanager
+def training_progress() -> Iterator[Callable[[StepReport], None]]:
+    """Give the `report` of training: a bar with stage, steps/s and time left.
+
+    Each validation prints a line of all terms; the verdict follows at the end.
+    """
+    progress = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[speed]}"),
+    )
+    bar = progress.add_task("starting", total=None, speed="")
+    verdicts = []
+
+    def report(step: StepReport) -> None:
+        if step.stage == "verdict":
+            verdicts.append(step.message)
+            return
+        if step.message:
+            show_note(step.message)
+        if step.validation:
+            console = err()
+            width = console.width if console.is_terminal else None
+            console.print(Text(validation_line(step, width)), highlight=False)
+        at = {"description": step.stage, "completed": step.step, "total": step.steps}
+        progress.update(bar, speed=_speed(step), **at)
+
+    with on_terminal(progress):
+        yield report
+    if first_process():
+        for verdict in verdicts:
+            say(verdict)
+
+
+@contextmanager
+def working(doing: str) -> Iterator[Callable[[str, int, int], None]]:
+    """Show what is done and for how long; give the `progress` of downloads.
+
+    Each download has a bar with bytes, speed and time left; all vanishes at the end.
+    """
+    line = Progress(TextColumn("{task.description}"), TimeElapsedColumn())
+    line.add_task(doing, total=None)
+    bars = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    bar_of: dict[str, TaskID] = {}
+
+    def progress(name: str, done: int, total: int) -> None:
+        if name not in bar_of:
+            bar_of[name] = bars.add_task(name, total=total)
+        bars.update(bar_of[name], completed=done, visible=done < total)
+
+    with on_terminal(line, bars, transient=True):
+        yield progress
+
+
+def validation_line(step: StepReport, width: int | None) -> str:
+    """Stage, step, terms, speed and time left; with a width as lines broken between the terms."""
+    terms = [f"{name} {value:.4g}" for name, value in {**step.terms, **step.validation}.items()]
+    ends = [_speed(step), f"{step.seconds_left:.0f} s left"]
+    parts = [f"{step.stage} {step.step}/{step.steps}", *terms, *ends]
+    line = " ".join(part.replace(" ", NO_BREAK) for part in parts if part)
+    return line.replace(NO_BREAK, " ") if width is None else filled(line, width)
+
+
+def _speed(step: StepReport) -> str:
+    return f"{step.steps_per_second:.1f} steps/s" if step.steps_per_second else ""
