@@ -11,7 +11,7 @@ from benchmarks.paper import measures
 from benchmarks.paper.few_shot import training_scores
 from benchmarks.paper.methods import Bench, fitted, settings_of
 from benchmarks.paper.sets import draws
-from metadyn.inference.infer import trial_embeddings
+from metadyn.inference.encoding import trial_embeddings
 from metadyn.model.gaussian import Gaussian
 from metadyn.model.trained import TrainedModel
 from metadyn.records import TrialCounts

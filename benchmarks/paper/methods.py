@@ -13,7 +13,7 @@ from benchmarks.paper.cache import Cache
 from benchmarks.paper.sets import PLANS, Plan, Simulated, in_thirds, simulated
 from metadyn.config import AlignConfig, ModelConfig, TrainingConfig
 from metadyn.errors import TrainingError
-from metadyn.inference.infer import with_embedding
+from metadyn.inference.session_embedding import with_embedding
 from metadyn.model.trained import TrainedModel
 from metadyn.records import SessionEntry, TrialCounts
 from metadyn.training.execution.batch import DeviceTrials

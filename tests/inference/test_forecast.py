@@ -8,8 +8,10 @@ import pytest
 import torch
 
 from metadyn.errors import WindowError
-from metadyn.inference.forecast import default_context, draw, forecast
-from metadyn.inference.infer import conditioning, infer, latents_given, trial_embeddings
+from metadyn.inference.encoding import latent_posterior, trial_embeddings
+from metadyn.inference.forecast import default_context, forecast, sample_context
+from metadyn.inference.infer import infer
+from metadyn.inference.session_embedding import conditioning_embedding
 
 SEEN = {"context": 8, "steps": 5}
 
@@ -125,8 +127,8 @@ def test_samples_are_paths_of_the_dynamics_of_their_own_embedding(trained, count
     model, data = trained(pooling=pooling), counts()
     with torch.no_grad():
         model.module.log_q[:] = -40.0
-    told = conditioning(model, 1, trial_embeddings(model, data, 8))
-    drawn = draw(model, data, 8, 3, seed=0, told=told)
+    told = conditioning_embedding(model, 1, trial_embeddings(model, data, 8))
+    drawn = sample_context(model, data, 8, 3, seed=0, conditioning=told)
     result = forecast(model, data, samples=3, **SEEN)
     for sample in range(3):
         for trial in range(6):
@@ -150,12 +152,12 @@ def test_states_are_drawn_round_what_the_encoder_tells_of_each_embedding(
         model.module.latent_encoder.head.weight[2:] = 0
         model.module.latent_encoder.head.bias[2:] = -40.0
     monkeypatch.setattr("metadyn.inference.forecast.CHUNK_BINS", 40)
-    told = conditioning(model, 1, trial_embeddings(model, data, 8))
-    drawn = draw(model, data, 8, 3, seed=0, told=told)
+    told = conditioning_embedding(model, 1, trial_embeddings(model, data, 8))
+    drawn = sample_context(model, data, 8, 3, seed=0, conditioning=told)
     for sample in range(3):
         for trial in range(6):
             embedding = drawn.embedding[sample, min(trial, drawn.embedding.shape[1] - 1)]
-            q = latents_given(model, data.select([trial]), embedding[None, None], 8)
+            q = latent_posterior(model, data.select([trial]), embedding[None, None], 8)
             np.testing.assert_allclose(drawn.state[sample, trial], q.mean[0, 0, 7], atol=1e-5)
 
 
@@ -166,7 +168,7 @@ def test_draws_for_a_forecast_know_the_context_alone(trained, counts, pooling):
     garbled = replace(
         data, counts=np.where(behind[:, None], 60, data.counts), observed=data.observed | behind
     )
-    one, two = (draw(model, each, 8, 3, seed=0) for each in (data, garbled))
+    one, two = (sample_context(model, each, 8, 3, seed=0) for each in (data, garbled))
     assert torch.equal(one.embedding, two.embedding)
     assert torch.equal(one.state, two.state)
 
@@ -178,13 +180,13 @@ def test_process_noise_repeats_none_of_the_numbers_that_embedding_and_state_were
     same numbers."""
     model, data = trained(pooling="trial"), counts(n_trials=30)
     result = forecast(model, data, context=8, steps=1, samples=20)
-    q = conditioning(model, 1, trial_embeddings(model, data, 8))
-    drawn = draw(model, data, 8, 20, seed=0, told=q)
+    q = conditioning_embedding(model, 1, trial_embeddings(model, data, 8))
+    drawn = sample_context(model, data, 8, 20, seed=0, conditioning=q)
     mean = model.module.transition(drawn.embedding, torch.ones(20, dtype=torch.long)).rollout(
         drawn.state, 1
     )
     noise = result["latent_samples"].values[:, :, 0] - mean[:, :, 0].numpy(force=True)
-    told = latents_given(model, data, drawn.embedding[:1], 8)
+    told = latent_posterior(model, data, drawn.embedding[:1], 8)
     of_embedding = ((drawn.embedding - q.mean) / q.sd).numpy(force=True)
     of_state = ((drawn.state[0] - told.mean[0, :, 7]) / told.sd[0, :, 7]).numpy(force=True)
     for one, other in ((noise, of_embedding), (noise[0], of_state), (of_embedding[0], of_state)):

@@ -10,16 +10,14 @@ import xarray as xr
 from scipy.stats import lognorm
 
 from metadyn.errors import DataError, ModelFileError
-from metadyn.inference import infer as infer_module
-from metadyn.inference.forecast import draw
-from metadyn.inference.infer import (
-    conditioning,
-    for_each_trial,
-    infer,
-    latents_given,
-    observations,
-    rates,
-    trial_embeddings,
+from metadyn.inference import encoding
+from metadyn.inference.encoding import latent_posterior, observations, trial_embeddings
+from metadyn.inference.forecast import sample_context
+from metadyn.inference.infer import infer
+from metadyn.inference.rates import posterior_rates
+from metadyn.inference.session_embedding import (
+    conditioning_embedding,
+    expand_to_trials,
     with_embedding,
 )
 from metadyn.model.gaussian import Gaussian
@@ -30,7 +28,7 @@ from metadyn.model.readin import FEWEST
 def test_chunks_give_the_same_as_all_at_once(monkeypatch, trained, counts, pooling):
     model, data = trained(pooling=pooling), counts()
     whole = infer(model, data)
-    monkeypatch.setattr(infer_module, "CHUNK_BINS", 45)  # two trials of twenty bins at a time
+    monkeypatch.setattr(encoding, "CHUNK_BINS", 45)  # two trials of twenty bins at a time
     in_parts = infer(model, data)
     for name in whole:
         np.testing.assert_allclose(in_parts[name], whole[name], rtol=1e-5, atol=1e-6, err_msg=name)
@@ -41,7 +39,9 @@ def test_rates_are_mean_and_sd_over_samples_of_the_latents(trained, counts, opti
     model, data = trained(**options), counts()
     result = infer(model, data)
     q_e = trial_embeddings(model, data)
-    q = latents_given(model, data, for_each_trial(conditioning(model, 1, q_e), q_e).mean)
+    q = latent_posterior(
+        model, data, expand_to_trials(conditioning_embedding(model, 1, q_e), q_e).mean
+    )
     inside = np.arange(20) < data.windows.n_bins[:, None]
     z = q.mean[0].numpy() + q.sd[0].numpy() * np.random.default_rng(0).standard_normal(
         (4000, 6, 20, 2)
@@ -62,7 +62,7 @@ def test_the_sd_of_a_rate_is_that_of_a_log_normal_also_where_the_posterior_is_wi
     """scipy's log-normal: of log rates of SD 1 the SD is 1.31 times the mean, not as much as it."""
     model = trained()
     q = Gaussian(torch.zeros(1, 1, 1, 2), torch.full((1, 1, 1, 2), 1.5))
-    mean, sd = rates(model, 1, q, 2)
+    mean, sd = posterior_rates(model, 1, q, 2)
     weight, bias = (
         each[1, :2].numpy(force=True)
         for each in (model.module.likelihood.weight, model.module.likelihood.bias)
@@ -124,7 +124,7 @@ def test_the_result_says_what_it_is(trained, counts):
     assert result["rate_mean"].units == result["rate_sd"].units == "Hz"
     np.testing.assert_array_equal(result["unit"], data.unit_rows)
     np.testing.assert_array_equal(result["start_time"], data.windows.start)
-    np.testing.assert_array_equal(result["row"], data.windows.row)
+    np.testing.assert_array_equal(result["trial_row"], data.windows.row)
     assert result.attrs == {
         "session": "b", "bin_width": 0.05, "table": "trials", "estimate": "smoothed", "embedding_scope": "session",
     }  # fmt: skip
@@ -177,7 +177,7 @@ def test_a_sessions_embedding_stays_as_its_training_left_it_and_as_sure(trained,
     for name, value in (("mean", [0.7, -1.2]), ("sd", [0.1, 0.5])):
         np.testing.assert_allclose(result[f"session_embedding_{name}"], value, rtol=1e-6)
         np.testing.assert_allclose(result[f"embedding_{name}"], np.tile(value, (6, 1)), rtol=1e-6)
-    drawn = draw(model, data, 8, 4000, seed=1).embedding[:, 0].numpy()
+    drawn = sample_context(model, data, 8, 4000, seed=1).embedding[:, 0].numpy()
     np.testing.assert_allclose(drawn.mean(0), [0.7, -1.2], atol=0.04)
     np.testing.assert_allclose(drawn.std(0), [0.1, 0.5], rtol=0.06)
 

@@ -9,7 +9,7 @@ import pytest
 import xarray as xr
 
 import metadyn
-from metadyn.inference.infer import trial_embeddings
+from metadyn.inference.encoding import trial_embeddings
 from metadyn.inference.scores import PREDICTORS
 from metadyn.pipeline import verdict
 from metadyn.pipeline.inputs import Recording

@@ -8,7 +8,7 @@ import torch
 from scipy.stats import norm
 
 from metadyn.config import ModelConfig
-from metadyn.inference.forecast import Draws, forecast
+from metadyn.inference.forecast import ContextSamples, forecast
 from metadyn.model.build import build_model
 from metadyn.model.gaussian import Gaussian
 from metadyn.model.ops.per_session import is_per_session
@@ -83,12 +83,12 @@ def knowing(monkeypatch, latents: np.ndarray) -> None:
     """Draws from the true state at the end of the context in place of those of an untrained
     encoder."""
 
-    def known(trained, counts, context, samples, *, seed, told=None) -> Draws:
+    def known(trained, counts, context, samples, *, seed, conditioning=None) -> ContextSamples:
         chosen = latents[counts.windows.row, context - 1]
         state = torch.as_tensor(chosen, dtype=torch.float32).expand(samples, -1, -1)
-        return Draws(torch.zeros(samples, counts.n_trials, 1), state)
+        return ContextSamples(torch.zeros(samples, counts.n_trials, 1), state, context)
 
-    monkeypatch.setattr(calibrate, "draw", known)
+    monkeypatch.setattr(calibrate, "sample_context", known)
 
 
 def test_the_noise_that_made_the_trials_is_found_from_either_side(monkeypatch):
@@ -105,7 +105,7 @@ def test_surprise_equals_a_plain_mixture_of_densities_and_ignores_what_is_not_ob
     trained, factor, n_samples = model(2 * np.log(0.1)), 2.0, 6
     counts, latents = recorded(trained, 0.1, 4)
     knowing(monkeypatch, latents)
-    drawn = calibrate.draw(trained, counts, CONTEXT, n_samples, seed=0)
+    drawn = calibrate.sample_context(trained, counts, CONTEXT, n_samples, seed=0)
     counts.observed[1, 20:] = False
     counts = replace(counts, counts=np.where(counts.observed[..., None], counts.counts, 1e6))
     found = surprise(trained, counts, drawn, CONTEXT, 10, factor)
@@ -185,7 +185,7 @@ def test_the_work_on_a_session_is_bounded_however_many_units_it_has(monkeypatch)
         trained, factor = model(0.0, "poisson", n_units), 1.0
         counts, latents = recorded(trained, 0.3, 8)
         knowing(monkeypatch, latents)
-        drawn = calibrate.draw(trained, counts, CONTEXT, calibrate.SAMPLES, seed=0)
+        drawn = calibrate.sample_context(trained, counts, CONTEXT, calibrate.SAMPLES, seed=0)
         sizes.clear()
         surprise(trained, counts, drawn, CONTEXT, 30, factor)
         assert sum(points for _, points, _ in sizes) == 8 * 30
@@ -269,7 +269,7 @@ def sampled_values(
 ) -> np.ndarray:
     """C z + D, with a Gaussian likelihood and its noise, of 200 paths: (sample, trial, time,
     unit)."""
-    drawn = calibrate.draw(trained, counts, CONTEXT, 200, seed=seed)
+    drawn = calibrate.sample_context(trained, counts, CONTEXT, 200, seed=seed)
     paths = calibrate.noisy_paths(trained, 0, drawn, 30, scale, seed=seed).numpy()
     weight, bias = (each[0].numpy(force=True) for each in readout_of(trained))
     values = paths @ weight.T + bias

@@ -1,4 +1,10 @@
-"""Forecasts: the encoders see the context, then the dynamics go on alone (section D.2)."""
+"""Forecasts: the encoders see the context, then the dynamics go on alone.
+
+Equation: z_K ~ q(z_K | y_1…y_K, e), then z_{t+1} = f(z_t, e) + ε_t with ε_t ~ N(0, Q).
+Symbols: y counts, K bins of the context, e dynamical embedding, z latent state, f dynamics, Q
+process noise.
+Reference: Vermani et al., arXiv:2410.05454, section D.2.
+"""
 
 from __future__ import annotations
 
@@ -8,35 +14,31 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import xarray as xr
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from metadyn.errors import WindowError
-from metadyn.inference.infer import (
+from metadyn.estimates import FORECAST, pack_estimates
+from metadyn.inference.encoding import (
     CHUNK_BINS,
-    attributes,
     check_counts,
-    conditioning,
-    coordinates,
-    embedding_variables,
-    features_of,
-    for_each_trial,
-    joined,
-    latents_given,
-    session_embedding,
+    concatenate_trials,
+    latent_posterior,
+    readin_features,
     trial_embeddings,
+)
+from metadyn.inference.packing import attributes, coordinates, embedding_variables
+from metadyn.inference.rates import rates_of_latents, rates_of_samples
+from metadyn.inference.session_embedding import (
+    conditioning_embedding,
+    expand_to_trials,
+    session_embedding,
 )
 from metadyn.model.gaussian import Gaussian
 from metadyn.model.trained import TrainedModel
 from metadyn.records import TrialCounts
 
-
-def mean_rates(trained: TrainedModel, row: int, z: Tensor, n_units: int) -> np.ndarray:
-    """Rates [Hz] of latents (..., latent): link(C z + D) / bin width."""
-    likelihood = trained.module.likelihood
-    linear = (
-        z @ likelihood.weight[row, :n_units].detach().T + likelihood.bias[row, :n_units].detach()
-    )
-    return likelihood.expected(linear).numpy(force=True) / trained.bin_width
+CERTAIN = -30.0  # log variance of an embedding that is given: an SD of 3e-7
 
 
 def default_context(counts: TrialCounts) -> int:
@@ -44,9 +46,13 @@ def default_context(counts: TrialCounts) -> int:
     return max(1, int(np.median(counts.windows.n_bins)) // 3)
 
 
-def with_context(counts: TrialCounts, context: int) -> np.ndarray:
-    """Indices (trial,) of the windows that hold the context; WindowError where none does, a warning
-    where some do not."""
+def with_context(counts: TrialCounts, context: int) -> Int[np.ndarray, " trial"]:
+    """Indices of the windows that hold the context; a warning where some do not.
+
+    Raises
+    ------
+    WindowError : none does.
+    """
     enough = counts.windows.n_bins >= context
     if context < 1 or not enough.any():
         raise WindowError(
@@ -56,8 +62,11 @@ def with_context(counts: TrialCounts, context: int) -> np.ndarray:
             remedy=f"--context {default_context(counts)}",
         )
     if not enough.all():
-        short = f"{(~enough).sum()} of {counts.n_trials} windows of {counts.session} are shorter than the {context} bins of"
-        warnings.warn(f"{short} context; they get no forecast", stacklevel=3)
+        warnings.warn(
+            f"{(~enough).sum()} of {counts.n_trials} windows of {counts.session} are shorter than "
+            f"the {context} bins of context; they get no forecast",
+            stacklevel=3,
+        )
     return np.flatnonzero(enough)
 
 
@@ -75,160 +84,178 @@ def forecast(
     """The `steps` bins after the first `context` bins of each window, of which alone the encoders
     see anything.
 
-    latent_mean, rate_mean: the mean path. With `samples`, also latent_samples and rate_samples
-    (sample, trial, time, …) of q(e), q(z) and the process noise, and latent_sd, rate_sd from them.
-    `embedding` (embedding,) replaces the session's. Windows shorter than the context are left out,
-    with a warning that counts them (`trial` keeps the numbers of the others); WindowError where
-    none is left.
+    Parameters
+    ----------
+    context, steps : in bins.
+    samples : how many paths to sample, of q(e), q(z) and the process noise, by `seed`; 0 for none.
+    embedding : (embedding,), in place of the session's.
+
+    Returns
+    -------
+    A Dataset as `metadyn.estimates` describes it, `time` from the start of the window: latent_mean
+    (trial, time, latent) and rate_mean (trial, time, unit) [Hz] are the path without noise from the
+    mean state, context_latent (trial, latent). With `samples` also latent_samples, rate_samples
+    (sample, trial, time, …) and their SDs latent_sd, rate_sd. Windows shorter than the context are
+    left out, with a warning that counts them; `trial` keeps the numbers of the others.
+
+    Raises
+    ------
+    WindowError : no window holds the context.
+    ModelFileError, DataError : as of `metadyn.inference.infer.infer`.
     """
-    row, kept = check_counts(trained, counts), with_context(counts, context)
+    session_row = check_counts(trained, counts)
+    kept = with_context(counts, context)
     counts = counts.select(trials=kept)
-    q_e = trial_embeddings(trained, counts, context)
-    told = conditioning(trained, row, q_e) if embedding is None else exactly(embedding, q_e)
-    used = for_each_trial(told, q_e)
-    session = torch.tensor([row], device=used.mean.device)
-    q_last = last_state(latents_given(trained, counts, used.mean, context), context)
-    path = trained.module.transition(used.mean, session).rollout(q_last.mean, steps, first=context)
+    by_trial = trial_embeddings(trained, counts, context)
+    if embedding is None:
+        conditioning = conditioning_embedding(trained, session_row, by_trial)
+        session = session_embedding(trained, session_row, by_trial)
+    else:
+        conditioning = session = certain_embedding(embedding, by_trial)
+    used = expand_to_trials(conditioning, by_trial)
+    state = state_at_end(latent_posterior(trained, counts, used.mean, context), context)
+    path = mean_path(trained, session_row, used.mean, state.mean, context, steps)[0]
     variables = {
-        "latent_mean": (("trial", "time", "latent"), path[0].numpy(force=True), {"units": "a.u."}),
-        "rate_mean": (
-            ("trial", "time", "unit"),
-            mean_rates(trained, row, path[0], counts.n_units),
-            {"units": "Hz"},
-        ),
-        "context_latent": (
-            ("trial", "latent"),
-            q_last.mean[0].numpy(force=True),
-            {"units": "a.u."},
-        ),
-        **embedding_variables(
-            q_e, used, session_embedding(trained, row, q_e) if embedding is None else told
-        ),
+        "latent_mean": path.numpy(force=True),
+        "rate_mean": rates_of_latents(trained, session_row, path, counts.n_units),
+        "context_latent": state.mean[0].numpy(force=True),
+        **embedding_variables(by_trial, used, session),
     }
     if samples:
-        variables |= sampled(trained, counts, told, context, steps, samples, seed, row)
-    coords = coordinates(
-        counts, trained.config.latent_dim, trained.config.embedding_dim, context, steps
-    ) | {"trial": kept}
-    dataset = xr.Dataset(variables, coords, attributes(trained, counts, "forecast"))
-    return dataset.assign_attrs(context_bins=context)
+        drawn = sample_context(
+            trained, counts, context, samples, seed=seed, conditioning=conditioning
+        )
+        variables |= sampled_variables(trained, session_row, drawn, steps, seed, counts.n_units)
+    return pack_estimates(
+        variables,
+        coordinates(trained, counts, context, steps) | {"trial": kept},
+        attributes(trained, counts, FORECAST) | {"context_bins": context},
+    )
 
 
-def exactly(embedding: np.ndarray, like: Gaussian) -> Gaussian:
-    """An embedding (embedding,) that is not in doubt: (1, 1, embedding)."""
-    mean = torch.as_tensor(
-        np.asarray(embedding), dtype=torch.float32, device=like.mean.device
-    ).expand(1, 1, -1)
-    return Gaussian(mean, torch.full_like(mean, -30.0))
+def certain_embedding(embedding: np.ndarray, like: Gaussian) -> Gaussian:
+    """q(e) of an embedding (embedding,) that is known: (1, 1, embedding)."""
+    values = torch.as_tensor(np.asarray(embedding), dtype=torch.float32, device=like.mean.device)
+    mean = values.expand(1, 1, -1)
+    return Gaussian(mean, torch.full_like(mean, CERTAIN))
 
 
-def last_state(q: Gaussian, context: int) -> Gaussian:
+def state_at_end(q: Gaussian, context: int) -> Gaussian:
+    """q(z) of the last bin of the context, (…, latent), from that of all bins, (session, trial,
+    time, latent)."""
     return Gaussian(q.mean[:, :, context - 1], q.log_var[:, :, context - 1])
 
 
-@dataclass(frozen=True)
-class Draws:
-    """Embeddings (sample, trial or 1, embedding) and the latents at the end of the context (sample,
-    trial, latent)."""
+def mean_path(
+    trained: TrainedModel,
+    session_row: int,
+    embedding: Float[Tensor, "1 trial embedding"],
+    state: Float[Tensor, "1 trial latent"],
+    context: int,
+    steps: int,
+) -> Float[Tensor, "1 trial time latent"]:
+    """The bins after the state at the end of the context, without process noise."""
+    session = torch.tensor([session_row], device=state.device)
+    return trained.module.transition(embedding, session).rollout(state, steps, first=context)
 
-    embedding: Tensor
-    state: Tensor
+
+@dataclass(frozen=True)
+class ContextSamples:
+    """Sampled embeddings, one for all trials or one for each, and the sampled latents at the end of
+    a context of so many bins."""
+
+    embedding: Float[Tensor, "sample trial_or_1 embedding"]
+    state: Float[Tensor, "sample trial latent"]
+    context: int
 
 
 @torch.no_grad()
-def draw(
+def sample_context(
     trained: TrainedModel,
     counts: TrialCounts,
     context: int,
     samples: int,
     *,
     seed: int,
-    told: Gaussian | None = None,
-) -> Draws:
-    """Draws of q(e), by default the session's (or each trial's own), and of q(z) at the end of the
-    context."""
-    if told is None:
-        row = check_counts(trained, counts)
-        told = conditioning(trained, row, trial_embeddings(trained, counts, context))
-    generator = torch.Generator(told.mean.device).manual_seed(seed)
-    many = Gaussian(told.mean.expand(samples, -1, -1), told.log_var.expand(samples, -1, -1))
-    embedding = many.sample(generator)
-    seen, length = features_of(trained, counts, context)
+    conditioning: Gaussian | None = None,
+) -> ContextSamples:
+    """Samples of q(e), by default the session's (or each trial's own), and of q(z) at the end of
+    the context given each.
+
+    `conditioning`: another q(e), (1, trial or 1, embedding). All windows hold the context.
+    """
+    if conditioning is None:
+        session_row = check_counts(trained, counts)
+        by_trial = trial_embeddings(trained, counts, context)
+        conditioning = conditioning_embedding(trained, session_row, by_trial)
+    generator = torch.Generator(conditioning.mean.device).manual_seed(seed)
+    embedding = Gaussian(
+        conditioning.mean.expand(samples, -1, -1), conditioning.log_var.expand(samples, -1, -1)
+    ).sample(generator)
+    features, length = readin_features(trained, counts, context)
     at_once = max(1, CHUNK_BINS // (counts.n_trials * counts.counts.shape[1]))
-    states = [
-        encoded_end(trained, seen, length, part.expand(-1, counts.n_trials, -1)).sample(generator)
-        for part in embedding.split(at_once)
-    ]
-    return Draws(embedding, torch.cat(states))
+    states = []
+    for some in embedding.split(at_once):  # (some samples, trial or 1, embedding)
+        q = context_state(trained, features, length, some.expand(-1, counts.n_trials, -1))
+        states.append(q.sample(generator))
+    return ContextSamples(embedding, torch.cat(states), context)
 
 
-def encoded_end(
-    trained: TrainedModel, features: Tensor, length: Tensor, embedding: Tensor
+def context_state(
+    trained: TrainedModel,
+    features: Float[Tensor, "1 trial time feature"],
+    length: Int[Tensor, "1 trial"],
+    embedding: Float[Tensor, "sample trial embedding"],
 ) -> Gaussian:
-    """q(z) of the last bin of the features (1, trial, time, feature), for embeddings (sample,
-    trial, embedding)."""
-    trials_at_once = max(1, CHUNK_BINS // (len(embedding) * features.shape[2]))
+    """q(z) of the last bin of the features given each embedding: (sample, trial, latent)."""
+    n_samples, n_bins = len(embedding), features.shape[2]
+    at_once = max(1, CHUNK_BINS // (n_samples * n_bins))
     parts = []
-    for trials in torch.arange(features.shape[1], device=features.device).split(trials_at_once):
-        seen = features[:, trials].expand(len(embedding), -1, -1, -1)
+    for trials in torch.arange(features.shape[1], device=features.device).split(at_once):
+        # each sample stands where the encoder expects a session
         q = trained.module.latents(
-            seen, embedding[:, trials], length[:, trials].expand(len(embedding), -1)
+            features[:, trials].expand(n_samples, -1, -1, -1),
+            embedding[:, trials],
+            length[:, trials].expand(n_samples, -1),
         )
-        parts.append(last_state(q, features.shape[2]))
-    return joined(parts)
+        parts.append(state_at_end(q, n_bins))
+    return concatenate_trials(parts)
 
 
 @torch.no_grad()
 def noisy_paths(
-    trained: TrainedModel, row: int, drawn: Draws, steps: int, noise_scale: float, seed: int
-) -> Tensor:
-    """The bins after the context of each draw, the SD of the process noise times a factor: (sample,
-    trial, time, latent)."""
-    session = torch.tensor([row], device=drawn.state.device).expand(len(drawn.state))
-    transition = trained.module.transition(drawn.embedding, session).with_noise_scale(noise_scale)
-    return transition.rollout(
-        drawn.state, steps, torch.Generator(drawn.state.device).manual_seed(seed)
-    )
-
-
-def sampled(
-    trained,
-    counts: TrialCounts,
-    told: Gaussian,
-    context: int,
+    trained: TrainedModel,
+    session_row: int,
+    start: ContextSamples,
     steps: int,
-    samples: int,
+    noise_scale: float,
     seed: int,
-    row: int,
-) -> dict:
-    """Noisy paths from sampled states and embeddings, of each trial or one of all (1, trial or 1,
-    embedding)."""
-    drawn = draw(trained, counts, context, samples, seed=seed, told=told)
-    latents = noisy_paths(trained, row, drawn, steps, trained.sessions[row].noise_scale, seed + 1)
-    rate, rate_sd = sampled_rates(trained, row, latents, counts.n_units)
-    dims = ("sample", "trial", "time")
+) -> Float[Tensor, "sample trial time latent"]:
+    """The bins after each sampled state, the SD of the process noise times a factor."""
+    device = start.state.device
+    session = torch.tensor([session_row], device=device).expand(len(start.state))
+    transition = trained.module.transition(start.embedding, session).with_noise_scale(noise_scale)
+    generator = torch.Generator(device).manual_seed(seed)
+    return transition.rollout(start.state, steps, generator, first=start.context)
+
+
+def sampled_variables(
+    trained: TrainedModel,
+    session_row: int,
+    start: ContextSamples,
+    steps: int,
+    seed: int,
+    n_units: int,
+) -> dict[str, np.ndarray]:
+    """Sampled latents and rates after the context and their SDs, with the session's noise; `seed`
+    is the one that the context was sampled with."""
+    noise_scale = trained.sessions[session_row].noise_scale
+    # the next seed: the numbers of `seed` are in the sampled embeddings and states
+    latents = noisy_paths(trained, session_row, start, steps, noise_scale, seed + 1)
+    rates, rate_sd = rates_of_samples(trained, session_row, latents, n_units)
     return {
-        "latent_samples": ((*dims, "latent"), latents.numpy(force=True), {"units": "a.u."}),
-        "rate_samples": ((*dims, "unit"), rate, {"units": "Hz"}),
-        "latent_sd": (
-            ("trial", "time", "latent"),
-            latents.std(0).numpy(force=True),
-            {"units": "a.u."},
-        ),
-        "rate_sd": (("trial", "time", "unit"), rate_sd, {"units": "Hz"}),
+        "latent_samples": latents.numpy(force=True),
+        "rate_samples": rates,
+        "latent_sd": latents.std(0).numpy(force=True),
+        "rate_sd": rate_sd,
     }
-
-
-def sampled_rates(
-    trained: TrainedModel, row: int, latents: Tensor, n_units: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Rates [Hz] of latents (sample, trial, time, latent) and their SD over samples, (trial, time,
-    unit); trial after trial, as rates of all samples are large: what is made on the way stays small
-    and in cache."""
-    samples, trials, time = latents.shape[:3]
-    rate = np.empty((samples, trials, time, n_units), np.float32)
-    sd = np.empty(rate.shape[1:], np.float32)
-    for trial in range(trials):
-        own = mean_rates(trained, row, latents[:, trial], n_units)
-        rate[:, trial], sd[trial] = own, own.std(0, ddof=1)
-    return rate, sd

@@ -21,15 +21,11 @@ import xarray as xr
 from metadyn.errors import WindowError
 from metadyn.inference.baselines import LAGS, folds_of, spike_decoders
 from metadyn.inference.decoding import fit_decoder, r2, r2_by_channel, vary
-from metadyn.inference.forecast import default_context, forecast, mean_rates
-from metadyn.inference.infer import (
-    check_counts,
-    conditioning,
-    for_each_trial,
-    infer,
-    latents_given,
-    trial_embeddings,
-)
+from metadyn.inference.encoding import check_counts, latent_posterior, trial_embeddings
+from metadyn.inference.forecast import default_context, forecast
+from metadyn.inference.infer import infer
+from metadyn.inference.rates import rates_of_latents
+from metadyn.inference.session_embedding import conditioning_embedding, expand_to_trials
 from metadyn.model.trained import TrainedModel
 from metadyn.records import TrialCounts
 
@@ -77,9 +73,9 @@ def hidden_rates(trained: TrainedModel, counts: TrialCounts, hidden: np.ndarray)
     encoders."""
     visible, row = ~hidden, check_counts(trained, counts)
     q_e = trial_embeddings(trained, counts, visible=visible)
-    embedding = for_each_trial(conditioning(trained, row, q_e), q_e).mean
-    q = latents_given(trained, counts, embedding, visible=visible)
-    return mean_rates(trained, row, q.mean[0], counts.n_units) * trained.bin_width
+    embedding = expand_to_trials(conditioning_embedding(trained, row, q_e), q_e).mean
+    q = latent_posterior(trained, counts, embedding, visible=visible)
+    return rates_of_latents(trained, row, q.mean[0], counts.n_units) * trained.bin_width
 
 
 def last_values(

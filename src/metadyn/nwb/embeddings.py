@@ -62,8 +62,8 @@ def embeddings_table(
             )
     columns += _forecast_starts(forecast)
     table = interval_table(nwbfile, posterior.attrs.get("table"))
-    if table is not None and (posterior.row.values >= 0).all():
-        columns.append(_trial_column(table, posterior.row.values))
+    if table is not None and (posterior.trial_row.values >= 0).all():
+        columns.append(_trial_column(table, posterior.trial_row.values))
     return DynamicalEmbeddingsTable(
         description=f"Windows that the model was run on, in order of time; {SCOPE_WORDS[scope]}.",
         scope=scope,

@@ -19,6 +19,7 @@ from hdmf.backends.warnings import BrokenLinkWarning
 from pynwb import NWBHDF5IO, NWBFile, ProcessingModule
 
 from metadyn.errors import WriteError
+from metadyn.estimates import FORECAST, SMOOTHED, check_estimates
 from metadyn.nwb.addresses import Asset
 from metadyn.nwb.concatenate import ConcatenatedWindows, beside, in_order, lay_out, n_without
 from metadyn.nwb.constructing import read_objects
@@ -162,7 +163,7 @@ def prepare_run(
     ----------
     posterior : as `metadyn.infer` returns it: latent_mean (trial, time, latent), rate_mean (trial,
     time, unit) [Hz], their
-        SDs, embedding_mean (trial, embedding); coordinates start_time [s], n_bins and row by trial,
+        SDs, embedding_mean (trial, embedding); coordinates start_time [s], n_bins and trial_row by trial,
         time [s] from the start.
     unit_rows : rows of the Units table that were the input, in input order; by default the
     posterior's `unit`. forecast : as `metadyn.forecast` returns it, for the same windows or some of
@@ -175,12 +176,16 @@ def prepare_run(
 
     Raises
     ------
+    DataError : `posterior` or `forecast` is not as `metadyn.estimates` describes it.
     WindowError : windows overlap or there is none. WriteError : values that cannot be stored; and,
     when added, the file has
         not the units or trials that the result speaks of.
     """
+    check_estimates(posterior, SMOOTHED)
+    if forecast is not None:
+        check_estimates(forecast, FORECAST)
     posterior = in_order(posterior)
-    estimates, notes = [lay_out(posterior)], {"smoothed": unobserved(posterior)}
+    estimates, notes = [lay_out(posterior)], {SMOOTHED: unobserved(posterior)}
     if forecast is not None:
         forecast = beside(in_order(forecast), posterior)
         estimates.append(lay_out(forecast))
@@ -256,7 +261,7 @@ def _check_tables(nwbfile: NWBFile, rows: np.ndarray, posterior: xr.Dataset) -> 
             found=f"{n_units} units, rows {rows}",
         )
     table = interval_table(nwbfile, posterior.attrs.get("table"))
-    if table is not None and posterior.row.values.max() >= len(table):
+    if table is not None and posterior.trial_row.values.max() >= len(table):
         raise WriteError(
             "the result is of other trials", file=file, item=table.name, found=f"{len(table)} rows"
         )
@@ -326,7 +331,7 @@ def _add_series(
 
     of_latents, of_rates: what their descriptions say beside what they are.
     """
-    smoothed = stretch.estimate == "smoothed"
+    smoothed = stretch.estimate == SMOOTHED
     suffix = "" if smoothed else "Forecast"
     words = (
         "given all counts of a window"

@@ -111,7 +111,7 @@ def summary(scores: list[xr.Dataset]) -> str:
 def collapsed(trained, sessions: list[TrialCounts]) -> bool:
     """Whether the embeddings of sessions differ no more than those of trials within one (as
     `training.health` has it)."""
-    from metadyn.inference.infer import trial_embeddings
+    from metadyn.inference.encoding import trial_embeddings
     from metadyn.training.health import is_collapsed
 
     known = [entry.embedding_mean for entry in trained.sessions if entry.embedding_mean]

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from metadyn.data.splits import evenly
-from metadyn.inference.forecast import Draws, default_context, draw, noisy_paths
+from metadyn.inference.forecast import ContextSamples, default_context, noisy_paths, sample_context
 from metadyn.model.trained import TrainedModel
 from metadyn.records import SessionEntry, TrialCounts
 from metadyn.training.execution.loop import StepReport, reported
@@ -55,7 +55,7 @@ def ahead(
 def surprise(
     trained: TrainedModel,
     counts: TrialCounts,
-    drawn: Draws,
+    drawn: ContextSamples,
     context: int,
     steps: int,
     noise_scale: float,
@@ -99,7 +99,7 @@ def found_scale(trained: TrainedModel, counts: TrialCounts, most: int) -> float 
     counts, context, steps = forecastable(counts, most)
     if not counts.n_trials:
         return None
-    drawn = draw(trained, counts, context, SAMPLES, seed=0)
+    drawn = sample_context(trained, counts, context, SAMPLES, seed=0)
     octave = lowest(lambda octave: surprise(trained, counts, drawn, context, steps, 2.0**octave))
     return 2.0**octave
 

@@ -15,7 +15,8 @@ from metadyn.config import ModelConfig, TrainingConfig
 from metadyn.data.splits import evenly, split_windows
 from metadyn.data.storage import Keep, in_memory, is_on_disk, nearest, on_disk
 from metadyn.errors import DataError
-from metadyn.inference.infer import smoothed_latents, with_embedding
+from metadyn.inference.infer import smoothed_latents
+from metadyn.inference.session_embedding import with_embedding
 from metadyn.model.build import build_model
 from metadyn.model.meta_ssm import MetaSSM
 from metadyn.model.ops.per_session import is_per_session

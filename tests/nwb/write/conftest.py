@@ -54,7 +54,7 @@ def posterior(
         "start_time": ("trial", start),
         "n_bins": ("trial", n_bins),
         "unit": np.asarray(unit_rows),
-        "row": ("trial", np.arange(trials) if rows is None else np.asarray(rows)),
+        "trial_row": ("trial", np.arange(trials) if rows is None else np.asarray(rows)),
     }
     attrs = {
         "session": "one",

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from metadyn.config import AlignConfig, TrainingConfig
 from metadyn.errors import DataError, ModelFileError
-from metadyn.inference.infer import with_embedding
+from metadyn.inference.session_embedding import with_embedding
 from metadyn.model.build import build_model
 from metadyn.model.encoders import KnownEmbedding
 from metadyn.model.meta_ssm import MetaSSM
