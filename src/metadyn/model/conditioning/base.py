@@ -19,7 +19,7 @@ from metadyn.model.flows.base import Flow, Layer
 from metadyn.model.ops.layer import layer
 
 
-def layer_of(weight: Float[Tensor, item in out], bias: Float[Tensor, " out"]) -> Layer:
+def layer_of(weight: Float[Tensor, "item in out"], bias: Float[Tensor, " out"]) -> Layer:
     """The layer of weights of all sessions' trials, one after the other, or of one for all."""
 
     def apply(x: Tensor, tanh: bool) -> Tensor:
