@@ -1,88 +1,137 @@
-"""The same numbers under names: xarray Datasets with axes session trial time unit latent embedding,
-and pynapple objects.
+"""The stored numbers as labelled xarray Datasets and pynapple objects.
 
-Times are in seconds on the session clock. xarray and pynapple are imported when asked for.
+Axes: session trial time unit latent embedding. Times are in seconds on the session clock. xarray
+and pynapple are imported only when asked for.
 """
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 
-from ndx_metadyn.values import values_of
+from ndx_metadyn.containers.registry import types_by_run_field
+from ndx_metadyn.values import read_values
+
+if TYPE_CHECKING:
+    import xarray as xr
+    from pynwb import TimeSeries
+
+    from ndx_metadyn import (
+        DynamicalEmbeddingsTable,
+        FiringRateSeries,
+        LatentDynamics,
+    )
+    from ndx_metadyn.containers.series import EstimateSeries
 
 SECONDS = {"units": "s", "long_name": "time on the session clock"}
 NO_WINDOW = -1
-PYNAPPLE_GAP = (
-    1e-6  # pynapple keeps no touching intervals: it takes this much off the first, with a warning
-)
+EMBEDDING_COLUMNS = ("embedding_mean", "embedding_sd")
+# pynapple keeps no touching intervals: it takes this much [s] off the first, with a warning
+PYNAPPLE_GAP = 1e-6
 
 
-def times_of(series) -> np.ndarray:
-    """Bin centres (time,) in seconds; raises ValueError where the rate is no positive number."""
+def bin_times(series: TimeSeries) -> np.ndarray:
+    """Bin centres (time,) in seconds.
+
+    Raises
+    ------
+    ValueError : there are no timestamps, and the rate is no positive number.
+
+    >>> from ndx_metadyn import LatentSeries
+    >>> bin_times(LatentSeries(name="z", data=np.zeros((3, 1)), starting_time=1.0, rate=4.0))
+    array([1.  , 1.25, 1.5 ])
+    """
     if series.timestamps is not None:
-        return values_of(series.timestamps)
+        return read_values(series.timestamps)
     if not series.rate > 0 or not np.isfinite(series.starting_time):
         raise ValueError(
-            f"'{series.name}' has no times: rate {series.rate} Hz, starting_time {series.starting_time} s"
+            f"'{series.name}' has no times: rate {series.rate} Hz, "
+            f"starting_time {series.starting_time} s"
         )
     return series.starting_time + np.arange(len(series.data)) / series.rate
 
 
-def mean_of(series) -> np.ndarray:
+def mean_of(series: EstimateSeries) -> np.ndarray:
     """The mean in its unit, (time, latent or unit)."""
-    mean = values_of(series.data)
-    plain = series.conversion == 1.0 and series.offset == 0.0
-    return mean if plain else mean * series.conversion + series.offset
+    mean = read_values(series.data)
+    is_in_unit = series.conversion == 1.0 and series.offset == 0.0
+    return mean if is_in_unit else mean * series.conversion + series.offset
 
 
-def sd_of(series) -> np.ndarray:
-    """The SD in the unit of the mean, (time, latent or unit); the mean's conversion scales it, its
-    offset does not."""
-    sd = values_of(series.data_sd)
+def sd_of(series: EstimateSeries) -> np.ndarray:
+    """The SD in the unit of the mean, (time, latent or unit).
+
+    The mean's conversion scales it, its offset does not.
+    """
+    sd = read_values(series.data_sd)
     return sd if series.conversion == 1.0 else sd * abs(series.conversion)
 
 
-def unit_labels(series) -> np.ndarray:
-    """Ids of the Units rows that the columns of a FiringRateSeries describe; column numbers where
-    the file does not say.
+def unit_labels(series: FiringRateSeries) -> np.ndarray:
+    """Ids of the Units rows that the columns describe, (unit,).
 
-    Raises ValueError where it says rows that the Units table has not.
+    Column numbers where the file does not say which rows these are.
+
+    Raises
+    ------
+    ValueError : the file names rows that the Units table does not have.
     """
     if series.units is None or series.units.table is None:
         return np.arange(np.shape(series.data)[1])
-    ids, rows = values_of(series.units.table.id.data), values_of(series.units.data)
+    ids = read_values(series.units.table.id.data)
+    rows = read_values(series.units.data)
     if np.any((rows < 0) | (rows >= len(ids))):
         raise ValueError(
-            f"'{series.name}' is of units {rows.min()} to {rows.max()}; the table has {len(ids)} rows"
+            f"'{series.name}' is of units {rows.min()} to {rows.max()}; "
+            f"the table has {len(ids)} rows"
         )
     return ids[rows]
 
 
-def window_of_bin(table, series) -> np.ndarray:
-    """Row of the table whose window each bin of `series` belongs to, (time,); -1 where the table
-    does not refer to it.
+def window_of_bin(table: DynamicalEmbeddingsTable, series: TimeSeries) -> np.ndarray:
+    """Row of the table whose window each bin of `series` belongs to, (time,).
 
-    Raises ValueError where the index of the table's references is damaged.
+    -1 (`NO_WINDOW`) for bins that no row refers to.
+
+    Raises
+    ------
+    ValueError : the index of the table's references is damaged.
     """
-    rows = np.full(len(times_of(series)), NO_WINDOW)
+    rows = np.full(len(bin_times(series)), NO_WINDOW)
     if "timeseries" not in table.colnames:
         return rows
-    index = table["timeseries"]
-    references, ends = index.target.data[:], values_of(index.data).astype(np.int64)
-    counts = np.diff(ends, prepend=0)
-    if len(ends) != len(table) or np.any(counts < 0) or ends[-1:].sum() != len(references):
-        raise ValueError(f"the index of timeseries in '{table.name}' is damaged")
-    for row, (start, count, referred) in zip(
-        np.repeat(np.arange(len(table)), counts), references, strict=True
-    ):
+    references, counts = _references(table)
+    row_of_reference = np.repeat(np.arange(len(table)), counts)
+    for row, (start, count, referred) in zip(row_of_reference, references, strict=True):
         if referred is series and start >= 0:
             rows[start : start + count] = row
     return rows
 
 
-def series_to_xarray(series, name: str, axis: str, labels):
-    """Dataset of `name` and, where stored, `name`_sd, (time, axis), with the unit and the kind of
-    estimate as attributes."""
+def _references(table: DynamicalEmbeddingsTable) -> tuple[Any, np.ndarray]:
+    """All references of the column `timeseries`, row after row, and how many each row has."""
+    index = table["timeseries"]
+    references = index.target.data[:]
+    ends = read_values(index.data).astype(np.int64)
+    counts = np.diff(ends, prepend=0)
+    if len(ends) != len(table) or np.any(counts < 0) or ends[-1:].sum() != len(references):
+        raise ValueError(f"the index of timeseries in '{table.name}' is damaged")
+    return references, counts
+
+
+def series_to_xarray(series: EstimateSeries, name: str, axis: str, labels: Any) -> xr.Dataset:
+    """A series as a Dataset.
+
+    Parameters
+    ----------
+    name, axis : of the variable and of its second axis; `labels` are the coordinates of the latter.
+
+    Returns
+    -------
+    Dataset of `name` and, where stored, `name`_sd, (time, axis), with the unit, the kind of
+    estimate and, where there is one, the horizon [s] as attributes.
+    """
     import xarray as xr
 
     attrs = {"units": series.unit, "estimate": series.estimate, "description": series.description}
@@ -90,96 +139,108 @@ def series_to_xarray(series, name: str, axis: str, labels):
         attrs["horizon_s"] = series.horizon
     variables = {name: (("time", axis), mean_of(series), attrs)}
     if series.data_sd is not None:
-        sd = {"units": series.unit, "long_name": "posterior standard deviation"}
-        variables[f"{name}_sd"] = (("time", axis), sd_of(series), sd)
-    return xr.Dataset(
-        variables, coords={"time": ("time", times_of(series), SECONDS), axis: np.asarray(labels)}
-    )
+        sd_attrs = {"units": series.unit, "long_name": "posterior standard deviation"}
+        variables[f"{name}_sd"] = (("time", axis), sd_of(series), sd_attrs)
+    coords = {"time": ("time", bin_times(series), SECONDS), axis: np.asarray(labels)}
+    return xr.Dataset(variables, coords=coords)
 
 
-def series_to_pynapple(series, labels):
-    """TsdFrame of the mean, one column a label."""
+def series_to_pynapple(series: EstimateSeries, labels: Any) -> Any:
+    """pynapple.TsdFrame of the mean, one column a label."""
     import pynapple as nap
 
-    return nap.TsdFrame(t=times_of(series), d=mean_of(series), columns=list(labels), time_units="s")
+    times = bin_times(series)
+    return nap.TsdFrame(t=times, d=mean_of(series), columns=list(labels), time_units="s")
 
 
-def table_to_xarray(table):
-    """Dataset of embedding_mean and embedding_sd (trial, embedding), with start_time and stop_time
-    [s]; trial is the row."""
+def table_to_xarray(table: DynamicalEmbeddingsTable) -> xr.Dataset:
+    """Dataset of embedding_mean and embedding_sd (trial, embedding).
+
+    Coordinates by trial: start_time and stop_time [s], `trial` (row of this table) and, where
+    stored, `trial_row` (row of the table that the windows were taken from).
+    """
     import xarray as xr
 
-    columns = [name for name in ("embedding_mean", "embedding_sd") if name in table.colnames]
-    coords = {
-        name: ("trial", values_of(table[name].data), SECONDS)
+    coords: dict[str, Any] = {
+        name: ("trial", read_values(table[name].data), SECONDS)
         for name in ("start_time", "stop_time")
     }
     if "trial" in table.colnames:
-        coords["trial_row"] = (
-            "trial",
-            values_of(table["trial"].data),
-            {"long_name": table["trial"].description},
-        )
+        attrs = {"long_name": table["trial"].description}
+        coords["trial_row"] = ("trial", read_values(table["trial"].data), attrs)
     variables = {
-        name: (("trial", "embedding"), values_of(table[name].data), {"units": "a.u."})
-        for name in columns
+        name: (("trial", "embedding"), read_values(table[name].data), {"units": "a.u."})
+        for name in EMBEDDING_COLUMNS
+        if name in table.colnames
     }
-    return xr.Dataset(
-        variables, coords=coords | {"trial": np.arange(len(table))}, attrs={"scope": table.scope}
-    )
+    coords["trial"] = np.arange(len(table))
+    return xr.Dataset(variables, coords=coords, attrs={"scope": table.scope})
 
 
-def table_to_pynapple(table):
-    """IntervalSet with the embeddings as metadata; of touching windows the first ends 1 microsecond
-    early (pynapple's rule).
+def table_to_pynapple(table: DynamicalEmbeddingsTable) -> Any:
+    """pynapple.IntervalSet of the windows, with the embeddings as metadata.
 
-    Raises ValueError where windows overlap or are not in order: pynapple would join them and drop
-    the embeddings.
+    Of two windows that touch the first ends 1 microsecond early, by pynapple's rule.
+
+    Raises
+    ------
+    ValueError : windows overlap or are out of order: pynapple would join them and drop the
+        embeddings.
     """
     import pynapple as nap
 
-    start, stop = values_of(table["start_time"].data), values_of(table["stop_time"].data)
-    if np.any(start[1:] < stop[:-1]):
-        row = int(np.flatnonzero(start[1:] < stop[:-1])[0])
-        raise ValueError(
-            f"table '{table.name}': rows {row} and {row + 1} overlap or are out of order ({start[row]} to {stop[row]} s, then "
-            f"{start[row + 1]} s); pynapple would join them and drop the embeddings. Use to_xarray()"
-        )
+    start = read_values(table["start_time"].data)
+    stop = read_values(table["stop_time"].data)
+    _check_order(table.name, start, stop)
     stop[:-1] -= np.where(start[1:] == stop[:-1], PYNAPPLE_GAP, 0.0)
-    columns = [
-        name for name in ("embedding_mean", "embedding_sd", "trial") if name in table.colnames
-    ]
-    metadata = {name: values_of(table[name].data) for name in columns}
+    columns = [name for name in (*EMBEDDING_COLUMNS, "trial") if name in table.colnames]
+    metadata = {name: read_values(table[name].data) for name in columns}
     return nap.IntervalSet(start=start, end=stop, time_units="s", metadata=metadata)
 
 
-def _series_of(run):
-    return {**run.latent_series, **run.firing_rate_series}
+def _check_order(name: str, start: np.ndarray, stop: np.ndarray) -> None:
+    """Raise ValueError unless each window (start, stop) [s] ends before the next begins."""
+    overlapping = np.flatnonzero(start[1:] < stop[:-1])
+    if len(overlapping):
+        row = int(overlapping[0])
+        raise ValueError(
+            f"table '{name}': rows {row} and {row + 1} overlap or are out of order "
+            f"({start[row]} to {stop[row]} s, then {start[row + 1]} s); pynapple would join them "
+            "and drop the embeddings. Use to_xarray()"
+        )
 
 
-def run_to_xarray(run) -> dict:
-    """Dataset of the table under 'embeddings' and of each series under its name; `trial` of a bin
-    is the row of its window."""
-    tables = {} if run.embeddings is None else {"embeddings": run.embeddings.to_xarray()}
-    return tables | {
-        name: _labelled(series, run.embeddings) for name, series in _series_of(run).items()
-    }
+def series_of(run: LatentDynamics) -> dict[str, EstimateSeries]:
+    """Every series of a run by its name, whatever its type."""
+    found: dict[str, EstimateSeries] = {}
+    for field in types_by_run_field():
+        found |= getattr(run, field)
+    return found
 
 
-def _labelled(series, table):
+def run_to_xarray(run: LatentDynamics) -> dict[str, xr.Dataset]:
+    """Dataset of the table under "embeddings", and of each series under its name.
+
+    `trial` of a bin is the row of its window in the table.
+    """
+    datasets = {} if run.embeddings is None else {"embeddings": run.embeddings.to_xarray()}
+    for name, series in series_of(run).items():
+        datasets[name] = _with_windows(series, run.embeddings)
+    return datasets
+
+
+def _with_windows(series: EstimateSeries, table: DynamicalEmbeddingsTable | None) -> xr.Dataset:
+    """The Dataset of a series; with a table, each bin is labelled with the row of its window."""
     dataset = series.to_xarray()
     if table is None:
         return dataset
-    return dataset.assign_coords(
-        trial=(
-            "time",
-            window_of_bin(table, series),
-            {"long_name": "row of the window in embeddings"},
-        )
-    )
+    attrs = {"long_name": "row of the window in embeddings"}
+    return dataset.assign_coords(trial=("time", window_of_bin(table, series), attrs))
 
 
-def run_to_pynapple(run) -> dict:
-    """IntervalSet of the table under 'embeddings' and TsdFrame of each series under its name."""
-    tables = {} if run.embeddings is None else {"embeddings": run.embeddings.to_pynapple()}
-    return tables | {name: series.to_pynapple() for name, series in _series_of(run).items()}
+def run_to_pynapple(run: LatentDynamics) -> dict[str, Any]:
+    """IntervalSet of the table under "embeddings", and TsdFrame of each series under its name."""
+    objects = {} if run.embeddings is None else {"embeddings": run.embeddings.to_pynapple()}
+    for name, series in series_of(run).items():
+        objects[name] = series.to_pynapple()
+    return objects

@@ -1,5 +1,4 @@
-"""Weights without code: bytes and JSON from a file are measured and checked before anything is
-allocated or built.
+"""Weights without code: bytes and JSON of a file are checked before anything is allocated or built.
 
 A stored model names its architecture; what may be built from it is looked up in a registry here,
 never imported by a name that a file gives. Layout of the bytes: the safetensors format (8-byte
@@ -12,6 +11,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -33,55 +33,90 @@ BYTES_OF_DTYPE = {
     "I64": 8,
     "U64": 8,
 }
-CODE_KEYS = frozenset(
-    {"class_path", "import_path", "py/object", "py/type", "callable"}
-)  # and any key that starts with "_"
+# Keys by which frameworks import code; any key that starts with "_" counts as one
+CODE_KEYS = frozenset({"class_path", "import_path", "py/object", "py/type", "callable"})
 
-ARCHITECTURES: dict[str, Callable] = {}
+Builder = Callable[[dict, dict[str, np.ndarray]], Any]
+ARCHITECTURES: dict[str, Builder] = {}
 
 
 class WeightsError(ValueError):
-    """A stored model is damaged, hostile or of an unknown architecture; says what was found and
-    what was expected."""
+    """A stored model is damaged, hostile or of an unknown architecture.
 
-    def __init__(self, problem, *, found=None, expected=None, remedy=None):
-        self.problem, self.found, self.expected, self.remedy = problem, found, expected, remedy
-        lines = [("found", found), ("expected", expected), ("try", remedy)]
-        super().__init__(
-            "\n".join([problem, *(f"  {name}: {text}" for name, text in lines if text is not None)])
-        )
+    Parameters
+    ----------
+    problem : what is wrong, in a sentence.
+    found, expected, remedy : shown on lines of their own where they are not None.
+
+    >>> print(WeightsError("truncated weights", found="3 bytes", expected="8 or more"))
+    truncated weights
+      found: 3 bytes
+      expected: 8 or more
+    """
+
+    def __init__(
+        self,
+        problem: str,
+        *,
+        found: object = None,
+        expected: object = None,
+        remedy: str | None = None,
+    ) -> None:
+        self.problem = problem
+        self.found = found
+        self.expected = expected
+        self.remedy = remedy
+        details = [("found", found), ("expected", expected), ("try", remedy)]
+        lines = [f"  {name}: {text}" for name, text in details if text is not None]
+        super().__init__("\n".join([problem, *lines]))
 
 
-def register_architecture(name: str):
-    """Decorator: `builder(config: dict, tensors: dict[str, ndarray])` makes the numpy model of
-    architecture `name`."""
+def register_architecture(name: str) -> Callable[[Builder], Builder]:
+    """Decorator: `builder(config, tensors)` makes the numpy model of architecture `name`.
 
-    def remember(builder):
+    config : dict of `parse_config`; tensors : arrays by name of `parse_tensors`.
+    """
+
+    def register(builder: Builder) -> Builder:
         ARCHITECTURES[name] = builder
         return builder
 
-    return remember
+    return register
 
 
-def build(architecture: str | None, config: dict, tensors: dict[str, np.ndarray]):
-    """The numpy model registered for `architecture`; raises WeightsError for any other name."""
+def build(architecture: str | None, config: dict, tensors: dict[str, np.ndarray]) -> Any:
+    """The numpy model that is registered for `architecture`.
+
+    Parameters
+    ----------
+    config, tensors : as `parse_config` and `parse_tensors` return them.
+
+    Raises
+    ------
+    WeightsError : nothing is registered under that name, or config and tensors do not fit.
+    """
     if architecture not in ARCHITECTURES:
         raise WeightsError(
             "unknown model architecture",
             found=repr(architecture),
             expected=", ".join(sorted(ARCHITECTURES)),
-            remedy="install the package that registers it with ndx_metadyn.weights.register_architecture",
+            remedy="install the package that registers it with "
+            "ndx_metadyn.weights.register_architecture",
         )
     return ARCHITECTURES[architecture](config, tensors)
 
 
 def digest_of(data: bytes) -> str:
-    """'sha256:<hex>' of the bytes."""
+    """'sha256:<hex>' of the bytes.
+
+    >>> digest_of(b"")[:20]
+    'sha256:e3b0c44298fc1'
+    """
     return f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 
 def check_digest(data: bytes, digest: str) -> None:
-    """Raise WeightsError unless `digest` is 'sha256:<hex>' and is that of the bytes."""
+    """Raise WeightsError unless `digest` is 'sha256:<hex>' (in any case) and that of the bytes."""
     algorithm = digest.partition(":")[0]
     if algorithm != "sha256":
         raise WeightsError("digest of an unknown kind", found=repr(digest), expected="sha256:<hex>")
@@ -101,13 +136,24 @@ def check_size(n_bytes: int, limit: int = MAX_BYTES) -> None:
             "the weights are larger than the limit",
             found=f"{n_bytes:,} bytes",
             expected=f"at most {limit:,} bytes",
-            remedy="raise max_bytes if you trust the file, or keep the checkpoint at a URI (checkpoint_uris)",
+            remedy="raise max_bytes if you trust the file, or keep the checkpoint at a URI "
+            "(checkpoint_uris)",
         )
 
 
 def read_header(data: bytes) -> dict[str, dict]:
-    """Tensor name -> {dtype, shape, data_offsets}, all checked against the length of the bytes; no
-    tensor is allocated."""
+    """The header of a safetensors file, checked against the length of the bytes.
+
+    No tensor is allocated.
+
+    Returns
+    -------
+    dict of tensor name -> {dtype, shape, data_offsets}.
+
+    Raises
+    ------
+    WeightsError : the bytes are truncated, or the header lies about types, shapes or offsets.
+    """
     if len(data) < 8:
         raise WeightsError(
             "truncated weights: no room for a header length",
@@ -129,7 +175,7 @@ def read_header(data: bytes) -> dict[str, dict]:
 
 
 def _check_layout(header: dict, n_bytes: int) -> None:
-    """Tensors must fill the data end to end: no hole, no overlap, nothing beyond the end."""
+    """Tensors must fill the `n_bytes` of data end to end: no hole, no overlap, nothing beyond."""
     for name, entry in header.items():
         _check_entry(name, entry)
     end = 0
@@ -148,22 +194,24 @@ def _check_layout(header: dict, n_bytes: int) -> None:
         )
 
 
-def _check_entry(name: str, entry) -> None:
+def _check_entry(name: str, entry: Any) -> None:
+    """A tensor's dtype is known, and its shape takes as many bytes as its offsets leave."""
     dtype = entry.get("dtype") if isinstance(entry, dict) else None
     if not isinstance(dtype, str) or dtype not in BYTES_OF_DTYPE:
-        known = ", ".join(BYTES_OF_DTYPE)
         raise WeightsError(
             f"tensor {name!r} has no dtype that numpy holds",
             found=repr(entry)[:200],
-            expected=known,
+            expected=", ".join(BYTES_OF_DTYPE),
         )
-    shape, offsets = entry.get("shape"), entry.get("data_offsets")
+    shape = entry.get("shape")
+    offsets = entry.get("data_offsets")
     if not _are_counts(shape) or not _are_counts(offsets) or len(offsets) != 2:
         raise WeightsError(
             f"tensor {name!r} has no valid shape or offsets",
             found=f"shape {shape!r}, offsets {offsets!r}"[:200],
         )
-    claimed, stored = math.prod(shape) * BYTES_OF_DTYPE[dtype], offsets[1] - offsets[0]
+    claimed = math.prod(shape) * BYTES_OF_DTYPE[dtype]
+    stored = offsets[1] - offsets[0]
     if claimed != stored:
         raise WeightsError(
             f"the shape of tensor {name!r} lies",
@@ -172,17 +220,20 @@ def _check_entry(name: str, entry) -> None:
         )
 
 
-def _are_counts(values) -> bool:
-    return (
-        isinstance(values, list)
-        and len(values) <= 32
-        and all(type(v) is int and 0 <= v < 2**63 for v in values)
-    )
+def _are_counts(values: Any) -> bool:
+    """Whether these are at most 32 (numpy's most axes) whole numbers, none negative."""
+    if not isinstance(values, list) or len(values) > 32:
+        return False
+    return all(type(value) is int and 0 <= value < 2**63 for value in values)
 
 
 def parse_tensors(data: bytes, max_bytes: int = MAX_BYTES) -> dict[str, np.ndarray]:
-    """Name -> array (own memory, stored dtype) of safetensors bytes; raises WeightsError before
-    allocating anything."""
+    """The tensors of a safetensors file by name, each in its stored dtype and in memory of its own.
+
+    Raises
+    ------
+    WeightsError : more than `max_bytes`, or no valid file; raised before anything is allocated.
+    """
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
@@ -195,8 +246,15 @@ def parse_tensors(data: bytes, max_bytes: int = MAX_BYTES) -> dict[str, np.ndarr
 
 
 def parse_config(text: str) -> dict:
-    """The model configuration: a JSON object of bounded size that names no code; raises
-    WeightsError."""
+    """The model configuration.
+
+    Raises
+    ------
+    WeightsError : the text is no JSON object, too large, or has a key that names code to import.
+
+    >>> parse_config('{"bin_width": 0.05}')
+    {'bin_width': 0.05}
+    """
     if len(text) > MAX_CONFIG_CHARACTERS:
         raise WeightsError(
             "the model config is too large",
@@ -208,7 +266,8 @@ def parse_config(text: str) -> dict:
     return config
 
 
-def _json_object(text, what: str) -> dict:
+def _json_object(text: str | bytes, what: str) -> dict:
+    """The JSON object in a text; WeightsError, which calls it `what`, where there is none."""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -225,17 +284,23 @@ def _json_object(text, what: str) -> dict:
 
 
 def _refuse_code(config: dict) -> None:
-    """A key that frameworks take for an instruction to import something has no place in a file's
-    config."""
-    waiting = [config]
+    """Raise WeightsError for a key, at any depth, that frameworks take as "import this"."""
+    waiting: list[Any] = [config]
     while waiting:
         value = waiting.pop()
-        for key in value if isinstance(value, dict) else ():
-            if key.startswith("_") or key in CODE_KEYS:
-                raise WeightsError(
-                    "the model config names code to import; nothing was imported",
-                    found=f"{key} = {value[key]!r}"[:200],
-                    expected="plain settings, with the architecture named by the attribute 'architecture'",
-                )
+        if isinstance(value, dict):
+            _check_keys(value)
         inner = value.values() if isinstance(value, dict) else value
         waiting += [item for item in inner if isinstance(item, dict | list)]
+
+
+def _check_keys(settings: dict) -> None:
+    """Raise WeightsError where a key of these settings names code."""
+    for key, value in settings.items():
+        if key.startswith("_") or key in CODE_KEYS:
+            raise WeightsError(
+                "the model config names code to import; nothing was imported",
+                found=f"{key} = {value!r}"[:200],
+                expected="plain settings, with the architecture named by the attribute "
+                "'architecture'",
+            )

@@ -1,13 +1,15 @@
 """The schema of ndx-metadyn, stated once: every dim named, every unit given.
 
-`python create_extension_spec.py` writes the two YAML files beside it; a test regenerates and
-compares them.
+`python spec/create_extension_spec.py` writes the two YAML files beside it; a test regenerates and
+compares them. A new type is a function here, named in `SERIES_OF_A_RUN` (a run holds any number of
+its objects) or in `types`.
 """
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 from pynwb.spec import (
     NWBAttributeSpec,
@@ -21,34 +23,39 @@ NAME = "ndx-metadyn"
 VERSION = "0.1.0"  # equals the version of the package: a file says which reader wrote it
 
 ESTIMATE_DOC = (
-    "Which data each estimate is conditioned on: 'smoothed' (all data in the window), 'filtered' "
-    "(data up to and "
-    "including each time), 'forecast' (only data before each time) or 'prior' (no data)."
+    "Which data each estimate is conditioned on: 'smoothed' (all data in the window), "
+    "'filtered' (data up to and including each time), 'forecast' (only data before each time) "
+    "or 'prior' (no data)."
 )
 HORIZON_DOC = (
-    "Lead time in seconds of a rolling forecast: the estimate at time t uses data up to t - "
-    "horizon. "
-    "Omit when each window has a single forecast origin."
+    "Lead time in seconds of a rolling forecast: the estimate at time t uses data up to "
+    "t - horizon. Omit when each window has a single forecast origin."
 )
 
 
-def attribute(name, doc, dtype="text", required=False, **more):
+def attribute(
+    name: str, doc: str, dtype: str = "text", required: bool = False, **more: Any
+) -> NWBAttributeSpec:
+    """An attribute, optional unless said otherwise; `more` as of NWBAttributeSpec."""
     return NWBAttributeSpec(name=name, doc=doc, dtype=dtype, required=required, **more)
 
 
-def matrix(name, doc, dims, **more):
+def matrix(name: str, doc: str, dims: tuple[str, str], **more: Any) -> NWBDatasetSpec:
+    """A dataset of float32 with two named dims of any length."""
     return NWBDatasetSpec(
         name=name, doc=doc, dtype="float32", dims=dims, shape=(None, None), **more
     )
 
 
-def column(name, doc, quantity=1):
+def column(name: str, doc: str, quantity: int | str = 1) -> NWBDatasetSpec:
+    """A column of text of a table."""
     return NWBDatasetSpec(
         name=name, doc=doc, dtype="text", neurodata_type_inc="VectorData", quantity=quantity
     )
 
 
-def embedding_column(name, doc, quantity=1):
+def embedding_column(name: str, doc: str, quantity: int | str = 1) -> NWBDatasetSpec:
+    """A column (window, embedding) of a table."""
     return matrix(
         name,
         doc,
@@ -58,33 +65,39 @@ def embedding_column(name, doc, quantity=1):
     )
 
 
-def region(name, doc):
+def region(name: str, doc: str) -> NWBDatasetSpec:
+    """Optional references to rows of a table."""
     return NWBDatasetSpec(name=name, doc=doc, neurodata_type_inc="DynamicTableRegion", quantity="?")
 
 
-def estimate_attributes():
+def estimate_attributes() -> list[NWBAttributeSpec]:
+    """Which data an estimate rests on; every series of estimates has these."""
     return [
         attribute("estimate", ESTIMATE_DOC, default_value="smoothed"),
         attribute("horizon", HORIZON_DOC, "float64"),
     ]
 
 
-def software_attributes(what):
+def software_attributes(verb: str) -> list[NWBAttributeSpec]:
+    """Name and version of the software that, e.g., 'ran' the model."""
     return [
-        attribute("source_software", f"Name of the software that {what} the model."),
+        attribute("source_software", f"Name of the software that {verb} the model."),
         attribute("source_software_version", "Version of the software."),
     ]
 
 
-def latent_series():
+def latent_series() -> NWBGroupSpec:
+    """Latents of a run (time, latent)."""
     dims = ("num_times", "num_latents")
     unit = attribute("unit", "Unit of the latent state.", default_value="a.u.")
     return NWBGroupSpec(
         neurodata_type_def="LatentSeries",
         neurodata_type_inc="TimeSeries",
         default_name="LatentSeries",
-        doc="Latent states per time bin. Times are bin centers. Windows (e.g. trials) are "
-        "concatenated along time.",
+        doc=(
+            "Latent states per time bin. Times are bin centers. "
+            "Windows (e.g. trials) are concatenated along time."
+        ),
         attributes=estimate_attributes(),
         datasets=[
             matrix("data", "Posterior mean of the latent state.", dims, attributes=[unit]),
@@ -98,7 +111,8 @@ def latent_series():
     )
 
 
-def firing_rate_series():
+def firing_rate_series() -> NWBGroupSpec:
+    """Rates of a run (time, unit) [Hz]."""
     dims = ("num_times", "num_units")
     unit = NWBAttributeSpec(
         name="unit", doc="Unit of the firing rate, fixed to 'Hz'.", dtype="text", value="Hz"
@@ -107,8 +121,10 @@ def firing_rate_series():
         neurodata_type_def="FiringRateSeries",
         neurodata_type_inc="TimeSeries",
         default_name="FiringRateSeries",
-        doc="Inferred firing rates per time bin. Times are bin centers. Windows are concatenated "
-        "along time.",
+        doc=(
+            "Inferred firing rates per time bin. Times are bin centers. "
+            "Windows are concatenated along time."
+        ),
         attributes=estimate_attributes(),
         datasets=[
             matrix(
@@ -128,11 +144,11 @@ def firing_rate_series():
     )
 
 
-def embeddings_table():
+def embeddings_table() -> NWBGroupSpec:
+    """Windows of a run and their embeddings."""
     scope = (
-        "What each embedding was inferred from: 'window' (the data of its row) or 'session' (all "
-        "rows; then all rows hold "
-        "the same embedding)."
+        "What each embedding was inferred from: 'window' (the data of its row) or 'session' "
+        "(all rows; then all rows hold the same embedding)."
     )
     return NWBGroupSpec(
         neurodata_type_def="DynamicalEmbeddingsTable",
@@ -140,10 +156,9 @@ def embeddings_table():
         default_name="embeddings",
         doc=(
             "Windows of data that a model was run on, one per row, with the dynamical embedding "
-            "that parametrises the latent "
-            "dynamics in that window. The inherited column 'timeseries' refers to the samples of "
-            "the LatentSeries and "
-            "FiringRateSeries that belong to the window."
+            "that parametrises the latent dynamics in that window. The inherited column "
+            "'timeseries' refers to the samples of the LatentSeries and FiringRateSeries that "
+            "belong to the window."
         ),
         attributes=[attribute("scope", scope, default_value="window")],
         datasets=[
@@ -161,7 +176,8 @@ def embeddings_table():
     )
 
 
-def training_assets_table():
+def training_assets_table() -> NWBGroupSpec:
+    """Files that a model was trained on."""
     return NWBGroupSpec(
         neurodata_type_def="TrainingAssetsTable",
         neurodata_type_inc="DynamicTable",
@@ -189,11 +205,11 @@ def training_assets_table():
     )
 
 
-def latent_dynamics_model():
+def latent_dynamics_model() -> NWBGroupSpec:
+    """A model, with or without its weights."""
     digest = (
         "Digest of the checkpoint bytes, '<algorithm>:<hex>', e.g. 'sha256:<hex>'. Equals the "
-        "digest of 'weights' when these "
-        "are stored."
+        "digest of 'weights' when these are stored."
     )
     weights_format = NWBAttributeSpec(
         name="format", doc="Format of the bytes.", dtype="text", value="safetensors"
@@ -204,8 +220,7 @@ def latent_dynamics_model():
         default_name="LatentDynamicsModel",
         doc=(
             "A trained latent dynamics model: what it is, where its checkpoint is, what it was "
-            "trained on, and, optionally, "
-            "its weights."
+            "trained on, and, optionally, its weights."
         ),
         attributes=[
             attribute("description", "Description of the model.", required=True),
@@ -252,7 +267,8 @@ def latent_dynamics_model():
     )
 
 
-def latent_dynamics():
+def latent_dynamics() -> NWBGroupSpec:
+    """One run; it holds the types of `SERIES_OF_A_RUN`, each any number of times."""
     return NWBGroupSpec(
         neurodata_type_def="LatentDynamics",
         neurodata_type_inc="NWBDataInterface",
@@ -294,16 +310,7 @@ def latent_dynamics():
                 doc="Windows and their dynamical embeddings.",
                 quantity="?",
             ),
-            NWBGroupSpec(
-                neurodata_type_inc="LatentSeries",
-                doc="Latent states, incl. forecasts.",
-                quantity="*",
-            ),
-            NWBGroupSpec(
-                neurodata_type_inc="FiringRateSeries",
-                doc="Firing rates, incl. forecasts.",
-                quantity="*",
-            ),
+            *(held(series(), doc) for series, doc in SERIES_OF_A_RUN.items()),
         ],
         links=[
             NWBLinkSpec(
@@ -316,25 +323,39 @@ def latent_dynamics():
     )
 
 
-def types():
+def held(series: NWBGroupSpec, doc: str) -> NWBGroupSpec:
+    """Any number of objects of a type of series, as a run holds them."""
+    name = series["neurodata_type_def"]
+    return NWBGroupSpec(neurodata_type_inc=name, doc=doc, quantity="*")
+
+
+SERIES_OF_A_RUN = {
+    latent_series: "Latent states, incl. forecasts.",
+    firing_rate_series: "Firing rates, incl. forecasts.",
+}
+
+
+def types() -> list[NWBGroupSpec]:
+    """All types of the schema, each after those that it holds."""
     return [
         training_assets_table(),
         latent_dynamics_model(),
-        latent_series(),
-        firing_rate_series(),
+        *(series() for series in SERIES_OF_A_RUN),
         embeddings_table(),
         latent_dynamics(),
     ]
 
 
-def export(folder):
+def export(folder: Path) -> None:
     """Write ndx-metadyn.namespace.yaml and ndx-metadyn.extensions.yaml into `folder`."""
     builder = NWBNamespaceBuilder(
         name=NAME,
         version=VERSION,
         full_name="Latent neural dynamics across recordings",
-        doc="Latent dynamics inferred from neural activity, dynamical embeddings, and the model "
-        "that inferred them.",
+        doc=(
+            "Latent dynamics inferred from neural activity, dynamical embeddings, and the model "
+            "that inferred them."
+        ),
         author=["ndx-metadyn developers"],
         contact=[],  # the schema language asks for the list; who releases it adds an address
     )

@@ -2,57 +2,80 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from hdmf.common import DynamicTableRegion
 from hdmf.utils import AllowPositional, docval
-from pynwb import register_class
 from pynwb.core import MultiContainerInterface
 
-from ndx_metadyn import NAMESPACE, views
+from ndx_metadyn import views
 from ndx_metadyn.containers.arguments import optional
 from ndx_metadyn.containers.model import LatentDynamicsModel
-from ndx_metadyn.containers.series import FiringRateSeries, LatentSeries
+from ndx_metadyn.containers.registry import neurodata_type, types_by_run_field
 from ndx_metadyn.containers.tables import DynamicalEmbeddingsTable
 
+if TYPE_CHECKING:
+    import xarray as xr
 
-@register_class("LatentDynamics", NAMESPACE)
+# The series that a run holds by name: one field for each type that registered with a `run_field`
+SERIES = types_by_run_field()
+SERIES_FIELDS = [
+    {
+        "attr": field,
+        "type": series.container,
+        "add": f"add_{field}",
+        "get": f"get_{field}",
+        "create": f"create_{field}",
+    }
+    for field, series in SERIES.items()
+]
+SERIES_ARGUMENTS = {
+    field: (
+        (series.container, list, tuple, dict),
+        f"the {series.variable} of the run, incl. forecasts",
+    )
+    for field, series in SERIES.items()
+}
+
+
+@neurodata_type("LatentDynamics", standalone=True)
 class LatentDynamics(MultiContainerInterface):
-    """One run of a model on one session: windows with embeddings, latents and rates, and how they
-    came about.
+    """One run of a model on one session: windows with embeddings, latents, rates, and their origin.
 
-    bin_width in seconds; `units` the input's rows of the Units table, in input order; `parameters`
-    a JSON object. Add the run to its processing module before its children.
+    Add the run to its processing module before its children.
+
+    Parameters
+    ----------
+    name, description : text.
+    bin_width : width of the bins of the model's input [s]; ValueError unless it is > 0.
+    input_key : key of the read-in and likelihood of the model that was used.
+    source_uri : the file that the input was read from, if not this one.
+    source_software, source_software_version : the software that ran the model.
+    parameters : parameters of preprocessing and inference, a JSON object.
+    units : rows of the Units table that were the input, in input order.
+    embeddings : DynamicalEmbeddingsTable of the windows.
+    model : the LatentDynamicsModel that was run.
+    latent_series, firing_rate_series : series, in a list or by name; so for each further type that
+        registers with a `run_field`.
+
+    >>> run = LatentDynamics(description="A run.", bin_width=0.05)
+    >>> run.name, run.bin_width, len(run.latent_series)
+    ('LatentDynamics', 0.05, 0)
     """
 
     __nwbfields__ = (
-        *(
-            "description",
-            "bin_width",
-            "input_key",
-            "source_uri",
-            "source_software",
-            "source_software_version",
-            "parameters",
-        ),
+        "description",
+        "bin_width",
+        "input_key",
+        "source_uri",
+        "source_software",
+        "source_software_version",
+        "parameters",
         {"name": "units", "child": True},
         {"name": "embeddings", "child": True, "required_name": "embeddings"},
         "model",
     )
-    __clsconf__ = [  # noqa: RUF012  hdmf takes a list only
-        {
-            "attr": "latent_series",
-            "type": LatentSeries,
-            "add": "add_latent_series",
-            "get": "get_latent_series",
-            "create": "create_latent_series",
-        },
-        {
-            "attr": "firing_rate_series",
-            "type": FiringRateSeries,
-            "add": "add_firing_rate_series",
-            "get": "get_firing_rate_series",
-            "create": "create_firing_rate_series",
-        },
-    ]
+    __clsconf__ = SERIES_FIELDS
 
     @docval(
         {"name": "name", "type": str, "doc": "name of this run", "default": "LatentDynamics"},
@@ -64,24 +87,18 @@ class LatentDynamics(MultiContainerInterface):
             source_software=(str, "software that ran the model"),
             source_software_version=(str, "version of that software"),
             parameters=(str, "parameters of preprocessing and inference, a JSON object"),
-            units=(
-                DynamicTableRegion,
-                "rows of the Units table that were the input, in input order",
-            ),
+            units=(DynamicTableRegion, "rows of the Units table of the input, in input order"),
             embeddings=(DynamicalEmbeddingsTable, "windows and their embeddings"),
             model=(LatentDynamicsModel, "the model that was run"),
-            latent_series=((LatentSeries, list, tuple, dict), "latent states, incl. forecasts"),
-            firing_rate_series=(
-                (FiringRateSeries, list, tuple, dict),
-                "firing rates, incl. forecasts",
-            ),
+            **SERIES_ARGUMENTS,
         ),
         allow_positional=AllowPositional.WARNING,
     )
-    def __init__(self, **kwargs):
+    def __init__(self, **kwargs: Any) -> None:
         super().__init__(name=kwargs.pop("name"))
-        for field in ("latent_series", "firing_rate_series"):
-            getattr(self, f"add_{field}")(kwargs.pop(field) or [])
+        for field in SERIES:
+            add = getattr(self, f"add_{field}")
+            add(kwargs.pop(field) or [])
         for field, value in kwargs.items():
             setattr(self, field, value)
         if not self.bin_width > 0:
@@ -89,11 +106,15 @@ class LatentDynamics(MultiContainerInterface):
                 f"LatentDynamics '{self.name}': bin_width must be > 0 s; found {self.bin_width}"
             )
 
-    def to_xarray(self):
-        """dict of name -> xarray.Dataset: the table and every series; each bin labelled with the
-        row of its window."""
+    def to_xarray(self) -> dict[str, xr.Dataset]:
+        """The table and every series, by name.
+
+        Returns
+        -------
+        dict of xarray.Dataset; `trial` of each bin is the row of its window in "embeddings".
+        """
         return views.run_to_xarray(self)
 
-    def to_pynapple(self):
-        """dict of name -> pynapple object: the table and every series."""
+    def to_pynapple(self) -> dict[str, Any]:
+        """The table (IntervalSet) and every series (TsdFrame) as pynapple objects, by name."""
         return views.run_to_pynapple(self)

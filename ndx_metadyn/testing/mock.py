@@ -7,14 +7,17 @@ everything is random but seeded.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 import numpy as np
+from hdmf.common import DynamicTable, DynamicTableRegion
 from pynwb import NWBFile
 from pynwb.base import TimeSeriesReference
 from pynwb.file import Subject
 
-from ndx_metadyn.containers import (
+from ndx_metadyn import (
     DynamicalEmbeddingsTable,
     FiringRateSeries,
     LatentDynamics,
@@ -24,17 +27,30 @@ from ndx_metadyn.containers import (
 )
 
 BIN_WIDTH = 0.05  # seconds
-N_WINDOWS, N_BINS, N_UNITS, N_LATENTS, N_EMBEDDING = 4, 10, 5, 2, 2
+N_WINDOWS = 4
+N_BINS = 10  # of a window
+N_UNITS = 5  # of the model's first session; the file has two more
+N_LATENTS = 2
+N_EMBEDDING = 2
 PERIOD = 1.0  # seconds from a window's start to the next
-ROWS = list(range(N_UNITS + 2))[::-1]  # last first, so that rows, ids and columns all differ
+# Last first, so that rows, ids and columns all differ
+UNIT_ROWS = list(range(N_UNITS + 2))[::-1]
 
 
 def mock_settings(
-    conditioning="low_rank", likelihood="poisson", n_units=(N_UNITS, N_UNITS + 2), rank=2
-) -> dict:
-    """Config of a model of two sessions, 'mock-0' and 'mock-1'; their units are the last rows, last
-    first."""
-    model = {
+    conditioning: str = "low_rank",
+    likelihood: str = "poisson",
+    n_units: Sequence[int] = (N_UNITS, N_UNITS + 2),
+    rank: int = 2,
+) -> dict[str, Any]:
+    """Config of a model of the sessions 'mock-0', 'mock-1', …
+
+    Parameters
+    ----------
+    conditioning, likelihood, rank : of the model.
+    n_units : of each session; its units are the last rows of the Units table, last first.
+    """
+    model: dict[str, Any] = {
         "latent_dim": N_LATENTS,
         "embedding_dim": N_EMBEDDING,
         "conditioning": conditioning,
@@ -42,7 +58,8 @@ def mock_settings(
     }
     model |= {"likelihood": likelihood, "hidden": [6, 4], "hyper_hidden": 3}
     sessions = [
-        {"key": f"mock-{i}", "n_units": n, "unit_rows": ROWS[:n]} for i, n in enumerate(n_units)
+        {"key": f"mock-{i}", "n_units": n, "unit_rows": UNIT_ROWS[:n]}
+        for i, n in enumerate(n_units)
     ]
     return {
         "format": 1,
@@ -67,8 +84,19 @@ def mock_tensors(settings: dict, seed: int = 0) -> dict[str, np.ndarray]:
     }
 
 
-def mock_LatentDynamicsModel(name="LatentDynamicsModel", seed=0, **settings) -> LatentDynamicsModel:
-    """A model of two sessions whose stored weights can be rolled out."""
+def mock_LatentDynamicsModel(
+    name: str = "LatentDynamicsModel", seed: int = 0, **settings: Any
+) -> LatentDynamicsModel:
+    """A model of two sessions whose stored weights can be rolled out.
+
+    Parameters
+    ----------
+    seed : of the weights; `settings` are those of `mock_settings`.
+
+    >>> model = mock_LatentDynamicsModel(rank=1)
+    >>> model.settings()["model"]["rank"]
+    1
+    """
     from safetensors.numpy import save
 
     config = mock_settings(**settings)
@@ -96,16 +124,25 @@ def mock_TrainingAssetsTable() -> TrainingAssetsTable:
 
 
 def window_starts() -> np.ndarray:
+    """Start of each window (window,) [s]."""
     return np.arange(N_WINDOWS) * PERIOD
 
 
 def bin_centers() -> np.ndarray:
-    return (window_starts()[:, None] + (np.arange(N_BINS) + 0.5) * BIN_WIDTH).ravel()
+    """Centre of each bin (window × bin,) [s]."""
+    from_start = (np.arange(N_BINS) + 0.5) * BIN_WIDTH
+    return (window_starts()[:, None] + from_start).ravel()
 
 
-def mock_LatentSeries(name="LatentSeries", estimate="smoothed", seed=0) -> LatentSeries:
-    """Latents of N_WINDOWS windows with gaps between them."""
-    data, sd = _mean_and_sd(N_LATENTS, seed)
+def mock_LatentSeries(
+    name: str = "LatentSeries", estimate: str = "smoothed", seed: int = 0
+) -> LatentSeries:
+    """Latents (window × bin, latent) and SD of N_WINDOWS windows with gaps between them.
+
+    >>> mock_LatentSeries().data.shape
+    (40, 2)
+    """
+    data, sd = _random_mean_and_sd(N_LATENTS, seed)
     return LatentSeries(
         name=name,
         description="Random latents.",
@@ -117,16 +154,24 @@ def mock_LatentSeries(name="LatentSeries", estimate="smoothed", seed=0) -> Laten
 
 
 def mock_FiringRateSeries(
-    name="FiringRateSeries", timestamps=None, units=None, seed=1
+    name: str = "FiringRateSeries",
+    timestamps: np.ndarray | LatentSeries | None = None,
+    units: DynamicTableRegion | None = None,
+    seed: int = 1,
 ) -> FiringRateSeries:
-    """Rates at the times of `timestamps` (an array or a LatentSeries), else of
-    mock_LatentSeries."""
-    data, sd = _mean_and_sd(N_UNITS, seed)
+    """Rates (window × bin, unit) [Hz] and SD.
+
+    Parameters
+    ----------
+    timestamps : times [s], or the LatentSeries that has them; by default those of
+        `mock_LatentSeries`.
+    units : rows of the Units table, one a column.
+    """
+    data, sd = _random_mean_and_sd(N_UNITS, seed)
     timestamps = bin_centers() if timestamps is None else timestamps
-    description = "Random rates."
     return FiringRateSeries(
         name=name,
-        description=description,
+        description="Random rates.",
         data=np.exp(data),
         data_sd=sd,
         timestamps=timestamps,
@@ -134,19 +179,29 @@ def mock_FiringRateSeries(
     )
 
 
-def _mean_and_sd(n_columns, seed):
+def _random_mean_and_sd(n_columns: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """A normal mean and an SD between 0.1 and 1, each (window × bin, column) float32."""
     rng = np.random.default_rng(seed)
     shape = (N_WINDOWS * N_BINS, n_columns)
-    return rng.normal(size=shape).astype(np.float32), rng.uniform(0.1, 1, size=shape).astype(
-        np.float32
-    )
+    mean = rng.normal(size=shape)
+    sd = rng.uniform(0.1, 1, size=shape)
+    return mean.astype(np.float32), sd.astype(np.float32)
 
 
 def mock_DynamicalEmbeddingsTable(
-    series=(), trials=None, scope="window", seed=2
+    series: Sequence[Any] = (),
+    trials: DynamicTable | None = None,
+    scope: str = "window",
+    seed: int = 2,
 ) -> DynamicalEmbeddingsTable:
-    """One row a window, with references to its bins of each of `series` and to its row of
-    `trials`."""
+    """N_WINDOWS windows with random embeddings of SD 0.1.
+
+    Parameters
+    ----------
+    series : each row refers to its bins of each of these.
+    trials : row i refers to row i of this table.
+    scope : with "session" every row holds the same embedding.
+    """
     rng = np.random.default_rng(seed)
     mean = rng.normal(size=(N_WINDOWS, N_EMBEDDING)).astype(np.float32)
     mean = np.broadcast_to(mean[:1], mean.shape) if scope == "session" else mean
@@ -155,7 +210,7 @@ def mock_DynamicalEmbeddingsTable(
         description="Windows from trial start.", scope=scope, target_tables=target_tables
     )
     for row, start in enumerate(window_starts()):
-        optional = {} if trials is None else {"trial": row}
+        optional: dict[str, Any] = {} if trials is None else {"trial": row}
         if series:
             optional["timeseries"] = [
                 TimeSeriesReference(row * N_BINS, N_BINS, item) for item in series
@@ -172,13 +227,25 @@ def mock_DynamicalEmbeddingsTable(
 
 
 def mock_LatentDynamics(
-    nwbfile: NWBFile, name="LatentDynamics", model_name="LatentDynamicsModel", scope="window"
+    nwbfile: NWBFile,
+    name: str = "LatentDynamics",
+    model_name: str = "LatentDynamicsModel",
+    scope: str = "window",
 ) -> LatentDynamics:
-    """A run and its model (made if the file holds none of that name), added to processing module
-    `ecephys` of `nwbfile`.
+    """A run and its model, added to the processing module `ecephys` of a file.
 
-    Units and trials of the file are referred to where it has at least as many as the mock needs
-    (`mock_NWBFile`).
+    Units and trials of the file are referred to where it has as many as the mock needs (as those of
+    `mock_NWBFile`).
+
+    Parameters
+    ----------
+    nwbfile : the open file, which is changed.
+    model_name : of the model, which is made if the module holds none of that name.
+    scope : of the embeddings.
+
+    >>> run = mock_LatentDynamics(mock_NWBFile())
+    >>> sorted(run.to_xarray())
+    ['FiringRateSeries', 'LatentSeries', 'embeddings']
     """
     module = nwbfile.processing.get("ecephys") or nwbfile.create_processing_module(
         "ecephys", "Latent dynamics of spiking units."
@@ -195,33 +262,38 @@ def mock_LatentDynamics(
         units=_region(nwbfile),
     )
     module.add(run)
-    _fill(run, nwbfile, scope)
+    _add_results(run, nwbfile, scope)
     return run
 
 
-def _fill(run, nwbfile, scope):
+def _add_results(run: LatentDynamics, nwbfile: NWBFile, scope: str) -> None:
+    """Add latents, rates and windows to a run that lies in the file already."""
     latents = mock_LatentSeries()
     run.add_latent_series(latents)
     rates = mock_FiringRateSeries(timestamps=latents, units=_region(nwbfile))
     run.add_firing_rate_series(rates)
-    trials = (
-        nwbfile.trials if nwbfile.trials is not None and len(nwbfile.trials) >= N_WINDOWS else None
-    )
+    has_trials = nwbfile.trials is not None and len(nwbfile.trials) >= N_WINDOWS
+    trials = nwbfile.trials if has_trials else None
     run.embeddings = mock_DynamicalEmbeddingsTable([latents, rates], trials, scope)
 
 
-def _region(nwbfile):
+def _region(nwbfile: NWBFile) -> DynamicTableRegion | None:
     """The model's rows of the Units table, where that has as many."""
-    if nwbfile.units is None or len(nwbfile.units) < len(ROWS):
+    if nwbfile.units is None or len(nwbfile.units) < len(UNIT_ROWS):
         return None
     return nwbfile.units.create_region(
-        "units", ROWS[:N_UNITS], "Units whose spikes were the input, in input order."
+        "units", UNIT_ROWS[:N_UNITS], "Units whose spikes were the input, in input order."
     )
 
 
-def mock_NWBFile(seed=0) -> NWBFile:
-    """Units with ids unlike their rows, and trials, with the metadata that nwbinspector asks
-    for."""
+def mock_NWBFile(seed: int = 0) -> NWBFile:
+    """A file in memory with units whose ids are unlike their rows, trials, and a subject.
+
+    It has the metadata that nwbinspector asks for; `seed` is that of the spike times.
+
+    >>> len(mock_NWBFile().units)
+    7
+    """
     nwbfile = NWBFile(
         session_description="Simulated spiking.",
         identifier="ndx-metadyn-mock",
@@ -245,9 +317,8 @@ def mock_NWBFile(seed=0) -> NWBFile:
             spike_times=np.sort(rng.uniform(0, N_WINDOWS * PERIOD, size=60)), id=100 + row
         )
     nwbfile.units.resolution = 1 / 30000
-    nwbfile.add_trial_column(
-        "condition", "Label of the trial."
-    )  # nwbinspector fails on a region of a table of floats alone
+    # nwbinspector fails on a region of a table of floats alone
+    nwbfile.add_trial_column("condition", "Label of the trial.")
     for start in window_starts():
         nwbfile.add_trial(
             start_time=float(start), stop_time=float(start + N_BINS * BIN_WIDTH), condition="mock"

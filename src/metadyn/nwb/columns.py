@@ -14,7 +14,7 @@ from hdmf.common import DynamicTable, DynamicTableRegion, EnumData, VectorData, 
 from hdmf.container import AbstractContainer
 from hdmf.utils import get_data_shape
 
-from ndx_metadyn.values import values_of
+from ndx_metadyn.values import read_values
 
 OF_SPIKES = (
     "spike_times",
@@ -54,7 +54,7 @@ def table_frame(table: DynamicTable) -> pd.DataFrame:
 
 
 def _ids(table: DynamicTable) -> pd.Index:
-    ids = values_of(table.id.data).ravel()
+    ids = read_values(table.id.data).ravel()
     return pd.Index(ids if len(ids) == len(table) else range(len(table)), name="id")
 
 
@@ -69,7 +69,7 @@ def _value_columns(table: DynamicTable) -> Iterator[tuple[str, VectorData, np.nd
         if name in inner:
             continue
         while isinstance(column, VectorIndex):
-            bounds = np.concatenate([[0], values_of(column.data).ravel().astype(np.int64)])
+            bounds = np.concatenate([[0], read_values(column.data).ravel().astype(np.int64)])
             ends, column = bounds[1:] if ends is None else bounds[ends], column.target
         if ends is None or (len(ends) == len(table) > 0 and column.name not in OF_SPIKES):
             yield column.name, column, ends
@@ -100,7 +100,7 @@ def _entries(column: VectorData, n_rows: int, ends: np.ndarray | None) -> np.nda
         and _several(ends)
     ):
         return None
-    values = _texts(values_of(column.data).ravel())
+    values = _texts(read_values(column.data).ravel())
     return _enumerated(column, values) if isinstance(column, EnumData) else values
 
 
@@ -120,7 +120,7 @@ def _texts(values: np.ndarray) -> np.ndarray:
 
 def _enumerated(column: EnumData, codes: np.ndarray) -> np.ndarray:
     """The texts that the codes stand for, None for a code that stands for none."""
-    texts = pd.Series(_texts(values_of(column.elements.data).ravel()), dtype=object)
+    texts = pd.Series(_texts(read_values(column.elements.data).ravel()), dtype=object)
     return texts.reindex(codes).to_numpy()
 
 

@@ -7,7 +7,7 @@ from hdmf.build import Builder, ConstructError, GroupBuilder
 from pynwb import NWBHDF5IO, NWBFile, TimeSeries
 
 from metadyn.nwb.builders import mend_tables
-from ndx_metadyn.values import values_of
+from ndx_metadyn.values import read_values
 
 LEFT_OUT = "metadyn_left_out"  # where an NWBFile keeps them, for as long as it is open
 
@@ -49,7 +49,7 @@ def _flattened(series: GroupBuilder) -> bool:
     shape = getattr(stored and stored.data, "shape", ())
     if len(shape) < 2 or max(shape) < stored.data.size:
         return False
-    dict.__setitem__(stored, "data", values_of(stored.data).ravel())
+    dict.__setitem__(stored, "data", read_values(stored.data).ravel())
     return True
 
 

@@ -28,9 +28,10 @@ from metadyn.nwb.replace import new_file, real_path
 from metadyn.nwb.validity import assert_no_worse
 from metadyn.nwb.zarr import is_zarr, refuse_to_write
 from metadyn.records import Source
+from ndx_metadyn.containers.registry import standalone_types
 from ndx_metadyn.values import check_claim
 
-RUN, MODEL = "LatentDynamics", "LatentDynamicsModel"
+RUN = "LatentDynamics"
 KEPT = ("general", "intervals", "units", "specifications")
 RAW = (  # below what is kept, and raw all the same
     "general/intracellular_ephys",  # its tables are of sweeps of the acquisition
@@ -190,9 +191,9 @@ class _Keep:
 
     def __init__(self, file: h5py.File):
         self._file = file
-        runs = _of_type(file, RUN)
-        tables = tables_referred_to(file, runs)
-        self._roots = (*KEPT, *runs, *_of_type(file, MODEL), *tables)
+        tables = tables_referred_to(file, _of_type(file, RUN))
+        results = _of_type(file, *standalone_types())
+        self._roots = (*KEPT, *results, *tables)
         self._old_schemas = _superseded(file)
         self.dropped = {
             *RAW,
@@ -231,15 +232,15 @@ def _is_below(path: str, roots) -> bool:
     return any(path == root or path.startswith(f"{root}/") for root in roots)
 
 
-def _of_type(file: h5py.File, neurodata_type: str) -> list[str]:
-    """Paths of the objects of this type in the processing modules."""
+def _of_type(file: h5py.File, *neurodata_types: str) -> list[str]:
+    """Paths of the objects of these types in the processing modules."""
     modules = file.get("processing", {})
     paths = [f"processing/{module}/{name}" for module in modules for name in modules[module]]
     items = {path: file.get(path) for path in paths}
     return [
         path
         for path, item in items.items()
-        if item and _text(item.attrs.get("neurodata_type")) == neurodata_type
+        if item and _text(item.attrs.get("neurodata_type")) in neurodata_types
     ]
 
 

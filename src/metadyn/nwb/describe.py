@@ -23,8 +23,7 @@ from metadyn.nwb.series_summary import SeriesSummary, summaries
 from metadyn.nwb.series_summary import problems as behavior_problems
 from metadyn.nwb.tables import interval_frames
 from metadyn.records import Session
-
-RUN_TYPES = ("LatentDynamics", "LatentDynamicsModel")
+from ndx_metadyn.containers.registry import standalone_types
 
 
 @dataclass(frozen=True)
@@ -117,7 +116,7 @@ def describe(path: str | PathLike) -> Description:
             runs=tuple(
                 item.name
                 for item in nwbfile.objects.values()
-                if getattr(item, "neurodata_type", None) in RUN_TYPES
+                if getattr(item, "neurodata_type", None) in standalone_types()
             ),
             problems=(*problems, *more, *behavior_problems(nwbfile, behavior)),
             notes=(

@@ -13,7 +13,7 @@ from metadyn.data.ticks import LATEST
 from metadyn.errors import DataError
 from metadyn.nwb.sampling import REMEDY, is_regular
 from metadyn.records import BehaviorSeries
-from ndx_metadyn.values import values_of
+from ndx_metadyn.values import read_values
 
 EVENT_TYPES = (
     "EventsTable",
@@ -44,12 +44,12 @@ def moments(item) -> tuple[np.ndarray, np.ndarray]:
     (event, 1)."""
     if item.neurodata_type == "EventsTable":
         columns = {column.name: column for column in item.columns}
-        times = values_of(columns["timestamp"].data)
+        times = read_values(columns["timestamp"].data)
         labels = columns["annotation"].data if "annotation" in columns else np.zeros(len(times))
     else:
-        times = values_of(item.timestamps)
+        times = read_values(item.timestamps)
         labels = np.zeros(len(times)) if getattr(item, "data", None) is None else item.data
-    labels = values_of(labels)
+    labels = read_values(labels)
     return times.astype(np.float64), labels.reshape(len(labels), -1)
 
 

@@ -16,7 +16,7 @@ import h5py
 import numpy as np
 
 from metadyn.errors import WriteError
-from ndx_metadyn.values import values_of
+from ndx_metadyn.values import read_values
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,9 @@ def mentions(file: h5py.File) -> list[Mention]:
             ):  # of an ImageSeries
                 found.append(
                     Mention(
-                        path, tuple(os.fsdecode(name) for name in values_of(item).ravel()), "names"
+                        path,
+                        tuple(os.fsdecode(name) for name in read_values(item).ravel()),
+                        "names",
                     )
                 )
             elif item.is_virtual:

@@ -16,7 +16,7 @@ from metadyn.data.intervals import ALL_TIME, NO_TIME, complement, duration, inte
 from metadyn.data.ticks import LATEST
 from metadyn.errors import DataError
 from metadyn.nwb.columns import columns_of
-from ndx_metadyn.values import values_of
+from ndx_metadyn.values import read_values
 
 SHAPE = (
     "nwbfile.add_unit(..., obs_intervals=[[start, stop], ...]) stores (interval, 2) and an index"
@@ -79,7 +79,7 @@ def read_obs_intervals(units: DynamicTable, file: str) -> list[np.ndarray] | Non
     if column is None:
         return None
     index = columns_of(units).get("obs_intervals_index")
-    intervals, bounds = _in_rows(values_of(column.data), index, len(units), file)
+    intervals, bounds = _in_rows(read_values(column.data), index, len(units), file)
     usable = (
         np.isfinite(intervals).all(1)
         & (intervals[:, 1] > intervals[:, 0])
@@ -117,7 +117,7 @@ def _in_rows(
             of_each = int(np.prod(values.shape[1:-1]))
             return values.reshape(-1, 2), of_each * np.arange(n_units + 1)
         raise _unclear(f"shape {values.shape} without obs_intervals_index, {n_units} units", file)
-    bounds = np.concatenate([[0], values_of(index.data).astype(np.int64).ravel()])
+    bounds = np.concatenate([[0], read_values(index.data).astype(np.int64).ravel()])
     if np.any(np.diff(bounds) < 0) or len(bounds) != n_units + 1:
         raise _unclear(
             f"an index of {len(bounds) - 1} entries that ends at {bounds[-1]}, {n_units} units",
@@ -148,7 +148,7 @@ def read_invalid_times(
     if table is None or not len(table):
         return NO_TIME, np.zeros((0, len(units)), bool)
     invalid = np.column_stack(
-        [values_of(table[name].data).ravel() for name in ("start_time", "stop_time")]
+        [read_values(table[name].data).ravel() for name in ("start_time", "stop_time")]
     )
     invalid = np.clip(invalid.astype(np.float64), -LATEST, LATEST)
     usable = invalid[:, 1] > invalid[:, 0]  # False for NaN
@@ -201,11 +201,11 @@ def _places_of_units(units: DynamicTable) -> list[set[str]]:
         electrodes, index = (
             columns_of(units).get(name) for name in ("electrodes", "electrodes_index")
         )
-        rows = values_of(electrodes.data).astype(np.int64)
+        rows = read_values(electrodes.data).astype(np.int64)
         ends = (
             np.arange(1, len(rows))
             if index is None
-            else values_of(index.data).astype(np.int64)[:-1]
+            else read_values(index.data).astype(np.int64)[:-1]
         )
         of_units = [_groups(electrodes, own) for own in np.split(rows, ends)]
     elif "electrode_group" in units.colnames:

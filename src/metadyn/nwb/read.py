@@ -21,7 +21,7 @@ from metadyn.nwb.opening import open_nwb
 from metadyn.nwb.series import behavior_series, read_behavior, short_names
 from metadyn.nwb.tables import interval_frames, say_where, units_table
 from metadyn.records import Session, Source
-from ndx_metadyn.values import values_of
+from ndx_metadyn.values import read_values
 
 NO_UNITS = "give a file with sorted units (spike_times in its Units table)"
 
@@ -97,11 +97,13 @@ def _in_rows(units: DynamicTable, file: str) -> tuple[np.ndarray, np.ndarray]:
         )
         raise DataError(problem, file=file, item="/units/spike_times", found=found, remedy=NO_UNITS)
     times, index = (
-        values_of(columns["spike_times"].data).astype(np.float64, copy=False),
+        read_values(columns["spike_times"].data).astype(np.float64, copy=False),
         columns.get("spike_times_index"),
     )
     if isinstance(index, VectorIndex) and times.size == max(times.shape):
-        return times.ravel(), np.concatenate([[0], values_of(index.data).astype(np.int64).ravel()])
+        return times.ravel(), np.concatenate(
+            [[0], read_values(index.data).astype(np.int64).ravel()]
+        )
     if index is None and times.ndim == 2 and len(times) == len(units):
         return times.ravel(), times.shape[1] * np.arange(len(units) + 1)
     problem, remedy = (

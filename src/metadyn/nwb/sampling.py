@@ -10,7 +10,7 @@ from pynwb.behavior import SpatialSeries
 
 from metadyn.data.ticks import LATEST
 from metadyn.errors import DataError
-from ndx_metadyn.values import values_of
+from ndx_metadyn.values import read_values
 
 REMEDY = "another series; metadyn inspect lists those that can be used"
 # [s] a regular series with fewer samples than channels is stored transposed if it would last no
@@ -27,7 +27,7 @@ def samples(series: TimeSeries, file) -> tuple[np.ndarray, np.ndarray]:
     without a time are left out with another. Raises DataError, with both shapes, where times and
     values do not fit.
     """
-    stored = values_of(_owner(series, "data").fields["data"])
+    stored = read_values(_owner(series, "data").fields["data"])
     times, why = _times(_owner(series, "timestamps"), len(stored))
     if times is None:
         raise DataError(
@@ -59,7 +59,7 @@ def _owner(series: TimeSeries, field: str) -> TimeSeries:
 def _times(owner: TimeSeries, n_samples: int):
     """Times of the samples and None, or None and what is there in place of a time base."""
     if owner.fields.get("timestamps") is not None:
-        return values_of(owner.fields["timestamps"]).astype(np.float64), None
+        return read_values(owner.fields["timestamps"]).astype(np.float64), None
     start, rate = owner.starting_time or 0.0, owner.rate
     if rate is None or not (0 < rate < np.inf and np.isfinite(start)):
         return None, f"starting_time {owner.starting_time}, rate {rate}, no timestamps"

@@ -19,8 +19,7 @@ from metadyn.nwb.events import EVENT_TYPES, are_events, event_series, is_text, m
 from metadyn.nwb.meaning import interval_states, trace
 from metadyn.nwb.sampling import REMEDY, samples
 from metadyn.records import BehaviorSeries
-
-OWN_RESULTS = ("LatentSeries", "FiringRateSeries")  # what metadyn wrote is no behaviour
+from ndx_metadyn import TYPES
 
 
 def behavior_series(nwbfile: NWBFile) -> dict:
@@ -40,7 +39,7 @@ def _is_behavior(item) -> bool:
     if (
         not isinstance(item, TimeSeries)
         or isinstance(item, excepted)
-        or item.neurodata_type in OWN_RESULTS
+        or item.neurodata_type in TYPES  # results of a model are no behaviour
     ):
         return False
     shape, kind = get_data_shape(item.data), _dtype(item.data).kind

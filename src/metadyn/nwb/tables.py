@@ -13,8 +13,8 @@ from pynwb.misc import Units
 from metadyn.errors import DataError
 from metadyn.nwb.columns import columns_of, table_frame
 from metadyn.nwb.series import path_of
+from ndx_metadyn import TYPES
 
-OWN_RESULTS = ("DynamicalEmbeddingsTable",)  # windows of a run are no trials
 TIMES = ("start_time", "stop_time")
 
 
@@ -73,7 +73,8 @@ def interval_tables(nwbfile: NWBFile) -> dict[str, DynamicTable]:
 
 
 def _has_times(item) -> bool:
-    if not isinstance(item, DynamicTable) or getattr(item, "neurodata_type", None) in OWN_RESULTS:
+    # Windows of a run are no trials
+    if not isinstance(item, DynamicTable) or getattr(item, "neurodata_type", None) in TYPES:
         return False
     return bool({"start_time", "timestamp"} & set(columns_of(item)))
 
