@@ -10,7 +10,7 @@ from pynwb.behavior import Position, SpatialSeries
 
 from metadyn.data.binning import bin_spikes
 from metadyn.errors import DataError
-from metadyn.nwb.constructing import left_out, read_objects
+from metadyn.nwb.constructing import read_objects, refused_series
 from metadyn.nwb.describe import describe
 from metadyn.nwb.read import read_session
 
@@ -125,7 +125,7 @@ def test_what_is_no_series_still_costs_the_file(damaged):
 def test_nothing_is_left_out_of_a_file_that_pynwb_reads(damaged):
     with NWBHDF5IO(damaged(lambda module: None), "r") as io:
         nwbfile = read_objects(io)
-        assert left_out(nwbfile) == {}
+        assert refused_series(nwbfile) == {}
         assert {item.name for item in nwbfile.objects.values() if isinstance(item, TimeSeries)} == {
             "speed",
             "pupil",

@@ -20,7 +20,7 @@ from metadyn.nwb.addresses import _asset_of, assets, dandi_address, is_address, 
 from metadyn.nwb.derive import describe_origin
 from metadyn.nwb.describe import describe
 from metadyn.nwb.read import read_session
-from metadyn.nwb.remote import BLOCK, RemoteFile, download
+from metadyn.nwb.remote import BLOCK_BYTES, RemoteFile, download
 
 RAW = (2**29 // 64, 64)  # 1 GiB of int16
 
@@ -96,7 +96,7 @@ def test_a_file_that_changes_while_it_is_read_is_not_a_mixture_of_two(noise, ser
 def noise(tmp_path):
     """A file of a few blocks and a bit."""
     path = tmp_path / "noise.bin"
-    path.write_bytes(np.random.default_rng(0).bytes(3 * BLOCK + 1000))
+    path.write_bytes(np.random.default_rng(0).bytes(3 * BLOCK_BYTES + 1000))
     return path
 
 
@@ -124,7 +124,9 @@ def test_any_stretch_of_a_file_is_what_it_is_on_disk(noise, serve):
     whole = noise.read_bytes()
     with RemoteFile(located(f"{server.url}/noise.bin")) as file:
         for start, length in (
-            np.random.default_rng(1).integers(0, (len(whole) + 10, 2 * BLOCK), (200, 2)).tolist()
+            np.random.default_rng(1)
+            .integers(0, (len(whole) + 10, 2 * BLOCK_BYTES), (200, 2))
+            .tolist()
         ):
             file.seek(start)
             assert file.read(length) == whole[start : start + length]
@@ -191,7 +193,7 @@ def test_a_file_on_the_net_that_is_no_nwb_is_said(noise, serve):
 
 
 def test_a_download_that_was_broken_off_goes_on_from_there(tmp_path, serve):
-    whole = np.random.default_rng(0).bytes(remote.AT_ONCE * BLOCK + 5)
+    whole = np.random.default_rng(0).bytes(remote.BLOCKS_A_REQUEST * BLOCK_BYTES + 5)
     (tmp_path / "large.bin").write_bytes(whole)
     server, target = serve(tmp_path), tmp_path / "here" / "large.bin"
     server.trouble = [None, None, *[503] * (remote.TRIES + 1)]

@@ -15,7 +15,7 @@ from metadyn.nwb.provenance import public_uri
 
 SCHEMES = ("dandi://", "https://", "http://")
 NEED_DANDI = "pip install 'ndx-metadyn[dandi]'"
-DANDISET = re.compile(
+DANDI_ADDRESS = re.compile(
     r"(dandi://)?(DANDI:)?(?P<number>\d{6})([@/](?P<version>draft|\d+\.\d+\.\d+))?(/(?P<path>.*))?"
 )
 
@@ -86,7 +86,7 @@ def dandi_address(text: str) -> str:
 
     What is of another form is dandi's to judge.
     """
-    match = DANDISET.fullmatch(text)
+    match = DANDI_ADDRESS.fullmatch(text)
     if match is None:
         return text
     version = f"@{match['version']}" if match["version"] else ""

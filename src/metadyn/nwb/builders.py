@@ -11,7 +11,7 @@ def mend_tables(group: GroupBuilder) -> None:
     """Strip the blanks that pad column names, and give the scalar columns of a table of one row
     their one dimension."""
     if "colnames" in group.attributes:
-        names = [_text(name).strip() for name in np.ravel(group.attributes["colnames"])]
+        names = [_decoded(name).strip() for name in np.ravel(group.attributes["colnames"])]
         group.attributes["colnames"] = np.array(names, dtype=object)
         for column in group.datasets.values():
             _as_column(column)
@@ -24,5 +24,5 @@ def _as_column(dataset: DatasetBuilder) -> None:
         dict.__setitem__(dataset, "data", np.array([dataset.data]))
 
 
-def _text(name: str | bytes) -> str:
+def _decoded(name: str | bytes) -> str:
     return name.decode() if isinstance(name, bytes) else str(name)

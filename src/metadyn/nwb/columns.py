@@ -16,7 +16,7 @@ from hdmf.utils import get_data_shape
 
 from ndx_metadyn.values import read_values
 
-OF_SPIKES = (
+SPIKE_COLUMNS = (
     "spike_times",
     "obs_intervals",
 )  # ragged columns of a Units table that are no property of a unit
@@ -42,8 +42,8 @@ def table_frame(table: DynamicTable) -> pd.DataFrame:
     for name, column, ends in _value_columns(table):
         if isinstance(column, DynamicTableRegion):
             regions[name] = column, ends
-        elif (values := _entries(column, len(table), ends)) is not None:
-            own[name] = values if ends is None else _ragged(values, ends)
+        elif (values := _flat_entries(column, len(table), ends)) is not None:
+            own[name] = values if ends is None else _by_row(values, ends)
     columns = {name: values for name, values in own.items() if values is not None}
     for name, (column, ends) in regions.items():
         columns = {**_referred(name, column, ends, len(table)), **columns}
@@ -71,11 +71,11 @@ def _value_columns(table: DynamicTable) -> Iterator[tuple[str, VectorData, np.nd
         while isinstance(column, VectorIndex):
             bounds = np.concatenate([[0], read_values(column.data).ravel().astype(np.int64)])
             ends, column = bounds[1:] if ends is None else bounds[ends], column.target
-        if ends is None or (len(ends) == len(table) > 0 and column.name not in OF_SPIKES):
+        if ends is None or (len(ends) == len(table) > 0 and column.name not in SPIKE_COLUMNS):
             yield column.name, column, ends
 
 
-def _entries(column: VectorData, n_rows: int, ends: np.ndarray | None) -> np.ndarray | None:
+def _flat_entries(column: VectorData, n_rows: int, ends: np.ndarray | None) -> np.ndarray | None:
     """The entries (entry,) of a column of numbers, texts or references; None for vectors and all
     else.
 
@@ -124,7 +124,7 @@ def _enumerated(column: EnumData, codes: np.ndarray) -> np.ndarray:
     return texts.reindex(codes).to_numpy()
 
 
-def _ragged(values: np.ndarray, ends: np.ndarray) -> np.ndarray | list[tuple] | None:
+def _by_row(values: np.ndarray, ends: np.ndarray) -> np.ndarray | list[tuple] | None:
     if values.dtype.kind in "OU":
         return _distinct(*_codes(values), ends)
     if _several(ends):
@@ -159,7 +159,7 @@ def _distinct(codes: np.ndarray, kinds: np.ndarray | pd.Index, ends: np.ndarray)
 def _referred(name: str, region: DynamicTableRegion, ends: np.ndarray | None, n_rows: int) -> dict:
     """The ids of the rows of another table that a region refers to, as column `name`, and that
     table's columns."""
-    rows = _entries(region, n_rows, ends)
+    rows = _flat_entries(region, n_rows, ends)
     if rows is None:
         return {}
     target = _plain_frame(region.table)
@@ -173,7 +173,7 @@ def _referred(name: str, region: DynamicTableRegion, ends: np.ndarray | None, n_
 def _plain_frame(table: DynamicTable) -> pd.DataFrame:
     """The columns of one value a row."""
     plain = {
-        name: _entries(column, len(table), None)
+        name: _flat_entries(column, len(table), None)
         for name, column, ends in _value_columns(table)
         if ends is None
     }

@@ -43,7 +43,7 @@ class ConcatenatedWindows:
         return float(round(rate)) if abs(rate - round(rate)) < 1e-6 * rate else float(rate)
 
 
-def in_order(dataset: xr.Dataset) -> xr.Dataset:
+def sort_windows(dataset: xr.Dataset) -> xr.Dataset:
     """The windows sorted by start time.
 
     Raises
@@ -79,9 +79,9 @@ def window_bounds(dataset: xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
     return start, stop
 
 
-def beside(forecast: xr.Dataset, posterior: xr.Dataset) -> xr.Dataset:
-    """A forecast with a row for each window of the posterior, both `in_order`; a window without
-    forecast has no bins.
+def match_windows(forecast: xr.Dataset, posterior: xr.Dataset) -> xr.Dataset:
+    """A forecast with a row for each window of the posterior, both as `sort_windows` returns them;
+    a window without forecast has no bins.
 
     Raises
     ------
@@ -102,12 +102,12 @@ def beside(forecast: xr.Dataset, posterior: xr.Dataset) -> xr.Dataset:
 
 
 def n_without(forecast: xr.Dataset) -> int:
-    """How many windows of a forecast that lies `beside` a posterior have none."""
+    """How many windows of a forecast that has a row for each window of the posterior have none."""
     return int((forecast.n_bins == 0).sum())
 
 
 def lay_out(dataset: xr.Dataset) -> ConcatenatedWindows:
-    """The samples of an estimate whose windows are `in_order`; bins behind a window's end are left
+    """The samples of an estimate sorted by `sort_windows`; bins behind a window's end are left
     out, also forecasts of them.
 
     Raises

@@ -9,12 +9,12 @@ from pynwb import NWBHDF5IO, NWBFile, TimeSeries
 from metadyn.nwb.builders import mend_tables
 from ndx_metadyn.values import read_values
 
-LEFT_OUT = "metadyn_left_out"  # where an NWBFile keeps them, for as long as it is open
+REFUSED_SERIES = "metadyn_left_out"  # where an NWBFile keeps them, for as long as it is open
 
 
 def read_objects(io: NWBHDF5IO) -> NWBFile:
     """As `io.read()`, but a series that pynwb cannot make costs that series and what links to it;
-    see `left_out`.
+    see `refused_series`.
 
     Timestamps stored as one column or one row are turned into the one dimension that NWB asks for;
     tables are mended as `metadyn.nwb.builders` says.
@@ -33,14 +33,14 @@ def read_objects(io: NWBHDF5IO) -> NWBFile:
             ):
                 raise
         else:
-            setattr(nwbfile, LEFT_OUT, dict(sorted(refused.items())))
+            setattr(nwbfile, REFUSED_SERIES, dict(sorted(refused.items())))
             return nwbfile
 
 
-def left_out(nwbfile: NWBFile) -> dict[str, str]:
+def refused_series(nwbfile: NWBFile) -> dict[str, str]:
     """Why each series that pynwb refused is not there, by its path in the file
     (`processing/behavior/speed`)."""
-    return getattr(nwbfile, LEFT_OUT, {})
+    return getattr(nwbfile, REFUSED_SERIES, {})
 
 
 def _flattened(series: GroupBuilder) -> bool:

@@ -145,7 +145,7 @@ def describe_origin(
     """
     with open_hdf5(source) as file:
         identifier = file["identifier"][()].decode()
-        object_id = _text(file.attrs.get("object_id"))
+        object_id = _attribute_text(file.attrs.get("object_id"))
     digest = digest or (source.digest if isinstance(source, Asset) else file_digest(source))
     return describe_source(
         Source(uri=uri or str(source), identifier=identifier, object_id=object_id, digest=digest)
@@ -180,10 +180,10 @@ def origin_of(path: Path) -> dict[str, str] | None:
     )
 
 
-def left_out(source: str | Path) -> list[str]:
+def paths_left_out(source: str | Path) -> list[str]:
     """Paths of what the derived file of `source` is without by its place, the topmost ones only."""
     with open_hdf5(located(source)) as file:
-        return _Keep(file).left_out()
+        return _Keep(file).paths_left_out()
 
 
 class _Keep:
@@ -213,7 +213,7 @@ class _Keep:
             or any(_is_below(root, (path,)) for root in self._roots)
         )
 
-    def left_out(self) -> list[str]:
+    def paths_left_out(self) -> list[str]:
         """The topmost objects that are not kept; empty groups are not worth a word."""
         found: list[str] = []
         for path, _ in walk(self._file):
@@ -240,7 +240,7 @@ def _of_type(file: h5py.File, *neurodata_types: str) -> list[str]:
     return [
         path
         for path, item in items.items()
-        if item and _text(item.attrs.get("neurodata_type")) in neurodata_types
+        if item and _attribute_text(item.attrs.get("neurodata_type")) in neurodata_types
     ]
 
 
@@ -300,7 +300,11 @@ def _copy_values(old: h5py.Dataset, new: h5py.Group, key: str) -> None:
 def _keep_columns(table: h5py.Group) -> None:
     """A table names only the columns that it has."""
     if "colnames" in table.attrs:
-        names = [name for each in table.attrs["colnames"] if (name := _text(each).strip()) in table]
+        names = [
+            name
+            for each in table.attrs["colnames"]
+            if (name := _attribute_text(each).strip()) in table
+        ]
         table.attrs.create("colnames", names, dtype=h5py.string_dtype(), shape=(len(names),))
 
 
@@ -331,5 +335,5 @@ def _replace_dataset(group: h5py.Group, name: str, value) -> None:
     group.create_dataset(name, data=value, dtype=h5py.string_dtype())
 
 
-def _text(value) -> str | None:
+def _attribute_text(value) -> str | None:
     return value.decode() if isinstance(value, bytes) else value

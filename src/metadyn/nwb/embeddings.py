@@ -92,8 +92,8 @@ def _references(estimates: list[ConcatenatedWindows], series: list[list]):
     """The ragged column `timeseries` and its index: for each window its samples in each series that
     has any."""
     each = [
-        (stretch.first.tolist(), stretch.count.tolist(), one)
-        for stretch, many in zip(estimates, series, strict=True)
+        (windows.first.tolist(), windows.count.tolist(), one)
+        for windows, many in zip(estimates, series, strict=True)
         for one in many
     ]
     rows = [
@@ -104,7 +104,7 @@ def _references(estimates: list[ConcatenatedWindows], series: list[list]):
     ]
     ends = np.cumsum(
         sum(
-            (stretch.count > 0) * len(many) for stretch, many in zip(estimates, series, strict=True)
+            (windows.count > 0) * len(many) for windows, many in zip(estimates, series, strict=True)
         )
     )
     column = TimeSeriesReferenceVectorData(data=rows)

@@ -39,7 +39,7 @@ def is_text(stored: np.ndarray) -> bool:
     return stored.dtype.kind not in "fiub"
 
 
-def moments(item) -> tuple[np.ndarray, np.ndarray]:
+def events_of(item) -> tuple[np.ndarray, np.ndarray]:
     """Times (event,) [s] of a table of events or of an `ndx-events` object, and their labels
     (event, 1)."""
     if item.neurodata_type == "EventsTable":

@@ -19,7 +19,7 @@ RADIANS, DEGREES = 2 * np.pi, 360.0  # a turn
 TURNS = dict.fromkeys(("radians", "radian", "rad", "rads"), RADIANS)
 TURNS |= dict.fromkeys(("degrees", "degree", "deg", "degs", "°"), DEGREES)
 NAMES = {RADIANS: "radians", DEGREES: "degrees"}
-DIRECTIONS = re.compile(
+ANGLE_NAMES = re.compile(
     "heading|direction|azimuth|yaw|angle|orientation|bearing|theta|phase"
 )  # names of angles
 ROUNDING = 1e-3  # of a turn
@@ -113,7 +113,7 @@ def _turn(series: TimeSeries, channel: int, values: np.ndarray, smooth: bool) ->
         return np.inf
     direction = isinstance(series.parent, CompassDirection)
     if smooth and np.isfinite(
-        seen := _turn_seen(known, named=direction or bool(DIRECTIONS.search(series.name.lower())))
+        seen := _turn_seen(known, named=direction or bool(ANGLE_NAMES.search(series.name.lower())))
     ):
         return seen
     span = np.ptp(known)

@@ -98,9 +98,9 @@ FIELDS = (
 def read_metadata(path: Path) -> dict[str, str | list[str]]:
     """The fields that a file has, in whatever form."""
     with open_hdf5(path) as file:
-        values = {field.name: _read(file, field.path) for field in FIELDS}
+        values = {field.name: _text_of_field(file, field.path) for field in FIELDS}
         others = {
-            field.alternative: _read(file, f"{field.place}/{field.alternative}")
+            field.alternative: _text_of_field(file, f"{field.place}/{field.alternative}")
             for field in FIELDS
             if field.alternative
         }
@@ -120,7 +120,7 @@ def _has(values: dict, field: Field) -> bool:
     )
 
 
-def fill(path: Path, values: dict[str, str | list[str]]) -> None:
+def write_metadata(path: Path, values: dict[str, str | list[str]]) -> None:
     """Write fields into a (private) file; empty texts, which say nothing and which DANDI refuses in
     part, are removed."""
     fields = {field.name: field for field in FIELDS}
@@ -139,7 +139,7 @@ def fill(path: Path, values: dict[str, str | list[str]]) -> None:
 
 def _remove_empty(file: h5py.File) -> None:
     for group in (file[name] for name in ("general", SUBJECT) if name in file):
-        for name in [name for name in group if _read(group, name) == ""]:
+        for name in [name for name in group if _text_of_field(group, name) == ""]:
             del group[name]
 
 
@@ -153,7 +153,7 @@ def _new_subject(file: h5py.File) -> None:
         subject.attrs[key] = value
 
 
-def _read(group: h5py.Group, path: str) -> str | list[str] | None:
+def _text_of_field(group: h5py.Group, path: str) -> str | list[str] | None:
     item = group.get(path)
     if not isinstance(item, h5py.Dataset) or h5py.check_string_dtype(item.dtype) is None:
         return None

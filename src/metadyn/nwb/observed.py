@@ -79,7 +79,7 @@ def read_obs_intervals(units: DynamicTable, file: str) -> list[np.ndarray] | Non
     if column is None:
         return None
     index = columns_of(units).get("obs_intervals_index")
-    intervals, bounds = _in_rows(read_values(column.data), index, len(units), file)
+    intervals, bounds = _intervals_by_unit(read_values(column.data), index, len(units), file)
     usable = (
         np.isfinite(intervals).all(1)
         & (intervals[:, 1] > intervals[:, 0])
@@ -104,7 +104,7 @@ def read_obs_intervals(units: DynamicTable, file: str) -> list[np.ndarray] | Non
     return of_units
 
 
-def _in_rows(
+def _intervals_by_unit(
     values: np.ndarray, index: VectorIndex | None, n_units: int, file: str
 ) -> tuple[np.ndarray, np.ndarray]:
     """Intervals (interval, 2) and their bounds (unit + 1,); DataError for a shape that could mean
@@ -167,7 +167,7 @@ def _concerned(table: TimeIntervals, units: DynamicTable) -> np.ndarray:
     with every series."""
     places = _places_of_units(units)
     known = set().union(*places)
-    tags, series = _ragged(table, "tags"), _ragged(table, "timeseries")
+    tags, series = _values_by_row(table, "tags"), _values_by_row(table, "timeseries")
     concerned = np.ones((len(table), len(places)), bool)
     for row in range(len(table)):
         named = [reference.timeseries for reference in series[row]]
@@ -186,7 +186,7 @@ def _concerned(table: TimeIntervals, units: DynamicTable) -> np.ndarray:
     return concerned
 
 
-def _ragged(table: DynamicTable, name: str) -> list:
+def _values_by_row(table: DynamicTable, name: str) -> list:
     """The values of a ragged column by row; empty where the table has no such column."""
     return (
         [table[name][row] for row in range(len(table))]

@@ -41,7 +41,9 @@ def open_nwb(source: str | PathLike | Asset | NWBFile) -> Iterator[NWBFile]:
         ):  # pynwb warns of what a file's writers did; a reader cannot mend it
             warnings.simplefilter("ignore")
             io = stack.enter_context(NWBHDF5IO(file=file, mode="r", load_namespaces=True))
-            stack.enter_context(_told(source, file))  # while the file is open, which io closes
+            stack.enter_context(
+                _as_data_error(source, file)
+            )  # while the file is open, which io closes
             nwbfile = read_objects(io)
         yield nwbfile
 
@@ -74,12 +76,12 @@ def _hdf5(opened: Path | RemoteFile, source: Path | Asset) -> Iterator[h5py.File
         file = h5py.File(opened, "r")
     except OSError as error:
         raise not_opened(error, source) from error
-    with file, _told(source, file):
+    with file, _as_data_error(source, file):
         yield file
 
 
 @contextmanager
-def _told(source: Path | Asset, file: h5py.File) -> Iterator[None]:
+def _as_data_error(source: Path | Asset, file: h5py.File) -> Iterator[None]:
     """Whatever h5py, pynwb or numpy stumble over inside as a DataError: the file is what the user
     must look at."""
     try:

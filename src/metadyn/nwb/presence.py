@@ -10,9 +10,11 @@ from pathlib import Path
 from metadyn.errors import DataError
 from metadyn.nwb.zarr import is_zarr
 
-LONGEST = 2**15  # bytes of a text in place of a file; those of git-annex and LFS have a few hundred
+MOST_POINTER_BYTES = (
+    2**15
+)  # bytes of a text in place of a file; those of git-annex and LFS have a few hundred
 ANNEX, LFS = b"/annex/objects/", b"version https://git-lfs.github.com/"  # how such a text begins
-NAMED = 3  # files that a message names
+MOST_NAMED = 3  # files that a message names
 
 
 def files_below(folder: Path) -> list[Path]:
@@ -39,15 +41,15 @@ def check_here(paths: list[Path]) -> None:
     """Raise DataError unless all of them are here: files of the disk, with bytes of their own."""
     missing = [path for path in paths if not path.exists() and not _holder(path)]
     if missing:
-        raise _missing(missing[0])
+        raise _not_there(missing[0])
     elsewhere = [path for path in paths if _holder(path)]
     if elsewhere:
-        more = f" and {len(elsewhere) - NAMED} more" if len(elsewhere) > NAMED else ""
+        more = f" and {len(elsewhere) - MOST_NAMED} more" if len(elsewhere) > MOST_NAMED else ""
         raise DataError(
             "not fetched yet: only its name is here"
             if len(elsewhere) == 1
             else "not fetched yet: only their names are here",
-            file=", ".join(map(str, elsewhere[:NAMED])) + more,
+            file=", ".join(map(str, elsewhere[:MOST_NAMED])) + more,
             found=f"{len(elsewhere)} of {len(paths)} files"
             if len(paths) > 1
             else f"a file that {_holder(elsewhere[0])} keeps",
@@ -55,7 +57,7 @@ def check_here(paths: list[Path]) -> None:
         )
 
 
-def _missing(path: Path) -> DataError:
+def _not_there(path: Path) -> DataError:
     if path.is_symlink():
         found, remedy = (
             f"a link to {os.readlink(path)}, which is not there",
@@ -71,7 +73,7 @@ def _holder(path: Path) -> str | None:
     here, or nobody does."""
     if path.is_symlink() and not path.exists():
         return "git-annex" if ANNEX.decode() in os.readlink(path) else None
-    if not path.is_file() or path.stat().st_size > LONGEST:
+    if not path.is_file() or path.stat().st_size > MOST_POINTER_BYTES:
         return None
     try:
         with path.open("rb") as file:

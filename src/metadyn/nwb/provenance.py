@@ -80,20 +80,20 @@ def file_digest(path: str | Path) -> str:
 
 
 def software_versions() -> dict[str, str]:
-    return {name: found for name in TRACED if (found := _version(name))}
+    return {name: found for name in TRACED if (found := _installed_version(name))}
 
 
 def to_json(values: dict[str, Any]) -> str:
     """A JSON object with sorted keys; NaN is refused because JSON has none."""
-    return json.dumps(values, sort_keys=True, allow_nan=False, default=_plain)
+    return json.dumps(values, sort_keys=True, allow_nan=False, default=_json_value)
 
 
-def _plain(value: Any) -> Any:
+def _json_value(value: Any) -> Any:
     """numpy scalars and arrays, tuples of records and paths as plain JSON values."""
     return value.tolist() if hasattr(value, "tolist") else str(value)
 
 
-def _version(package: str) -> str | None:
+def _installed_version(package: str) -> str | None:
     try:
         return version(package)
     except PackageNotFoundError:

@@ -81,12 +81,12 @@ def read_spikes(units: DynamicTable | None, file: str):
         raise DataError(
             "the file holds no units", file=file, item="/units", found=found, remedy=NO_UNITS
         )
-    times, bounds = _in_rows(units, file)
+    times, bounds = _spikes_by_unit(units, file)
     _check_index(bounds, len(times), file)
     return _clean(times, bounds, file)
 
 
-def _in_rows(units: DynamicTable, file: str) -> tuple[np.ndarray, np.ndarray]:
+def _spikes_by_unit(units: DynamicTable, file: str) -> tuple[np.ndarray, np.ndarray]:
     """Spike times end to end and their bounds (unit + 1,), from a ragged column or from (unit,
     spike) padded with NaN."""
     columns = columns_of(units)

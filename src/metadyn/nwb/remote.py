@@ -23,10 +23,10 @@ from metadyn.nwb.addresses import Asset
 from metadyn.nwb.provenance import file_digest
 from metadyn.nwb.replace import private_name, remove_leftovers, short_name
 
-BLOCK = (
+BLOCK_BYTES = (
     2**18
 )  # bytes: HDF5 wants kilobytes from many places, and a request takes as long as a quarter of a megabyte
-AT_ONCE = 32  # blocks of one request, 8 MiB: what a connection that breaks can lose
+BLOCKS_A_REQUEST = 32  # blocks of one request, 8 MiB: what a connection that breaks can lose
 IN_MEMORY = 64  # blocks
 TRIES, BACK_OFF = (
     6,
@@ -81,9 +81,9 @@ class RemoteFile(io.RawIOBase):
     def readinto(self, buffer) -> int:
         start, stop = self._at, min(self._at + len(buffer), self.size)
         if stop > start:
-            self._fetch_missing(range(start // BLOCK, -(-stop // BLOCK)))
+            self._fetch_missing(range(start // BLOCK_BYTES, -(-stop // BLOCK_BYTES)))
         while self._at < stop:
-            block, offset = divmod(self._at, BLOCK)
+            block, offset = divmod(self._at, BLOCK_BYTES)
             piece = self._block(block)[offset : offset + stop - self._at]
             buffer[self._at - start : self._at - start + len(piece)] = piece
             self._at += len(piece)
@@ -96,9 +96,9 @@ class RemoteFile(io.RawIOBase):
     def fetch(self, start: int, stop: int) -> bytes:
         """Bytes start to stop, straight from the net."""
         response = self._get(start, stop)
-        if len(response.data) != stop - start or _version(response) != self._version:
+        if len(response.data) != stop - start or _version_of(response) != self._version:
             found, remedy = (
-                f"{len(response.data)} bytes, of version {_version(response)}",
+                f"{len(response.data)} bytes, of version {_version_of(response)}",
                 "the same command again",
             )
             raise self._failed("the file was changed while it was read", found, remedy)
@@ -117,7 +117,7 @@ class RemoteFile(io.RawIOBase):
                 )
             with suppress(urllib3.exceptions.HTTPError):
                 response.read()  # to its end, so that the connection serves again
-            return int(total), _version(response)
+            return int(total), _version_of(response)
 
     def _get(self, start: int, stop: int, **options):
         """The response to a request of a range; what passes is tried again, by urllib3."""
@@ -159,15 +159,20 @@ class RemoteFile(io.RawIOBase):
     def _fetch_missing(self, blocks: range) -> None:
         """Fetch and keep what is not in the cache, neighbours in one request."""
         for run in _runs([block for block in blocks if not self._is_stored(block)]):
-            start = run[0] * BLOCK
-            data = self.fetch(start, min(run[-1] * BLOCK + BLOCK, self.size))
+            start = run[0] * BLOCK_BYTES
+            data = self.fetch(start, min(run[-1] * BLOCK_BYTES + BLOCK_BYTES, self.size))
             for block in run:
-                self._store(block, data[block * BLOCK - start : block * BLOCK - start + BLOCK])
+                self._store(
+                    block,
+                    data[block * BLOCK_BYTES - start : block * BLOCK_BYTES - start + BLOCK_BYTES],
+                )
 
     def _is_stored(self, block: int) -> bool:
         """A block that is not as long as it must be was lost on its way to the disk."""
         try:
-            return self._path(block).stat().st_size == min(BLOCK, self.size - block * BLOCK)
+            return self._path(block).stat().st_size == min(
+                BLOCK_BYTES, self.size - block * BLOCK_BYTES
+            )
         except FileNotFoundError:
             return False
 
@@ -186,10 +191,10 @@ class RemoteFile(io.RawIOBase):
 
 
 def _runs(blocks: list[int]) -> Iterator[list[int]]:
-    """Neighbours together, at most AT_ONCE of them."""
+    """Neighbours together, at most BLOCKS_A_REQUEST of them."""
     run: list[int] = []
     for block in blocks:
-        if run and (block != run[-1] + 1 or len(run) == AT_ONCE):
+        if run and (block != run[-1] + 1 or len(run) == BLOCKS_A_REQUEST):
             yield run
             run = []
         run.append(block)
@@ -197,7 +202,7 @@ def _runs(blocks: list[int]) -> Iterator[list[int]]:
         yield run
 
 
-def _version(response) -> str | None:
+def _version_of(response) -> str | None:
     """By what a changed file is told from this one, where the server says it."""
     return response.headers.get("ETag") or response.headers.get("Last-Modified")
 
@@ -225,7 +230,9 @@ def download(
         )  # another version is another file
         with part.open("ab") as out:
             while (done := out.tell()) < remote.size:
-                out.write(remote.fetch(done, min(done + AT_ONCE * BLOCK, remote.size)))
+                out.write(
+                    remote.fetch(done, min(done + BLOCKS_A_REQUEST * BLOCK_BYTES, remote.size))
+                )
                 progress(asset.path.name, out.tell(), remote.size)
     if asset.digest not in (None, file_digest(part)):
         part.unlink()
@@ -240,7 +247,7 @@ def download(
 
 
 @contextmanager
-def on_disk(
+def local_copy(
     source: Path | Asset, folder: Path, progress: Callable[[str, int, int], None]
 ) -> Iterator[Path]:
     """The path of a file; one on the net is downloaded into `folder` and deleted afterwards."""

@@ -15,9 +15,9 @@ from ndx_metadyn.values import read_values
 REMEDY = "another series; metadyn inspect lists those that can be used"
 # [s] a regular series with fewer samples than channels is stored transposed if it would last no
 # longer
-SHORTEST = 1.0
+SHORTEST_SERIES = 1.0
 # Share of steps off the median one by more than half of it that a regular series has at most
-UNEVEN = 0.1
+MOST_UNEVEN_STEPS = 0.1
 
 
 def samples(series: TimeSeries, file) -> tuple[np.ndarray, np.ndarray]:
@@ -41,7 +41,7 @@ def samples(series: TimeSeries, file) -> tuple[np.ndarray, np.ndarray]:
     if len(times) != len(stored) and len(times) == stored.shape[1]:
         stored = _turned(stored, series, file)
     if len(times) != len(stored):
-        found = f"timestamps of shape {times.shape}, data of shape {_shape(stored)}"
+        found = f"timestamps of shape {times.shape}, data of shape {_shape_in_file(stored)}"
         problem = "the behaviour series has no time base: its times do not fit its samples"
         raise DataError(problem, file=file, item=series.name, found=found, remedy=REMEDY)
     if series.timestamps is None:
@@ -66,13 +66,13 @@ def _times(owner: TimeSeries, n_samples: int):
     return start + np.arange(n_samples) / rate, None
 
 
-def _shape(stored: np.ndarray) -> tuple[int, ...]:
+def _shape_in_file(stored: np.ndarray) -> tuple[int, ...]:
     return stored.shape[:1] if stored.shape[1:] == (1,) else stored.shape
 
 
 def _turned(stored: np.ndarray, series: TimeSeries, file) -> np.ndarray:
     warnings.warn(
-        f"{file}: {series.name} is stored as (channel, sample), {_shape(stored)}; turned, as its times are",
+        f"{file}: {series.name} is stored as (channel, sample), {_shape_in_file(stored)}; turned, as its times are",
         stacklevel=6,
     )
     return stored.T
@@ -83,7 +83,7 @@ def _regular(times: np.ndarray, stored: np.ndarray, series: TimeSeries, file):
     samples from channels."""
     n_samples, n_channels = stored.shape
     rate = _owner(series, "timestamps").rate
-    if n_samples >= n_channels or n_samples / rate >= SHORTEST:
+    if n_samples >= n_channels or n_samples / rate >= SHORTEST_SERIES:
         return times, stored
     if (
         isinstance(series, SpatialSeries) and n_samples <= 3 < n_channels
@@ -155,4 +155,4 @@ def is_regular(times: np.ndarray) -> bool:
     what they show."""
     steps = np.abs(np.diff(times))
     middle = np.median(steps)
-    return bool((np.abs(steps - middle) > middle / 2).mean() <= UNEVEN)
+    return bool((np.abs(steps - middle) > middle / 2).mean() <= MOST_UNEVEN_STEPS)

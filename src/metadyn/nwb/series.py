@@ -14,8 +14,8 @@ from pynwb.image import ImageSeries
 from pynwb.misc import IntervalSeries
 
 from metadyn.errors import DataError
-from metadyn.nwb.constructing import left_out
-from metadyn.nwb.events import EVENT_TYPES, are_events, event_series, is_text, moments
+from metadyn.nwb.constructing import refused_series
+from metadyn.nwb.events import EVENT_TYPES, are_events, event_series, events_of, is_text
 from metadyn.nwb.meaning import interval_states, trace
 from metadyn.nwb.sampling import REMEDY, samples
 from metadyn.records import BehaviorSeries
@@ -82,7 +82,7 @@ def read_behavior(nwbfile: NWBFile, name: str, file) -> BehaviorSeries:
 def read_series(item, name: str, file) -> BehaviorSeries:
     """As `read_behavior`, of an object that `behavior_series` found."""
     if item.neurodata_type in EVENT_TYPES:
-        return event_series(name, *moments(item), file)
+        return event_series(name, *events_of(item), file)
     times, stored = samples(item, file)
     if isinstance(item, IntervalSeries):
         return interval_states(name, times, stored[:, 0], file)
@@ -98,7 +98,7 @@ def _find(nwbfile: NWBFile, name: str, file):
     matches = _called(series, name)
     if len(matches) == 1 or name in series:
         return series[name if name in series else matches[0]]
-    refused = left_out(nwbfile)
+    refused = refused_series(nwbfile)
     if not matches and (same := _called(refused, name)):
         found = refused[same[0]]
         raise DataError(

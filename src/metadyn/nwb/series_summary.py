@@ -10,7 +10,7 @@ from pynwb import NWBFile
 
 from metadyn.errors import MetadynError
 from metadyn.nwb.addresses import Asset, located
-from metadyn.nwb.constructing import left_out
+from metadyn.nwb.constructing import refused_series
 from metadyn.nwb.events import EVENT_TYPES
 from metadyn.nwb.series import behavior_series, read_series
 from metadyn.records import BehaviorSeries
@@ -51,12 +51,15 @@ def summaries(
 def problems(nwbfile: NWBFile, found: tuple[SeriesSummary, ...]) -> tuple[str, ...]:
     """A line for each series that cannot be used, those that pynwb refused last."""
     own = [f"{each.path}: {each.problem}" for each in found if each.problem]
-    return (*own, *(f"{path} cannot be read: {why}" for path, why in left_out(nwbfile).items()))
+    return (
+        *own,
+        *(f"{path} cannot be read: {why}" for path, why in refused_series(nwbfile).items()),
+    )
 
 
 def _summary(path: str, item, file: str, span, most: int) -> SeriesSummary:
-    shape = _shape(item)
-    series, problem = _read(path, item, file) if np.prod(shape) <= most else (None, None)
+    shape = _stored_shape(item)
+    series, problem = _try_to_read(path, item, file) if np.prod(shape) <= most else (None, None)
     if series is None:
         return SeriesSummary(
             path, str(getattr(item, "unit", "")), _rate_in_file(item), shape, "", problem
@@ -67,7 +70,7 @@ def _summary(path: str, item, file: str, span, most: int) -> SeriesSummary:
     return SeriesSummary(path, series.unit, rate, shape, _kind(series), _apart(series, span))
 
 
-def _shape(item) -> tuple[int, ...]:
+def _stored_shape(item) -> tuple[int, ...]:
     if item.neurodata_type == "EventsTable":
         return (len(item),)
     return tuple(
@@ -75,7 +78,7 @@ def _shape(item) -> tuple[int, ...]:
     )
 
 
-def _read(path: str, item, file: str) -> tuple[BehaviorSeries | None, str | None]:
+def _try_to_read(path: str, item, file: str) -> tuple[BehaviorSeries | None, str | None]:
     try:
         return read_series(item, path, file), None
     except MetadynError as error:

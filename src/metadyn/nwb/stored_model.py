@@ -17,7 +17,7 @@ from metadyn.records import ModelFile, SessionEntry
 from ndx_metadyn import LatentDynamicsModel, TrainingAssetsTable
 from ndx_metadyn.weights import build
 
-SESSIONS = (
+SESSIONS_KEY = (
     "sessions"  # key of the config's JSON under which the sessions that the model knows are kept
 )
 
@@ -88,7 +88,7 @@ def _to_model_file(stored: LatentDynamicsModel, path: str | Path) -> ModelFile:
     build(
         stored.architecture, config, stored.tensors()
     )  # in numpy: settings and tensors fit each other
-    sessions = tuple(_entry(values, path) for values in config.get(SESSIONS, []))
+    sessions = tuple(_entry(values, path) for values in config.get(SESSIONS_KEY, []))
     return ModelFile(stored.architecture, config, stored.weights_bytes(), stored.digest, sessions)
 
 
@@ -106,17 +106,17 @@ def _entry(values: dict, path: str | Path) -> SessionEntry:
 def _container(model: ModelFile, name: str) -> LatentDynamicsModel:
     return LatentDynamicsModel.from_safetensors(
         model.weights,
-        {**model.config, SESSIONS: [_plain(entry) for entry in model.sessions]},
+        {**model.config, SESSIONS_KEY: [_session_json(entry) for entry in model.sessions]},
         description=f"Latent dynamics shared by {len(model.sessions)} sessions, with a read-in and a likelihood for each.",
         architecture=model.architecture,
         name=name,
         source_software=SOFTWARE,
         source_software_version=software_version(),
-        training_assets=_assets(model),
+        training_assets=_training_assets(model),
     )
 
 
-def _plain(entry: SessionEntry) -> dict:
+def _session_json(entry: SessionEntry) -> dict:
     return {
         **asdict(entry),
         "unit_rows": list(entry.unit_rows),
@@ -124,7 +124,7 @@ def _plain(entry: SessionEntry) -> dict:
     }
 
 
-def _assets(model: ModelFile):
+def _training_assets(model: ModelFile):
     """One row a session whose file is known; None for fewer than two, a table of one row being
     against NWB's best practice."""
     known = [entry for entry in model.sessions if entry.source.uri]

@@ -21,7 +21,13 @@ from pynwb import NWBHDF5IO, NWBFile, ProcessingModule
 from metadyn.errors import WriteError
 from metadyn.estimates import FORECAST, SMOOTHED, check_estimates
 from metadyn.nwb.addresses import Asset
-from metadyn.nwb.concatenate import ConcatenatedWindows, beside, in_order, lay_out, n_without
+from metadyn.nwb.concatenate import (
+    ConcatenatedWindows,
+    lay_out,
+    match_windows,
+    n_without,
+    sort_windows,
+)
 from metadyn.nwb.constructing import read_objects
 from metadyn.nwb.derive import derived_copy, describe_origin, record_source
 from metadyn.nwb.embeddings import embeddings_table, interval_table, region
@@ -163,7 +169,8 @@ def prepare_run(
     ----------
     posterior : as `metadyn.infer` returns it: latent_mean (trial, time, latent), rate_mean (trial,
     time, unit) [Hz], their
-        SDs, embedding_mean (trial, embedding); coordinates start_time [s], n_bins and trial_row by trial,
+        SDs, embedding_mean (trial, embedding); coordinates start_time [s], n_bins and trial_row by
+        trial,
         time [s] from the start.
     unit_rows : rows of the Units table that were the input, in input order; by default the
     posterior's `unit`. forecast : as `metadyn.forecast` returns it, for the same windows or some of
@@ -176,22 +183,22 @@ def prepare_run(
 
     Raises
     ------
-    DataError : `posterior` or `forecast` is not as `metadyn.estimates` describes it.
-    WindowError : windows overlap or there is none. WriteError : values that cannot be stored; and,
-    when added, the file has
+    DataError : `posterior` or `forecast` is not as `metadyn.estimates` describes it. WindowError :
+    windows overlap or there is none. WriteError : values that cannot be stored; and, when added,
+    the file has
         not the units or trials that the result speaks of.
     """
     check_estimates(posterior, SMOOTHED)
     if forecast is not None:
         check_estimates(forecast, FORECAST)
-    posterior = in_order(posterior)
-    estimates, notes = [lay_out(posterior)], {SMOOTHED: unobserved(posterior)}
+    posterior = sort_windows(posterior)
+    estimates, notes = [lay_out(posterior)], {SMOOTHED: describe_unobserved(posterior)}
     if forecast is not None:
-        forecast = beside(in_order(forecast), posterior)
+        forecast = match_windows(sort_windows(forecast), posterior)
         estimates.append(lay_out(forecast))
         description += _too_short(forecast)
     rows = posterior.unit.values if unit_rows is None else np.asarray(unit_rows)
-    times = times_of((parameters or {}).get("data", {}).get("spike_lag", 0.0))
+    times = describe_times((parameters or {}).get("data", {}).get("spike_lag", 0.0))
 
     def add(nwbfile: NWBFile) -> None:
         _check_tables(nwbfile, rows, posterior)
@@ -216,13 +223,13 @@ def prepare_run(
         series = [
             _add_series(
                 run,
-                stretch,
+                windows,
                 nwbfile,
                 posterior.unit.values,
                 times,
-                *notes.get(stretch.estimate, ("", "")),
+                *notes.get(windows.estimate, ("", "")),
             )
-            for stretch in estimates
+            for windows in estimates
         ]
         run.embeddings = embeddings_table(nwbfile, posterior, forecast, estimates, series)
 
@@ -288,7 +295,7 @@ def _new_run(
     )
 
 
-def times_of(spike_lag: float) -> str:
+def describe_times(spike_lag: float) -> str:
     """What the times of a series mean; with a lag L [s] the sample at time T describes the spikes
     at T - L."""
     if not spike_lag:
@@ -296,7 +303,7 @@ def times_of(spike_lag: float) -> str:
     return f"times are bin centres; spikes counted {abs(spike_lag):g} s {'earlier' if spike_lag > 0 else 'later'}"
 
 
-def unobserved(posterior: xr.Dataset) -> tuple[str, str]:
+def describe_unobserved(posterior: xr.Dataset) -> tuple[str, str]:
     """What the descriptions of latents and rates say of samples that rest on no observation; empty
     where there are none."""
     if "observed" not in posterior:
@@ -319,7 +326,7 @@ def unobserved(posterior: xr.Dataset) -> tuple[str, str]:
 
 def _add_series(
     run,
-    stretch: ConcatenatedWindows,
+    windows: ConcatenatedWindows,
     nwbfile: NWBFile,
     unit_rows: np.ndarray,
     times: str,
@@ -331,43 +338,43 @@ def _add_series(
 
     of_latents, of_rates: what their descriptions say beside what they are.
     """
-    smoothed = stretch.estimate == SMOOTHED
+    smoothed = windows.estimate == SMOOTHED
     suffix = "" if smoothed else "Forecast"
     words = (
         "given all counts of a window"
         if smoothed
         else "given the counts before each window's first sample here"
     )
-    timing = _timing(stretch)
+    timing = _timing(windows)
     latents = LatentSeries(
         name=f"LatentSeries{suffix}",
         description=f"Latent state {words}, windows end to end; {times}.{of_latents}",
-        estimate=stretch.estimate,
-        **_mean_and_sd(stretch.latent_mean, stretch.latent_sd),
+        estimate=windows.estimate,
+        **_mean_and_sd(windows.latent_mean, windows.latent_sd),
         **timing,
     )
     run.add_latent_series(latents)
-    if stretch.rate_mean is None:
+    if windows.rate_mean is None:
         return [latents]
     rates = FiringRateSeries(
         name=f"FiringRateSeries{suffix}",
         description=f"Firing rates {words}, windows end to end; {times}.{of_rates}",
-        estimate=stretch.estimate,
+        estimate=windows.estimate,
         units=region(
             units_table(nwbfile), "units", unit_rows, "Units that the columns of data describe."
         ),
-        **_mean_and_sd(stretch.rate_mean, stretch.rate_sd),
+        **_mean_and_sd(windows.rate_mean, windows.rate_sd),
         **({"timestamps": latents} if "timestamps" in timing else timing),
     )
     run.add_firing_rate_series(rates)
     return [latents, rates]
 
 
-def _timing(stretch: ConcatenatedWindows) -> dict:
-    rate = stretch.rate
+def _timing(windows: ConcatenatedWindows) -> dict:
+    rate = windows.rate
     if rate is None:
-        return {"timestamps": _packed(stretch.times)}
-    return {"starting_time": float(stretch.times[0]), "rate": float(rate)}
+        return {"timestamps": _packed(windows.times)}
+    return {"starting_time": float(windows.times[0]), "rate": float(rate)}
 
 
 def _mean_and_sd(mean: np.ndarray, sd: np.ndarray | None) -> dict:

@@ -164,11 +164,11 @@ def _annotate_one(
     settings: dict,
     progress,
 ):
-    from metadyn.nwb.remote import on_disk
+    from metadyn.nwb.remote import local_copy
     from metadyn.nwb.write import write_run
 
     found = results(trained, recording, data, context, steps)
-    with on_disk(recording.source, target.parent, progress) as source:
+    with local_copy(recording.source, target.parent, progress) as source:
         return write_run(source, target, **found, **settings)
 
 

@@ -75,21 +75,21 @@ def derive(
     `progress` is called during the download of a file at an address, which is deleted afterwards.
     """
     from metadyn.nwb.derive import derive
-    from metadyn.nwb.remote import on_disk
+    from metadyn.nwb.remote import local_copy
 
     source, recording = located(file), located(recording)
     uri = uri or (str(source) if isinstance(source, Asset) and recording is None else None)
-    with on_disk(source, Path(output).expanduser().parent, progress) as path:
+    with local_copy(source, Path(output).expanduser().parent, progress) as path:
         return derive(
             path, Path(output).expanduser(), recording=recording, uri=uri, overwrite=overwrite
         )
 
 
 def left_out(file: str | Path) -> list[str]:
-    """What the derived file of a file is without; see `metadyn.nwb.derive.left_out`."""
-    from metadyn.nwb.derive import left_out
+    """What the derived file of a file is without; see `metadyn.nwb.derive.paths_left_out`."""
+    from metadyn.nwb.derive import paths_left_out
 
-    return left_out(file)
+    return paths_left_out(file)
 
 
 def package(

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from metadyn.errors import ConfigError, DataError, WriteError
 from metadyn.nwb.derive import check_derivable, origin_of
-from metadyn.nwb.metadata import fill, read_metadata
+from metadyn.nwb.metadata import read_metadata, write_metadata
 from metadyn.nwb.replace import new_file, replacement
 from metadyn.nwb.validity import assert_no_worse
 from metadyn.sharing.metadata_file import to_fill
@@ -61,7 +61,7 @@ def package(
     _check_targets(targets, overwrite)
     for file, target in targets.items():
         with replacement(file, target) as work:
-            fill(work, filled[file])
+            write_metadata(work, filled[file])
             assert_no_worse(work, file)
         report(target)
     draft = folder / METADATA_FILE

@@ -15,7 +15,7 @@ from pynwb.ecephys import ElectricalSeries
 from pynwb.file import Subject
 
 from metadyn.errors import DataError, WriteError
-from metadyn.nwb.derive import derive, left_out, origin_of
+from metadyn.nwb.derive import derive, origin_of, paths_left_out
 from metadyn.nwb.write import write_run
 from ndx_metadyn.testing.mock import mock_LatentDynamics, mock_NWBFile
 
@@ -166,7 +166,7 @@ def test_a_process_without_this_package_reads_the_run(derived, read_without_us):
 def test_no_byte_of_the_raw_data_is_in_the_file(annotated, derived):
     assert RAW.tobytes()[:500] in annotated.read_bytes()
     assert RAW.tobytes()[:500] not in derived.read_bytes()
-    assert left_out(annotated) == [
+    assert paths_left_out(annotated) == [
         "acquisition/voltage",
         "processing/behavior",
         "stimulus/presentation/light",

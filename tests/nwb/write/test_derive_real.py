@@ -4,7 +4,7 @@ not bring."""
 import pytest
 
 from metadyn.data.binning import bin_spikes
-from metadyn.nwb.derive import left_out
+from metadyn.nwb.derive import paths_left_out
 from metadyn.nwb.read import read_session
 from metadyn.nwb.write import write_run
 from metadyn.sharing.dandiset import package
@@ -44,7 +44,7 @@ def test_dandi_validate_takes_the_derived_files_of_real_recordings(
                 derived=True,
             )
         )
-        assert left_out(target) == []
+        assert paths_left_out(target) == []
     written = package(derived, tmp_path / "dandiset")
     assert [str(path.relative_to(tmp_path / "dandiset")) for path in written] == list(
         PATHS.values()
