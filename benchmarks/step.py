@@ -47,7 +47,7 @@ from metadyn.model import elbo
 from metadyn.model.build import build_model
 from metadyn.model.dynamics import Transition
 from metadyn.model.encoders import EmbeddingEncoder, LatentEncoder
-from metadyn.model.likelihood import Readout
+from metadyn.model.likelihoods.base import Likelihood
 from metadyn.model.meta_ssm import MetaSSM
 from metadyn.paper import PAPER
 from metadyn.records import TrialCounts
@@ -86,7 +86,7 @@ PARTS = {  # functions whose seconds are a part's; what they call is theirs
         (Transition, "__call__"),
         (Transition, "weight_change"),
     ],
-    "likelihood": [(Readout, "weighted_log_prob")],  # with its gradient
+    "likelihood": [(Likelihood, "weighted_log_prob")],  # with its gradient
     "backward": [(Tensor, "backward")],
     "optimiser": [(nn.utils, "clip_grad_norm_"), (Lamb, "step"), (torch.optim.AdamW, "step")],
 }

@@ -20,6 +20,21 @@ CONDITIONINGS: dict[str, str] = {
     "embedding_input": "metadyn.model.conditioning.embedding_input:EmbeddingInput",
     "shared": "metadyn.model.conditioning.shared:Shared",
 }
+LIKELIHOODS: dict[tuple[str, str], str] = {
+    # how observations follow from the latents, by distribution and link ("": it has but one)
+    ("poisson", "exp"): "metadyn.model.likelihoods.poisson:PoissonLikelihood",
+    ("poisson", "softplus"): "metadyn.model.likelihoods.softplus_poisson:SoftplusPoissonLikelihood",
+    ("gaussian", ""): "metadyn.model.likelihoods.gaussian:GaussianLikelihood",
+}
+
+
+def likelihood_at(likelihood: str, link: str) -> str | None:
+    """The line of a likelihood; one that has but one link has it whatever `link` is.
+
+    >>> likelihood_at("gaussian", "exp")
+    'metadyn.model.likelihoods.gaussian:GaussianLikelihood'
+    """
+    return LIKELIHOODS.get((likelihood, link), LIKELIHOODS.get((likelihood, "")))
 
 
 def class_at(place: str) -> Any:

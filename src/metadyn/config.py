@@ -18,7 +18,7 @@ from pydantic import (
     model_validator,
 )
 
-from metadyn.choices import CONDITIONINGS, FLOWS
+from metadyn.choices import CONDITIONINGS, FLOWS, LIKELIHOODS
 from metadyn.errors import ConfigError
 from metadyn.old_words import modern
 from metadyn.paper import PAPER
@@ -26,9 +26,13 @@ from metadyn.paper import PAPER
 if TYPE_CHECKING:  # a type checker cannot follow choices that stand in a table
     Flow = str
     Conditioning = str
+    Likelihood = str
+    Link = str
 else:
     Flow = Literal[tuple(FLOWS)]
     Conditioning = Literal[tuple(CONDITIONINGS)]
+    Likelihood = Literal[tuple(dict.fromkeys(name for name, _ in LIKELIHOODS))]
+    Link = Literal[tuple(dict.fromkeys(link for _, link in LIKELIHOODS if link))]
 
 
 def plain_numbers(values: dict[str, Any]) -> dict[str, Any]:
@@ -139,10 +143,8 @@ class ModelConfig(_Section):
         False,
         description="keep gradients of q(z) from the embedding that it is told (the authors' code)",
     )
-    likelihood: Literal["poisson", "gaussian"] = Field(
-        "poisson", description="distribution of the observations"
-    )
-    link: Literal["exp", "softplus"] = Field(
+    likelihood: Likelihood = Field("poisson", description="distribution of the observations")
+    link: Link = Field(
         "exp", description="from C z + D to the Poisson mean in counts per bin (eq. 10)"
     )
     hidden: tuple[int, int] = Field((32, 32), description="hidden units of the dynamics (App. D.3)")

@@ -11,7 +11,7 @@ from metadyn.model.elbo import Targets, elbo, sample_posterior
 from metadyn.model.encoders import LatentEncoder
 from metadyn.model.flows.base import AffineMap, Flow
 from metadyn.model.gaussian import Gaussian
-from metadyn.model.likelihood import GaussianLikelihood
+from metadyn.model.likelihoods.gaussian import GaussianLikelihood
 from metadyn.model.meta_ssm import MetaSSM, Observations
 from metadyn.model.ops.weighted_log_prob import EntryWeights
 from metadyn.model.readin import ReadIn

@@ -6,7 +6,7 @@ import torch
 from scipy import special, stats
 from torch import nn
 
-from metadyn.model.likelihood import log_softplus
+from metadyn.model.likelihoods.softplus_poisson import log_softplus
 from metadyn.model.ops import chunks
 from metadyn.model.ops.weighted_log_prob import EntryWeights
 from metadyn.model.readin import Visible

@@ -9,6 +9,7 @@ import torch
 
 from metadyn.config import TrainingConfig
 from metadyn.model.build import build_model
+from metadyn.model.likelihoods.gaussian import GaussianLikelihood
 from metadyn.training.alignment.shared_latents import (
     common_trajectories,
     learn_frame,
@@ -225,7 +226,7 @@ def test_noise_of_gaussian_units_starts_at_four_times_the_residual_and_random_un
     sessions, config = uneven(), small(likelihood="gaussian", readin_hidden=10)
     random = build_model(config, [counts.n_units for counts in sessions], seed=0)
     model = build_model(config, [counts.n_units for counts in sessions], seed=0)
-    starts = initial_sessions(sessions, "gaussian", 2, 3.0)
+    starts = initial_sessions(sessions, GaussianLikelihood, 2, 3.0)
     for row, (counts, start) in enumerate(zip(sessions, starts, strict=True)):
         install_start(model, row, start)
         variance = model.likelihood.log_var[row, : counts.n_units].exp().detach()

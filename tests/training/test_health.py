@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from metadyn.model.build import build_model
+from metadyn.model.likelihoods.poisson import PoissonLikelihood
 from metadyn.training import health
 from metadyn.training.execution.batch import DeviceTrials
 from metadyn.training.execution.loop import StepReport
@@ -94,7 +95,7 @@ def test_the_spread_is_that_of_a_plain_loop(simulated, small, short):
     the mean variance."""
     sessions = simulated()
     model = build_model(small(), [each.n_units for each in sessions])
-    for row, start in enumerate(initial_sessions(sessions, "poisson", 2, 3.0)):
+    for row, start in enumerate(initial_sessions(sessions, PoissonLikelihood, 2, 3.0)):
         install_start(model, row, start)
     between, within = embedding_spread(
         model, DeviceTrials.of(sessions, torch.device("cpu")), short(trials_per_session=8), 24

@@ -10,16 +10,17 @@ from scipy.linalg import subspace_angles
 from scipy.optimize import minimize
 
 from metadyn.model.build import build_model
+from metadyn.model.likelihoods.poisson import PoissonLikelihood
+from metadyn.model.likelihoods.softplus_poisson import SoftplusPoissonLikelihood
 from metadyn.records import Source, TrialCounts, Windows
 from metadyn.training.alignment.shared_latents import poisson_regression
-from metadyn.training.initial.initialise import install_start
+from metadyn.training.initial.initialise import install_start, with_link
 from metadyn.training.initial.moments import (
     canonical_rotation,
     gaussian_start,
     initial_sessions,
     poisson_start,
     smoothed,
-    softplus_start,
 )
 
 
@@ -103,7 +104,8 @@ def test_a_softplus_start_has_the_mean_rates_and_slopes_of_the_exponential(facto
     for it is linearised."""
     start = poisson_start(factor_model[0], 2, 4.0)
     start = replace(start, mean=start.mean * scale, bias=start.bias + np.log(scale))
-    converted, z = softplus_start(start), np.random.default_rng(0).standard_normal((20_000, 2))
+    converted = with_link(start, SoftplusPoissonLikelihood)
+    z = np.random.default_rng(0).standard_normal((20_000, 2))
     rate = np.logaddexp(0, z @ converted.weight.T + converted.bias)
     np.testing.assert_allclose(rate.mean(0), start.mean, rtol=0.02)
     exponential = np.exp(z @ start.weight.T + start.bias)
@@ -205,7 +207,7 @@ def test_turned_and_scaled_starts_predict_the_same_rates(factor_model):
 
 def test_starts_of_several_sessions_turn_one_way(simulated):
     sessions = simulated(parameters=[2.0, 3.5, 5.0], n_trials=24, n_bins=60, units=(25, 30))
-    starts = initial_sessions(sessions, "poisson", 2, 4.0)
+    starts = initial_sessions(sessions, PoissonLikelihood, 2, 4.0)
     assert len({np.sign(turning(start.latents)[0]) for start in starts}) == 1
 
 
@@ -239,7 +241,7 @@ def test_the_first_features_are_the_projection_of_the_deviations(simulated, smal
     hidden units."""
     sessions = simulated()
     model = build_model(small(), [each.n_units for each in sessions])
-    starts = initial_sessions(sessions, "poisson", 2, 3.0)
+    starts = initial_sessions(sessions, PoissonLikelihood, 2, 3.0)
     for row, (counts, start) in enumerate(zip(sessions, starts, strict=True)):
         install_start(model, row, start)
         with torch.no_grad():

@@ -12,12 +12,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from metadyn.model.build import build_model
-from metadyn.model.likelihood import GaussianObservations, PoissonCounts
+from metadyn.model.likelihoods.gaussian import GaussianLikelihood, GaussianObservations
+from metadyn.model.likelihoods.poisson import PoissonCounts, PoissonLikelihood
 from metadyn.model.ops import chunks
 from metadyn.training import validation
 from metadyn.training.execution.batch import DeviceTrials
 from metadyn.training.execution.host_trials import HostTrials
-from metadyn.training.validation import gaussian_gain, poisson_gain, validate
+from metadyn.training.validation import validate
 
 SHAPE = 2, 5, 7, 3  # session, trial, time, unit
 
@@ -56,7 +57,7 @@ def test_gaussian_bits_equal_the_most_likely_densities_of_each_unit_and_ignore_r
     y, m, c, w = tensors(values, mean, center, where)
     for log_var in (-4.0, 0.0, 3.0):
         told = GaussianObservations(m, torch.full_like(m, log_var))
-        bits, number = gaussian_gain(y, told, c, w)
+        bits, number = GaussianLikelihood.gain(y, told, c, w)
         assert np.isclose(bits, gain / np.log(2), rtol=1e-5)
         assert number == where.sum()
 
@@ -69,7 +70,7 @@ def test_spike_bits_equal_scipys_log_probabilities_over_the_spikes():
         where
     ].sum()
     y, r, c, w = tensors(counts, np.log(rate), center, where)
-    bits, number = poisson_gain(y, PoissonCounts(r), c, w)
+    bits, number = PoissonLikelihood.gain(y, PoissonCounts(r), c, w)
     assert np.isclose(bits, gain / np.log(2), rtol=1e-4)
     assert number == counts[where].sum()
 
@@ -92,7 +93,7 @@ def looked_at(simulated, small, short, monkeypatch):
             looks.append((told.mean, where))
             return where.sum(), where.sum()
 
-        monkeypatch.setattr(validation, "poisson_gain", note)
+        monkeypatch.setattr(PoissonLikelihood, "gain", staticmethod(note))
         resident = DeviceTrials.of(garbled, torch.device("cpu"))
         validate(model, resident, short(), 24, tails, "mean")
         return looks
@@ -208,7 +209,7 @@ def test_no_trial_counts_twice(uneven, small, short, monkeypatch):
         numbers.append([int(each.sum()) for each in where])
         return where.sum(), where.sum()
 
-    monkeypatch.setattr(validation, "poisson_gain", note)
+    monkeypatch.setattr(PoissonLikelihood, "gain", staticmethod(note))
     model = build_model(small(), [counts.n_units for counts in sessions], seed=1)
     validate(model, DeviceTrials.of(sessions, torch.device("cpu")), short(), 24, (5, 5), "mean")
     for place, counts in enumerate(sessions):

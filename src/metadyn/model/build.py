@@ -4,24 +4,18 @@ from __future__ import annotations
 
 import torch
 
-from metadyn.choices import CONDITIONINGS, FLOWS, class_at
+from metadyn.choices import CONDITIONINGS, FLOWS, class_at, likelihood_at
 from metadyn.config import ModelConfig
 from metadyn.model.dynamics import Dynamics
 from metadyn.model.encoders import EmbeddingEncoder, LatentEncoder
-from metadyn.model.likelihood import (
-    GaussianLikelihood,
-    PoissonLikelihood,
-    Readout,
-    SoftplusPoissonLikelihood,
-)
+from metadyn.model.likelihoods.base import Likelihood
 from metadyn.model.meta_ssm import MetaSSM
 from metadyn.model.readin import ReadIn
 
 
-def likelihood_of(config: ModelConfig) -> type[Readout]:
-    if config.likelihood == "gaussian":
-        return GaussianLikelihood
-    return SoftplusPoissonLikelihood if config.link == "softplus" else PoissonLikelihood
+def likelihood_of(config: ModelConfig) -> type[Likelihood]:
+    """The class of the likelihood with its link."""
+    return class_at(likelihood_at(config.likelihood, config.link))
 
 
 def build_dynamics(config: ModelConfig) -> Dynamics:

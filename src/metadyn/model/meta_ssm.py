@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from metadyn.model.dynamics import Dynamics, Transition
 from metadyn.model.encoders import EmbeddingEncoder, LatentEncoder
 from metadyn.model.gaussian import Gaussian, standard_normal
-from metadyn.model.likelihood import Readout
+from metadyn.model.likelihoods.base import Likelihood
 from metadyn.model.ops.per_session import session_rows
 from metadyn.model.readin import ReadIn, Visible
 
@@ -71,7 +71,7 @@ class MetaSSM(nn.Module):
         embedding_encoder: EmbeddingEncoder | None,
         latent_encoder: LatentEncoder,
         dynamics: Dynamics,
-        likelihood: Readout,
+        likelihood: Likelihood,
         *,
         embedding_dim: int,
         latent_dim: int,

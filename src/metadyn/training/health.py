@@ -66,7 +66,7 @@ def warning_reporter(
     """`report`, with a message where the embedding or the rates have collapsed, once each a run."""
     several = min(trials.among, training.sessions_per_step or trials.among) > 1
     left = {COLLAPSED} if model.dynamics.embedded and several else set()
-    left |= {FLAT} if config.likelihood == "poisson" else set()
+    left |= {FLAT} if model.likelihood.of_counts else set()
 
     def found(scores: dict[str, float]) -> list[str]:
         messages = []

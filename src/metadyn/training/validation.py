@@ -4,24 +4,19 @@ likelihood misleads)."""
 from __future__ import annotations
 
 from dataclasses import replace
-from math import log
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution
 
 from metadyn.config import TrainingConfig
 from metadyn.inference.scores import HIDDEN
 from metadyn.model.elbo import Targets, embedding_of
-from metadyn.model.likelihood import PoissonCounts
 from metadyn.model.masking import fill
 from metadyn.model.meta_ssm import MetaSSM, Observations
 from metadyn.model.ops.chunks import entry_chunks
 from metadyn.model.ops.random import SessionGenerator
 from metadyn.training.execution.batch import DeviceTrials, crop, hide, restrict_to
 from metadyn.training.execution.host_trials import HostTrials
-
-TINY = 1e-12
 
 
 @torch.no_grad()
@@ -92,40 +87,18 @@ def gains_of(
 def gains_given(model: MetaSSM, seen: Observations, targets: Targets, z: Tensor) -> Tensor:
     """`gains_of` where the latents are z (session, trial, time, latent), of some units at a time:
     memory has a bound."""
-    gain = gaussian_gain if hasattr(model.likelihood, "log_var") else poisson_gain
+    gain = model.likelihood.gain
     mean, weight, gains = model.readin.mean[seen.session], targets.weight, z.new_zeros(2, 2)
     for rows, units in entry_chunks(seen.counts.flatten(1, 2).shape, seen.n_units, z.device):
         counts = seen.counts[rows, ..., units].float()  # (session, trial, time, unit) of a piece
-        told = model.likelihood(z[rows], seen.session[rows], units)
+        predicted = model.likelihood(z[rows], seen.session[rows], units)
         scored = (weight.bins[rows, ..., None] > 0) & weight.entries[rows, ..., units]
         ahead = targets.forecast[rows, ..., None]
         of_units = mean[rows, None, None, units]
         gains += torch.stack(
-            [torch.stack(gain(counts, told, of_units, scored & where)) for where in (~ahead, ahead)]
+            [
+                torch.stack(gain(counts, predicted, of_units, scored & where))
+                for where in (~ahead, ahead)
+            ]
         )
     return gains
-
-
-def poisson_gain(
-    counts: Tensor, told: PoissonCounts, mean: Tensor, where: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Poisson log-likelihood [bits] above each unit's mean rate in training, of the entries
-    `where`; and their spikes."""
-    mean = mean.clamp(min=1e-6)
-    gain = counts * (told.log_rate - mean.log()) - (told.rate - mean)  # log y! is in both
-    return (gain * where).sum() / log(2), (counts * where).sum()
-
-
-def gaussian_gain(
-    counts: Tensor, told: Distribution, mean: Tensor, where: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Gaussian log-likelihood [bits] above each unit's mean, each with its most likely variance,
-    which takes R out of the score; and the number of entries.
-
-    R is the noise round known latents. Of forecasts it punishes what process noise has done, the
-    more the better R is.
-    """
-    number = where.sum((1, 2)).float()
-    residual, total = (((counts - each) ** 2 * where).sum((1, 2)) for each in (told.mean, mean))
-    bits = 0.5 * (total.clamp(min=TINY) / residual.clamp(min=TINY)).log2()
-    return (number * bits).sum(), number.sum()

@@ -40,7 +40,7 @@ class EntryWeights(NamedTuple):
 
 class WeightedLogProb(torch.autograd.Function):
     """(z, weight, bias, *more) of a linear readout → Σ bins · entries · log p(counts | z);
-    arguments as in `Readout.weighted_log_prob`."""
+    arguments as in `Likelihood.weighted_log_prob`."""
 
     @staticmethod
     def forward(

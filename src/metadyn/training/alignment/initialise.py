@@ -33,7 +33,7 @@ def unplaced(trained: TrainedModel, counts: TrialCounts) -> str | None:
         labels_of(counts),
         trained.config.latent_dim,
     )
-    if trained.config.likelihood != "poisson":
+    if not trained.module.likelihood.of_counts:
         return "the model has a Gaussian likelihood, with which condition labels are not used"
     if not known:
         return "the model knows no condition labels: its sessions had none, or shared none"
@@ -49,7 +49,7 @@ def unplaced(trained: TrainedModel, counts: TrialCounts) -> str | None:
 
 def warn_of_labels(trained: TrainedModel, counts: TrialCounts) -> None:
     """Say where labels were given and do not place the session, or not all of them do."""
-    if counts.condition is None or trained.config.likelihood != "poisson":
+    if counts.condition is None or not trained.module.likelihood.of_counts:
         return
     reason, unknown = (
         unplaced(trained, counts),
@@ -101,12 +101,8 @@ def transplant(module: MetaSSM, start: Start, trained: TrainedModel, row: int) -
         new.weight_in[0] = to_latent.T @ to_hidden
         new.bias_in[0] = old.readin.bias_in[row] + _tensor(shift, new.mean) @ to_hidden
         new.weight_out[0], new.bias_out[0] = old.readin.weight_out[row], old.readin.bias_out[row]
-        module.likelihood.weight[0], module.likelihood.bias[0] = (
-            _tensor(start.weight, new.mean),
-            _tensor(start.bias, new.mean),
-        )
-        if trained.config.likelihood == "gaussian":
-            module.likelihood.log_var[0] = _tensor(start.log_var, new.mean)
+    own = module.likelihood.initial_own(start.log_var, noise_scale=1.0)
+    module.likelihood.set_session(0, start.weight, start.bias, own)
 
 
 def counts_by_latent(trained: TrainedModel, row: int) -> Tensor:
@@ -117,9 +113,7 @@ def counts_by_latent(trained: TrainedModel, row: int) -> Tensor:
         trained.module.likelihood.weight[row, :n_units],
         trained.module.readin.mean[row, :n_units, None],
     )
-    if trained.config.likelihood == "gaussian":
-        return weight
-    return weight * (mean if trained.config.link == "exp" else -torch.expm1(-mean))
+    return weight * trained.module.likelihood.slope_at(mean)
 
 
 def _tensor(values: np.ndarray, like: Tensor) -> Tensor:

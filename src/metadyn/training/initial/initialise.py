@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
-import numpy as np
 import torch
 
 from metadyn.config import ModelConfig, TrainingConfig
 from metadyn.data.storage import Keep, in_memory
-from metadyn.model.build import build_model
+from metadyn.model.build import build_model, likelihood_of
+from metadyn.model.likelihoods.base import Likelihood
 from metadyn.model.meta_ssm import MetaSSM
 from metadyn.records import TrialCounts
 from metadyn.training.alignment.labels import all_labelled
 from metadyn.training.alignment.shared_latents import common_frame_starts
 from metadyn.training.execution.loop import StepReport
-from metadyn.training.initial.moments import Start, initial_sessions, softplus_start
+from metadyn.training.initial.moments import Start, initial_sessions
 
 
 def install_moments(model: MetaSSM, row: int, start: Start) -> None:
@@ -47,12 +48,8 @@ def install_start(model: MetaSSM, row: int, start: Start) -> None:
         readin.weight_out[row, : 2 * dim] = 0.0
         readin.weight_out[row, : 2 * dim, :dim] = torch.cat([torch.eye(dim), -torch.eye(dim)])
         readin.weight_out[row, 2 * dim :, :dim] *= 0.1
-        likelihood.weight[row, :units] = torch.as_tensor(start.weight).float()
-        likelihood.bias[row, :units] = torch.as_tensor(start.bias).float()
-        if hasattr(likelihood, "log_var"):
-            likelihood.log_var[row, :units] = torch.as_tensor(
-                start.log_var + np.log(ANNEALED)
-            ).float()
+    own = likelihood.initial_own(start.log_var, noise_scale=ANNEALED)
+    likelihood.set_session(row, start.weight, start.bias, own)
 
 
 def find_starts(
@@ -63,20 +60,22 @@ def find_starts(
     report: Callable[[StepReport], None] = lambda _: None,
 ) -> list[Start]:
     """By condition labels where all sessions share them, else by each session's own moments."""
-    poisson = config.likelihood == "poisson"
-    if poisson and len(sessions) > 1 and all_labelled(sessions):
+    likelihood = likelihood_of(config)
+    if likelihood.of_counts and len(sessions) > 1 and all_labelled(sessions):
         starts = common_frame_starts(
             sessions, config.latent_dim, training.smoothing_bins, keep, report
         )
     else:
         starts = initial_sessions(
-            sessions, config.likelihood, config.latent_dim, training.smoothing_bins, keep, report
+            sessions, likelihood, config.latent_dim, training.smoothing_bins, keep, report
         )
-    return (
-        [softplus_start(start) for start in starts]
-        if poisson and config.link == "softplus"
-        else starts
-    )
+    return [with_link(start, likelihood) for start in starts]
+
+
+def with_link(start: Start, likelihood: type[Likelihood]) -> Start:
+    """A start as one of that likelihood's link."""
+    weight, bias = likelihood.initial_readout(start.weight, start.bias, start.mean)
+    return replace(start, weight=weight, bias=bias)
 
 
 def started_model(

@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 from scipy.sparse.linalg import ArpackError, eigsh
-from scipy.special import expit
 
 from metadyn.data.smoothing import blocks, smooth
 from metadyn.data.storage import Keep, in_memory
+from metadyn.model.likelihoods.base import Likelihood
 from metadyn.records import TrialCounts
 from metadyn.training.execution.loop import StepReport, reported
 
@@ -248,23 +248,6 @@ def start_from_readout(
     )
 
 
-def softplus_start(start: Start) -> Start:
-    """The start of an exponential readout as one for softplus(C z + D).
-
-    C: over z ~ N(0, I) the exponential's mean slope is mean * C; softplus has the slope 1 −
-    exp(−mean) where it is `mean`. D: the mean over z stays, by Newton steps on a convex function
-    from above, with Gauss-Hermite quadrature.
-    """
-    weight = start.weight * (start.mean / -np.expm1(-start.mean))[:, None]
-    nodes, shares = np.polynomial.hermite_e.hermegauss(20)
-    offsets, shares = np.linalg.norm(weight, axis=1)[:, None] * nodes, shares / shares.sum()
-    bias = start.mean + np.log(-np.expm1(-start.mean))
-    for _ in range(20):
-        drive = bias[:, None] + offsets
-        bias = bias - (np.logaddexp(0, drive) @ shares - start.mean) / (expit(drive) @ shares)
-    return replace(start, weight=weight, bias=bias)
-
-
 def gaussian_start(counts: TrialCounts, latent_dim: int, sd_bins: float) -> Start:
     """PCA; every direction of the plane keeps its scale, by which sessions can be told to have the
     same dynamics."""
@@ -334,19 +317,19 @@ def of_unit_variance(
 
 def initial_sessions(
     sessions: list[TrialCounts],
-    likelihood: str,
+    likelihood: type[Likelihood],
     latent_dim: int,
     sd_bins: float,
     keep: Keep = in_memory,
     report: Callable[[StepReport], None] = lambda _: None,
 ) -> list[Start]:
     """A start for each session, turned into a common frame as far as the latents alone tell."""
-    make = poisson_start if likelihood == "poisson" else gaussian_start
+    make = poisson_start if likelihood.of_counts else gaussian_start
     starts = [
         make(counts, latent_dim, sd_bins).kept(keep)
         for counts in reported(sessions, "start", report)
     ]
-    if likelihood == "gaussian":
+    if not likelihood.of_counts:
         starts = of_unit_variance(starts, sessions, keep)
     if len(sessions) == 1 or latent_dim == 1:
         return starts
