@@ -49,7 +49,7 @@ from metadyn.model.dynamics import Transition
 from metadyn.model.encoders import EmbeddingEncoder, LatentEncoder
 from metadyn.model.likelihoods.base import Likelihood
 from metadyn.model.meta_ssm import MetaSSM
-from metadyn.paper import PAPER
+from metadyn.presets import PRESETS
 from metadyn.records import TrialCounts
 from metadyn.training import objective
 from metadyn.training.execution.batch import DeviceTrials, hide
@@ -115,7 +115,10 @@ class Workload:
 def workload(name: str, quick: bool) -> Workload:
     """A setting; when quick, four sessions of short windows and few trials."""
     kind, n_sessions = name.split("-")
-    preset, likelihood = PAPER[f"paper-{kind}"], {"synthetic": "gaussian", "motor": "poisson"}[kind]
+    preset, likelihood = (
+        PRESETS[f"paper-{kind}"].sections,
+        {"synthetic": "gaussian", "motor": "poisson"}[kind],
+    )
     training = TrainingConfig(
         **preset["training"] | MASKING | ({"trials_per_session": 8} if quick else {})
     )

@@ -8,8 +8,10 @@ import subprocess
 import sys
 import threading
 from collections import Counter
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.parse import urlsplit
 
 import pytest
@@ -224,3 +226,123 @@ def serve(tmp_path, monkeypatch):
     for server in servers:
         server.shutdown()
         server.server_close()
+
+
+@pytest.fixture
+def new_nwb():
+    """An empty NWBFile with these units (a list of spike times each; None for no Units table)."""
+
+    import numpy as np
+    from pynwb import NWBFile
+
+    def make(
+        spikes=((0.1, 0.2, 0.4), (0.15, 0.3)),
+        obs_intervals=None,
+        identifier="small",
+        **unit_columns,
+    ) -> object:
+        nwbfile = NWBFile("a small file", identifier, datetime(2020, 1, 1, tzinfo=UTC))
+        for name in unit_columns:
+            nwbfile.add_unit_column(name, f"the {name}")
+        for i, times in enumerate(spikes or ()):
+            own = {name: values[i] for name, values in unit_columns.items()}
+            observed = (
+                {}
+                if obs_intervals is None
+                else {"obs_intervals": np.asarray(obs_intervals[i], dtype=float)}
+            )
+            nwbfile.add_unit(spike_times=np.asarray(times, dtype=float), **observed, **own)
+        return nwbfile
+
+    return make
+
+
+@pytest.fixture
+def add_trials():
+    """Add trials of a length at the given starts, with more columns."""
+
+    def add(nwbfile, starts, length=0.5, **columns) -> object:
+        for name in columns:
+            nwbfile.add_trial_column(name, f"the {name}")
+        for i, start in enumerate(starts):
+            nwbfile.add_trial(
+                start_time=float(start),
+                stop_time=start + length,
+                **{name: v[i] for name, v in columns.items()},
+            )
+        return nwbfile
+
+    return add
+
+
+@pytest.fixture
+def save(tmp_path):
+    """Write an NWBFile and return its path."""
+
+    from pynwb import NWBHDF5IO
+
+    def write(nwbfile, name="small.nwb"):
+        with NWBHDF5IO(tmp_path / name, "w") as io:
+            io.write(nwbfile)
+        return tmp_path / name
+
+    return write
+
+
+TINY = {
+    "latent_hidden": 4,
+    "embedding_hidden": 4,
+    "readin_hidden": 4,
+    "readin_dim": 3,
+    "hidden": (4, 4),
+    "hyper_hidden": 4,
+}
+
+
+@pytest.fixture(scope="session")
+def tiny():
+    """A model too small and too briefly trained to be good, which is not what these tests ask."""
+    from metadyn import load_config
+
+    training = {"steps": 3, "distil_steps": 2, "validate_every": 2, "trials_per_session": 3}
+    return load_config(model=TINY, training=training, align={"steps": 1})
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory, tiny):
+    """`files`: three recordings, `model`: a folder that knows the first two."""
+    import metadyn
+
+    folder = tmp_path_factory.mktemp("world")
+    options = {"n_sessions": 3, "units": (6, 8), "n_trials": 8, "n_bins": 40}
+    files = metadyn.simulate("limit-cycle", folder / "raw", **options)
+    metadyn.fit(files[:2], folder / "model", tiny)
+    return SimpleNamespace(folder=folder, files=files, model=folder / "model")
+
+
+@pytest.fixture
+def run():
+    """run('inspect', path, …) → result with exit_code, stdout and stderr; options may be paths and
+    numbers."""
+
+    from typer.testing import CliRunner
+
+    from metadyn.cli import app
+
+    def invoke(*arguments):
+        result = CliRunner(env={"COLUMNS": "250", "NO_COLOR": "1"}).invoke(
+            app, [str(each) for each in arguments]
+        )
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return result
+
+    return invoke
+
+
+@pytest.fixture
+def file(world, tmp_path) -> Path:
+    """A copy of the first recording, to be written to."""
+    copy = tmp_path / world.files[0].name
+    copy.write_bytes(world.files[0].read_bytes())
+    return copy

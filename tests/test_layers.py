@@ -50,7 +50,7 @@ def test_model_training_and_inference_load_no_file_format(room):
     [
         "metadyn.nwb.read",
         "metadyn.nwb.write",
-        "metadyn.nwb.describe",
+        "metadyn.pipeline.describe",
         "metadyn.pipeline.reading",
         "ndx_metadyn",
     ],

@@ -14,7 +14,7 @@ from typing import Any
 # The public functions and where each is written; it is imported when it is first asked for, so that
 # reading a file needs no torch. Commands, tests and the documentation follow this table.
 VERBS = {
-    "inspect": "metadyn.nwb.describe:describe",
+    "inspect": "metadyn.pipeline.describe:describe",
     "fetch": "metadyn.pipeline.sharing:fetch",
     "simulate": "metadyn.pipeline.steps:simulate",
     "read_session": "metadyn.pipeline.steps:read_session",

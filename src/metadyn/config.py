@@ -21,7 +21,7 @@ from pydantic import (
 from metadyn.choices import CONDITIONINGS, FLOWS, LIKELIHOODS
 from metadyn.errors import ConfigError
 from metadyn.old_words import modern
-from metadyn.paper import PAPER
+from metadyn.presets import PRESETS
 
 if TYPE_CHECKING:  # a type checker cannot follow choices that stand in a table
     Flow = str
@@ -61,8 +61,10 @@ class DataConfig(_Section):
 
     preset: str | None = Field(
         None,
-        description="choices under those given here: for a known dandiset (perich-co, churchland-maze), "
-        "or the paper's with its model and training (paper-synthetic, paper-motor)",
+        description="choices under those given here: for a known dandiset "
+        f"({', '.join(name for name, each in PRESETS.items() if not each.sections)}), "
+        "or the paper's with its model and training "
+        f"({', '.join(name for name, each in PRESETS.items() if each.sections)})",
     )
     bin_width: float = Field(0.02, gt=0, description="width of a time bin [s]")
     intervals: str | None = Field(
@@ -389,7 +391,8 @@ def _paper_preset(values: dict) -> dict:
     """Model and training of the preset of the paper that `values` name; none for other presets."""
     data = values.get("data")
     name = data.get("preset") if isinstance(data, dict) else None
-    return PAPER.get(name, {}) if isinstance(name, str) else {}
+    known = isinstance(name, str) and name in PRESETS
+    return dict(PRESETS[name].sections) if known else {}
 
 
 def _present(values: dict) -> dict:

@@ -11,8 +11,8 @@ from pynwb.behavior import Position, SpatialSeries
 from metadyn.data.binning import bin_spikes
 from metadyn.errors import DataError
 from metadyn.nwb.constructing import read_objects, refused_series
-from metadyn.nwb.describe import describe
 from metadyn.nwb.read import read_session
+from metadyn.pipeline.describe import describe
 
 TIMES = np.arange(300) * 0.01
 

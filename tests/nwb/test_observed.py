@@ -12,8 +12,8 @@ from pynwb.ecephys import ElectricalSeries
 
 from metadyn.data.binning import bin_spikes
 from metadyn.errors import DataError
-from metadyn.nwb.describe import describe
 from metadyn.nwb.read import read_session
+from metadyn.pipeline.describe import describe
 
 N_TRIALS, BIN = 5, 0.02
 EXPECTED = "invalid_times|obs_intervals|not observed in any window|nothing was recorded"

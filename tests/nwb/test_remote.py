@@ -18,9 +18,9 @@ from metadyn.errors import DataError, RemoteError
 from metadyn.nwb import remote
 from metadyn.nwb.addresses import _asset_of, assets, dandi_address, is_address, located
 from metadyn.nwb.derive import describe_origin
-from metadyn.nwb.describe import describe
 from metadyn.nwb.read import read_session
 from metadyn.nwb.remote import BLOCK_BYTES, RemoteFile, download
+from metadyn.pipeline.describe import describe
 
 RAW = (2**29 // 64, 64)  # 1 GiB of int16
 

@@ -22,8 +22,8 @@ from pynwb.misc import AbstractFeatureSeries, AnnotationSeries, IntervalSeries
 
 from metadyn.data.binning import bin_spikes
 from metadyn.errors import DataError
-from metadyn.nwb.describe import describe
 from metadyn.nwb.read import read_session
+from metadyn.pipeline.describe import describe
 
 TIMES = np.arange(500) / 49.7  # 10 s
 STARTS = [0.4, 3.3, 5.1]

@@ -4,9 +4,9 @@ name."""
 import pytest
 import torch
 
+import metadyn
 from metadyn.config import load_config
 from metadyn.model.build import build_model
-from metadyn.pipeline import steps
 
 # Parameters of the networks of App. D.3, added up by hand: an MLP's layer of a to b has a b + b;
 # the hypernetwork's last layer makes (64 + 34) and (256 + 158) factors for each rank; GRUs of torch
@@ -45,16 +45,16 @@ def test_a_preset_of_the_paper_trains_on_simulated_sessions(name, tmp_path):
     """A few steps of the bare ELBO from a random start; with as many units as the motor model has
     latents."""
     config = load_config(data={"preset": name}, training={"steps": 3, "trials_per_session": 4})
-    files = steps.simulate(
+    files = metadyn.simulate(
         "limit-cycle", tmp_path / "raw", n_sessions=2, units=(32, 36), n_trials=8, n_bins=40
     )
-    sessions = [steps.bin_spikes(steps.read_session(file), smoothing=0.025) for file in files]
+    sessions = [metadyn.bin_spikes(metadyn.read_session(file), smoothing=0.025) for file in files]
     told = []
-    trained = steps.fit(sessions, None, config, report=told.append)
+    trained = metadyn.fit(sessions, None, config, report=told.append)
     terms = [each.terms for each in told if each.terms]
     assert {"kl_latent", "loss"} <= set(terms[-1])
     assert all(torch.isfinite(value).all() for value in trained.module.state_dict().values())
-    assert steps.infer(trained, sessions[0])["rate_mean"].notnull().all()
+    assert metadyn.infer(trained, sessions[0])["rate_mean"].notnull().all()
 
 
 def test_fit_knows_the_papers_preset_and_lists_it(run, world, tmp_path):
@@ -63,7 +63,7 @@ def test_fit_knows_the_papers_preset_and_lists_it(run, world, tmp_path):
         "fit", *world.files[:2], "-o", tmp_path / "model", "--preset", "paper-synthetic", *small
     )
     assert result.exit_code == 0, result.stderr
-    model = steps.load_model(tmp_path / "model")
+    model = metadyn.load_model(tmp_path / "model")
     assert (model.config.likelihood, model.config.embedding_dim, model.training.warm_start) == (
         "gaussian",
         1,

@@ -14,8 +14,8 @@ from pynwb import NWBHDF5IO, NWBFile
 
 from metadyn.data.binning import bin_spikes
 from metadyn.errors import DataError, WindowError
-from metadyn.nwb.describe import describe
 from metadyn.nwb.read import read_session
+from metadyn.pipeline.describe import describe
 
 
 def scaled(file, factor, dtype) -> None:

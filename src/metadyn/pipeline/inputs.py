@@ -18,6 +18,7 @@ from metadyn.nwb.addresses import Asset, assets, is_address
 from metadyn.nwb.presence import check_here, files_below
 from metadyn.nwb.provenance import file_digest, public_uri
 from metadyn.nwb.zarr import is_zarr
+from metadyn.presets import data_options
 from metadyn.records import Session, TrialCounts
 
 HASHED = 2**30  # bytes: about a second (docs/decisions/files-on-the-net.md)
@@ -161,20 +162,26 @@ def _digest(source: object) -> str | None:
 
 def _session_and_options(recording: Recording, data: DataConfig) -> tuple[Session, dict]:
     """The session with the behaviour that its options name; a preset looks at the session first."""
-    from metadyn.data.presets import preset
     from metadyn.nwb.read import read_session
 
     session = recording.source if isinstance(recording.source, Session) else None
     options = data.model_dump(exclude={"preset"}, exclude_unset=data.preset is not None)
     if data.preset:
         session = session or read_session(recording.source, key=recording.name)
-        options = {**preset(data.preset, session), **options}
+        options = {**preset_options(data.preset, session), **options}
     behavior = options.get("behavior")
     if session is None or (behavior and session is not recording.source):
         session = read_session(
             recording.source, key=recording.name, behavior=(behavior,) if behavior else ()
         )
     return replace(session, key=recording.name or session.key), options
+
+
+def preset_options(name: str, session: Session) -> dict:
+    """The fields of `DataConfig` that a preset gives for this session, see `metadyn.presets`."""
+    trials = session.intervals.get("trials")
+    columns = [] if trials is None else [str(column) for column in trials.columns]
+    return data_options(name, columns, session.source.uri)
 
 
 def check_distinct(given: list[Recording], sessions: list[str]) -> None:

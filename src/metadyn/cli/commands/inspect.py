@@ -14,8 +14,8 @@ from metadyn.cli.console import MOST_ROWS, out, rows, wrapped
 from metadyn.cli.progress import working
 
 if TYPE_CHECKING:
-    from metadyn.nwb.describe import Description, TableSummary
     from metadyn.nwb.series_summary import SeriesSummary
+    from metadyn.pipeline.describe import Description, TableSummary
 
 
 def inspect(file: Annotated[str, typer.Argument(help="NWB file, or its address")]) -> None:

@@ -7,9 +7,9 @@ from pynwb.behavior import BehavioralTimeSeries, Position, SpatialSeries
 
 from metadyn.config import DataConfig
 from metadyn.data.binning import bin_spikes
-from metadyn.data.presets import preset
 from metadyn.errors import ConfigError, SelectionError
 from metadyn.nwb.read import read_session
+from metadyn.pipeline.inputs import preset_options
 
 STARTS = np.arange(6) * 3.0
 TIMES = np.arange(0, 20, 0.01)
@@ -74,7 +74,7 @@ def churchland(request, new_nwb, add_trials, save):
 def run_preset(name, path):
     """As a pipeline does it: the preset looks at the session, then the session is read with the
     behaviour it names."""
-    fields = preset(name, read_session(path))
+    fields = preset_options(name, read_session(path))
     DataConfig(**fields)  # every field is one of the configuration's
     return bin_spikes(read_session(path, behavior=fields["behavior"]), **fields)
 
@@ -103,7 +103,7 @@ def test_churchland_trials_are_correct_and_not_discarded_under_either_name(churc
 
 def test_a_preset_that_does_not_fit_or_exist_says_so(perich):
     with pytest.raises(SelectionError, match="move_begins_time"):
-        preset("churchland-maze", read_session(perich))
+        preset_options("churchland-maze", read_session(perich))
     with pytest.raises(ConfigError) as error:
-        preset("perich", read_session(perich))
+        preset_options("perich", read_session(perich))
     assert error.value.remedy == "--preset perich-co"

@@ -9,8 +9,8 @@ from pynwb import NWBHDF5IO, TimeSeries
 from metadyn.cli.commands.inspect import show_description
 from metadyn.data.binning import bin_spikes
 from metadyn.errors import DataError, WindowError, as_flags
-from metadyn.nwb.describe import describe
 from metadyn.nwb.read import read_session
+from metadyn.pipeline.describe import describe
 
 COMMANDS = {
     "maze": "--condition condition",

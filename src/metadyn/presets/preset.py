@@ -1,0 +1,46 @@
+"""The parts of a preset, and the trials that it looks at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from metadyn.errors import SelectionError
+
+
+@dataclass(frozen=True)
+class Trials:
+    """The columns of a session's trials (none without trials), and the file, for messages."""
+
+    columns: Sequence[str]
+    file: str | None = None
+
+    def first_of(self, *wanted: str) -> str | None:
+        """The first of the wanted columns that there is; None without one."""
+        return next((column for column in wanted if column in self.columns), None)
+
+    def require(self, preset: str, *needed: str) -> None:
+        """Raise SelectionError where a column is missing that the preset of this name needs."""
+        missing = [column for column in needed if column not in self.columns]
+        if missing:
+            raise SelectionError(
+                f"the preset {preset} does not fit: trials lack {', '.join(missing)}",
+                file=self.file,
+                item="trials",
+                found=f"columns of trials: {', '.join(self.columns) or 'no trials table'}",
+                remedy="leave --preset out and say --align, --n-bins and --where",
+            )
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Settings that go together.
+
+    Parameters
+    ----------
+    data : gives fields of `DataConfig` by the trials of a session.
+    sections : values for [model] and [training] that lie under a configuration.
+    """
+
+    data: Callable[[Trials], dict]
+    sections: Mapping[str, dict] = field(default_factory=dict)
