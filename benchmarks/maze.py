@@ -354,7 +354,8 @@ def of_method(method: str, rotation: int, seed: int) -> dict[str, dict[str, floa
     sessions, given, test = rotated(rotation, seed)
     settings, name = settings_of(method, seed), f"{method}-rotation{rotation}"
     training = TRAINING.model_copy(update={"seed": seed})
-    config = MODEL.model_copy(update={"conditioning": method})
+    conditioning = {"input": "embedding_input"}.get(method, method)
+    config = MODEL.model_copy(update={"conditioning": conditioning})
     trained, others = None, []
     if method != "single":
         report = BENCH.reporter(f"{method} rotation {rotation}")

@@ -71,6 +71,10 @@ class WeightsError(ValueError):
         super().__init__("\n".join([problem, *lines]))
 
 
+class NoTwinError(WeightsError):
+    """A stored model says what it is made of, and a part of it has no numpy form here."""
+
+
 def register_architecture(name: str) -> Callable[[Builder], Builder]:
     """Decorator: `builder(config, tensors)` makes the numpy model of architecture `name`.
 

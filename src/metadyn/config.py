@@ -122,7 +122,8 @@ class ModelConfig(_Section):
         2, gt=0, description="dimensions of the dynamical embedding (1 or 2 in the paper)"
     )
     dynamics: Flow = Field(
-        "mlp", description="family of the dynamics: a perceptron (eq. 13), a line, a gated unit"
+        "mlp",
+        description="family of the dynamics: multilayer perceptron (eq. 13), linear, gated recurrent unit",
     )
     conditioning: Conditioning = Field(
         "low_rank", description="how the embedding changes the dynamics (section 5: baselines)"
@@ -133,10 +134,11 @@ class ModelConfig(_Section):
     changed_layers: tuple[str, ...] | None = Field(
         None,
         min_length=1,
-        description="layers of the dynamics that low_rank changes; default: first and hidden of mlp (App. D.3)",
+        description="layers of the dynamics that low_rank changes; default: first and hidden of mlp (App. D.3), "
+        "all of the others",
     )
     residual: bool = Field(
-        False, description="dynamics f(z) = z + net(z) instead of net(z) (eq. 13)"
+        False, description="dynamics f(z) = z + net(z) instead of net(z) (eq. 13), of mlp"
     )
     shared_noise: bool = Field(
         False, description="one process noise Q for all sessions (the authors' code) instead of Q^i"
@@ -183,6 +185,13 @@ class ModelConfig(_Section):
                 f"no layers of {flow}: {', '.join(unknown)}; it has {', '.join(known)}"
             )
         return layers
+
+    @field_validator("residual")
+    @classmethod
+    def _network_to_add_to(cls, residual: bool, given: Any) -> bool:
+        if residual and given.data.get("dynamics") != "mlp":
+            raise ValueError("only the dynamics mlp can be residual")
+        return residual
 
 
 class TrainingConfig(_Section):

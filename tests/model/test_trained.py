@@ -16,6 +16,12 @@ from metadyn.model.trained import SharedLatents, TrainedModel, session_entries
 from metadyn.records import SessionEntry, Source
 
 N_UNITS = [3, 5]
+KEYS_OF_0_1_0 = {
+    *("latent_dim", "embedding_dim", "conditioning", "rank", "changed_layers", "residual"),
+    *("shared_noise", "detach_embedding", "likelihood", "link", "hidden", "hyper_hidden"),
+    *("readin_hidden", "readin_dim", "readin_dropout", "embedding_hidden", "latent_hidden"),
+    "pooling",
+}
 LATER = {
     "model": {
         "changed_layers",
@@ -116,6 +122,23 @@ def test_a_model_stored_before_there_were_options_is_what_it_was(trained):
     torch.testing.assert_close(rates[1][0], first)
 
 
+def test_a_file_that_0_1_0_can_follow_says_nothing_that_it_does_not_know(trained, config):
+    """0.1.0 refuses unknown keys and words, and formats but the first."""
+    stored = trained.file().config
+    assert stored["format"] == 1
+    assert set(stored["model"]) == KEYS_OF_0_1_0
+    assert stored["model"]["changed_layers"] == ["input", "hidden"]
+    options = {"conditioning": "embedding_input", "changed_layers": ("first", "output")}
+    file = replace(trained, config=config(**options), module=build_model(config(**options), [3, 5]))
+    old = file.file().config
+    assert (old["format"], old["model"]["conditioning"]) == (1, "input")
+    assert old["model"]["changed_layers"] == ["input", "output"]
+    assert TrainedModel.from_file(file.file()).config == config(**options)
+    newer = config(dynamics="linear")
+    file = replace(trained, config=newer, module=build_model(newer, [3, 5])).file()
+    assert (file.config["format"], file.config["model"]["dynamics"]) == (2, "linear")
+
+
 def test_a_model_read_back_can_be_trained(trained):
     """Weights read from bytes are parameters with memory of their own."""
     file = trained.file()
@@ -188,7 +211,7 @@ DAMAGE = {
         file, lambda tensors: tensors.update(log_q=torch.zeros(2, 9))
     ),
     "architecture": lambda file: replace(file, architecture="os.system"),
-    "format": lambda file: with_config(file, format=2),
+    "format": lambda file: with_config(file, format=3),
     "import string": lambda file: with_config(
         file, model=file.config["model"] | {"conditioning": "os.system"}
     ),

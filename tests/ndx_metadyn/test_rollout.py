@@ -180,7 +180,7 @@ def altered(change, conditioning="low_rank"):
         (lambda s, t: s["model"].pop("likelihood"), "lacks a setting"),
         (lambda s, t: s["sessions"].clear(), "no session"),
         (lambda s, t: s["sessions"][0].update(n_units=99), r"'likelihood.weight' does not fit"),
-        (lambda s, t: s.update(format=2), "unknown format"),
+        (lambda s, t: s.update(format=3), "unknown format"),
         (lambda s, t: s.update(bin_width="wide"), "wrong kind"),
         (lambda s, t: s.update(bin_width=10**400), "wrong kind"),
         (lambda s, t: s["sessions"][0].update(noise_scale="loud"), "wrong kind"),

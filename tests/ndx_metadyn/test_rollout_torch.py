@@ -8,6 +8,7 @@ from pynwb import NWBHDF5IO
 
 from ndx_metadyn import LatentDynamicsModel, rollout
 from ndx_metadyn.testing.mock import mock_NWBFile
+from ndx_metadyn.weights import NoTwinError
 
 torch = pytest.importorskip("torch")
 N_UNITS, ROW, STEPS, BIN_WIDTH = [5, 9, 7], 2, 40, 0.02
@@ -90,3 +91,32 @@ def test_rollout_from_the_file_agrees_with_torch_to_1e_5(options, tmp_path):
     assert np.ptp(ours.latents.values) > 0.1
     np.testing.assert_allclose(ours.latents, latents[0], atol=1e-5)
     np.testing.assert_allclose(ours.rates, rates, rtol=1e-5, atol=1e-5 / BIN_WIDTH)
+
+
+@pytest.mark.parametrize(
+    ("axis", "word"), [("flows", "dynamics"), ("conditionings", "conditioning")]
+)
+def test_a_model_without_a_numpy_form_is_read_by_torch_and_numpy_says_so(
+    axis, word, tmp_path, monkeypatch
+):
+    """As one that a later version has written: only its own package knows the formula."""
+    from importlib import import_module
+
+    from metadyn.model.trained import TrainedModel
+    from metadyn.nwb.stored_model import add_model, read_model
+
+    trained = torch_model(dynamics="gru", conditioning="linear")
+    path, nwbfile = tmp_path / "m.nwb", mock_NWBFile()
+    add_model(nwbfile, nwbfile.create_processing_module("ecephys", "m"), trained.file())
+    with NWBHDF5IO(str(path), "w") as io:
+        io.write(nwbfile)
+
+    known = import_module(f"ndx_metadyn.rollout.{axis}")
+    monkeypatch.delitem(getattr(known, axis.upper()), trained.file().config["model"][word])
+    back = TrainedModel.from_file(read_model(path))
+    ours, theirs = trained.module.state_dict(), back.module.state_dict()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    with NWBHDF5IO(str(path), "r") as io:
+        stored = io.read().processing["ecephys"]["LatentDynamicsModel"]
+        with pytest.raises(NoTwinError, match=rf"{word}(?s:.*)metadyn, which needs torch"):
+            rollout(stored, np.zeros(2), np.zeros(3), 5, "s0")

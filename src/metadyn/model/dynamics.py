@@ -122,7 +122,7 @@ class Dynamics(nn.Module):
 
     def forward(
         self,
-        embedding: Float[Tensor, "session trial embedding"],
+        embedding: Float[Tensor, "session trial_or_1 embedding"],
         log_q: Float[Tensor, "session latent"],
         inputs: Float[Tensor, "session trial time input"] | None = None,
     ) -> Transition:

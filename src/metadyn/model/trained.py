@@ -18,11 +18,12 @@ from metadyn.errors import ModelFileError
 from metadyn.model.build import build_model
 from metadyn.model.file_names import name_in_file
 from metadyn.model.meta_ssm import MetaSSM
-from metadyn.old_words import as_in_format_1
+from metadyn.old_words import as_in_format_1, beyond_format_1
 from metadyn.records import ModelFile, SessionEntry
 
-ARCHITECTURE, FORMAT = "MetaSSM", 1
-FRAME_TENSORS = ("latent_sd", "weight_var", "latents", "centers", "trial_spread")
+ARCHITECTURE = "MetaSSM"
+FORMATS = (1, 2)  # of 0.1.0, and with keys that it does not know (`old_words.NEW_KEYS`)
+SHARED_TENSORS = ("latent_sd", "weight_var", "latents", "centers", "trial_spread")
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ class TrainedModel:
             self.config.changed_layers or self.module.dynamics.flow.changed
         )
         config = {
-            "format": FORMAT,
+            "format": 2 if beyond_format_1("model", model) else 1,
             "architecture": ARCHITECTURE,
             "bin_width": self.bin_width,
             "model": as_in_format_1("model", model),
@@ -91,7 +92,7 @@ class TrainedModel:
             name_in_file(name): tensor.detach().cpu().contiguous()
             for name, tensor in self.module.state_dict().items()
         }
-        for name in FRAME_TENSORS:
+        for name in SHARED_TENSORS:
             tensors[f"frame.{name}"] = torch.as_tensor(
                 getattr(self.shared_latents, name), dtype=torch.float32
             ).nan_to_num()
@@ -103,11 +104,11 @@ class TrainedModel:
     def from_file(file: ModelFile) -> TrainedModel:
         """Build the registered architecture and fill it strictly; nothing of the file is ever
         executed."""
-        if file.architecture != ARCHITECTURE or file.config.get("format") != FORMAT:
+        if file.architecture != ARCHITECTURE or file.config.get("format") not in FORMATS:
             raise ModelFileError(
                 "the stored model is of an architecture or format that this version does not know",
                 found=f"{file.architecture}, format {file.config.get('format')}",
-                remedy=f"this version reads {ARCHITECTURE}, format {FORMAT}: install the version that wrote the file",
+                remedy=f"this version reads {ARCHITECTURE}, formats {' and '.join(map(str, FORMATS))}: install the version that wrote the file",
             )
         try:
             config = without_usual_layers(ModelConfig(**file.config["model"]))
@@ -116,7 +117,7 @@ class TrainedModel:
                 raise ValueError("weights that are NaN or infinite")
             parts = {
                 name: tensors.pop(f"frame.{name}").numpy()
-                for name in FRAME_TENSORS
+                for name in SHARED_TENSORS
                 if f"frame.{name}" in tensors
             }
             parts.setdefault("centers", np.zeros((0, config.latent_dim), np.float32))

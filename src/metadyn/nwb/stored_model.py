@@ -4,6 +4,7 @@ never executed."""
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from metadyn.nwb.opening import open_nwb
 from metadyn.nwb.provenance import SOFTWARE, describe_source, public_uri, software_version
 from metadyn.records import ModelFile, SessionEntry
 from ndx_metadyn import LatentDynamicsModel, TrainingAssetsTable
-from ndx_metadyn.weights import build
+from ndx_metadyn.weights import NoTwinError, build
 
 SESSIONS_KEY = (
     "sessions"  # key of the config's JSON under which the sessions that the model knows are kept
@@ -85,9 +86,8 @@ def _choose(
 def _to_model_file(stored: LatentDynamicsModel, path: str | Path) -> ModelFile:
     stored.verify()
     config = stored.settings()
-    build(
-        stored.architecture, config, stored.tensors()
-    )  # in numpy: settings and tensors fit each other
+    with suppress(NoTwinError):  # then torch alone can say whether settings and tensors fit
+        build(stored.architecture, config, stored.tensors())
     sessions = tuple(_entry(values, path) for values in config.get(SESSIONS_KEY, []))
     return ModelFile(stored.architecture, config, stored.weights_bytes(), stored.digest, sessions)
 

@@ -1,0 +1,107 @@
+"""The mean f of the dynamics, z_t = f(z_{t-1}) + noise: a formula over layers x ↦ W x + b.
+
+The words (`model.dynamics`, the layers) and the tensors' names are those of stored models.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+
+Layer = Callable[[np.ndarray], np.ndarray]  # (trial, in) → (trial, out)
+
+
+class Flow(ABC):
+    """A family of f.
+
+    tensors: its layers, and what their tensors' names end in: dynamics.weight_…, dynamics.bias_…;
+    changed: the layers that the conditioning `linear` changes; entry: the one that z enters, where
+    the conditioning `input` adds to the bias.
+    """
+
+    tensors: ClassVar[dict[str, str]]
+    changed: ClassVar[tuple[str, ...]]
+    entry: ClassVar[str]
+
+    @staticmethod
+    @abstractmethod
+    def shapes(model: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
+        """(out, in) of each layer's weight, by the sizes in the model's settings."""
+
+    @staticmethod
+    @abstractmethod
+    def mean(z: np.ndarray, layers: Mapping[str, Layer], model: Mapping[str, Any]) -> np.ndarray:
+        """f(z) of states (trial, latent), through its layers as an embedding has changed them."""
+
+
+class MLP(Flow):
+    """W_o tanh(W_h tanh(W_i z + b_i) + b_h) + b_o, or with `residual` z + that."""
+
+    tensors: ClassVar[dict[str, str]] = {"input": "in", "hidden": "hidden", "output": "out"}
+    changed = ("input", "hidden")
+    entry = "input"
+
+    @staticmethod
+    def shapes(model: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
+        """Two hidden layers."""
+        first, second = model["hidden"]
+        latent = model["latent_dim"]
+        return {"input": (first, latent), "hidden": (second, first), "output": (latent, second)}
+
+    @staticmethod
+    def mean(z: np.ndarray, layers: Mapping[str, Layer], model: Mapping[str, Any]) -> np.ndarray:
+        """Layer after layer."""
+        first = np.tanh(layers["input"](z))
+        hidden = np.tanh(layers["hidden"](first))
+        out = layers["output"](hidden)
+        return z + out if model["residual"] else out
+
+
+class Linear(Flow):
+    """A z + b."""
+
+    tensors: ClassVar[dict[str, str]] = {"matrix": "matrix"}
+    changed = ("matrix",)
+    entry = "matrix"
+
+    @staticmethod
+    def shapes(model: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
+        """From latents to latents."""
+        return {"matrix": (model["latent_dim"], model["latent_dim"])}
+
+    @staticmethod
+    def mean(z: np.ndarray, layers: Mapping[str, Layer], model: Mapping[str, Any]) -> np.ndarray:
+        """The layer."""
+        return layers["matrix"](z)
+
+
+class GRUCell(Flow):
+    """s ∘ z + (1 − s) ∘ tanh(r ∘ (U z + c)), where (r, s) = σ(W z + b)."""
+
+    tensors: ClassVar[dict[str, str]] = {"gates": "gates", "candidate": "candidate"}
+    changed = ("gates", "candidate")
+    entry = "candidate"
+
+    @staticmethod
+    def shapes(model: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
+        """Two gates and a candidate of each latent."""
+        latent = model["latent_dim"]
+        return {"gates": (2 * latent, latent), "candidate": (latent, latent)}
+
+    @staticmethod
+    def mean(z: np.ndarray, layers: Mapping[str, Layer], model: Mapping[str, Any]) -> np.ndarray:
+        """Reset the state, make a candidate of it, and go part of the way."""
+        reset, update = np.split(sigmoid(layers["gates"](z)), 2, axis=1)
+        candidate = np.tanh(reset * layers["candidate"](z))
+        return update * z + (1 - update) * candidate
+
+
+def sigmoid(x: np.ndarray) -> np.ndarray:
+    """1 / (1 + exp(−x)), without overflow."""
+    return 0.5 * (1 + np.tanh(0.5 * x))
+
+
+FLOWS: dict[str, type[Flow]] = {"mlp": MLP, "linear": Linear, "gru": GRUCell}

@@ -1,0 +1,227 @@
+"""A stored model put together of a flow, a conditioning and a likelihood, its parts checked.
+
+Float64 throughout; axes: session trial time unit latent embedding rank.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ndx_metadyn.rollout.conditionings import CONDITIONINGS, Conditioning
+from ndx_metadyn.rollout.flows import FLOWS, Flow, Layer
+from ndx_metadyn.rollout.likelihoods import LIKELIHOODS, LINKS, Likelihood
+from ndx_metadyn.weights import NoTwinError, WeightsError, register_architecture
+
+ARCHITECTURE = "MetaSSM"
+FORMATS = (1, 2)  # 2: with settings that 0.1.0 does not know, such as model.dynamics
+OF_OLDER_FILES = {
+    "dynamics": "mlp",
+    "changed_layers": ["input", "hidden"],
+    "residual": False,
+    "link": "exp",
+    "shared_noise": False,
+}
+SIZES = ("latent_dim", "embedding_dim", "rank", "hyper_hidden")
+
+
+@dataclass(frozen=True)
+class MetaSSM:
+    """The generative part of a stored model: its settings, and its tensors by name in float64."""
+
+    model: dict[str, Any]
+    sessions: tuple[dict[str, Any], ...]
+    bin_width: float
+    tensors: dict[str, np.ndarray]
+
+    @property
+    def flow(self) -> type[Flow]:
+        """The formula of f."""
+        return FLOWS[self.model["dynamics"]]
+
+    @property
+    def conditioning(self) -> type[Conditioning]:
+        """How an embedding changes the layers of f."""
+        return CONDITIONINGS[self.model["conditioning"]]
+
+    @property
+    def likelihood(self) -> Likelihood:
+        """The mean observation of a readout."""
+        return LIKELIHOODS[self.model["likelihood"]]
+
+    def row(self, input_key: str) -> int:
+        """Position of a session among those the model knows; raises WeightsError, listing them."""
+        keys = [session["key"] for session in self.sessions]
+        if input_key not in keys:
+            raise WeightsError(
+                "the model knows no such session",
+                found=repr(input_key),
+                expected=f"one of {', '.join(map(repr, keys))}",
+                remedy="align the model to the session, or give one of these as input_key",
+            )
+        return keys.index(input_key)
+
+    def layers(self, embedding: np.ndarray) -> dict[str, Layer]:
+        """The layers of f, as embeddings (trial, embedding) change them."""
+        tensors = self._tensors_of("dynamics.")
+        added = self.conditioning.added(embedding, tensors, self.model, self.flow)
+        return {
+            name: changed_layer(tensors[f"weight_{end}"], tensors[f"bias_{end}"], added.get(name))
+            for name, end in self.flow.tensors.items()
+        }
+
+    def step(self, z: np.ndarray, layers: Mapping[str, Layer]) -> np.ndarray:
+        """f(z) for z (trial, latent)."""
+        return self.flow.mean(z, layers, self.model)
+
+    def noise_sd(self, row: int) -> np.ndarray:
+        """SD of the process noise of a session's forecasts, (latent,)."""
+        scale = float(self.sessions[row].get("noise_scale", 1.0))
+        log_var = self.tensors["log_q"][0 if self.model["shared_noise"] else row]
+        return scale * np.exp(0.5 * log_var)
+
+    def rates(self, z: np.ndarray, row: int) -> np.ndarray:
+        """Firing rates [Hz] (..., unit) of latents (..., latent)."""
+        n_units = self.sessions[row]["n_units"]
+        weight = self.tensors["likelihood.weight"][row, :n_units]
+        bias = self.tensors["likelihood.bias"][row, :n_units]
+        return self.likelihood.mean(z @ weight.T + bias, self.model) / self.bin_width
+
+    def _tensors_of(self, prefix: str) -> dict[str, np.ndarray]:
+        return {
+            name.removeprefix(prefix): tensor
+            for name, tensor in self.tensors.items()
+            if name.startswith(prefix)
+        }
+
+
+def changed_layer(weight: np.ndarray, bias: np.ndarray, added: Layer | None) -> Layer:
+    """x ↦ W x + what an embedding adds + b."""
+    if added is None:
+        return lambda x: x @ weight.T + bias
+    return lambda x: x @ weight.T + added(x) + bias
+
+
+def expected_shapes(model: dict[str, Any], n_sessions: int, n_units: int) -> dict[str, tuple]:
+    """Shape of every tensor of the generative part; settings that `model` lacks are those of older
+    files."""
+    model = OF_OLDER_FILES | model
+    flow = FLOWS[model["dynamics"]]
+    latent = model["latent_dim"]
+    shapes: dict[str, tuple] = {}
+    for name, (out, into) in flow.shapes(model).items():
+        shapes[f"dynamics.weight_{flow.tensors[name]}"] = (out, into)
+        shapes[f"dynamics.bias_{flow.tensors[name]}"] = (out,)
+    shapes |= {
+        "initial.mean": (latent,),
+        "initial.log_var": (latent,),
+        "log_q": (1 if model["shared_noise"] else n_sessions, latent),
+        "likelihood.weight": (n_sessions, n_units, latent),
+        "likelihood.bias": (n_sessions, n_units),
+    }
+    for name in LIKELIHOODS[model["likelihood"]].further:
+        shapes[f"likelihood.{name}"] = (n_sessions, n_units)
+    of_conditioning = CONDITIONINGS[model["conditioning"]].shapes(model, flow)
+    return shapes | {f"dynamics.{name}": shape for name, shape in of_conditioning.items()}
+
+
+@register_architecture(ARCHITECTURE)
+def meta_ssm(config: dict, tensors: dict[str, np.ndarray]) -> MetaSSM:
+    """Check settings and tensors against each other, then join them.
+
+    Raises
+    ------
+    WeightsError : they do not fit; NoTwinError, one of them, where the settings name a flow, a
+    conditioning or a likelihood that has no numpy form here.
+    """
+    model, sessions, bin_width = check_config(config)
+    shapes = expected_shapes(model, len(sessions), max(session["n_units"] for session in sessions))
+    for name, shape in shapes.items():
+        found = tensors[name].shape if name in tensors else "no such tensor"
+        if found != shape:
+            raise WeightsError(
+                f"tensor {name!r} does not fit the model config", found=found, expected=shape
+            )
+    kept = {name: np.asarray(tensors[name], np.float64) for name in shapes}
+    return MetaSSM(model, sessions, bin_width, kept)
+
+
+def check_config(config: dict) -> tuple[dict[str, Any], tuple[dict[str, Any], ...], float]:
+    """Settings of the model, sessions and bin width [s] of a stored config; raises WeightsError."""
+    if config.get("format") not in FORMATS:
+        raise WeightsError(
+            "model config of an unknown format",
+            found=config.get("format"),
+            expected=" or ".join(map(str, FORMATS)),
+        )
+    try:
+        model = OF_OLDER_FILES | dict(config["model"])
+        sessions = tuple(config["sessions"])
+        bin_width = float(config["bin_width"])
+        scales = [float(session.get("noise_scale", 1.0)) for session in sessions]
+        sizes = [model[name] for name in SIZES] + list(model["hidden"])
+        sizes += [session["n_units"] for session in sessions]
+        words = [(name, model[name]) for name in ("dynamics", "conditioning", "likelihood")]
+        keys = [session["key"] for session in sessions]
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
+        raise WeightsError(
+            "the model config lacks a setting, or it is of the wrong kind",
+            found=f"{type(error).__name__}: {error}",
+        ) from None
+    for (name, word), table in zip(words, (FLOWS, CONDITIONINGS, LIKELIHOODS), strict=True):
+        _check_twin(name, word, table)
+    _check_options(model)
+    _check_sizes(model, keys, sizes, bin_width)
+    if not all(0 < scale < np.inf for scale in scales):
+        raise WeightsError(
+            "model config: noise_scale is no size", found=repr(scales), expected="numbers above 0"
+        )
+    return model, sessions, bin_width
+
+
+def _check_sizes(model: dict[str, Any], keys: list[Any], sizes: list[Any], width: float) -> None:
+    positive = all(type(size) is int and size > 0 for size in sizes)
+    if not keys or len(model["hidden"]) != 2 or not 0 < width < np.inf or not positive:
+        raise WeightsError(
+            "the model config has a size that is no positive integer, or no session",
+            found=f"{sizes}, {width} s",
+        )
+
+
+def _check_options(model: dict[str, Any]) -> None:
+    if not _is_word_of(model["link"], LINKS):
+        raise WeightsError(
+            "model config: unknown link", found=repr(model["link"]), expected=" or ".join(LINKS)
+        )
+    for name in ("residual", "shared_noise"):
+        if type(model[name]) is not bool:
+            raise WeightsError(f"model config: {name} is no truth value", found=repr(model[name]))
+    known = FLOWS[model["dynamics"]].tensors
+    layers = model["changed_layers"]
+    if (
+        type(layers) is not list
+        or not layers
+        or not all(_is_word_of(each, known) for each in layers)
+    ):
+        raise WeightsError(
+            "model config: unknown changed_layers",
+            found=repr(layers),
+            expected=f"some of {', '.join(known)}",
+        )
+
+
+def _check_twin(name: str, word: Any, table: Iterable[str]) -> None:
+    if not _is_word_of(word, table):
+        raise NoTwinError(
+            f"model config: unknown {name}, or one without a numpy form in this ndx-metadyn",
+            found=repr(word),
+            expected=" or ".join(table),
+            remedy="read the model with metadyn, which needs torch, or install a newer ndx-metadyn",
+        )
+
+
+def _is_word_of(word: Any, table: Iterable[str]) -> bool:
+    return isinstance(word, str) and word in table
