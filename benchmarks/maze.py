@@ -42,9 +42,10 @@ from metadyn.config import AlignConfig, ModelConfig, TrainingConfig
 from metadyn.data.splits import split_trials
 from metadyn.inference.baselines import LAGS, spike_decoders
 from metadyn.inference.decoding import Decoder, fit_decoder, r2
+from metadyn.inference.entry_scores import bits_per_spike
 from metadyn.inference.forecast import forecast
 from metadyn.inference.infer import infer
-from metadyn.inference.scores import HIDDEN, bits_per_spike, hidden_rates
+from metadyn.inference.scores import HIDDEN, hidden_rates
 from metadyn.records import TrialCounts
 from metadyn.training.alignment.align import align
 from metadyn.training.execution.checkpoint import save_model

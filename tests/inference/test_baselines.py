@@ -7,7 +7,7 @@ import pytest
 from scipy.ndimage import gaussian_filter1d
 
 from metadyn.inference.baselines import WIDTHS, Components, folds_of, spike_decoders
-from metadyn.inference.decoding import consecutive, fit_decoder, interleaved
+from metadyn.inference.decoding import consecutive_folds, fit_decoder, interleaved_folds
 from metadyn.records import Source, TrialCounts, Windows
 
 LAGS = 3
@@ -156,10 +156,10 @@ def test_an_entry_that_was_not_observed_counts_as_the_mean_of_its_unit(training)
 
 
 def test_folds_of_a_continuous_recording_are_blocks_and_of_trials_interleaved():
-    np.testing.assert_array_equal(folds_of(made(12, 0)), interleaved(12))
-    np.testing.assert_array_equal(folds_of(made(12, 0, table=None)), consecutive(12))
-    assert (np.diff(consecutive(12)) >= 0).all()
-    assert len(np.unique(consecutive(12))) == 5
+    np.testing.assert_array_equal(folds_of(made(12, 0)), interleaved_folds(12))
+    np.testing.assert_array_equal(folds_of(made(12, 0, table=None)), consecutive_folds(12))
+    assert (np.diff(consecutive_folds(12)) >= 0).all()
+    assert len(np.unique(consecutive_folds(12))) == 5
 
 
 def test_components_vary_with_what_was_observed_and_not_with_when_it_was(training):

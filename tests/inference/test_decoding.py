@@ -7,13 +7,13 @@ import pytest
 from metadyn.inference.decoding import (
     PENALTIES,
     best_penalty,
-    consecutive,
+    consecutive_folds,
     fit_decoder,
-    interleaved,
+    interleaved_folds,
     moments_by_fold,
     r2,
     r2_by_channel,
-    vary,
+    varies,
     with_past,
 )
 
@@ -68,14 +68,14 @@ def chosen_by_loops(features, behavior, fold):
 @pytest.mark.parametrize("penalty", [1e-4, 1.0, 100.0])
 def test_a_ridge_from_sums_is_least_squares_with_rows_of_penalty_added(linear, penalty):
     features, behavior = linear
-    folds = moments_by_fold(features, behavior[..., :1], 1, interleaved(20))
+    folds = moments_by_fold(features, behavior[..., :1], 1, interleaved_folds(20))
     weight, intercept = sum(list(folds.values())[1:], folds[0]).ridge(0.3, penalty)[1]
     expected = least_squares(features, behavior[..., 0], penalty)
     np.testing.assert_allclose(weight[:, 0], expected[0], rtol=1e-6, atol=1e-9)
     np.testing.assert_allclose(intercept, expected[1], rtol=1e-6, atol=1e-9)
 
 
-@pytest.mark.parametrize("folds", [interleaved, consecutive])
+@pytest.mark.parametrize("folds", [interleaved_folds, consecutive_folds])
 def test_the_penalty_is_that_of_plain_cross_validation(linear, folds):
     """Few trials and noise in many features, so that the penalty matters."""
     rng = np.random.default_rng(2)
@@ -145,7 +145,20 @@ def test_what_does_not_vary_has_no_r2_whatever_its_level_and_rounding(level):
     constant = level * (1 - share) + level * share
     both = np.concatenate([constant, rng.random((4, 9, 1))], -1)
     mean = np.array([level / 2, 0.5])  # it had another value in training
-    assert vary(both).tolist() == [False, True]
+    assert varies(both).tolist() == [False, True]
     assert np.isnan(r2(constant, constant, mean[:1]))
     assert np.isnan(r2_by_channel(both, both, mean)).tolist() == [True, False]
     assert r2(both, both, mean) == 1.0
+
+
+def test_what_is_not_predicted_is_no_part_of_r2_nor_of_what_varies():
+    """Bins that a decoder says NaN of, as where nothing was observed: the same as without them."""
+    true, predicted = np.random.default_rng(0).random((2, 4, 7, 2))
+    true[:, 3:, 1] = 0.5  # varies only where it is not predicted
+    predicted[:, :3] = np.nan
+    mean = np.array([0.2, 0.9])
+    assert np.isfinite(r2(true, predicted, mean))
+    assert r2(true, predicted, mean) == r2(true[:, 3:], predicted[:, 3:], mean)
+    by_channel = r2_by_channel(true, predicted, mean)
+    np.testing.assert_array_equal(by_channel, r2_by_channel(true[:, 3:], predicted[:, 3:], mean))
+    assert np.isnan(by_channel).tolist() == [False, True]

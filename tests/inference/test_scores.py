@@ -1,137 +1,15 @@
-"""Scores against plain loops: bits per spike, r², baselines; decoders that learn on the windows
-that trained the model."""
+"""Scores of a model against plain loops, beside the mean rate and the last value."""
 
 from dataclasses import replace
-from math import lgamma, log
+from math import log
 
 import numpy as np
 import pytest
 from scipy.stats import poisson
 
 from metadyn.errors import WindowError
-from metadyn.inference.baselines import LAGS, spike_decoders
-from metadyn.inference.decoding import fit_decoder
 from metadyn.inference.forecast import forecast
-from metadyn.inference.infer import infer
-from metadyn.inference.scores import (
-    PREDICTORS,
-    bits_per_spike,
-    hidden_rates,
-    last_values,
-    previous_bins,
-    score,
-    scores_of_entries,
-)
-
-
-@pytest.fixture
-def entries():
-    rng = np.random.default_rng(0)
-    counts, expected = rng.poisson(0.8, (4, 12, 3)).astype(float), rng.uniform(0.2, 2.0, (4, 12, 3))
-    return counts, expected, counts.mean((0, 1)), rng.random((4, 12, 3)) < 0.3
-
-
-def test_bits_per_spike_are_those_of_a_plain_loop(entries):
-    counts, expected, mean, where = entries
-    total = spikes = 0.0
-    for trial, time, unit in np.argwhere(where):
-        y, rate = counts[trial, time, unit], expected[trial, time, unit]
-        total += y * log(rate) - rate - lgamma(y + 1)
-        total -= y * log(mean[unit]) - mean[unit] - lgamma(y + 1)
-        spikes += y
-    assert bits_per_spike(counts, expected, mean, where) == pytest.approx(total / log(2) / spikes)
-
-
-def test_the_mean_rate_scores_zero_bits(entries):
-    counts, _, mean, where = entries
-    assert bits_per_spike(counts, np.broadcast_to(mean, counts.shape), mean, where) == 0
-
-
-def test_no_rate_scores_more_than_the_counts_themselves(entries):
-    counts, expected, mean, where = entries
-    best = bits_per_spike(counts, counts, mean, where)
-    assert best > bits_per_spike(counts, expected, mean, where)
-    assert np.isfinite(best)
-
-
-def test_scores_of_entries_are_those_of_a_loop_over_them(entries):
-    """r² beside the mean and bits by scipy's Poisson: over all, at each step over trials and units,
-    of each unit."""
-    counts, expected, mean, where = entries
-    places = {
-        "": lambda time, unit: (),
-        "_at_step": lambda time, unit: time,
-        "_of_unit": lambda time, unit: unit,
-    }
-    found = scores_of_entries(counts, {"model": expected}, mean, where, ("r2", "bits"))
-    for suffix, place in places.items():
-        shape = {"": (), "_at_step": 12, "_of_unit": 3}[suffix]
-        error, total, gain, spikes = (
-            np.zeros((4, *np.atleast_1d(shape).astype(int))) if shape else np.zeros(4)[:, None]
-        )
-        for trial, time, unit in np.argwhere(where):
-            at, y, rate = (
-                place(time, unit) or 0,
-                counts[trial, time, unit],
-                expected[trial, time, unit],
-            )
-            error[at] += (y - rate) ** 2
-            total[at] += (y - mean[unit]) ** 2
-            gain[at] += (poisson.logpmf(y, rate) - poisson.logpmf(y, mean[unit])) / log(2)
-            spikes[at] += y
-        total[total == 0], spikes[spikes == 0] = (
-            np.nan,
-            np.nan,
-        )  # steps of which nothing is scored, or no spike
-        np.testing.assert_allclose(found["r2" + suffix]["model"], np.squeeze(1 - error / total))
-        np.testing.assert_allclose(found["bits" + suffix]["model"], np.squeeze(gain / spikes))
-
-
-def test_a_unit_that_is_silent_where_it_is_scored_has_no_score_of_its_own_but_counts_in_the_sum(
-    entries,
-):
-    counts, expected, mean, where = entries
-    counts[..., 1] = 0
-    found = scores_of_entries(counts, {"model": expected}, mean, where, ("r2", "bits"))
-    assert np.isnan(found["r2_of_unit"]["model"]).tolist() == [False, True, False]
-    assert np.isnan(found["bits_of_unit"]["model"]).tolist() == [False, True, False]
-    others = scores_of_entries(
-        counts[..., [0, 2]],
-        {"model": expected[..., [0, 2]]},
-        mean[[0, 2]],
-        where[..., [0, 2]],
-        ("r2", "bits"),
-    )
-    assert (
-        found["bits"]["model"] < others["bits"]["model"] - 0.05
-    )  # what is expected of the silent unit is paid for
-    silent = scores_of_entries(
-        np.zeros_like(counts), {"model": expected}, mean, where, ("r2", "bits")
-    )
-    assert np.isnan([silent["r2"]["model"], silent["bits"]["model"]]).all()
-
-
-def test_previous_bins_are_means_of_what_was_shown_before_and_of_one_mean(entries):
-    counts, _, mean, hidden = entries
-    out = previous_bins(counts, mean, hidden)
-    for trial, time, unit in np.ndindex(counts.shape):
-        before = slice(max(0, time - 5), time)
-        shown = counts[trial, before, unit][~hidden[trial, before, unit]]
-        assert out[trial, time, unit] == pytest.approx(np.mean([*shown, mean[unit]]))
-
-
-@pytest.mark.parametrize("units", [1, 3])
-def test_last_values_are_means_of_the_observed_context_bins_and_of_one_mean(entries, units):
-    """Observed alike in all units, or unit by unit."""
-    counts, _, mean, _ = entries
-    observed = np.random.default_rng(2).random((4, 12, units)) < 0.7
-    for first, before in ((9, slice(4, 9)), (2, slice(0, 2))):
-        for trial, unit in np.ndindex(4, 3):
-            known = observed[trial, before, unit % units]
-            expected = np.mean([*counts[trial, before, unit][known], mean[unit]])
-            assert last_values(counts, observed, mean, first)[trial, unit] == pytest.approx(
-                expected
-            )
+from metadyn.inference.scores import PREDICTORS, hidden_rates, score
 
 
 def test_hidden_entries_do_not_reach_their_own_prediction(trained, counts):
@@ -244,78 +122,6 @@ def test_baselines_stand_beside_the_model_and_the_mean_scores_0_in_all(trained, 
     assert "behavior_r2" not in score(trained(), counts())
 
 
-def test_decoders_learn_on_training_windows_and_are_read_on_those_scored(trained, counts):
-    """Again by hand: latents of both inferred, one decoder, r² beside the mean of training
-    behaviour."""
-    model, data = trained(), counts(n_trials=14, n_bins=30)
-    data = replace(
-        data, behavior=np.cos(data.counts[..., :2].cumsum(1) / 9.0) + np.array([0.0, 3.0])
-    )
-    data.behavior[2, 4:9, 1] = np.nan  # one channel of some bins
-    scored, training = data.select(slice(0, 5)), data.select(slice(5, None))
-    result = score(model, scored, training)["behavior_r2"]
-
-    def features(part):
-        return np.where(part.observed[..., None], infer(model, part)["latent_mean"].values, np.nan)
-
-    decoded = {"model": fit_decoder(features(training), training.behavior, LAGS)(features(scored))}
-    decoded |= {name: decode(scored) for name, decode in spike_decoders(training).items()}
-    mean = [training.behavior[training.observed][:, channel].mean() for channel in range(2)]
-    for name, predicted in decoded.items():
-        error = total = 0.0
-        for trial, time, channel in np.argwhere(np.isfinite(decoded["model"])):
-            y = scored.behavior[trial, time, channel]
-            if np.isfinite(y):
-                error += (y - predicted[trial, time, channel]) ** 2
-                total += (y - mean[channel]) ** 2
-        assert float(result.sel(predictor=name)) == pytest.approx(1 - error / total, rel=1e-6), name
-
-
-@pytest.mark.parametrize("constant", [[0], [0, 1]])
-def test_behaviour_that_does_not_vary_has_no_r2_and_says_so(trained, counts, constant):
-    """One channel of two, or both; in training they did vary."""
-    data = counts(n_trials=12, ragged=False)
-    behavior = data.counts[..., :2].cumsum(1).astype(float)
-    behavior[:5, :, constant] = 7.3
-    result = score(
-        trained(),
-        *(replace(data, behavior=behavior).select(part) for part in (slice(5), slice(5, None))),
-    )
-    assert np.isnan(result["behavior_r2_of_channel"].sel(predictor="model")).values.tolist() == [
-        True,
-        1 in constant,
-    ]
-    assert np.isnan(result["behavior_r2"].sel(predictor="model")) == (1 in constant)
-    assert ("does not vary" in result.attrs["behavior_note"]) == (1 in constant)
-
-
-def test_the_r2_of_an_angle_is_that_of_its_cosine_and_sine_wherever_its_zero_lies(trained, counts):
-    data = counts(n_trials=14, n_bins=30)
-    degrees = 47.0 * data.counts[..., :1].cumsum(1)
-
-    def r2_of(behavior, period=None):
-        known = replace(data, behavior=behavior, behavior_period=period)
-        found = score(trained(), known.select(slice(0, 5)), known.select(slice(5, None)))
-        return found["behavior_r2"].sel(predictor=["model", "smoothed_spikes"]).values
-
-    radians = np.deg2rad(degrees)
-    expected = r2_of(np.concatenate([np.cos(radians), np.sin(radians)], axis=-1))
-    assert np.isfinite(expected).all()
-    for zero in (0.0, 211.0):
-        np.testing.assert_allclose(
-            r2_of((degrees + zero) % 360, np.array([360.0])), expected, rtol=1e-6
-        )
-
-
-def test_without_windows_to_learn_on_behaviour_has_no_r2_and_says_so(trained, counts):
-    data = counts(n_trials=8, ragged=False)
-    data = replace(data, behavior=data.counts[..., :1].cumsum(1).astype(float))
-    for training in (None, data.select([1, 2])):
-        result = score(trained(), data.select(slice(3, None)), training)
-        assert np.isnan(result["behavior_r2"]).all()
-        assert "too few to learn a decoder on" in result.attrs["behavior_note"]
-
-
 def test_a_context_and_forecast_longer_than_every_window_are_refused_with_a_remedy_that_works(
     trained, counts
 ):
@@ -367,8 +173,3 @@ def test_windows_of_one_bin_alone_cannot_be_scored(trained, counts):
     one = with_a_window_of_one_bin(counts()).select(trials=[5])
     with pytest.raises(WindowError, match="--n-bins"):
         score(trained(), one)
-
-
-def test_smoothed_counts_have_no_bits_per_spike():
-    counts, where = np.full((2, 3, 4), 0.5), np.ones((2, 3, 4), bool)
-    assert np.isnan(bits_per_spike(counts, counts, counts, where))
