@@ -31,7 +31,8 @@ from pynwb import NWBHDF5IO, NWBFile
 from benchmarks.record import save_result, say
 from metadyn.config import Config
 from metadyn.data.synthetic import SimulatedSpikes, simulate
-from metadyn.pipeline.steps import fit, infer
+from metadyn.pipeline.fit import fit
+from metadyn.pipeline.infer import infer
 
 SHARE, PIECE, NOISE = (
     0.2,

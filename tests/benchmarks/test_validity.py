@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from benchmarks.validity import Size, invalid_pieces, lost_units, mapped_r2, recording, written
+from metadyn.config import load_config
 from metadyn.pipeline.inputs import read_counts, single
-from metadyn.pipeline.steps import load_config
 
 SMALL = Size(trials=30, bins=50, units=30, training=(("steps", 60), ("distil_steps", 100)))
 

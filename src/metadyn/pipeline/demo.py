@@ -83,7 +83,9 @@ def demo(
 
     from metadyn.inference.infer import infer
     from metadyn.nwb.simulate import write_simulated
-    from metadyn.pipeline import steps
+    from metadyn.pipeline.align import align
+    from metadyn.pipeline.annotation import annotate
+    from metadyn.pipeline.fit import fit
     from metadyn.pipeline.inputs import Recording, read_counts
 
     def training(step) -> None:
@@ -114,11 +116,11 @@ def demo(
             }
         )
         known = [each.select(train) for each in counts[:-1]]
-        models[conditioning] = steps.fit(
+        models[conditioning] = fit(
             known, folder / f"model-{conditioning}", config, device=device, report=training
         )
     say(f"aligning the ninth session from {SHOTS} trials")
-    model = steps.align(
+    model = align(
         models["low_rank"],
         counts[-1].select(train[:SHOTS]),
         folder / "model-aligned",
@@ -128,7 +130,7 @@ def demo(
     )
     say("annotating and validating all nine files")
     named = [f"{truth.key}={path}" for truth, path in zip(truths, paths, strict=True)]
-    files = steps.annotate(
+    files = annotate(
         model, named, folder / "annotated", context=CONTEXTS[0], steps=max(HORIZONS), overwrite=True
     )
 
