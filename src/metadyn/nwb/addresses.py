@@ -8,6 +8,7 @@ import re
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path, PurePosixPath
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from metadyn.errors import RemoteError
@@ -22,11 +23,14 @@ DANDI_ADDRESS = re.compile(
 
 @dataclass(frozen=True)
 class Asset:
-    """A file on the net. `url` is where its bytes are, with what was given to be let in, and is
-    never stored or shown.
+    """A file on the net.
 
-    uri : how others find it. path : its name, in a dandiset with the folders there. digest :
-    `sha256:…` of its bytes, where the archive says it.
+    Parameters
+    ----------
+    url : where its bytes are, with the credentials that the user typed; never stored or shown.
+    uri : the public address by which others find it.
+    path : its name, in a dandiset with the folders there.
+    digest : `sha256:…` of its bytes, where the archive publishes it.
     """
 
     url: str = field(repr=False)
@@ -39,52 +43,73 @@ class Asset:
 
 
 def is_address(source: object) -> bool:
-    """Whether this is the text of an address, not a path."""
+    """Whether this is the text of an address, not a path.
+
+    >>> is_address("dandi://DANDI:000140/sub-Jenkins"), is_address("recordings/a.nwb")
+    (True, False)
+    """
     return isinstance(source, str) and source.startswith(SCHEMES)
 
 
 def assets(address: str) -> list[Asset]:
-    """The NWB files at an address: one at `https://…`, those of a dandiset or of a folder in it at
-    `dandi://…`.
+    """The NWB files at an address.
 
-    Raises RemoteError where DANDI has no such file.
+    Parameters
+    ----------
+    address : `https://…` of one file, or `dandi://…` of a file, a folder or a dandiset.
+
+    Raises
+    ------
+    RemoteError : DANDI has no such file, cannot be asked, or its client is not installed.
+
+    >>> [asset.path.name for asset in assets("https://example.org/data/a.nwb?token=1")]
+    ['a.nwb']
     """
     if not address.startswith("dandi://"):
-        return [Asset(address, public_uri(address), PurePosixPath(_last_name(address)))]
+        path = PurePosixPath(_last_name(address))
+        return [Asset(address, public_uri(address) or address, path)]
     found = _in_archive(dandi_address(address))
     if not found:
-        remedy = "an address as dandi has it: dandi://DANDI:000123/sub-A/sub-A_ecephys.nwb, or dandi://DANDI:000123/sub-A"
+        remedy = (
+            "an address as dandi has it: dandi://DANDI:000123/sub-A/sub-A_ecephys.nwb, "
+            "or dandi://DANDI:000123/sub-A"
+        )
         raise RemoteError("there is no NWB file at this address", file=address, remedy=remedy)
     return found
 
 
-def located(source):
-    """Text as the Path or, of an address, the Asset that it means, all else as it is; RemoteError
-    where it means several."""
+def located(source: Any) -> Any:
+    """The Path or, for an address, the Asset that a text means; everything else as it is.
+
+    Raises
+    ------
+    RemoteError : the address is of no file, or of several.
+    """
     if not is_address(source):
         return Path(os.path.expanduser(source)) if isinstance(source, str | PathLike) else source
     first, *more = assets(source)
     if more:
-        found, remedy = f"{len(more) + 1} files, the first is {first.path}", "the address of one"
         raise RemoteError(
             "the address is of more than one file",
             file=public_uri(source),
-            found=found,
-            remedy=remedy,
+            found=f"{len(more) + 1} files, the first is {first.path}",
+            remedy="the address of one",
         )
     return first
 
 
 def _last_name(url: str) -> str:
-    """The file name at the end of a URL, without what could lead out of a folder."""
+    """The file name at the end of a URL, without parts that could lead out of a folder."""
     return Path(unquote(urlsplit(url).path).replace("\\", "/")).name or "recording.nwb"
 
 
 def dandi_address(text: str) -> str:
-    """`dandi://DANDI:000123@draft/sub-A`, `DANDI:000123/0.210812.1455`, `000123`, … as dandi's
-    client understands them.
+    """An address in any of dandi's forms, as dandi's client understands it.
 
-    What is of another form is dandi's to judge.
+    A text of another form is returned as it is: dandi is to judge it.
+
+    >>> dandi_address("DANDI:000140@draft/sub-Jenkins")
+    'dandi://dandi/000140@draft/sub-Jenkins/'
     """
     match = DANDI_ADDRESS.fullmatch(text)
     if match is None:
@@ -96,33 +121,40 @@ def dandi_address(text: str) -> str:
 
 
 def _in_archive(address: str) -> list[Asset]:
-    """The NWB files that DANDI lists. UNTESTED: no test has an archive to ask. Embargoed dandisets
-    are not supported."""
+    """The NWB files that DANDI lists at an address.
+
+    UNTESTED: no test has an archive to ask. Embargoed dandisets are not supported.
+
+    Raises
+    ------
+    RemoteError : dandi's client is not installed, or it or the archive fails in whatever way.
+    """
     try:
         from dandi.dandiarchive import parse_dandi_url
     except ModuleNotFoundError as error:
         raise RemoteError(
             "dandi:// needs dandi's client", file=address, found=str(error), remedy=NEED_DANDI
         ) from None
-    logging.getLogger("dandi").setLevel(
-        logging.CRITICAL
-    )  # it shows tracebacks of what is said here in a line
+    # It would show tracebacks of errors that are reported here in a line
+    logging.getLogger("dandi").setLevel(logging.CRITICAL)
     try:
         with parse_dandi_url(address).navigate() as (_, _, listed):
             return [_asset_of(each) for each in listed if each.path.endswith(".nwb")]
-    except Exception as error:  # whatever dandi or its archive says, it is the address or the net that a person must look at
-        found, remedy = (
-            f"{type(error).__name__}: {error}"[:300],
-            "check the address on dandiarchive.org, and the net",
-        )
+    except Exception as error:  # of dandi or its archive: the user can check address and net only
         raise RemoteError(
-            "DANDI does not find the address", file=address, found=found, remedy=remedy
+            "DANDI does not find the address",
+            file=address,
+            found=f"{type(error).__name__}: {error}"[:300],
+            remedy="check the address on dandiarchive.org, and the net",
         ) from error
 
 
-def _asset_of(listed) -> Asset:
-    """An asset as dandi's client lists it: its bytes come from the archive's storage, its address
-    is that of the archive."""
+def _asset_of(listed: Any) -> Asset:
+    """The Asset of an entry of dandi's client.
+
+    Its bytes come from the archive's storage, its address is that of the archive. RemoteError where
+    its path would lead out of the dandiset.
+    """
     path = PurePosixPath(listed.path)
     if path.is_absolute() or ".." in path.parts:
         raise RemoteError(

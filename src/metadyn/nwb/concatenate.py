@@ -1,5 +1,8 @@
-"""Windows laid end to end along time, as NWB wants them: (trial, time, …) padded becomes (sample,
-…) without gaps filled."""
+"""Windows concatenated along time, as NWB wants them.
+
+(trial, time, …), padded behind each window's end, becomes (sample, …); gaps between windows are not
+filled.
+"""
 
 from __future__ import annotations
 
@@ -10,25 +13,34 @@ import xarray as xr
 
 from metadyn.errors import WindowError, WriteError
 
-INSPECTOR_DECIMALS = (
-    9  # nwbinspector calls timestamps regular when their differences agree to this many decimals
-)
+# nwbinspector calls timestamps regular when their differences agree to this many decimals
+INSPECTOR_DECIMALS = 9
 
 
 @dataclass(frozen=True)
 class ConcatenatedWindows:
-    """One estimate, windows end to end.
+    """One estimate, its windows end to end.
 
-    times (sample,) [s, session clock]: bin centres, ascending; first, count (window,): the samples
-    of each window; latent_mean, latent_sd (sample, latent); rate_mean, rate_sd (sample, unit) [Hz],
-    float32. `estimate` as in the schema.
+    Parameters
+    ----------
+    estimate : "smoothed" or "forecast", as in the schema.
+    times : (sample,) [s, session clock], bin centres, ascending.
+    first, count : (window,), the samples of each window.
+    latent_mean, latent_sd : (sample, latent) float32.
+    rate_mean, rate_sd : (sample, unit) [Hz], float32.
+
+    >>> times = np.array([0.025, 0.075, 0.125])
+    >>> one = np.array([3])
+    >>> latents = np.zeros((3, 2), np.float32)
+    >>> ConcatenatedWindows("smoothed", times, one - 3, one, latents, None, None, None).rate
+    20.0
     """
 
     estimate: str
     times: np.ndarray
     first: np.ndarray
     count: np.ndarray
-    latent_mean: np.ndarray
+    latent_mean: np.ndarray | None
     latent_sd: np.ndarray | None
     rate_mean: np.ndarray | None
     rate_sd: np.ndarray | None
@@ -51,14 +63,16 @@ def sort_windows(dataset: xr.Dataset) -> xr.Dataset:
     WindowError : windows overlap (touching is fine), or there are none.
     """
     order = np.argsort(dataset.start_time.values, kind="stable")
-    if (np.diff(order) < 0).any():  # to index is to copy
+    is_sorted = bool((np.diff(order) > 0).all())
+    if not is_sorted:  # indexing copies
         dataset = dataset.isel(trial=order)
     start, stop = window_bounds(dataset)
     overlapping = int((start[1:] < stop[:-1]).sum())
     if overlapping:
         raise WindowError(
             "windows overlap, so one time would have two latent states",
-            found=f"{overlapping} of {len(start)} windows begin before the one before them has ended",
+            found=f"{overlapping} of {len(start)} windows begin before the one before them has "
+            "ended",
             remedy="fewer --n-bins, another --start, or a --where that keeps windows apart",
         )
     if not len(start):
@@ -69,8 +83,10 @@ def sort_windows(dataset: xr.Dataset) -> xr.Dataset:
 
 
 def window_bounds(dataset: xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
-    """Start and stop of each window [s]; windows that touch up to rounding share their bound
-    exactly."""
+    """Start and stop of each window [s], each (window,).
+
+    Windows that touch up to rounding share their bound exactly.
+    """
     width = float(dataset.attrs["bin_width"])
     start = dataset.start_time.values.astype(np.float64)
     stop = start + dataset.n_bins.values * width
@@ -80,12 +96,19 @@ def window_bounds(dataset: xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
 
 
 def match_windows(forecast: xr.Dataset, posterior: xr.Dataset) -> xr.Dataset:
-    """A forecast with a row for each window of the posterior, both as `sort_windows` returns them;
-    a window without forecast has no bins.
+    """A forecast with a row for each window of the posterior.
+
+    Parameters
+    ----------
+    forecast, posterior : as `sort_windows` returns them; the forecast may lack windows.
+
+    Returns
+    -------
+    The forecast with the posterior's windows; one without forecast has `n_bins` 0.
 
     Raises
     ------
-    WriteError : the forecast is of windows that the posterior has not.
+    WriteError : the forecast is of windows that the posterior does not have.
     """
     own, every = forecast.start_time.values, posterior.start_time.values
     rows = np.searchsorted(every, own).clip(max=len(every) - 1)
@@ -102,53 +125,65 @@ def match_windows(forecast: xr.Dataset, posterior: xr.Dataset) -> xr.Dataset:
 
 
 def n_without(forecast: xr.Dataset) -> int:
-    """How many windows of a forecast that has a row for each window of the posterior have none."""
+    """How many windows of a forecast from `match_windows` have none."""
     return int((forecast.n_bins == 0).sum())
 
 
 def lay_out(dataset: xr.Dataset) -> ConcatenatedWindows:
-    """The samples of an estimate sorted by `sort_windows`; bins behind a window's end are left
-    out, also forecasts of them.
+    """The samples of an estimate, windows end to end.
+
+    Bins behind a window's end are left out, also those of forecasts.
+
+    Parameters
+    ----------
+    dataset : as `sort_windows` or `match_windows` return it.
 
     Raises
     ------
-    WriteError : a value is not finite or an SD negative within a window. WindowError : no bin lies
-    in its window.
+    WriteError : within a window a value is not finite or an SD negative.
+    WindowError : no bin lies in its window.
     """
-    inside = dataset.time.values < dataset.n_bins.values[:, None] * float(
-        dataset.attrs["bin_width"]
-    )  # times are bin centres
+    from_start = dataset.time.values  # (time,) [s], bin centres
+    length = dataset.n_bins.values * float(dataset.attrs["bin_width"])  # (trial,) [s]
+    inside = from_start < length[:, None]  # (trial, time)
     if not inside.any():
         raise WindowError(
             "every forecast lies behind the end of its window",
-            found=f"windows of up to {dataset.n_bins.values.max()} bins, context {dataset.attrs.get('context_bins')}",
+            found=f"windows of up to {dataset.n_bins.values.max()} bins, "
+            f"context {dataset.attrs.get('context_bins')}",
             remedy="a shorter --context",
         )
-    times = (dataset.start_time.values[:, None] + dataset.time.values[None, :])[inside]
     count = inside.sum(1)
-    values = {
-        name: _samples(dataset, name, inside)
-        for name in ("latent_mean", "latent_sd", "rate_mean", "rate_sd")
-    }
+    times = dataset.start_time.values[:, None] + from_start
     return ConcatenatedWindows(
         estimate=dataset.attrs["estimate"],
-        times=times,
+        times=times[inside],
         first=np.cumsum(count) - count,
         count=count,
-        **values,
+        latent_mean=_samples(dataset, "latent_mean", inside),
+        latent_sd=_samples(dataset, "latent_sd", inside),
+        rate_mean=_samples(dataset, "rate_mean", inside),
+        rate_sd=_samples(dataset, "rate_sd", inside),
     )
 
 
 def _samples(dataset: xr.Dataset, name: str, inside: np.ndarray) -> np.ndarray | None:
+    """A variable (trial, time, column) at the bins `inside`, (sample, column); None if absent."""
     if name not in dataset:
         return None
     values = dataset[name].values
+    # Without padding, a view in place of a copy
     values = values.reshape(-1, values.shape[-1]) if inside.all() else values[inside]
     return finite(values.astype(np.float32, copy=False), name)
 
 
 def finite(values: np.ndarray, name: str) -> np.ndarray:
-    """The same values; refuses NaN, infinity and, for an SD, what is negative."""
+    """The same values, of any shape.
+
+    Raises
+    ------
+    WriteError : NaN or infinity or, in an SD (by its `name`), a negative value.
+    """
     wrong = ~np.isfinite(values)
     if name.endswith("_sd"):
         wrong |= values < 0
@@ -157,6 +192,7 @@ def finite(values: np.ndarray, name: str) -> np.ndarray:
             f"{name} holds values that cannot be stored",
             item=name,
             found=f"{int(wrong.sum())} of {wrong.size} not finite or negative",
-            remedy="train again with a smaller learning_rate; a model that diverged has no latents worth keeping",
+            remedy="train again with a smaller learning_rate; a model that diverged has no "
+            "latents worth keeping",
         )
     return values

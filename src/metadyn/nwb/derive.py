@@ -128,7 +128,8 @@ def derived_copy(source: Path, target: Path) -> Iterator[Path]:
             _make_own(new)
         for path, other in unlinked.items():
             warnings.warn(
-                f"{source.name}: {path} is left out: it refers to {other}, which is not in a derived file",
+                f"{source.name}: {path} is left out: it refers to {other}, which is not in a "
+                "derived file",
                 stacklevel=4,
             )
         yield work

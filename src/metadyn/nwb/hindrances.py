@@ -52,12 +52,18 @@ def not_opened(error: OSError, source: Path | Asset) -> DataError:
         )
     elif "lock file" in said:
         problem = "another program has the file open for writing"
-        remedy = "close it there (a notebook's NWBHDF5IO, MATLAB, an acquisition that runs), then the same command again"
+        remedy = (
+            "close it there (a notebook's NWBHDF5IO, MATLAB, an acquisition that runs), then "
+            "the same command again"
+        )
     elif "h5clear" in said:
         problem = (
             "the program that wrote the file has not closed it: it still writes, or was stopped"
         )
-        remedy = f"cp {name} copy.nwb && h5clear -s copy.nwb, if it was stopped; what it had written last may lack"
+        remedy = (
+            f"cp {name} copy.nwb && h5clear -s copy.nwb, if it was stopped; what it had written "
+            "last may lack"
+        )
     elif error.errno == errno.EACCES:
         problem, remedy = "you may not read the file", f"chmod u+r {name}, or its owner"
     elif "truncated file" in said:

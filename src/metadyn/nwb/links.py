@@ -75,8 +75,10 @@ def check_movable(file: h5py.File, source: Path) -> None:
                 "a copy in another folder would lose values that lie in other files",
                 file=source,
                 item=each.path,
-                found=f"a virtual dataset that shows values of {', '.join(relative[:3])}, by relative paths",
-                remedy="--in-place, or --derive, which takes the values of units and intervals along",
+                found=f"a virtual dataset that shows values of {', '.join(relative[:3])}, by "
+                "relative paths",
+                remedy="--in-place, or --derive, which takes the values of units and intervals "
+                "along",
             )
 
 

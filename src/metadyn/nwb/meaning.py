@@ -37,7 +37,10 @@ def trace(
     values = _converted(series, stored[order])
     known = np.isfinite(values)
     if known.any(axis=1).sum() < 2:
-        found = f"{len(values)} samples, {known.any(axis=1).sum()} with a finite value; conversion {series.conversion:g}"
+        found = (
+            f"{len(values)} samples, {known.any(axis=1).sum()} with a finite value; conversion "
+            f"{series.conversion:g}"
+        )
         raise DataError(
             "the behaviour series has no two finite samples",
             file=file,
@@ -166,7 +169,8 @@ def _unit(series: TimeSeries, period: np.ndarray, file) -> str:
         if np.isfinite(turn) and TURNS.get(_word(units[channel])) != turn:
             said, is_ = units[channel], NAMES[turn]
             warnings.warn(
-                f"{file}: {series.name} comes round as an angle in {is_}, not {said!r}; taken as {is_}",
+                f"{file}: {series.name} comes round as an angle in {is_}, not {said!r}; taken as "
+                f"{is_}",
                 stacklevel=6,
             )
             units[channel] = is_

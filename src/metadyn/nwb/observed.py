@@ -59,7 +59,10 @@ def read_observation(
             "no time is left of this recording",
             "correct invalid_times or obs_intervals in the file",
         )
-        found = f"spikes from {first:g} to {last:g} s, where no unit was observed; {len(invalid)} invalid_times"
+        found = (
+            f"spikes from {first:g} to {last:g} s, where no unit was observed; {len(invalid)} "
+            "invalid_times"
+        )
         raise DataError(
             problem, file=file, item="/intervals/invalid_times", found=found, remedy=remedy
         )
@@ -86,7 +89,10 @@ def read_obs_intervals(units: DynamicTable, file: str) -> list[np.ndarray] | Non
         & (np.abs(intervals) <= LATEST).all(1)
     )
     if not usable.all():
-        left_out = f"{np.sum(~usable)} obs_intervals that are NaN, infinite, empty or reversed are left out"
+        left_out = (
+            f"{np.sum(~usable)} obs_intervals that are NaN, infinite, empty or reversed are left "
+            "out"
+        )
         warnings.warn(f"{file}: {left_out}", stacklevel=4)
     if not usable.any():
         return None
@@ -238,6 +244,7 @@ def _say(invalid: np.ndarray, concerned: np.ndarray, usable: np.ndarray, file: s
     other = int((usable & ~applied).sum())
     if other:
         warnings.warn(
-            f"{file}: {other} invalid_times of series that no unit was recorded with are not applied",
+            f"{file}: {other} invalid_times of series that no unit was recorded with are not "
+            "applied",
             stacklevel=5,
         )

@@ -34,7 +34,10 @@ TRIES, BACK_OFF = (
 )  # tried again at once, after half a second, and then twice as long each time: 16 s in all
 TIMEOUT = urllib3.Timeout(connect=10, read=30)  # seconds of silence
 BUSY = (429, 500, 502, 503, 504)  # HTTP status: to be tried again
-REFUSED = "without rights or with an address that has expired: give the address with its token, or download the file by hand"
+REFUSED = (
+    "without rights or with an address that has expired: give the address with its token, or "
+    "download the file by hand"
+)
 
 logging.getLogger("urllib3.connectionpool").setLevel(
     logging.ERROR

@@ -72,7 +72,8 @@ def _shape_in_file(stored: np.ndarray) -> tuple[int, ...]:
 
 def _turned(stored: np.ndarray, series: TimeSeries, file) -> np.ndarray:
     warnings.warn(
-        f"{file}: {series.name} is stored as (channel, sample), {_shape_in_file(stored)}; turned, as its times are",
+        f"{file}: {series.name} is stored as (channel, sample), {_shape_in_file(stored)}; "
+        "turned, as its times are",
         stacklevel=6,
     )
     return stored.T
@@ -127,7 +128,10 @@ def one_clock(times: np.ndarray, *, keep_last: bool, item: str, file) -> np.ndar
         order = np.concatenate(parts)
         if (np.diff(times[order]) < 0).any():
             where = back[0]
-            found = f"{len(back)} jumps, the first at sample {where}, from {times[where - 1]:.6g} s to {times[where]:.6g} s"
+            found = (
+                f"{len(back)} jumps, the first at sample {where}, from {times[where - 1]:.6g} s "
+                f"to {times[where]:.6g} s"
+            )
             raise DataError(
                 "the clock of the behaviour series jumps back",
                 file=file,

@@ -110,4 +110,7 @@ def _apart(series: BehaviorSeries, span: tuple[float, float] | None) -> str | No
     first, last = series.times[np.isfinite(series.times)][[0, -1]]
     if span is None or (first <= span[1] and (last >= span[0] or series.between == "held")):
         return None
-    return f"no time in common: it lasts from {first:.6g} to {last:.6g} s, the spikes from {span[0]:.6g} to {span[1]:.6g} s"
+    return (
+        f"no time in common: it lasts from {first:.6g} to {last:.6g} s, the spikes from "
+        f"{span[0]:.6g} to {span[1]:.6g} s"
+    )

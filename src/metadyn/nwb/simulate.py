@@ -59,7 +59,8 @@ def write_simulated(session: SimulatedSession, folder: str | Path) -> Path:
 def _nwbfile(session: SimulatedSpikes) -> NWBFile:
     label = re.sub(r"[^A-Za-z0-9]", "", session.key)
     nwbfile = NWBFile(
-        session_description=f"Simulated spikes of {_n_units(session)} Poisson units driven by latent dynamics.",
+        session_description=f"Simulated spikes of {_n_units(session)} Poisson units driven by "
+        "latent dynamics.",
         identifier=str(
             uuid.uuid5(uuid.NAMESPACE_URL, f"{SOFTWARE}/{session.key}/{_fingerprint(session)}")
         ),
@@ -68,7 +69,8 @@ def _nwbfile(session: SimulatedSpikes) -> NWBFile:
         experimenter=["Simulation, Numerical"],
         institution="None (simulated)",
         lab="None (simulated)",
-        experiment_description="Simulated recordings with known latent dynamics, for tests and demonstrations.",
+        experiment_description="Simulated recordings with known latent dynamics, for tests and "
+        "demonstrations.",
         keywords=["simulation", "latent dynamics"],
         was_generated_by=[[SOFTWARE, software_version()]],
         subject=Subject(

@@ -107,7 +107,8 @@ def _container(model: ModelFile, name: str) -> LatentDynamicsModel:
     return LatentDynamicsModel.from_safetensors(
         model.weights,
         {**model.config, SESSIONS_KEY: [_session_json(entry) for entry in model.sessions]},
-        description=f"Latent dynamics shared by {len(model.sessions)} sessions, with a read-in and a likelihood for each.",
+        description=f"Latent dynamics shared by {len(model.sessions)} sessions, with a read-in "
+        "and a likelihood for each.",
         architecture=model.architecture,
         name=name,
         source_software=SOFTWARE,

@@ -252,7 +252,10 @@ def _too_short(forecast: xr.Dataset) -> str:
     missing = n_without(forecast)
     if not missing:
         return ""
-    return f" {missing} of {forecast.sizes['trial']} windows have no forecast, so no columns say where forecasts start."
+    return (
+        f" {missing} of {forecast.sizes['trial']} windows have no forecast, so no columns say "
+        "where forecasts start."
+    )
 
 
 def _check_tables(nwbfile: NWBFile, rows: np.ndarray, posterior: xr.Dataset) -> None:
@@ -300,7 +303,10 @@ def describe_times(spike_lag: float) -> str:
     at T - L."""
     if not spike_lag:
         return "times are bin centres"
-    return f"times are bin centres; spikes counted {abs(spike_lag):g} s {'earlier' if spike_lag > 0 else 'later'}"
+    return (
+        f"times are bin centres; spikes counted {abs(spike_lag):g} s "
+        f"{'earlier' if spike_lag > 0 else 'later'}"
+    )
 
 
 def describe_unobserved(posterior: xr.Dataset) -> tuple[str, str]:
@@ -311,7 +317,10 @@ def describe_unobserved(posterior: xr.Dataset) -> tuple[str, str]:
     inside = np.arange(posterior.sizes["time"]) < posterior.n_bins.values[:, None]
     missing, of_latents, of_rates = inside & ~posterior.observed.values, "", ""
     if missing.any():
-        of_latents = f" In {missing.sum()} of {inside.sum()} samples no unit was observed (obs_intervals of the units and"
+        of_latents = (
+            f" In {missing.sum()} of {inside.sum()} samples no unit was observed (obs_intervals "
+            "of the units and"
+        )
         of_latents += " invalid_times say when): values there are interpolated by the model."
     if "unit_observed" in posterior:
         lost = (
@@ -319,7 +328,10 @@ def describe_unobserved(posterior: xr.Dataset) -> tuple[str, str]:
             .any((0, 1))
             .sum()
         )
-        of_rates = f" {lost} of {posterior.sizes['unit']} units were not observed in some samples in which others were; there,"
+        of_rates = (
+            f" {lost} of {posterior.sizes['unit']} units were not observed in some samples in "
+            "which others were; there,"
+        )
         of_rates += " their rates are inferred from the others."
     return of_latents, of_latents + of_rates
 

@@ -11,7 +11,10 @@ MARKS = (
     ".zmetadata",
     "zarr.json",
 )  # of a group in format 2, its consolidated metadata, and format 3
-WHY = "hdmf-zarr, up to 0.13, keeps references between objects as pickles, which run any code when read; numcodecs refuses them"
+WHY = (
+    "hdmf-zarr, up to 0.13, keeps references between objects as pickles, which run any code "
+    "when read; numcodecs refuses them"
+)
 
 
 def is_zarr(path: Path) -> bool:
@@ -21,13 +24,19 @@ def is_zarr(path: Path) -> bool:
 
 def refuse_to_read(store: Path) -> DataError:
     """The error for a store that was given in place of an NWB file."""
-    remedy = "the recording's HDF5 file; or, if you trust the store, pip install hdmf-zarr in an environment of its own and "
+    remedy = (
+        "the recording's HDF5 file; or, if you trust the store, pip install hdmf-zarr in an "
+        "environment of its own and "
+    )
     remedy += "export it to HDF5 (docs/decisions/no-zarr.md)"
     return DataError("Zarr stores are not read", file=store, found=WHY, remedy=remedy)
 
 
 def refuse_to_write(target: Path) -> WriteError:
     """The error for a target that names a store."""
-    remedy = "-o FILE.nwb; and for a store of a file that you trust, pip install hdmf-zarr in an environment of its own "
+    remedy = (
+        "-o FILE.nwb; and for a store of a file that you trust, pip install hdmf-zarr in an "
+        "environment of its own "
+    )
     remedy += "(docs/decisions/no-zarr.md)"
     return WriteError("nothing is exported to Zarr", file=target, found=WHY, remedy=remedy)

@@ -179,7 +179,8 @@ def where_events_are(session: Session) -> tuple[str, ...]:
         if works:
             flags = as_flags(next(iter(works.values())))
             notes.append(
-                f"{name}: times that lie outside of their rows: {', '.join(works)}; inside with e.g. {flags}"
+                f"{name}: times that lie outside of their rows: {', '.join(works)}; inside with "
+                f"e.g. {flags}"
             )
     return tuple(notes)
 
