@@ -162,3 +162,18 @@ def test_only_forecast_bins_may_lie_beyond_their_window(estimate, spoken, tmp_pa
     with NWBHDF5IO(str(path), "w") as io:
         io.write(nwbfile)
     assert {name for name in messages(path) if name in vars(checks)} == spoken
+
+
+@pytest.mark.parametrize(("edge", "n_outside"), [("start", 1), ("stop", 1), ("inside", 0)])
+def test_a_bin_centre_on_the_edge_of_its_window_lies_outside(edge, n_outside):
+    """Windows touch: a centre on their common edge would count for either."""
+    latents = mock.mock_LatentSeries()
+    table = mock.mock_DynamicalEmbeddingsTable([latents])
+    row, bin_ = 2, 2 * mock.N_BINS + 4
+    bound = {"inside": latents.timestamps[bin_]} | {
+        name: table[f"{name}_time"].data[row] for name in ("start", "stop")
+    }
+    latents.timestamps[bin_] = bound[edge]
+    message = checks.check_bin_centers_lie_inside_their_windows(table)
+    assert (message is not None) == bool(n_outside)
+    assert message is None or "in 1 rows, first in row 2" in message.message

@@ -231,6 +231,15 @@ def test_units_without_intervals_beside_others_are_taken_as_observed_with_them(s
     assert_entries(bin_spikes(session), spikes, inside([obs[0], [[0, 20]], obs[2]]))
 
 
+def test_a_unit_without_intervals_is_taken_as_observed_in_all_of_those_that_others_have(save):
+    spikes, obs = spikes_of(2), [[[0, 4], [7, 20]], []]
+    with pytest.warns(UserWarning, match="1 of 2 units have no usable obs_intervals"):
+        session = read_session(save(file_of(spikes, obs)))
+    assert session.unit_observed is None
+    assert session.observed.tolist() == [[0, 4], [7, 20]]
+    assert_entries(bin_spikes(session), spikes, inside([obs[0], obs[0]]))
+
+
 def test_all_time_invalid_is_refused_with_the_table_to_correct(save):
     nwbfile = file_of(spikes_of(2), [[[0, 5]], [[2, 12]]])
     nwbfile.add_invalid_time_interval(start_time=0.0, stop_time=13.0)

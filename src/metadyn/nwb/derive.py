@@ -1,10 +1,9 @@
-"""A derived file: the results and what they rest on, without the raw data; slim, and whole by
-itself.
+"""A derived file: the results and what they rest on, without the raw data.
 
-Kept are /general but for the tables of single cells, /units but for raw waveforms, /intervals, and
-of /processing the runs, their models and the tables that they refer to. What is kept is copied as
-it is, dataset by dataset (docs/decisions/derived-files.md); the file gets an identifier and a root
-object id of its own, its objects keep theirs.
+It is small, and complete by itself. Kept are /general but for the tables of single cells, /units
+but for raw waveforms, /intervals, and of /processing the results of models and the tables that they
+refer to. Datasets are copied as they are (docs/decisions/derived-files.md). The file gets an
+identifier and a root object id of its own, its objects keep theirs.
 """
 
 from __future__ import annotations
@@ -12,10 +11,11 @@ from __future__ import annotations
 import json
 import uuid
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import h5py
 
@@ -33,24 +33,20 @@ from ndx_metadyn.values import check_claim
 
 RUN = "LatentDynamics"
 KEPT = ("general", "intervals", "units", "specifications")
-RAW = (  # below what is kept, and raw all the same
-    "general/intracellular_ephys",  # its tables are of sweeps of the acquisition
-)
-WAVEFORMS = (
-    "waveforms",
-    "waveforms_index",
-    "waveforms_index_index",
-)  # of units: a piece of the voltage for every spike
+# Below what is kept, and raw all the same: tables of sweeps of the acquisition
+RAW = ("general/intracellular_ephys",)
+# Columns of units that hold a piece of the voltage for every spike
+WAVEFORMS = ("waveforms", "waveforms_index", "waveforms_index_index")
+# Groups that every NWB file has
 EMPTY = (
     "acquisition",
     "analysis",
     "processing",
     "stimulus/presentation",
     "stimulus/templates",
-)  # an NWB file has these
-DERIVED_FROM = (
-    "derived_from"  # key of a run's parameters: uri, identifier, object_id and digest of the source
 )
+# Key of a run's parameters: uri, identifier, object_id and digest of the source
+DERIVED_FROM = "derived_from"
 
 
 def derive(
@@ -61,21 +57,27 @@ def derive(
     uri: str | None = None,
     overwrite: bool = False,
 ) -> Path:
-    """Write the derived file of an annotated `source` to `target`; returns its real path. Warns of
-    what is unlinked.
+    """Write the derived file of an annotated `source` to `target`.
 
     Parameters
     ----------
-    source : NWB (HDF5) file with a run; never opened for writing. recording : the file, which may
-    be on the net, whose name and digest are kept as those of the origin, where `source` is an
-        annotated copy of it.
+    source : NWB (HDF5) file with a run; never opened for writing.
+    target : the file to write.
+    recording : the original file, which may be on the net, where `source` is an annotated copy of
+        it; its name and digest are kept as those of the origin.
     uri : where others find the origin; by default its file name.
+    overwrite : replace an existing `target`.
+
+    Returns
+    -------
+    The real path of the written file. Warns of objects that are left out for what they refer to.
 
     Raises
     ------
     DataError : `source` is no NWB file, holds no run, links to a file that is not there, or is no
-    copy of `recording`. WriteError : `target` exists (and not `overwrite`), cannot be written or
-    would not be valid; nothing was changed.
+        copy of `recording`.
+    WriteError : `target` exists (and not `overwrite`), cannot be written or would not be valid;
+        nothing was changed.
     """
     source, target = Path(source), real_path(target)
     check_derivable(source)
@@ -88,9 +90,8 @@ def derive(
             remedy="another path (-o FILE), or --overwrite",
         )
     recording = recording or source
-    origin = _origin(
-        source, recording if isinstance(recording, Asset) else real_path(recording), uri
-    )
+    recording = recording if isinstance(recording, Asset) else real_path(recording)
+    origin = _origin(source, recording, uri)
     with derived_copy(source, target) as work:
         record_source(work, origin)
         assert_no_worse(work, source)
@@ -101,31 +102,31 @@ def check_derivable(source: Path) -> None:
     """Raise DataError unless the file is NWB and holds a run."""
     with open_nwb2(source) as file:
         if not _of_type(file, RUN):
-            remedy = f"metadyn annotate MODEL {source.name} -o DIR --derive"
             raise DataError(
                 "the file holds no run to derive a file from",
                 file=source,
                 item="processing",
-                remedy=remedy,
+                remedy=f"metadyn annotate MODEL {source.name} -o DIR --derive",
             )
 
 
 @contextmanager
 def derived_copy(source: Path, target: Path) -> Iterator[Path]:
-    """A private derived copy of `source`, with its runs if it has any, that becomes `target` when
-    the block ends well."""
+    """A private derived copy of `source` that becomes `target` when the block ends well.
+
+    The source may be without a run; then nothing of /processing is kept.
+
+    Raises
+    ------
+    WriteError : source and target are one file, or the target cannot be written.
+    DataError : `source` links to a file that is not there.
+    """
     if target == real_path(source):
         problem = "a derived file lacks the raw data and may not take its source's place"
         raise WriteError(problem, file=source, remedy="another path (-o)")
     with new_file(source, target) as work:
         with h5py.File(source, "r") as old, h5py.File(work, "w") as new:
-            keep = _Keep(old)
-            unlinked = drop_unlinked(old, keep.holds, keep.dropped, source)
-            _copy(old, new, "", keep)
-            for name in EMPTY:
-                new.require_group(name)
-            restore_references(old, new)
-            _make_own(new)
+            unlinked = _copy_kept(old, new, source)
         for path, other in unlinked.items():
             warnings.warn(
                 f"{source.name}: {path} is left out: it refers to {other}, which is not in a "
@@ -135,14 +136,38 @@ def derived_copy(source: Path, target: Path) -> Iterator[Path]:
         yield work
 
 
+def _copy_kept(old: h5py.File, new: h5py.File, source: Path) -> dict[str, str]:
+    """Copy what a derived file keeps of `old`, the opened `source`.
+
+    Returns
+    -------
+    Path of each object that is left out for what it refers to -> a path that it refers to.
+    """
+    keep = _Keep(old)
+    unlinked = drop_unlinked(old, keep.holds, keep.dropped, source)
+    _copy(old, new, "", keep)
+    for name in EMPTY:
+        new.require_group(name)
+    restore_references(old, new)
+    _make_own(new)
+    return unlinked
+
+
 def describe_origin(
     source: Path | Asset, uri: str | None = None, digest: str | None = None
 ) -> dict[str, str]:
-    """URI, identifier, object id and sha256 digest of a file, as the results derived from it keep
-    them.
+    """The facts by which results derived from a file name it.
 
-    The digest is taken of a file on disk; of one on the net it is what the archive says, if
-    anything.
+    Parameters
+    ----------
+    source : the file, on disk or on the net.
+    uri : where others find it; by default its path or address.
+    digest : its sha256 where that is known; else it is taken of a file on disk, and of one on the
+        net it is what the archive publishes, if anything.
+
+    Returns
+    -------
+    dict of uri, identifier, object_id and digest, as far as they are known.
     """
     with open_hdf5(source) as file:
         identifier = file["identifier"][()].decode()
@@ -154,31 +179,32 @@ def describe_origin(
 
 
 def _origin(source: Path, recording: Path | Asset, uri: str | None) -> dict[str, str]:
+    """`describe_origin` of the recording; DataError unless `source` has the same identifier."""
     origin = describe_origin(recording, uri)
     with open_hdf5(source) as file:
-        if file["identifier"][()].decode() != origin["identifier"]:
-            problem, remedy = (
-                "the file is no annotated copy of that recording",
-                "the recording that was annotated, or none",
-            )
-            raise DataError(
-                problem,
-                file=source,
-                found=f"{recording} has identifier {origin['identifier']!r}",
-                remedy=remedy,
-            )
+        identifier = file["identifier"][()].decode()
+    if identifier != origin["identifier"]:
+        raise DataError(
+            "the file is no annotated copy of that recording",
+            file=source,
+            found=f"{recording} has identifier {origin['identifier']!r}",
+            remedy="the recording that was annotated, or none",
+        )
     return origin
 
 
 def origin_of(path: Path) -> dict[str, str] | None:
-    """What a derived file was derived from, as its first run says; None for a file that was not
-    derived."""
+    """The origin of a derived file, as its first run names it.
+
+    Returns
+    -------
+    dict of `describe_origin`; None for a file that was not derived.
+    """
     with open_hdf5(path) as file:
         runs = [file[name] for name in _of_type(file, RUN)]
-        said = [json.loads(run["parameters"][()]) for run in runs if "parameters" in run]
-    return next(
-        (parameters[DERIVED_FROM] for parameters in said if DERIVED_FROM in parameters), None
-    )
+        of_runs = [json.loads(run["parameters"][()]) for run in runs if "parameters" in run]
+    origins = [parameters[DERIVED_FROM] for parameters in of_runs if DERIVED_FROM in parameters]
+    return origins[0] if origins else None
 
 
 def paths_left_out(source: str | Path) -> list[str]:
@@ -188,9 +214,12 @@ def paths_left_out(source: str | Path) -> list[str]:
 
 
 class _Keep:
-    """What of a file is kept: by its place, and by what is `dropped`."""
+    """Which objects of a file a derived file keeps.
 
-    def __init__(self, file: h5py.File):
+    By their place, less those in `dropped`, to which others may be added.
+    """
+
+    def __init__(self, file: h5py.File) -> None:
         self._file = file
         tables = tables_referred_to(file, _of_type(file, RUN))
         results = _of_type(file, *standalone_types())
@@ -205,31 +234,26 @@ class _Keep:
         """Whether an object is kept, or leads to one that is."""
         if _is_below(path, (*self.dropped, *self._old_schemas)):
             return False
-        at_root = "/" not in path and isinstance(
-            self._file.get(path), h5py.Dataset
-        )  # identifier, session_start_time, …
-        return (
-            at_root
-            or _is_below(path, self._roots)
-            or any(_is_below(root, (path,)) for root in self._roots)
-        )
+        if "/" not in path and isinstance(self._file.get(path), h5py.Dataset):
+            return True  # identifier, session_start_time, …
+        leads_to_one = any(_is_below(root, (path,)) for root in self._roots)
+        return leads_to_one or _is_below(path, self._roots)
 
     def paths_left_out(self) -> list[str]:
         """The topmost objects that are not kept; empty groups are not worth a word."""
         found: list[str] = []
         for path, _ in walk(self._file):
             item = self._file.get(path)
-            telling = not isinstance(item, h5py.Group) or "neurodata_type" in item.attrs
-            if (
-                telling
-                and not self.holds(path)
-                and not _is_below(path, (*found, *self._old_schemas))
-            ):
+            has_content = not isinstance(item, h5py.Group) or "neurodata_type" in item.attrs
+            if not has_content or self.holds(path):
+                continue
+            if not _is_below(path, (*found, *self._old_schemas)):
                 found.append(path)
         return found
 
 
-def _is_below(path: str, roots) -> bool:
+def _is_below(path: str, roots: Iterable[str]) -> bool:
+    """Whether the path is one of the roots or inside one."""
     return any(path == root or path.startswith(f"{root}/") for root in roots)
 
 
@@ -246,11 +270,10 @@ def _of_type(file: h5py.File, *neurodata_types: str) -> list[str]:
 
 
 def _superseded(file: h5py.File) -> list[str]:
-    """Of each cached schema the versions but the newest, which is the one that the file was last
-    written by.
+    """Paths of all versions of each cached schema but the newest.
 
-    hdmf reads the last in the order of letters, 2.4.0 after 2.11.0, and stumbles where a file's
-    first writer cached it in part.
+    The file was last written by the newest. hdmf reads the last in the order of letters, 2.4.0
+    after 2.11.0, and fails where a file's first writer cached it in part.
     """
     schemas = file.get("specifications", {})
     versions = {name: sorted(schemas[name], key=_numbers) for name in schemas}
@@ -262,23 +285,25 @@ def _superseded(file: h5py.File) -> list[str]:
 
 
 def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(
-        int(part) if part.isdecimal() else -1 for part in version.replace("-", ".").split(".")
-    )
+    """The parts of a version as numbers; -1 for a text, so that 2.0.0-alpha is before 2.0.0."""
+    parts = version.replace("-", ".").split(".")
+    return tuple(int(part) if part.isdecimal() else -1 for part in parts)
 
 
 def _copy(old: h5py.Group, new: h5py.Group, path: str, keep: _Keep) -> None:
-    """What is kept of a group: datasets byte by byte; links, but those to other files as what they
-    mean; no references yet."""
+    """Copy what is kept of a group, at `path` of the old file, into a group of the new one.
+
+    Datasets are copied byte by byte; links stay links, except those to other files, which become
+    what they lead to. Object references are nulls afterwards (see `restore_references`).
+    """
     for key, value in old.attrs.items():
-        new.attrs.create(
-            key, value, dtype=None if isinstance(value, h5py.Empty) else old.attrs.get_id(key).dtype
-        )
+        dtype = None if isinstance(value, h5py.Empty) else old.attrs.get_id(key).dtype
+        new.attrs.create(key, value, dtype=dtype)
     for key in old:
         child = f"{path}/{key}".lstrip("/")
-        link = old.get(key, getlink=True)
         if not keep.holds(child):
             continue
+        link = old.get(key, getlink=True)
         if isinstance(link, h5py.SoftLink):
             new[key] = h5py.SoftLink(link.path)
         elif isinstance(old[key], h5py.Group):
@@ -291,7 +316,7 @@ def _copy(old: h5py.Group, new: h5py.Group, path: str, keep: _Keep) -> None:
 
 
 def _copy_values(old: h5py.Dataset, new: h5py.Group, key: str) -> None:
-    """A dataset whose values lie in other files as one of its own."""
+    """A dataset whose values lie in other files, as one that holds them itself."""
     check_claim(old)
     made = new.create_dataset(key, data=old[()], dtype=old.dtype)
     for name, value in old.attrs.items():
@@ -300,18 +325,18 @@ def _copy_values(old: h5py.Dataset, new: h5py.Group, key: str) -> None:
 
 def _keep_columns(table: h5py.Group) -> None:
     """A table names only the columns that it has."""
-    if "colnames" in table.attrs:
-        names = [
-            name
-            for each in table.attrs["colnames"]
-            if (name := _attribute_text(each).strip()) in table
-        ]
-        table.attrs.create("colnames", names, dtype=h5py.string_dtype(), shape=(len(names),))
+    if "colnames" not in table.attrs:
+        return
+    names = [_attribute_text(name).strip() for name in table.attrs["colnames"]]
+    kept = [name for name in names if name in table]
+    table.attrs.create("colnames", kept, dtype=h5py.string_dtype(), shape=(len(kept),))
 
 
 def _make_own(file: h5py.File) -> None:
-    """An identity of its own for a new file; those of its objects stay, so that they are known for
-    the same."""
+    """Give a new file an identity of its own.
+
+    Its objects keep their ids, so that they are known for the same.
+    """
     now = datetime.now(UTC).isoformat(timespec="seconds")
     _replace_dataset(file, "identifier", str(uuid.uuid4()))
     _replace_dataset(file, "file_create_date", [now])
@@ -319,7 +344,14 @@ def _make_own(file: h5py.File) -> None:
 
 
 def record_source(path: Path, origin: dict[str, str]) -> None:
-    """Every run says what the file was derived from; of each schema the newest version stays."""
+    """Write into every run of a (private) file what that was derived from.
+
+    Of each cached schema only the newest version stays.
+
+    Parameters
+    ----------
+    origin : of `describe_origin`.
+    """
     with h5py.File(path, "r+") as file:
         for name in _superseded(file):
             del file[name]
@@ -330,11 +362,13 @@ def record_source(path: Path, origin: dict[str, str]) -> None:
             run.attrs["source_uri"] = origin["uri"]
 
 
-def _replace_dataset(group: h5py.Group, name: str, value) -> None:
+def _replace_dataset(group: h5py.Group, name: str, value: str | list[str]) -> None:
+    """Write text, one or several, in place of a dataset if there is one."""
     if name in group:
         del group[name]
     group.create_dataset(name, data=value, dtype=h5py.string_dtype())
 
 
-def _attribute_text(value) -> str | None:
+def _attribute_text(value: Any) -> Any:
+    """Text that is stored as bytes, decoded; anything else, as None for no attribute, as it is."""
     return value.decode() if isinstance(value, bytes) else value

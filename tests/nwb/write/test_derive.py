@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from datetime import UTC, datetime
 
 import h5py
@@ -271,6 +272,22 @@ def test_the_source_is_never_replaced_and_a_file_in_the_way_stays(
 def test_a_file_without_a_run_is_told_to_be_annotated(source, tmp_path):
     with pytest.raises(DataError, match="metadyn annotate"):
         derive(source, tmp_path / "out.nwb")
+
+
+def test_of_each_cached_schema_the_newest_by_number_stays(annotated, tmp_path):
+    """hdmf would read the last in the order of letters, 0.9.0."""
+    source = shutil.copy(annotated, tmp_path / "day1.nwb")
+    with h5py.File(source, "r+") as file:
+        schemas = file["specifications"]
+        for version in ("0.9.0", "0.10.0"):
+            schemas.copy(schemas["ndx-metadyn/0.1.0"], schemas["ndx-metadyn"], name=version)
+        others = {name: list(schemas[name]) for name in schemas if name != "ndx-metadyn"}
+    assert all(len(versions) == 1 for versions in others.values())
+    with pytest.warns(UserWarning, match="is left out"):
+        written = derive(source, tmp_path / "derived.nwb")
+    with h5py.File(written, "r") as file:
+        kept = {name: list(file["specifications"][name]) for name in file["specifications"]}
+    assert kept == others | {"ndx-metadyn": ["0.10.0"]}
 
 
 def test_a_run_is_written_into_a_derived_copy_of_a_recording(source, result, tmp_path):
