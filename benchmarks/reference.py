@@ -19,6 +19,7 @@ from torch.distributions import Normal, Poisson, kl_divergence
 from metadyn.config import ModelConfig
 from metadyn.model.elbo import ElboTerms
 from metadyn.model.meta_ssm import MetaSSM
+from metadyn.model.ops.per_session import Declaration
 
 
 def normal(mean: Tensor, log_var: Tensor) -> Normal:
@@ -281,6 +282,15 @@ class Reference(nn.Module):
             ahead.append(self.dynamics(z[-1], weights))
             z.append(torch.where(is_masked, ahead[-1], drawn) if needed else drawn)
         return torch.stack(z, 1), torch.stack(ahead, 1)
+
+
+SPARED = ("likelihood.", "log_q", "initial.", "bias")  # parts of names of weights without decay
+
+
+def declared_of(reference: Reference) -> dict[str, Declaration]:
+    """How the optimiser treats each parameter."""
+    names = dict(reference.named_parameters())
+    return {name: Declaration(decayed=not any(part in name for part in SPARED)) for name in names}
 
 
 def from_model(model: MetaSSM, config: ModelConfig, n_units: list[int]) -> Reference:

@@ -40,7 +40,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from benchmarks.floor import Peak, Size, floor, measured_peak
 from benchmarks.paper.sets import PLANS, simulated
 from benchmarks.record import in_a_process, resident_mib, save_result
-from benchmarks.reference import Reference, from_model
+from benchmarks.reference import Reference, declared_of, from_model
 from metadyn.config import ModelConfig, TrainingConfig
 from metadyn.data.synthetic import as_counts, simulate
 from metadyn.model import elbo
@@ -182,7 +182,11 @@ def reference_step(
     that number."""
     parameters, training = dict(reference.named_parameters()), work.training
     optimiser = make_optimiser(
-        parameters, training.learning_rate, training.weight_decay, training.optimiser
+        parameters,
+        training.learning_rate,
+        training.weight_decay,
+        training.optimiser,
+        declared_of(reference),
     )
 
     def take(step: int) -> float:

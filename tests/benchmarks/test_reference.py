@@ -3,11 +3,12 @@
 import pytest
 import torch
 
-from benchmarks.reference import from_model, rearranged
+from benchmarks.reference import declared_of, from_model, rearranged
 from metadyn.config import ModelConfig
 from metadyn.model.build import build_model
 from metadyn.model.elbo import ElboTerms, Targets, elbo, sample_posterior
 from metadyn.model.meta_ssm import Observations
+from metadyn.model.ops.per_session import declarations
 from metadyn.model.ops.weighted_log_prob import EntryWeights
 from metadyn.training.execution.optim import make_optimiser
 
@@ -101,13 +102,14 @@ def test_elbo_and_gradients_of_the_reference_are_those_of_the_package(options, b
 
 @pytest.mark.parametrize("optimiser", ["adam", "lamb"])
 def test_the_reference_takes_the_step_of_the_package(optimiser, batch):
-    """EntryWeights decay and LAMB's layers go by parameters' names, which the two do not share."""
+    """Weight decay and LAMB's layers: declared by modules in one, by names in the other."""
     model, reference, ours, plain = both(
         ModelConfig(**SIZES, **WIDTHS, likelihood="gaussian"), batch
     )
-    for module, terms in ((model, ours), (reference, plain)):
+    treated = ((model, ours, declarations(model)), (reference, plain, declared_of(reference)))
+    for module, terms, declared in treated:
         terms.loss(KL_WEIGHT, PENALTY).backward()
-        make_optimiser(dict(module.named_parameters()), 0.05, 0.1, optimiser).step()
+        make_optimiser(dict(module.named_parameters()), 0.05, 0.1, optimiser, declared).step()
     expected = rearranged(model.state_dict(), N_UNITS)
     for name, value in reference.state_dict().items():
         torch.testing.assert_close(

@@ -54,7 +54,7 @@ class FreePosterior(LatentEncoder):
 def linear_model(slope, seed=0):
     torch.manual_seed(seed)
     model = MetaSSM(
-        ReadIn(1, UNITS, 1, 1),
+        ReadIn([UNITS], 1, 1),
         None,
         FreePosterior(),
         Dynamics(Line(slope), Shared()),

@@ -11,7 +11,7 @@ from metadyn.config import ModelConfig
 from metadyn.inference.forecast import ContextSamples, forecast
 from metadyn.model.build import build_model
 from metadyn.model.gaussian import Gaussian
-from metadyn.model.ops.per_session import is_per_session
+from metadyn.model.ops.per_session import declarations
 from metadyn.model.trained import SharedLatents, TrainedModel
 from metadyn.records import SessionEntry, Source, TrialCounts, Windows
 from metadyn.training import calibrate
@@ -198,10 +198,10 @@ def test_a_session_beside_a_larger_one_is_calibrated_as_alone(monkeypatch):
     counts, latents = recorded(alone, TRUE_SD * 2, 9)
     knowing(monkeypatch, latents)
     both = build_model(alone.config, [31, N_UNITS], seed=5)
-    mine, theirs = alone.module.state_dict(), both.state_dict()
+    mine, theirs, declared = alone.module.state_dict(), both.state_dict(), declarations(both)
     with torch.no_grad():
         for name, value in theirs.items():
-            if is_per_session(name, alone.config):
+            if declared[name].per_session:
                 value[(1, *map(slice, mine[name].shape[1:]))] = mine[name][0]
             else:
                 value.copy_(mine[name])

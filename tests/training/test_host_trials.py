@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from metadyn.model.build import build_model
-from metadyn.model.ops.per_session import is_per_session
+from metadyn.model.ops.per_session import Declaration, declarations
 from metadyn.training.execution.batch import DeviceTrials
 from metadyn.training.execution.host_trials import HostTrials
 from metadyn.training.execution.loop import snapshot
@@ -50,16 +50,16 @@ def started(simulated, small):
 def alone(model, n_units, rows, config):
     """A model of the sessions `rows`, with their weights."""
     few = build_model(config, [n_units[row] for row in rows])
-    whole, state = model.state_dict(), few.state_dict()
+    whole, state, declared = model.state_dict(), few.state_dict(), declarations(model)
     few.load_state_dict(
-        {name: like(whole[name], value, rows, name, config) for name, value in state.items()}
+        {name: like(whole[name], value, rows, declared[name]) for name, value in state.items()}
     )
     return few
 
 
-def like(value, other, rows, name, config):
+def like(value, other, rows, declared):
     """A weight of all sessions as one of `rows`, without the padding of larger sessions."""
-    value = value[rows] if is_per_session(name, config) else value
+    value = value[rows] if declared.per_session else value
     return value[tuple(slice(size) for size in other.shape)].clone()
 
 
@@ -84,12 +84,13 @@ def test_a_step_of_few_sessions_is_that_of_a_model_of_them(started, short, first
         for each, trials in ((model, pool), (few, those))
     )
     torch.testing.assert_close(told, expected, rtol=1e-5, atol=0)
+    declared = declarations(model)
     after, still = model.state_dict(), [row for row in range(5) if row not in rows]
     for name, value in few.state_dict().items():
         torch.testing.assert_close(
-            like(after[name], value, rows, name, config), value, rtol=1e-4, atol=1e-6
+            like(after[name], value, rows, declared[name]), value, rtol=1e-4, atol=1e-6
         )
-        if is_per_session(name, config):
+        if declared[name].per_session:
             assert torch.equal(after[name][still], before[name][still]), name
     assert not torch.equal(after["readin.weight_out"][rows], before["readin.weight_out"][rows])
 
@@ -107,8 +108,9 @@ def test_rows_move_as_a_module_of_their_own_would(kind):
     name = "readin.weight_in"
     whole = {name: torch.nn.Parameter(first.clone())}
     single = [{name: torch.nn.Parameter(first[row : row + 1].clone())} for row in range(4)]
-    optimiser = make_optimiser(whole, 0.1, 0.3, kind, lambda _: True)
-    others = [make_optimiser(each, 0.1, 0.3, kind) for each in single]
+    declared = {name: Declaration(per_session=True)}
+    optimiser = make_optimiser(whole, 0.1, 0.3, kind, declared, by_rows=True)
+    others = [make_optimiser(each, 0.1, 0.3, kind, declared) for each in single]
     for rows in ([0, 2], [2, 3], [0, 1, 2, 3], [2]):
         gradient = torch.randn(len(rows), 3, 2, generator=rng)
         whole[name].grad = gradient if len(rows) == 4 else sparse(rows, gradient, first)

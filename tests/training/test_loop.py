@@ -12,6 +12,7 @@ from torch import nn
 
 from metadyn.errors import TrainingError
 from metadyn.model.build import build_model
+from metadyn.model.ops.per_session import declarations
 from metadyn.training.execution.loop import Progress, run, snapshot
 from metadyn.training.execution.optim import make_optimiser, optimiser_state, restore_optimiser
 from metadyn.training.execution.schedules import cosine, ramp
@@ -202,9 +203,10 @@ def test_numbers_of_a_step_follow_from_seed_and_step_alone():
 
 def test_weight_decay_spares_readout_noise_prior_and_biases(small):
     """With zero gradients only decay moves weights."""
-    parameters = dict(build_model(small(likelihood="gaussian"), [4, 5]).named_parameters())
+    model = build_model(small(likelihood="gaussian"), [4, 5])
+    parameters = dict(model.named_parameters())
     before = {name: parameter.detach().clone() for name, parameter in parameters.items()}
-    optimiser = make_optimiser(parameters, 0.1, 0.5)
+    optimiser = make_optimiser(parameters, 0.1, 0.5, declared=declarations(model))
     for parameter in parameters.values():
         parameter.grad = torch.zeros_like(parameter)
     optimiser.step()

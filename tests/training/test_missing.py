@@ -107,7 +107,7 @@ def test_a_missing_entry_is_neither_seen_nor_scored(batch, dropout):
 
 def test_the_features_are_those_of_the_visible_deviations_over_their_share(batch):
     """By the formula, session after session, and whatever stands in missing entries."""
-    readin = ReadIn(3, 9, 7, 4)
+    readin = ReadIn([9, 9, 9], 7, 4)
     torch.manual_seed(0)
     readin.mean.uniform_(0.1, 0.5)
     readin.sd.uniform_(0.5, 2.0)
@@ -133,7 +133,7 @@ def test_the_features_are_those_of_the_visible_deviations_over_their_share(batch
 
 
 def test_gradients_of_the_read_in_are_those_of_autograd(batch):
-    readin = ReadIn(3, 9, 7, 4).double()
+    readin = ReadIn([9, 9, 9], 7, 4).double()
     visible = Visible.of(batch.unit_observed, batch.units.sum(-1)[:, None, None])
     visible = Visible(visible.entries, visible.share.double())
     readin(batch.counts.double(), batch.session, visible=visible).pow(2).sum().backward()

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from metadyn.model.build import build_model
+from metadyn.model.ops.per_session import declarations
 from metadyn.training.execution.optim import Lamb, make_optimiser
 
 
@@ -73,7 +74,7 @@ def test_readouts_noise_priors_and_biases_are_spared_from_decay(small, kind):
     """With no gradient but zero, only decay moves a weight."""
     model = build_model(small(), [4, 6])
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
-    optimiser = make_optimiser(dict(model.named_parameters()), 0.1, 0.05, kind)
+    optimiser = make_optimiser(dict(model.named_parameters()), 0.1, 0.05, kind, declarations(model))
     for parameter in model.parameters():
         parameter.grad = torch.zeros_like(parameter)
     optimiser.step()

@@ -10,6 +10,7 @@ from metadyn.model.dynamics import Dynamics
 from metadyn.model.encoders import EmbeddingEncoder, LatentEncoder
 from metadyn.model.likelihoods.base import Likelihood
 from metadyn.model.meta_ssm import MetaSSM
+from metadyn.model.ops.per_session import declarations
 from metadyn.model.readin import ReadIn
 
 
@@ -46,10 +47,7 @@ def build_model(
         hidden = max(
             config.readin_hidden, 2 * config.latent_dim
         )  # and carries each through a pair of rectifiers
-        readin = ReadIn(sessions, units, hidden, features, config.readin_dropout)
-        with torch.no_grad():
-            for row, real in enumerate(n_units):
-                readin.weight_in[row, real:] = 0  # padding belongs to no layer's norm (LAMB)
+        readin = ReadIn(n_units, hidden, features, config.readin_dropout)
         return MetaSSM(
             readin,
             EmbeddingEncoder(features, config.embedding_hidden, config.embedding_dim)
@@ -66,3 +64,10 @@ def build_model(
             shared_noise=config.shared_noise,
             detach_embedding=config.detach_embedding,
         )
+
+
+def names_per_session(config: ModelConfig) -> frozenset[str]:
+    """The names of the tensors of a model that have one row for each session."""
+    with torch.device("meta"):
+        declared = declarations(build_model(config, [1]))
+    return frozenset(name for name, each in declared.items() if each.per_session)

@@ -12,7 +12,7 @@ from metadyn.model.dynamics import Dynamics, Transition
 from metadyn.model.encoders import EmbeddingEncoder, LatentEncoder
 from metadyn.model.gaussian import Gaussian, standard_normal
 from metadyn.model.likelihoods.base import Likelihood
-from metadyn.model.ops.per_session import session_rows
+from metadyn.model.ops.per_session import Declared, session_rows
 from metadyn.model.readin import ReadIn, Visible
 
 
@@ -49,8 +49,10 @@ class Observations:
         return self.observed & self.within
 
 
-class Initial(nn.Module):
+class Initial(Declared):
     """p(z_1) = N(mean, diag exp(log_var)), shared by all sessions."""
+
+    decayed = False
 
     def __init__(self, latent_dim: int):
         super().__init__()
@@ -61,9 +63,11 @@ class Initial(nn.Module):
         return Gaussian(self.mean, self.log_var)
 
 
-class MetaSSM(nn.Module):
+class MetaSSM(Declared):
     """Session-specific read-in, likelihood and process noise round one set of encoders and
     conditioned dynamics."""
+
+    decayed = False  # the process noise, the one tensor that is its own
 
     def __init__(
         self,
@@ -85,9 +89,14 @@ class MetaSSM(nn.Module):
         self.dynamics, self.initial = dynamics, Initial(latent_dim)
         self.embedding_dim, self.latent_dim = embedding_dim, latent_dim
         self.detach_embedding, self.n_sessions = detach_embedding, readin.mean.shape[0]
+        self.shared_noise = shared_noise
         self.log_q = nn.Parameter(
             torch.full((1 if shared_noise else self.n_sessions, latent_dim), process_noise).log()
         )
+
+    def per_session_names(self) -> tuple[str, ...]:
+        """The process noise, unless all sessions share it."""
+        return () if self.shared_noise else ("log_q",)
 
     def features(
         self, seen: Observations, generator: torch.Generator | None = None

@@ -3,6 +3,8 @@ in one product."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 import torch
@@ -12,7 +14,7 @@ from torch.autograd.function import once_differentiable
 
 from metadyn.model.ops.chunks import as_float, session_chunks
 from metadyn.model.ops.layer import layer
-from metadyn.model.ops.per_session import session_rows
+from metadyn.model.ops.per_session import PerSession, session_rows
 from metadyn.model.ops.random import bernoulli
 from metadyn.model.ops.tf32 import tf32
 
@@ -107,7 +109,7 @@ def _deviations(
     return deviations if share is None else deviations.div_(share[rows, :, None])
 
 
-class ReadIn(nn.Module):
+class ReadIn(PerSession):
     """ȳ = W₂ relu(W₁ (y − mean) / sd + b₁) + b₂ for each session.
 
     Units are padded to the largest session; padded rows of W₁ meet inputs that are zero. `mean` and
@@ -116,14 +118,21 @@ class ReadIn(nn.Module):
     out where a generator is given.
     """
 
+    padding = MappingProxyType({"sd": 1.0})
+
     def __init__(
-        self, n_sessions: int, n_units: int, hidden: int, features: int, dropout: float = 0.0
-    ):
+        self, n_units: Sequence[int], hidden: int, features: int, dropout: float = 0.0
+    ) -> None:
+        """n_units: of each session; random weights, from torch's global generator."""
         super().__init__()
+        n_sessions, most = len(n_units), max(n_units)
         self.dropout = dropout
-        self.register_buffer("mean", torch.zeros(n_sessions, n_units))
-        self.register_buffer("sd", torch.ones(n_sessions, n_units))
-        self.weight_in = nn.Parameter(torch.randn(n_sessions, n_units, hidden) / n_units**0.5)
+        self.register_buffer("mean", torch.zeros(n_sessions, most))
+        self.register_buffer("sd", torch.ones(n_sessions, most))
+        self.weight_in = nn.Parameter(torch.randn(n_sessions, most, hidden) / most**0.5)
+        with torch.no_grad():
+            for row, units in enumerate(n_units):
+                self.weight_in[row, units:] = 0.0  # LAMB's norm of a layer is that of its units
         self.bias_in = nn.Parameter(torch.zeros(n_sessions, hidden))
         self.weight_out = nn.Parameter(torch.randn(n_sessions, hidden, features) / hidden**0.5)
         self.bias_out = nn.Parameter(torch.zeros(n_sessions, features))

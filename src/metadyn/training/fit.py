@@ -19,7 +19,7 @@ from metadyn.inference.infer import smoothed_latents
 from metadyn.inference.session_embedding import with_embedding
 from metadyn.model.build import build_model
 from metadyn.model.meta_ssm import MetaSSM
-from metadyn.model.ops.per_session import is_per_session
+from metadyn.model.ops.per_session import declarations
 from metadyn.model.trained import SharedLatents, TrainedModel
 from metadyn.records import SessionEntry, TrialCounts
 from metadyn.training.alignment.shared_latents import learn_frame
@@ -149,13 +149,18 @@ def task_of(
         name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad
     }
     tails = tail_range(training, crops[1])
-    by_rows = partial(is_per_session, config=config) if isinstance(trials, HostTrials) else None
+    by_rows = isinstance(trials, HostTrials)
     kind = training.optimiser
     return Task(
         module=model,
         parameters=parameters,
         optimiser=make_optimiser(
-            parameters, training.learning_rate, training.weight_decay, kind, by_rows
+            parameters,
+            training.learning_rate,
+            training.weight_decay,
+            kind,
+            declarations(model),
+            by_rows=by_rows,
         ),
         objective=make_objective(model, trials, config, training, crops, trials.static),
         validate=lambda: validate(model, validation, training, crops[1], tails, config.pooling),

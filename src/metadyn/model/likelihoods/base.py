@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int, Num
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from metadyn.model.ops.per_session import session_rows
+from metadyn.model.ops.per_session import PerSession, session_rows
 from metadyn.model.ops.weighted_log_prob import EntryWeights, WeightedLogProb
 
 ALL_UNITS = slice(None)
@@ -25,7 +25,7 @@ NODES = 20  # of the Gauss-Hermite quadrature over a latent posterior
 Readout = tuple[Float[np.ndarray, "unit latent"], Float[np.ndarray, " unit"]]
 
 
-class Likelihood(nn.Module, ABC):
+class Likelihood(PerSession, ABC):
     """C z + D of each session, and the distribution of y that follows from it.
 
     Units are padded to the largest session. A subclass is one distribution with one link, and says
@@ -34,6 +34,8 @@ class Likelihood(nn.Module, ABC):
     of_counts: whether y are spike counts (else continuous); own: names of further parameters
     (session, unit) of the distribution, beside C and D.
     """
+
+    decayed = False
 
     of_counts: ClassVar[bool]
     own: ClassVar[tuple[str, ...]] = ()

@@ -20,7 +20,7 @@ from metadyn.inference.session_embedding import with_embedding
 from metadyn.model.build import build_model
 from metadyn.model.encoders import KnownEmbedding
 from metadyn.model.meta_ssm import MetaSSM
-from metadyn.model.ops.per_session import is_per_session
+from metadyn.model.ops.per_session import declarations
 from metadyn.model.trained import TrainedModel
 from metadyn.records import SessionEntry, TrialCounts
 from metadyn.training.alignment.initialise import analytic_start, install, warn_of_labels
@@ -41,10 +41,11 @@ def solo(trained: TrainedModel, n_units: int, placement: Placement | None = None
     """A model of one new session round the shared parts, which are frozen; with the embedding of
     the placement, if it has one."""
     module = build_model(trained.config, [n_units], seed=trained.training.seed)
+    declared = declarations(module)
     shared = {
         name: value
         for name, value in trained.module.state_dict().items()
-        if not is_per_session(name, trained.config)
+        if not declared[name].per_session
     }
     module.load_state_dict(shared, strict=False)
     with torch.no_grad():
@@ -58,7 +59,7 @@ def solo(trained: TrainedModel, n_units: int, placement: Placement | None = None
         )
         module.embedding_encoder = KnownEmbedding(mean, 2 * sd.log())
     for name, parameter in module.named_parameters():
-        parameter.requires_grad_(is_per_session(name, trained.config))
+        parameter.requires_grad_(declared[name].per_session)
     return module.to(trained.module.log_q.device)
 
 
@@ -114,10 +115,11 @@ def extended(
     entry = SessionEntry.of(counts, gap=gap)
     sessions = (*trained.sessions, replace(entry, noise_scale=typical_scale(trained.sessions)))
     merged = build_model(trained.config, [each.n_units for each in sessions])
+    declared = declarations(merged)
     old, new = trained.module.state_dict(), module.state_dict()
     state = {
-        name: stacked(old[name], new[name], value, float(name == "readin.sd"))
-        if is_per_session(name, trained.config)
+        name: stacked(old[name], new[name], value, declared[name].padding)
+        if declared[name].per_session
         else old[name]
         for name, value in merged.state_dict().items()
     }

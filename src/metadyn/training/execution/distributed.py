@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from metadyn.config import ModelConfig
 from metadyn.errors import ConfigError, TrainingError
-from metadyn.model.ops.per_session import is_per_session
+from metadyn.model.build import names_per_session
 
 MOST = 1 << 30  # more than any number of bins
 
@@ -84,13 +84,9 @@ class Processes(SingleProcess):
     def __init__(
         self, rank: int, size: int, n_sessions: int, config: ModelConfig, device: torch.device
     ):
-        self.rank, self.size, self.n_sessions, self.config, self.device = (
-            rank,
-            size,
-            n_sessions,
-            config,
-            device,
-        )
+        self.rank, self.size = rank, size
+        self.n_sessions, self.device = n_sessions, device
+        self.per_session = names_per_session(config)
 
     def here(self, rows: list[int]) -> list[int]:
         return [place for place, row in enumerate(rows) if row % self.size == self.rank]
@@ -99,9 +95,7 @@ class Processes(SingleProcess):
         return row // self.size
 
     def owns(self, name: str) -> bool:
-        return is_per_session(
-            name.partition("|")[0], self.config
-        )  # state of the optimiser is called NAME|KEY
+        return name.partition("|")[0] in self.per_session  # the optimiser's state is NAME|KEY
 
     def total(self, values: Tensor) -> Tensor:
         return self._reduced(values.detach().clone(), dist.ReduceOp.SUM)

@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
+from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
 
-SPARED = ("likelihood.", "log_q", "initial.", "bias")
-PER_SESSION = ("readin.",)  # decayed weights whose first axis counts sessions: as many layers
+from metadyn.model.ops.per_session import Declaration
 
 
 class Lamb(torch.optim.Optimizer):
@@ -107,10 +107,11 @@ def trust_ratio(weight: Tensor, update: Tensor, layers: str) -> Tensor | float:
     return torch.where((norms[0] > 0) & (norms[1] > 0), norms[0] / norms[1], 1.0)
 
 
-def layers_of(name: str) -> str:
-    if any(part in name for part in SPARED):
+def layers_of(declared: Declaration) -> str:
+    """What counts as a layer of LAMB: nothing, each row, or all of the parameter."""
+    if not declared.decayed:
         return "none"
-    return "stacked" if name.startswith(PER_SESSION) else "one"
+    return "stacked" if declared.per_session else "one"
 
 
 def make_optimiser(
@@ -118,19 +119,24 @@ def make_optimiser(
     learning_rate: float,
     weight_decay: float,
     kind: str = "adam",
-    by_rows: Callable[[str], bool] | None = None,
+    declared: Mapping[str, Declaration] = MappingProxyType({}),
+    *,
+    by_rows: bool = False,
 ) -> torch.optim.Optimizer:
     """AdamW or LAMB over named parameters; what is spared from decay also keeps Adam's step, as in
     LAMB's own experiments.
 
-    `by_rows` names those of which a step moves some rows alone (None: there are none).
+    declared: how each is treated, by its name (`metadyn.model.ops.per_session`); by_rows: whether a
+    step moves only some rows of those that have one for each session.
     """
+
+    known = {name: declared.get(name, Declaration()) for name in parameters}
 
     def group(layers: str, rows: bool) -> dict:
         chosen = [
             name
             for name in parameters
-            if layers_of(name) == layers and bool(by_rows and by_rows(name)) == rows
+            if layers_of(known[name]) == layers and (by_rows and known[name].per_session) == rows
         ]
         decay = 0.0 if layers == "none" else weight_decay
         return {
@@ -145,12 +151,12 @@ def make_optimiser(
     ]
     groups = [each for each in groups if each["params"]]
     if (
-        by_rows is None and kind == "adam"
+        not by_rows and kind == "adam"
     ):  # on a GPU with all of its state there, which a CUDA graph needs
         return torch.optim.AdamW(
             groups, lr=learning_rate, capturable=groups[0]["params"][0].is_cuda
         )
-    if by_rows is None:
+    if not by_rows:
         return Lamb(groups, lr=learning_rate)
     if kind == "lamb":
         return ByRows(groups, lr=learning_rate)
