@@ -18,6 +18,7 @@ from pathlib import Path
 
 import urllib3
 
+from metadyn.cache import cache_folder
 from metadyn.errors import RemoteError
 from metadyn.nwb.addresses import Asset
 from metadyn.nwb.provenance import file_digest
@@ -42,12 +43,6 @@ REFUSED = (
 logging.getLogger("urllib3.connectionpool").setLevel(
     logging.ERROR
 )  # its warning of a retry has the URL with its token
-
-
-def cache_folder() -> Path:
-    """Where blocks are kept until someone deletes them: METADYN_CACHE, by default
-    ~/.cache/ndx-metadyn."""
-    return Path(os.environ.get("METADYN_CACHE") or Path.home() / ".cache" / "ndx-metadyn")
 
 
 class RemoteFile(io.RawIOBase):

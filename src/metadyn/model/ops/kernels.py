@@ -18,6 +18,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from metadyn.cache import cache_folder
+
 SOURCE = Path(__file__).with_suffix(".cpp")
 FLAGS = (
     "-O3",
@@ -82,8 +84,7 @@ def _load() -> ctypes.CDLL:
     of this process alone."""
     compiler = _compiler()
     try:
-        home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-        return ctypes.CDLL(str(_compiled(compiler, Path(home) / "ndx-metadyn")))
+        return ctypes.CDLL(str(_compiled(compiler, cache_folder())))
     except (OSError, RuntimeError):  # RuntimeError: no home
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
             return ctypes.CDLL(str(_compiled(compiler, Path(folder))))
