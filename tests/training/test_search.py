@@ -11,6 +11,7 @@ from scipy.stats import multivariate_normal, norm
 from metadyn.config import ModelConfig
 from metadyn.errors import DataError
 from metadyn.model.build import build_model
+from metadyn.model.dynamics import Transition
 from metadyn.model.trained import SharedLatents, TrainedModel
 from metadyn.records import SessionEntry, Source, TrialCounts, Windows
 from metadyn.training.alignment import search as gauge
@@ -187,6 +188,26 @@ def test_rollout_errors_are_those_of_a_plain_loop(trained):
                     away = (x - search.x[n, t + step + 1]).abs()
                     total[step] += torch.where(away < 1, 0.5 * away**2, away - 0.5).numpy() / 3
             np.testing.assert_allclose(fast[:, c], total, rtol=2e-3, atol=1e-4)
+
+
+def test_rollouts_go_to_the_bins_behind_their_first_of_all_windows_end_to_end(trained, monkeypatch):
+    _, _, counts = recorded(trained, 0.2, 3)
+    search = Search.of(trained, find_starts([counts], CONFIG, trained.training)[0], counts)
+    trial, first = torch.tensor([0, 2, 1]), torch.tensor([4, 0, 9])
+    asked, mean = [], Transition.mean
+
+    def noting(transition, z, bins=None):
+        asked.append(bins)
+        return mean(transition, z, bins)
+
+    monkeypatch.setattr(Transition, "mean", noting)
+    search.errors(
+        torch.eye(2).expand(4, 2, 2), torch.zeros(4, 2), torch.zeros(4, 1), (trial, first)
+    )
+    assert len(asked) == search.steps
+    for step, bins in enumerate(asked, start=1):
+        expected = [counts.counts.shape[1] * t + f + step for t, f in ((0, 4), (2, 0), (1, 9))]
+        assert torch.equal(bins, torch.tensor(expected).expand(4, 1, 3))
 
 
 @pytest.fixture(scope="module")

@@ -234,11 +234,14 @@ class Search:
         back, offset = sound(*torch.linalg.inv_ex(maps)).mT, self.offset(maps, shift)[:, None]
         module = self.trained.module
         transition = module.dynamics(embedding[:, None], module.log_q[:1].expand(len(maps), -1))
-        state, path = self.x[trial, first] @ maps.mT + offset, []
-        for _ in range(self.steps):
-            state = transition.mean(state[:, None])[:, 0]
-            path.append(state)
         reached = first + torch.arange(1, self.steps + 1, device=first.device)[:, None]
+        # Bins of all windows end to end, (step, candidate, 1, rollout)
+        bins = (trial * self.x.shape[1] + reached)[:, None, None].expand(-1, len(maps), -1, -1)
+        state = self.x[trial, first] @ maps.mT + offset  # (candidate, rollout, latent)
+        path = []
+        for step in range(self.steps):
+            state = transition.mean(state[:, None], bins[step])[:, 0]
+            path.append(state)
         both = (self.observed[trial, first] & self.observed[trial, reached]).float()[
             :, None, :, None
         ]
