@@ -1,7 +1,8 @@
 """Linear decoding of behaviour from latents or spikes, with past bins: fitted to some windows,
 evaluated on others.
 
-Equation: b̂_t = Wᵀ [x_t, x_{t-1}, …] + w_0, W by ridge regression; r² = 1 − Σ(b − b̂)² / Σ(b − b̄)².
+Equation: b̂_t = Wᵀ [x_t, x_{t-1}, …] + w_0, W by ridge regression;
+r² = 1 − Σ(b − b̂)² / Σ(b − b̄)².
 Symbols: b behaviour, x features (latents, or components of spikes), W and w_0 weights and
 intercept, b̄ mean over the windows that the model trained on.
 Reference: Vermani et al., arXiv:2410.05454, App. D.2. The r² is that of `metadyn.inference.scores`.

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from metadyn.errors import ConfigError
 from metadyn.nwb.addresses import Asset
@@ -13,10 +15,22 @@ from metadyn.pipeline.inputs import Recording, recordings
 from metadyn.pipeline.models import counts_for, data_options, load_model, on_device
 from metadyn.pipeline.skipping import skipping
 
+if TYPE_CHECKING:
+    from metadyn.model.trained import TrainedModel
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """A recording, the file that it is in, and the path of its result."""
+
+    recording: Recording
+    source: Path | Asset
+    target: Path
+
 
 def annotate(
-    model,
-    files,
+    model: object,
+    files: object,
     output: str | Path | None = None,
     *,
     in_place: bool = False,
@@ -25,7 +39,7 @@ def annotate(
     derive: bool = False,
     context: int | None = None,
     steps: int = 20,
-    data: dict | None = None,
+    data: dict[str, Any] | None = None,
     overwrite: bool = False,
     skip_bad: bool = False,
     device: str = "auto",
@@ -66,49 +80,48 @@ def annotate(
     from metadyn.nwb.write import check_target
 
     if derive and in_place:
-        problem = "a derived file lacks the raw data and cannot take its source's place"
-        raise ConfigError(problem, found="--derive and --in-place", remedy="--derive -o DIR")
+        raise ConfigError(
+            "a derived file lacks the raw data and cannot take its source's place",
+            found="--derive and --in-place",
+            remedy="--derive -o DIR",
+        )
     trained = on_device(load_model(model), device)
     given = recordings(files, absent_too=skip_bad)
-    targets = {id(each): _target(each, output, in_place) for each in given}
-    _check_targets(given, list(targets.values()), in_place)
-    settings = {
-        "name": name,
-        "derived": derive,
-        "overwrite": overwrite,
-        "model": trained.file() if embed_model else None,
-    }
-    written, wanted = [], {"name": name, "derived": derive, "overwrite": overwrite}
+    planned = [_plan(each, output, in_place) for each in given]
+    _check_results(planned, in_place)
+    settings: dict[str, Any] = {"name": name, "derived": derive, "overwrite": overwrite}
+    run = partial(
+        _annotate_one,
+        trained,
+        infer_options={"data": data, "context": context, "steps": steps},
+        write_options={**settings, "model": trained.file() if embed_model else None},
+        progress=progress,
+    )
+    written = []
     with skipping(skip_bad) as skipped:
-        for each in given:
-            skipped.attempt(each, partial(check_target, each.source, targets[id(each)], **wanted))
-        for each in skipped.kept(given):
-            work = partial(
-                _annotate_one,
-                trained,
-                each,
-                targets[id(each)],
-                data,
-                context,
-                steps,
-                settings,
-                progress,
-            )
-            path = skipped.attempt(each, work)
+        for each in planned:
+            check = partial(check_target, each.source, each.target, **settings)
+            skipped.attempt(each.recording, check)
+        left = {id(recording) for recording in skipped.kept(given)}
+        for each in planned:
+            if id(each.recording) not in left:
+                continue
+            path = skipped.attempt(each.recording, partial(run, each))
             if path is not None:
                 written.append(path)
                 report(path)
-        skipped.kept(given)
+        skipped.kept(given)  # refuses where none is left
     return written
 
 
-def _target(recording: Recording, output: str | Path | None, in_place: bool) -> Path:
+def _plan(recording: Recording, output: str | Path | None, in_place: bool) -> Annotation:
     """Where the result goes: the file itself, or one of its name below `output`, in its folder
     sub-… if it lies in one."""
     if (output is None) != in_place:
-        problem = "say where the results go: to copies in a folder, or into the files themselves"
         raise ConfigError(
-            problem, found="both" if in_place else "neither", remedy="-o DIR, or --in-place"
+            "say where the results go: to copies in a folder, or into the files themselves",
+            found="both" if in_place else "neither",
+            remedy="-o DIR, or --in-place",
         )
     source = recording.source
     if not isinstance(source, Path | Asset):
@@ -117,81 +130,90 @@ def _target(recording: Recording, output: str | Path | None, in_place: bool) -> 
             found=type(source).__name__,
             remedy="the path of the NWB file",
         )
-    if in_place and isinstance(source, Asset):
-        raise ConfigError(
-            "a file on the net is only read", file=source, found="--in-place", remedy="-o DIR"
-        )
-    if in_place:
-        return source
+    if output is None:
+        if isinstance(source, Asset):
+            raise ConfigError(
+                "a file on the net is only read", file=source, found="--in-place", remedy="-o DIR"
+            )
+        return Annotation(recording, source, source)
     path = source.path if isinstance(source, Asset) else source.absolute()
-    folder = path.parent.name
-    return Path(output).expanduser() / (folder if folder.startswith("sub-") else "") / path.name
+    folder = Path(output).expanduser()
+    if path.parent.name.startswith("sub-"):
+        folder /= path.parent.name
+    return Annotation(recording, source, folder / path.name)
 
 
-def _check_targets(given: list[Recording], targets: list[Path], in_place: bool) -> None:
+def _check_results(planned: list[Annotation], in_place: bool) -> None:
     """Raise ConfigError where two results would be one file, or a copy would, also by a link, be
     its recording."""
     from metadyn.nwb.replace import real_path
 
-    real = [real_path(target) for target in targets]
+    real = [real_path(each.target) for each in planned]
     repeated = [target for target, times in Counter(real).items() if times > 1]
     if repeated:
-        files = [
-            str(each) for each, target in zip(given, real, strict=True) if target == repeated[0]
+        first = repeated[0]
+        same = [
+            str(each.recording)
+            for each, target in zip(planned, real, strict=True)
+            if target == first
         ]
-        problem, remedy = (
+        raise ConfigError(
             "several recordings would be written to one file",
-            "annotate them into different folders, one by one",
+            file=first,
+            found=", ".join(same),
+            remedy="annotate them into different folders, one by one",
         )
-        raise ConfigError(problem, file=repeated[0], found=", ".join(files), remedy=remedy)
-    for each, target in zip(given, real, strict=True):
-        if not in_place and isinstance(each.source, Path) and target == real_path(each.source):
-            problem = "the annotated copy would take the place of its recording"
+    for each, target in zip(planned, real, strict=True):
+        if in_place or isinstance(each.source, Asset):
+            continue
+        if target == real_path(each.source):
             raise ConfigError(
-                problem,
+                "the annotated copy would take the place of its recording",
                 file=target,
                 remedy="--in-place if that is wanted, or another folder (-o DIR)",
             )
 
 
 def _annotate_one(
-    trained,
-    recording: Recording,
-    target: Path,
-    data: dict | None,
-    context: int | None,
-    steps: int,
-    settings: dict,
-    progress,
-):
+    trained: TrainedModel,
+    planned: Annotation,
+    infer_options: dict[str, Any],
+    write_options: dict[str, Any],
+    progress: Callable[[str, int, int], None],
+) -> Path:
+    """Infer, and write the result; returns its path."""
     from metadyn.nwb.remote import local_copy
     from metadyn.nwb.write import write_run
 
-    found = results(trained, recording, data, context, steps)
-    with local_copy(recording.source, target.parent, progress) as source:
-        return write_run(source, target, **found, **settings)
+    found = results(trained, planned.recording, **infer_options)
+    with local_copy(planned.source, planned.target.parent, progress) as source:
+        return write_run(source, planned.target, **found, **write_options)
 
 
 def results(
-    trained, recording: Recording, data: dict | None, context: int | None, steps: int
-) -> dict:
-    """What `metadyn.nwb.write.prepare_run` takes of one recording: posterior, forecast, parameters
-    and provenance."""
+    trained: TrainedModel,
+    recording: Recording,
+    data: dict[str, Any] | None,
+    context: int | None,
+    steps: int,
+) -> dict[str, Any]:
+    """Arguments of `metadyn.nwb.write.prepare_run` for one recording: posterior, forecast,
+    parameters and provenance."""
     from metadyn.inference.forecast import forecast
     from metadyn.inference.infer import infer
 
     counts = counts_for(trained, recording, data)
-    ahead = None if context is None else forecast(trained, counts, context=context, steps=steps)
-    asked = {
+    parameters: dict[str, Any] = {
         "data": data_options(trained, data).model_dump(mode="json"),
         "model": trained.config.model_dump(mode="json"),
     }
-    if ahead is not None:
-        asked["forecast"] = {"context_bins": context, "steps": steps}
-    posterior = infer(trained, counts)
+    ahead = None
+    if context is not None:
+        ahead = forecast(trained, counts, context=context, steps=steps)
+        parameters["forecast"] = {"context_bins": context, "steps": steps}
     return {
-        "posterior": posterior,
+        "posterior": infer(trained, counts),
         "forecast": ahead,
-        "parameters": asked,
+        "parameters": parameters,
         "provenance": counts.source,
     }

@@ -1,10 +1,11 @@
-"""Scores of a recording: which windows are scored, which teach the decoders, and how scores are
-kept."""
+"""Scores of a recording: which windows are scored, to which the decoders are fitted, and how scores
+are kept."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 
@@ -14,57 +15,72 @@ from metadyn.pipeline.inputs import single
 from metadyn.pipeline.models import counts_for, load_model, on_device
 from metadyn.records import TrialCounts
 
+if TYPE_CHECKING:
+    from metadyn.model.trained import TrainedModel
+
 
 def score(
-    model,
-    file,
+    model: object,
+    file: object,
     *,
     context: int | None = None,
     steps: int | None = None,
     seed: int = 0,
     held_out: bool = True,
-    data: dict | None = None,
+    data: dict[str, Any] | None = None,
     device: str = "auto",
 ) -> xr.Dataset:
-    """Reconstruction, forecasts and, where there is behaviour, decoding; see
+    """Reconstruction, forecasts and, where there is behaviour, decoding of a recording; see
     `metadyn.inference.scores.score`.
 
     Scored are the windows that the model has never met (the attribute `windows` is then "test"),
-    else those that only chose its checkpoint ("validation"; "held-out" for models that do not tell
-    the two apart), or, unless `held_out`, "all". Decoders learn on those that trained it. The
-    attribute `verdict` says in a line where it is behind and what to try next.
+    else those that only chose its checkpoint ("validation"; "held-out" for models that do not know
+    the two apart), or, unless `held_out`, "all". Decoders are fitted to those that trained it.
 
-    Raises WindowError where every window trained the model.
+    Parameters
+    ----------
+    model, file : as of the other verbs.
+    context, steps : of the forecasts, in bins; default: a third of the median window, and 20 or
+        what is left of it.
+    seed : of the entries that are hidden.
+    data : options for other windows than those trained on, e.g. {"behavior": "cursor_vel"}.
+
+    Returns
+    -------
+    A Dataset with dims (predictor, step, unit, channel). The attribute `verdict` says in a line
+    where the model is behind and what to try next.
+
+    Raises
+    ------
+    WindowError : every window trained the model, or none is long enough for a forecast.
+    ModelFileError, DataError : the model does not know the recording, or other units of it.
     """
     from metadyn.inference.scores import score
 
     trained = on_device(load_model(model), device)
     counts = counts_for(trained, single(file), data)
-    training = counts.select(
-        trials=trained.sessions[trained.index(counts.session)].trained_on(counts)
-    )
-    part, scored = _to_score(trained, counts) if held_out else ("all", counts)
-    told = {"windows": part, "n_windows": scored.n_trials, "n_training_windows": training.n_trials}
-    scores = score(trained, scored, training, context=context, steps=steps, seed=seed).assign_attrs(
-        told
+    entry = trained.sessions[trained.index(counts.session)]
+    training = counts.select(trials=entry.trained_on(counts))
+    part, scored = _windows_to_score(trained, counts) if held_out else ("all", counts)
+    scores = score(trained, scored, training, context=context, steps=steps, seed=seed)
+    scores = scores.assign_attrs(
+        windows=part, n_windows=scored.n_trials, n_training_windows=training.n_trials
     )
     return scores.assign_attrs(verdict=verdict.of_score(trained, scored, scores, model, file))
 
 
-def _to_score(trained, counts: TrialCounts) -> tuple[str, TrialCounts]:
+def _windows_to_score(trained: TrainedModel, counts: TrialCounts) -> tuple[str, TrialCounts]:
     """Windows that did not train the model, those that it has never met where there are any; and
-    what to call them."""
+    the name of this part."""
     entry = trained.sessions[trained.index(counts.session)]
-    unseen, part = entry.never_met(counts), "test"
+    unseen = entry.never_met(counts)
+    part = "test"
     if not unseen.any():
-        unseen, part = (
-            entry.held_out(counts),
-            "held-out" if entry.validated_starts is None else "validation",
-        )
+        unseen = entry.held_out(counts)
+        part = "held-out" if entry.validated_starts is None else "validation"
     if not unseen.any():
-        problem = "every window of the recording trained the model"
         raise WindowError(
-            problem,
+            "every window of the recording trained the model",
             item=counts.session,
             found=f"{counts.n_trials} windows",
             remedy="--all-windows (then the scores are of trials that the model has seen)",
@@ -78,24 +94,29 @@ def save_scores(scores: list[xr.Dataset], path: str | Path) -> Path:
 
     Opened by `xarray.open_dataset`, or `xarray.Dataset.from_dict(json.load(…))`; in JSON what is
     not measured is null.
+
+    Raises
+    ------
+    ConfigError : the path has another ending.
     """
     path = check_scores_path(path)
-    whole = xr.concat(
-        [_with_session(each) for each in scores], "session", join="outer", combine_attrs="drop"
-    )
+    each = [_with_session(one) for one in scores]
+    whole = xr.concat(each, "session", join="outer", combine_attrs="drop")
     if path.suffix == ".nc":
         whole.to_netcdf(path, engine="scipy")
-    else:
-        plain = _without_nan(whole.to_dict())
-        path.write_text(
-            json.dumps(plain, indent=1, ensure_ascii=False, allow_nan=False) + "\n",
-            encoding="utf-8",
-        )
+        return path
+    plain = _without_nan(whole.to_dict())
+    text = json.dumps(plain, indent=1, ensure_ascii=False, allow_nan=False)
+    path.write_text(text + "\n", encoding="utf-8")
     return path
 
 
 def check_scores_path(path: str | Path) -> Path:
-    """The path, if its ending is one that scores can be kept under; else a ConfigError."""
+    """The path, if scores can be kept under its ending; else a ConfigError.
+
+    >>> check_scores_path("scores.json").name
+    'scores.json'
+    """
     if Path(path).suffix not in (".nc", ".json"):
         raise ConfigError(
             "scores are kept as NetCDF or JSON",
@@ -106,12 +127,15 @@ def check_scores_path(path: str | Path) -> Path:
 
 
 def _with_session(scores: xr.Dataset) -> xr.Dataset:
-    """Attributes that differ between recordings as variables (session,)."""
-    told = {name: ("session", [value]) for name, value in scores.attrs.items() if name != "session"}
-    return scores.drop_attrs(deep=False).expand_dims(session=[scores.attrs["session"]]).assign(told)
+    """With a dimension `session`; attributes that differ between recordings are variables of it."""
+    attributes = dict(scores.attrs)
+    session = attributes.pop("session")
+    variables = {name: ("session", [value]) for name, value in attributes.items()}
+    return scores.drop_attrs(deep=False).expand_dims(session=[session]).assign(variables)
 
 
-def _without_nan(values):
+def _without_nan(values: Any) -> Any:
+    """The same lists and dicts of JSON with null in place of NaN."""
     if isinstance(values, dict):
         return {name: _without_nan(value) for name, value in values.items()}
     if isinstance(values, list):

@@ -24,7 +24,7 @@ WINDOWS = {
     "held-out": "windows that trained nothing; some may have chosen the checkpoint",
     "all": "windows, those that trained the model too",
 }
-MEASURES = {  # heading of each column, and its score
+SCORE_COLUMNS = {  # heading of each column, and its score
     "hidden\nr²": "reconstruction_r2",
     "hidden\nbits": "bits_per_spike",
     "forecast\nr²": "forecast_r2",
@@ -103,7 +103,7 @@ def score(
 def show_score(scores: xr.Dataset) -> None:
     """Print a line a predictor (`-` where it has no score), the definitions and the verdict."""
     about = scores.attrs
-    columns = {heading: name for heading, name in MEASURES.items() if name in scores}
+    columns = {heading: name for heading, name in SCORE_COLUMNS.items() if name in scores}
     title = f"{about['session']}: {about['n_windows']} {WINDOWS[about['windows']]}"
     definitions = _definitions(scores)
     table = Table("predictor", *columns, title=title, caption=definitions, caption_justify="left")
