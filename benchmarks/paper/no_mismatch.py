@@ -53,7 +53,7 @@ def generated(
 def as_trials(like: TrialCounts, values: np.ndarray) -> TrialCounts:
     """Other observations (trial, time, unit) of the units of a session."""
     start, n_bins = like.windows.start, np.full(len(values), values.shape[1])
-    windows = Windows(start, n_bins, like.bin_width, like.windows.table, like.windows.row)
+    windows = Windows(start, n_bins, like.bin_width, like.windows.table, like.windows.trial_row)
     return replace(
         like,
         counts=values.astype(np.float32),

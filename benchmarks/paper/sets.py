@@ -214,7 +214,7 @@ def in_thirds(counts: TrialCounts) -> TrialCounts:
         counts.windows,
         start=start.ravel(),
         n_bins=np.full(3 * counts.n_trials, third),
-        row=np.repeat(counts.windows.row, 3),
+        trial_row=np.repeat(counts.windows.trial_row, 3),
     )
     values = counts.counts[:, : 3 * third].reshape(-1, third, counts.n_units)
     return replace(

@@ -80,22 +80,22 @@ class Session:
 class Windows:
     """Windows of whole bins: window i covers [start[i], start[i] + n_bins[i] * bin_width).
 
-    `table` names the interval table, `row` (window,) the row each window was taken from (-1 and
-    None for a continuous recording).
+    `table` names the interval table, `trial_row` (trial,) the row that each window was taken from
+    (None and -1 for a continuous recording).
     """
 
     start: np.ndarray
     n_bins: np.ndarray
     bin_width: float
     table: str | None
-    row: np.ndarray
+    trial_row: np.ndarray
 
     def __len__(self) -> int:
         return len(self.start)
 
     @property
     def stop(self) -> np.ndarray:
-        """Where each window ends (window,) [s]."""
+        """Where each window ends (trial,) [s]."""
         return self.start + self.n_bins * self.bin_width
 
     def share_time(self, starts, stops, gap: float = 0.0) -> np.ndarray:
@@ -114,7 +114,10 @@ class Windows:
 
     def select(self, trials) -> Windows:
         return replace(
-            self, start=self.start[trials], n_bins=self.n_bins[trials], row=self.row[trials]
+            self,
+            start=self.start[trials],
+            n_bins=self.n_bins[trials],
+            trial_row=self.trial_row[trials],
         )
 
 

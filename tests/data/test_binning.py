@@ -210,7 +210,7 @@ def test_condition_labels_are_strings_of_each_windows_row(make_session, make_tri
     session = make_session([[0.1, 1.1, 2.1], [0.2, 1.2, 2.6]], trials)
     counts = bin_spikes(session, where="result == 'R'", condition="target", max_bins=10)
     assert counts.condition.tolist() == ["3"] * 6
-    assert counts.windows.row.tolist() == [0, 0, 0, 2, 2, 2]
+    assert counts.windows.trial_row.tolist() == [0, 0, 0, 2, 2, 2]
     with pytest.raises(SelectionError, match="did you mean 'target'"):
         bin_spikes(session, condition="targt")
 

@@ -117,6 +117,6 @@ def test_angles_of_files_of_single_and_double_precision_are_the_same_conditions(
 def test_a_label_is_that_of_the_windows_own_row(tmp_path):
     session = read_session(file_of(tmp_path / "rows.nwb", [3, 1, 2, 1, 3]))
     counts = bin_spikes(session, condition="direction", where="direction != 1", max_bins=10)
-    assert counts.windows.row.tolist() == [0, 0, 0, 2, 2, 2, 4, 4, 4]
+    assert counts.windows.trial_row.tolist() == [0, 0, 0, 2, 2, 2, 4, 4, 4]
     assert counts.condition.tolist() == ["3"] * 3 + ["2"] * 3 + ["3"] * 3
     assert counts.condition_name == "direction"

@@ -139,7 +139,7 @@ def test_a_division_by_zero_is_a_missing_event(make_session, make_trials):
     session = make_session(BUSY, make_trials(STARTS, 1.5, cue_time=CUES, scale=[1.0] * 8 + [0.0]))
     with pytest.warns(UserWarning, match="1 of 9 rows of trials lack a time"):
         counts = bin_spikes(session, align="cue_time / scale", n_bins=10)
-    assert counts.windows.row.tolist() == list(range(8))
+    assert counts.windows.trial_row.tolist() == list(range(8))
 
 
 def test_a_real_file_says_its_events_count_from_the_rows_start(real_data):

@@ -32,7 +32,7 @@ def test_rows_give_as_many_whole_bins_as_fit_before_stop_time(make_session):
     )
     windows = make_windows(make_session(BUSY, trials))
     assert windows.n_bins.tolist() == [25, 25, 26, 1, 50]
-    assert windows.row.tolist() == [0, 1, 2, 3, 4]
+    assert windows.trial_row.tolist() == [0, 1, 2, 3, 4]
 
 
 def test_events_give_windows_of_n_bins_from_an_offset(make_session, make_trials):
@@ -53,7 +53,7 @@ def test_rows_without_an_event_are_left_out_with_their_number(make_session, make
         UserWarning, match=r"made.nwb: 1 of 3 rows of trials lack a time \(go_time in 1\)"
     ):
         windows = make_windows(session, align="go_time", n_bins=10)
-    assert windows.row.tolist() == [0, 2]
+    assert windows.trial_row.tolist() == [0, 2]
 
 
 def test_stop_times_that_are_all_nan_name_the_column_and_a_command_that_works(
@@ -113,7 +113,7 @@ def test_long_windows_are_cut_into_touching_pieces_that_lose_nothing(make_sessio
     whole = Windows(np.array([0.0, 100.0]), np.array([205, 30]), 0.02, "trials", np.array([4, 7]))
     pieces = cut(whole, 100)
     assert pieces.n_bins.tolist() == [100, 100, 5, 30]
-    assert pieces.row.tolist() == [4, 4, 4, 7]
+    assert pieces.trial_row.tolist() == [4, 4, 4, 7]
     np.testing.assert_allclose(pieces.start, [0, 2, 4, 100])
 
 
@@ -123,7 +123,7 @@ def test_windows_beyond_the_recording_are_left_out_or_refused(
 ):
     with pytest.warns(UserWarning, match="1 of 2 windows"):
         windows = make_windows(make_session(BUSY, make_trials([1.0, start], length)))
-    assert windows.row.tolist() == [0]
+    assert windows.trial_row.tolist() == [0]
     with pytest.raises(WindowError, match="nothing was recorded") as error:
         make_windows(make_session(BUSY, make_trials([start], length)))
     assert "99.99" in error.value.found
@@ -137,13 +137,13 @@ def test_a_window_that_ends_on_the_first_spike_saw_nothing_of_the_recording(
     trials = make_trials([0.5, 1.0, 2.5, 3.0])
     with pytest.warns(UserWarning, match="1 of 4 windows"):
         windows = make_windows(make_session([[1.0, 2.2], [1.5, 3.0]], trials))
-    assert windows.row.tolist() == [1, 2, 3]
+    assert windows.trial_row.tolist() == [1, 2, 3]
 
 
 def test_empty_rows_are_left_out_or_refused(make_session):
     trials = pd.DataFrame({"start_time": [1.0, 2.0, 3.0], "stop_time": [1.5, 2.0, 2.5]})
     with pytest.warns(UserWarning, match="2 of 3 rows of trials are shorter than a bin"):
-        assert make_windows(make_session(BUSY, trials)).row.tolist() == [0]
+        assert make_windows(make_session(BUSY, trials)).trial_row.tolist() == [0]
     with pytest.raises(WindowError, match="every window is empty"):
         make_windows(make_session(BUSY, trials[1:].reset_index(drop=True)))
 
@@ -154,7 +154,7 @@ def test_a_recording_without_trials_is_covered_end_to_end(make_session, make_tri
     windows = make_windows(session, n_bins=100)
     assert windows.table is None
     assert windows.n_bins.tolist() == [100] * 4
-    assert set(windows.row) == {-1}
+    assert set(windows.trial_row) == {-1}
     np.testing.assert_allclose(windows.start, [1, 3, 5, 7])
 
 

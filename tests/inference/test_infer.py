@@ -59,7 +59,7 @@ def test_the_result_says_what_it_is(trained, counts):
     assert result["rate_mean"].units == result["rate_sd"].units == "Hz"
     np.testing.assert_array_equal(result["unit"], data.unit_rows)
     np.testing.assert_array_equal(result["start_time"], data.windows.start)
-    np.testing.assert_array_equal(result["trial_row"], data.windows.row)
+    np.testing.assert_array_equal(result["trial_row"], data.windows.trial_row)
     assert result.attrs == {
         "session": "b", "bin_width": 0.05, "table": "trials", "estimate": "smoothed", "embedding_scope": "session",
     }  # fmt: skip

@@ -37,7 +37,7 @@ def test_an_enumerated_column_holds_its_texts_as_pynwb_shows_them(new_nwb, save)
     assert session.intervals["trials"].columns.tolist() == ["start_time", "stop_time", "stim"]
     assert session.intervals["trials"].stim.tolist() == expected
     counts = bin_spikes(session, where="stim == 'left'", condition="stim")
-    assert counts.windows.row.tolist() == [0, 3, 4]
+    assert counts.windows.trial_row.tolist() == [0, 3, 4]
     assert set(counts.condition) == {"left"}
 
 
@@ -160,7 +160,7 @@ def test_a_region_of_one_row_gives_the_columns_of_that_row(new_nwb, add_trials, 
     )
     session = read_session(save(nwbfile))
     assert session.intervals["trials"].start_time.tolist() == [0, 3, 6]
-    assert bin_spikes(session, where="picture == 'house.png'").windows.row.tolist() == [0, 2]
+    assert bin_spikes(session, where="picture == 'house.png'").windows.trial_row.tolist() == [0, 2]
     assert (
         bin_spikes(session, where="image == 8", condition="picture").condition.tolist()
         == ["house.png"] * 2

@@ -126,7 +126,7 @@ def test_invalid_times_alone_take_their_bins_and_leave_all_others(save):
         UserWarning, match="1 of 5 windows lie where nothing was recorded or all of it is invalid"
     ):
         counts = bin_spikes(session)
-    assert counts.windows.row.tolist() == [0, 1, 2, 4]
+    assert counts.windows.trial_row.tolist() == [0, 1, 2, 4]
     assert counts.unit_observed is None
     assert_entries(
         counts, spikes, lambda _, a, b: (b <= 3.0 or a >= 4.105) and (b <= 7.4 or a >= 9.5)
@@ -153,7 +153,7 @@ def test_an_endless_invalid_time_ends_what_is_counted_and_a_nameless_one_is_told
         UserWarning, match="1 invalid_times that are NaN, empty or reversed are left out"
     ):
         counts = bin_spikes(read_session(path))
-    assert counts.windows.row.tolist() == [0, 1, 2]
+    assert counts.windows.trial_row.tolist() == [0, 1, 2]
     assert_entries(counts, spikes, lambda _, a, b: b <= 5.8)
 
 
@@ -355,4 +355,4 @@ def test_windows_in_which_only_other_units_were_observed_are_left_out(save):
     session = read_session(save(nwbfile))
     with pytest.warns(UserWarning, match="in 2 of 5 windows none of the 2 units was observed"):
         counts = bin_spikes(session, units="good == 1")
-    assert counts.windows.row.tolist() == [0, 1, 2]
+    assert counts.windows.trial_row.tolist() == [0, 1, 2]

@@ -82,7 +82,7 @@ def run_preset(name, path):
 def test_perich_trials_are_rewarded_and_aligned_to_movement(perich):
     with pytest.warns(UserWarning, match="1 of 4 rows of trials lack a time"):
         counts = run_preset("perich-co", perich)
-    assert counts.windows.row.tolist() == [0, 2, 4]
+    assert counts.windows.trial_row.tolist() == [0, 2, 4]
     assert counts.counts.shape == (3, 36, 2)
     np.testing.assert_allclose(counts.windows.start, STARTS[[0, 2, 4]] + 1.1 - 0.26)
     np.testing.assert_allclose(
@@ -94,8 +94,10 @@ def test_perich_trials_are_rewarded_and_aligned_to_movement(perich):
 def test_churchland_trials_are_correct_and_not_discarded_under_either_name(churchland):
     path, column = churchland
     counts = run_preset("churchland-maze", path)
-    assert counts.windows.row.tolist() == ([0, 1, 2, 4, 5] if column == "neither" else [0, 1, 4, 5])
-    np.testing.assert_allclose(counts.windows.start, STARTS[counts.windows.row] + 0.75)
+    assert counts.windows.trial_row.tolist() == (
+        [0, 1, 2, 4, 5] if column == "neither" else [0, 1, 4, 5]
+    )
+    np.testing.assert_allclose(counts.windows.start, STARTS[counts.windows.trial_row] + 0.75)
     centres = counts.windows.start[:, None] + (np.arange(35) + 0.5) * 0.02
     np.testing.assert_allclose(counts.behavior[..., 0], 2 * centres, atol=1e-6)
     np.testing.assert_allclose(counts.behavior[..., 1], -1, atol=1e-6)

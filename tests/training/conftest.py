@@ -89,7 +89,7 @@ def uneven(simulated):
             observed = (bins < n_bins[:, None]) & ((bins < gap) | (bins > gap + 1))
             if place == 0:
                 observed[1, 3:] = False
-            windows = replace(counts.windows, n_bins=n_bins, row=np.arange(n_trials) * 2 + 1)
+            windows = replace(counts.windows, n_bins=n_bins, trial_row=np.arange(n_trials) * 2 + 1)
             values = counts.counts * observed[..., None].astype(counts.counts.dtype)
             rows = np.arange(units[0]) * 3 + place
             out.append(

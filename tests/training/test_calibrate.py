@@ -84,7 +84,7 @@ def knowing(monkeypatch, latents: np.ndarray) -> None:
     encoder."""
 
     def known(trained, counts, context, samples, *, seed, conditioning=None) -> ContextSamples:
-        chosen = latents[counts.windows.row, context - 1]
+        chosen = latents[counts.windows.trial_row, context - 1]
         state = torch.as_tensor(chosen, dtype=torch.float32).expand(samples, -1, -1)
         return ContextSamples(torch.zeros(samples, counts.n_trials, 1), state, context)
 

@@ -410,13 +410,13 @@ def test_trials_that_choose_the_checkpoint_train_nothing(uneven, fraction):
     both."""
     parts = split_sessions(uneven(), fraction, seed=1)
     for counts, train, held_out in zip(uneven(), parts.train, parts.validation, strict=True):
-        both = [*train.windows.row, *held_out.windows.row]
-        assert sorted(both) == counts.windows.row.tolist()
+        both = [*train.windows.trial_row, *held_out.windows.trial_row]
+        assert sorted(both) == counts.windows.trial_row.tolist()
         assert held_out.n_trials == min(
             max(1, round(fraction * counts.n_trials)), counts.n_trials - 1
         )
         for part in (train, held_out):
-            rows = np.searchsorted(counts.windows.row, part.windows.row)
+            rows = np.searchsorted(counts.windows.trial_row, part.windows.trial_row)
             np.testing.assert_array_equal(part.counts, counts.counts[rows])
             np.testing.assert_array_equal(part.observed, counts.observed[rows])
 

@@ -162,7 +162,7 @@ def test_trials_that_choose_the_checkpoint_teach_nothing_and_set_the_noise_of_fo
     rng, garbled = np.random.default_rng(0), []
     for counts, part in zip(sessions, held_out, strict=True):
         other = (
-            np.isin(counts.windows.row, part.windows.row)[:, None, None]
+            np.isin(counts.windows.trial_row, part.windows.trial_row)[:, None, None]
             & counts.observed[..., None]
         )
         noise = rng.poisson(3.0, counts.counts.shape).astype(counts.counts.dtype)

@@ -254,7 +254,7 @@ def condition_labels(session: Session, windows: Windows, column: str) -> np.ndar
     code, values = pd.factorize(
         table[column]
     )  # missing values have the code -1, and by that the last label
-    return np.array([*map(label_of, values), ""])[code[windows.row]]
+    return np.array([*map(label_of, values), ""])[code[windows.trial_row]]
 
 
 def label_of(value: object) -> str:

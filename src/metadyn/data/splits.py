@@ -33,7 +33,7 @@ class Split:
 def is_continuous(windows: Windows) -> bool:
     """Whether windows are neighbours in time: of a recording without a table, or pieces of a few
     long rows."""
-    rows = len(np.unique(windows.row))
+    rows = len(np.unique(windows.trial_row))
     return windows.table is None or (rows < len(windows) and rows < ENOUGH_TO_TEST)
 
 
@@ -47,7 +47,9 @@ def split_windows(windows: Windows, validation: float, test: float, seed: int = 
     """
     continuous = is_continuous(windows)
     trials = (
-        np.arange(len(windows)) if continuous else np.unique(windows.row, return_inverse=True)[1]
+        np.arange(len(windows))
+        if continuous
+        else np.unique(windows.trial_row, return_inverse=True)[1]
     )
     size = int(trials.max()) + 1
     n_test = round(test * size) if size >= ENOUGH_TO_TEST else 0

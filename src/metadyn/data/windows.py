@@ -213,7 +213,10 @@ def cut(windows: Windows, max_bins: int) -> Windows:
     start = np.repeat(to_ticks(windows.start), pieces) + done * int(to_ticks(windows.bin_width))
     n_bins = np.minimum(np.repeat(windows.n_bins, pieces) - done, max_bins)
     return replace(
-        windows, start=to_seconds(start), n_bins=n_bins, row=np.repeat(windows.row, pieces)
+        windows,
+        start=to_seconds(start),
+        n_bins=n_bins,
+        trial_row=np.repeat(windows.trial_row, pieces),
     )
 
 
@@ -287,7 +290,7 @@ def _check_size(session, windows) -> None:
         worst = int(np.argmax(windows.n_bins))
         length = windows.n_bins[worst] * windows.bin_width
         where = (
-            f"row {windows.row[worst]} of {windows.table}"
+            f"row {windows.trial_row[worst]} of {windows.table}"
             if windows.table
             else "a recorded stretch"
         )
@@ -357,7 +360,7 @@ def check_overlap(session: Session, windows: Windows, align: str | None = None) 
     if len(shared) == 0:
         return
     here = shared[0]
-    first, second = windows.row[order[[here, here + 1]]]
+    first, second = windows.trial_row[order[[here, here + 1]]]
     found = f"{len(shared)} overlaps; rows {first} and {second} share {to_seconds(end[here] - start[here + 1]):g} s"
     options = fitting_options(windows, align or "start_time")
     remedy = as_flags(options) if options else "--where, to leave doubled rows out"

@@ -26,7 +26,7 @@ def coordinates(
         "embedding": np.arange(trained.config.embedding_dim),
         "start_time": counts.windows.start,
         "n_bins": counts.windows.n_bins,
-        "trial_row": counts.windows.row,
+        "trial_row": counts.windows.trial_row,
     }
 
 

@@ -31,7 +31,7 @@ def test_dandi_validate_takes_the_derived_files_of_real_recordings(
             windows.start,
             windows.n_bins,
             counts.unit_rows[:5],
-            rows=windows.row,
+            rows=windows.trial_row,
             table=windows.table,
         )
         target = tmp_path / "derived" / source.name

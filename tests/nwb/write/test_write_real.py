@@ -36,7 +36,11 @@ def test_the_copy_has_no_error_and_no_message_that_its_source_lacks(
     counts = bin_spikes(read_session(source), **OPTIONS[name])
     windows = counts.windows
     result = made.posterior(
-        windows.start, windows.n_bins, counts.unit_rows, rows=windows.row, table=windows.table or ""
+        windows.start,
+        windows.n_bins,
+        counts.unit_rows,
+        rows=windows.trial_row,
+        table=windows.table or "",
     )
     target = write_run(
         source, tmp_path / "out.nwb", result, model=made.model_file(units=result.unit.values)

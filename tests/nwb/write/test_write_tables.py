@@ -43,7 +43,7 @@ def test_padded_column_names_are_those_of_the_columns_through_to_a_derived_file(
     counts = bin_spikes(read_session(path), units="quality == 'good'", where="side == 'l'")
     np.testing.assert_array_equal(counts.counts, expected.counts)
     windows = counts.windows
-    result = made.posterior(windows.start, windows.n_bins, counts.unit_rows, rows=windows.row)
+    result = made.posterior(windows.start, windows.n_bins, counts.unit_rows, rows=windows.trial_row)
     write_run(path, tmp_path / "out.nwb", result)
     derived = read_session(derive(tmp_path / "out.nwb", tmp_path / "derived.nwb"))
     assert derived.units.quality.tolist() == ["good", "mua", "good"]
@@ -92,7 +92,7 @@ def test_units_and_trials_in_modules_are_read_annotated_and_derived(
         session = read_session(in_modules)
     counts = bin_spikes(session, units="quality == 'good'", where="side == 'r'")
     assert counts.windows.table == "behavior/trials"
-    starts = 3.0 * counts.windows.row + 0.5
+    starts = 3.0 * counts.windows.trial_row + 0.5
     for unit in (0, 1):  # numpy counts what pynwb read
         for trial, (start, n_bins) in enumerate(zip(starts, counts.windows.n_bins, strict=True)):
             expected = np.histogram(BUSY[unit], start + 0.02 * np.arange(n_bins + 1))[0]
@@ -101,7 +101,7 @@ def test_units_and_trials_in_modules_are_read_annotated_and_derived(
         starts,
         counts.windows.n_bins,
         counts.unit_rows,
-        rows=counts.windows.row,
+        rows=counts.windows.trial_row,
         table="behavior/trials",
     )
     written = write_run(in_modules, tmp_path / "out.nwb", result)
