@@ -1,5 +1,8 @@
 """Read-in, readout and likelihoods against one nn.Linear a session and scipy.stats."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -100,6 +103,22 @@ def test_poisson_log_prob_stays_finite_where_the_rate_underflows(model, link):
         torch.ones(2, 1, 1, 5)
     )
     torch.testing.assert_close(log_prob, torch.full_like(log_prob, -300.0))
+
+
+def test_log_factorials_are_numbers_where_a_model_is_first_built_without_values():
+    """A model file is read so; in a process of its own, as the module is imported only once."""
+    lines = [
+        "import torch",
+        "from metadyn.config import ModelConfig",
+        "from metadyn.model.build import build_model",
+        "with torch.device('meta'): build_model(ModelConfig(), [3])",
+        "from metadyn.model.likelihoods.poisson import log_factorial",
+        "print(float(log_factorial(torch.tensor([5.0]))))",
+    ]
+    done = subprocess.run(
+        [sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True, check=True
+    )
+    assert float(done.stdout) == pytest.approx(np.log(120), rel=1e-6)
 
 
 def test_gaussian_log_prob_is_that_of_scipy(model):

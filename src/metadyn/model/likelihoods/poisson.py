@@ -15,8 +15,9 @@ from torch.distributions import Poisson
 
 from metadyn.model.likelihoods.base import Likelihood
 
-# log y! of the counts that a byte can hold
-LOG_FACTORIALS = torch.lgamma(torch.arange(256, dtype=torch.float64) + 1)
+# log y! of the counts that a byte can hold; this file may be imported while a model is built on
+# the meta device, where numbers have no value
+LOG_FACTORIALS = torch.lgamma(torch.arange(256, dtype=torch.float64, device="cpu") + 1)
 
 
 class PoissonCounts(Poisson):
