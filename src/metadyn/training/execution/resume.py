@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load
 
+from metadyn.model.file_names import name_in_file
 from metadyn.model.trained import TrainedModel
 from metadyn.training.execution.checkpoint import (
     damage_told,
@@ -94,7 +95,7 @@ def _put_back(task: Task, weights: dict, tensors: dict, metrics: dict) -> Progre
     processes = task.processes
     restore(
         task,
-        processes.part({name: weights[name] for name in task.parameters}),
+        processes.part({name: weights[name_in_file(name)] for name in task.parameters}),
         processes.part(parts["optimiser/"]),
     )
     score = metrics["best_score"]
