@@ -1,9 +1,12 @@
-"""Events in an NWB file: moments with or without a kind, in series, in tables of events and in
-those of `ndx-events`."""
+"""Events in an NWB file: times with or without a label.
+
+They are found in series, in tables of events and in the types of `ndx-events`.
+"""
 
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 import numpy as np
 from pynwb import TimeSeries
@@ -15,18 +18,22 @@ from metadyn.nwb.sampling import REMEDY, is_regular
 from metadyn.records import BehaviorSeries
 from ndx_metadyn.values import read_values
 
-EVENT_TYPES = (
-    "EventsTable",
-    "Events",
-    "LabeledEvents",
-    "TTLs",
-)  # the latter of ndx-events, by the file's own description
+# The latter three are of ndx-events, by the description that a file has of them
+EVENT_TYPES = ("EventsTable", "Events", "LabeledEvents", "TTLs")
 MOST_KINDS = 12  # a column each; free text has more
 
 
 def are_events(series: TimeSeries, times: np.ndarray, stored: np.ndarray) -> bool:
-    """Whether samples are moments: texts with times, what is said to be events, one number over and
-    over at uneven times."""
+    """Whether the samples of a series are events.
+
+    They are where they are texts with timestamps, where the series says so by its continuity or its
+    parent, and where they are one number over and over at uneven times.
+
+    Parameters
+    ----------
+    times, stored : (sample,) [s] and (sample, channel), as `metadyn.nwb.sampling.samples` reads
+        them.
+    """
     if is_text(stored):
         return series.rate is None
     if series.continuity == "instantaneous" or isinstance(series.parent, BehavioralEvents):
@@ -36,12 +43,17 @@ def are_events(series: TimeSeries, times: np.ndarray, stored: np.ndarray) -> boo
 
 
 def is_text(stored: np.ndarray) -> bool:
+    """Whether values are texts: neither numbers nor truth values."""
     return stored.dtype.kind not in "fiub"
 
 
-def events_of(item) -> tuple[np.ndarray, np.ndarray]:
-    """Times (event,) [s] of a table of events or of an `ndx-events` object, and their labels
-    (event, 1)."""
+def events_of(item: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Times and labels of a table of events or of an `ndx-events` object.
+
+    Returns
+    -------
+    (event,) [s], in the order of the file, and (event, 1), zeros where there are no labels.
+    """
     if item.neurodata_type == "EventsTable":
         columns = {column.name: column for column in item.columns}
         times = read_values(columns["timestamp"].data)
@@ -53,11 +65,20 @@ def events_of(item) -> tuple[np.ndarray, np.ndarray]:
     return times.astype(np.float64), labels.reshape(len(labels), -1)
 
 
-def event_series(name: str, times: np.ndarray, labels: np.ndarray, file) -> BehaviorSeries:
-    """Moments (event,) [s] in any order as a series: one column a label, in ascending order, else
-    one column for all.
+def event_series(name: str, times: np.ndarray, labels: np.ndarray, file: str) -> BehaviorSeries:
+    """Events in any order as a behaviour series.
 
-    Raises DataError for free text, of which each moment has its own, and where there is no moment.
+    Parameters
+    ----------
+    times, labels : (event,) [s] and (event, channel).
+
+    Returns
+    -------
+    Series with one column for each label, in ascending order, or one for all events.
+
+    Raises
+    ------
+    DataError : free text, of which each event has its own, or no event with a time.
     """
     usable = np.abs(times) <= LATEST
     if not usable.all():
@@ -78,14 +99,22 @@ def event_series(name: str, times: np.ndarray, labels: np.ndarray, file) -> Beha
     return BehaviorSeries(name, times[order], kinds, "events/s", between="events")
 
 
-def _kinds(labels: np.ndarray, name: str, file) -> np.ndarray:
-    """(event, kind): 1 where the event is of that kind."""
+def _kinds(labels: np.ndarray, name: str, file: str) -> np.ndarray:
+    """(event, kind): 1 where the event is of that kind, 0 elsewhere.
+
+    Whole numbers and texts are kinds, up to MOST_KINDS of them; else all events are of one kind.
+
+    Raises
+    ------
+    DataError : more different texts than that.
+    """
     if labels.shape[1] != 1:
         return np.ones((len(labels), 1))
     text = is_text(labels)
     label = np.array([_as_text(each) for each in labels[:, 0]]) if text else labels[:, 0]
     found = np.unique(label)
-    if len(found) <= MOST_KINDS and (text or (found == np.rint(found)).all()):
+    are_kinds = text or (found == np.rint(found)).all()
+    if len(found) <= MOST_KINDS and are_kinds:
         return (label[:, None] == found).astype(np.float64)
     if text:
         some = f"{len(found)} different texts at {len(label)} times, e.g. {str(found[0])[:40]!r}"
@@ -95,5 +124,6 @@ def _kinds(labels: np.ndarray, name: str, file) -> np.ndarray:
     return np.ones((len(labels), 1))
 
 
-def _as_text(label) -> str:
+def _as_text(label: Any) -> str:
+    """A label as text, decoded where the file has bytes."""
     return label.decode(errors="replace") if isinstance(label, bytes) else str(label)

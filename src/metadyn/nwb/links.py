@@ -1,8 +1,7 @@
-"""What a file says of other files: external links, names of videos and images, and datasets whose
-values lie elsewhere.
+"""Other files that a file needs: external links, names of videos and images, virtual datasets.
 
-Relative paths begin at the folder of the file that says them; so a copy in another folder has to
-say them anew.
+Relative paths begin at the folder of the file that stores them; so they have to be rewritten in a
+copy in another folder.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ import os
 import warnings
 from dataclasses import dataclass
 from pathlib import Path, PurePath
+from typing import Any
 
 import h5py
 import numpy as np
@@ -21,48 +21,51 @@ from ndx_metadyn.values import read_values
 
 @dataclass(frozen=True)
 class Mention:
-    """An object of a file, and the names of the other files that it needs."""
+    """An object of a file that needs other files.
+
+    Parameters
+    ----------
+    path : of the object.
+    names : of the other files, as they are stored.
+    kind : "link", "names" (a dataset of file names, of an ImageSeries) or "virtual" (a dataset that
+        shows values of other files).
+    """
 
     path: str
     names: tuple[str, ...]
-    # "link", "names" (a dataset of file names) or "virtual" (a dataset that shows values of other
-    # files)
     kind: str
 
 
 def mentions(file: h5py.File) -> list[Mention]:
     """The objects that need other files; nothing of those is opened."""
-    found: list[Mention] = []
+    found: list[Mention | None] = []
+    file.visititems_links(lambda path, link: found.append(_mention(file, path, link)))
+    return [each for each in found if each is not None]
 
-    def look(path: str, link) -> None:
-        if isinstance(link, h5py.ExternalLink):
-            found.append(Mention(path, (link.filename,), "link"))
-        elif isinstance(link, h5py.HardLink) and isinstance(item := file[path], h5py.Dataset):
-            if (
-                path.endswith("/external_file")
-                and item.shape
-                and h5py.check_string_dtype(item.dtype)
-            ):  # of an ImageSeries
-                found.append(
-                    Mention(
-                        path,
-                        tuple(os.fsdecode(name) for name in read_values(item).ravel()),
-                        "names",
-                    )
-                )
-            elif item.is_virtual:
-                others = dict.fromkeys(each.file_name for each in item.virtual_sources())
-                found.append(
-                    Mention(path, tuple(name for name in others if name != "."), "virtual")
-                )
 
-    file.visititems_links(look)
-    return found
+def _mention(file: h5py.File, path: str, link: Any) -> Mention | None:
+    """The other files that the object at a path needs, by its link or its values; None without."""
+    if isinstance(link, h5py.ExternalLink):
+        return Mention(path, (link.filename,), "link")
+    item = file[path] if isinstance(link, h5py.HardLink) else None
+    if not isinstance(item, h5py.Dataset):
+        return None
+    is_text = item.shape and h5py.check_string_dtype(item.dtype)
+    if path.endswith("/external_file") and is_text:
+        names = tuple(os.fsdecode(name) for name in read_values(item).ravel())
+        return Mention(path, names, "names")
+    if item.is_virtual:
+        others = dict.fromkeys(each.file_name for each in item.virtual_sources())
+        return Mention(path, tuple(name for name in others if name != "."), "virtual")
+    return None
 
 
 def is_relative(name: str) -> bool:
-    """Whether a file's name begins at the folder of the file that says it: no absolute path, no
-    address."""
+    """Whether a file's name begins at the folder of the file that stores it.
+
+    >>> is_relative("videos/a.mp4"), is_relative("/data/a.mp4"), is_relative("https://a.org/a.mp4")
+    (True, False, False)
+    """
     return bool(name) and "://" not in name and not PurePath(name).is_absolute()
 
 
@@ -84,70 +87,84 @@ def check_movable(file: h5py.File, source: Path) -> None:
 
 def keep_pointing(copy: Path, source: Path) -> None:
     """Let a copy, which may lie in another folder, point to the files that `source` points to.
-    Warns of those not there.
 
-    Raises WriteError as `check_movable`, where the folders differ.
+    Warns of those that are not there.
+
+    Raises
+    ------
+    WriteError : as of `check_movable`, where the folders differ.
     """
-    folder, missing = copy.parent, []
+    folder = copy.parent
     with h5py.File(copy, "r") as file:
         if not _same_folder(folder, source.parent):
             check_movable(file, source)
         known = mentions(file)
     changed: list[tuple[Mention, list[str]]] = []
-    for each in known:
-        names = [_seen_from(folder, name, source) for name in each.names]
-        missing += [
-            f"{each.path} needs {name}"
-            for name in each.names
-            if is_relative(name) and not _meant(name, source).exists()
-        ]
-        if names != list(each.names):
-            changed.append((each, names))
+    for mention in known:
+        names = [_seen_from(folder, name, source) for name in mention.names]
+        if names != list(mention.names):
+            changed.append((mention, names))
     if changed:
         with h5py.File(copy, "r+") as file:
-            for each, names in changed:
-                _say_anew(file, each, names)
+            for mention, names in changed:
+                _rename(file, mention, names)
+    missing = _missing_files(known, source)
     if missing:
-        told = "; ".join(missing[:3]) + (
-            f" and {len(missing) - 3} more" if len(missing) > 3 else ""
-        )
-        warnings.warn(f"{source}: {told}: not there, and so it is for the copy", stacklevel=5)
+        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+        listed = "; ".join(missing[:3]) + more
+        warnings.warn(f"{source}: {listed}: not there, and so it is for the copy", stacklevel=5)
+
+
+def _missing_files(known: list[Mention], source: Path) -> list[str]:
+    """A line for each file that an object of `source` needs by a relative name, if not there."""
+    return [
+        f"{mention.path} needs {name}"
+        for mention in known
+        for name in mention.names
+        if is_relative(name) and not _meant(name, source).exists()
+    ]
 
 
 def _same_folder(one: Path, other: Path) -> bool:
+    """Whether two paths lead to one folder, links followed."""
     return os.path.realpath(one) == os.path.realpath(other)
 
 
 def _meant(name: str, source: Path) -> Path:
-    """The file that HDF5 finds by a relative name: at the file's name, where that leads, or where
-    the program runs."""
+    """The file that HDF5 finds by a relative name in `source`.
+
+    It looks beside the file's name, beside the file that this leads to, and where the program runs;
+    where none is there, the first of these.
+    """
     folders = (source.parent, Path(os.path.realpath(source)).parent, Path.cwd())
-    return next(
-        (folder / name for folder in folders if (folder / name).exists()), source.parent / name
-    )
+    existing = (folder / name for folder in folders if (folder / name).exists())
+    return next(existing, source.parent / name)
 
 
 def _seen_from(folder: Path, name: str, source: Path) -> str:
-    """The name by which a file in `folder` finds what `source` means by it, which may be a link
-    itself."""
+    """The name by which a file in `folder` finds the file that `source` calls `name`.
+
+    That file may be a link itself, which is not followed.
+    """
     if not is_relative(name):
         return name
     meant = _meant(name, source)
     if os.path.realpath(folder / name) == os.path.realpath(meant):
         return name
-    return os.path.relpath(
-        os.path.join(os.path.realpath(meant.parent), meant.name), os.path.realpath(folder)
-    )
+    path = os.path.join(os.path.realpath(meant.parent), meant.name)
+    return os.path.relpath(path, os.path.realpath(folder))
 
 
-def _say_anew(file: h5py.File, mention: Mention, names: list[str]) -> None:
+def _rename(file: h5py.File, mention: Mention, names: list[str]) -> None:
+    """Replace the names of the other files that an object of a (private) file needs."""
     if mention.kind == "link":
         target = file.get(mention.path, getlink=True).path
         del file[mention.path]
         file[mention.path] = h5py.ExternalLink(names[0], target)
         return
     old = file[mention.path]
-    attributes, shape = dict(old.attrs), old.shape
+    attributes = dict(old.attrs)
+    shape = old.shape
     del file[mention.path]  # texts of a fixed length have no room for longer ones
     new = file.create_dataset(mention.path, shape, h5py.string_dtype())
     new[...] = np.reshape(np.asarray(names, dtype=object), shape)

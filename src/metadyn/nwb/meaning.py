@@ -1,5 +1,7 @@
-"""What the numbers of a behaviour series are: their unit, whether they are angles, and what lies
-between two samples."""
+"""The meaning of the numbers of a behaviour series.
+
+Their unit, whether they are angles, and what lies between two samples.
+"""
 
 from __future__ import annotations
 
@@ -15,49 +17,57 @@ from metadyn.errors import DataError
 from metadyn.nwb.sampling import REMEDY, is_regular, one_clock
 from metadyn.records import BehaviorSeries
 
-RADIANS, DEGREES = 2 * np.pi, 360.0  # a turn
+RADIANS = 2 * np.pi  # a turn
+DEGREES = 360.0  # a turn
 TURNS = dict.fromkeys(("radians", "radian", "rad", "rads"), RADIANS)
 TURNS |= dict.fromkeys(("degrees", "degree", "deg", "degs", "°"), DEGREES)
 NAMES = {RADIANS: "radians", DEGREES: "degrees"}
-ANGLE_NAMES = re.compile(
-    "heading|direction|azimuth|yaw|angle|orientation|bearing|theta|phase"
-)  # names of angles
+ANGLE_NAMES = re.compile("heading|direction|azimuth|yaw|angle|orientation|bearing|theta|phase")
 ROUNDING = 1e-3  # of a turn
 MOST_LEVELS = 20  # whole numbers that a series of states takes at most
 CONTINUITY = {"step": "held", "continuous": "linear"}  # what a series may say of itself
 
 
 def trace(
-    series: TimeSeries, name: str, times: np.ndarray, stored: np.ndarray, file
+    series: TimeSeries, name: str, times: np.ndarray, stored: np.ndarray, file: str
 ) -> BehaviorSeries:
-    """A series of numbers (sample, channel) as stored, converted to its unit. Raises DataError
-    where all are NaN."""
+    """A series of numbers, converted to its unit.
+
+    Parameters
+    ----------
+    name : that the user asked for; `file` is the file's name in messages.
+    times, stored : (sample,) [s] and (sample, channel), as `metadyn.nwb.sampling.samples` reads
+        them.
+
+    Returns
+    -------
+    Series without the samples that are NaN in every channel.
+
+    Raises
+    ------
+    DataError : fewer than two samples are finite, or the clock jumps back.
+    """
     between = _between(series, times, stored)
     order = one_clock(times, keep_last=between == "held", item=series.name, file=file)
     values = _converted(series, stored[order])
-    known = np.isfinite(values)
-    if known.any(axis=1).sum() < 2:
-        found = (
-            f"{len(values)} samples, {known.any(axis=1).sum()} with a finite value; conversion "
-            f"{series.conversion:g}"
-        )
+    is_known = np.isfinite(values)
+    has_value = is_known.any(axis=1)  # (sample,)
+    if has_value.sum() < 2:
         raise DataError(
             "the behaviour series has no two finite samples",
             file=file,
             item=name,
-            found=found,
+            found=f"{len(values)} samples, {has_value.sum()} with a finite value; "
+            f"conversion {series.conversion:g}",
             remedy=REMEDY,
         )
-    times, values = (
-        times[order][known.any(axis=1)],
-        np.where(known, values, np.nan)[known.any(axis=1)],
-    )
+    times = times[order][has_value]
+    values = np.where(is_known, values, np.nan)[has_value]
     smooth = between == "linear"
-    period = np.array(
-        [_turn(series, channel, values[:, channel], smooth) for channel in range(values.shape[1])]
-    )
+    turns = [_turn(series, channel, own, smooth) for channel, own in enumerate(values.T)]
+    period = np.array(turns)
     unit = _unit(series, period, file)
-    _say_what_is_still(values, series, file)
+    _warn_of_constant_channels(values, series, file)
     return BehaviorSeries(name, times, values, unit, between, period)
 
 
@@ -69,25 +79,29 @@ def _converted(series: TimeSeries, stored: np.ndarray) -> np.ndarray:
     return stored.astype(np.float64) * owner.conversion + (owner.offset or 0.0)
 
 
-def _say_what_is_still(values: np.ndarray, series: TimeSeries, file) -> None:
-    known = np.isfinite(values)
-    empty = ~known.any(axis=0)
-    least, most = (
-        pick(values, axis=0, where=known, initial=edge)
-        for pick, edge in ((np.min, np.inf), (np.max, -np.inf))
-    )
-    still = ~empty & (least == most)
-    for which, what in ((empty, "NaN throughout"), (still, "constant: it tells nothing")):
+def _warn_of_constant_channels(values: np.ndarray, series: TimeSeries, file: str) -> None:
+    """Warn of channels of (sample, channel) that are NaN throughout, or never change."""
+    is_known = np.isfinite(values)
+    is_empty = ~is_known.any(axis=0)
+    least = np.min(values, axis=0, where=is_known, initial=np.inf)
+    most = np.max(values, axis=0, where=is_known, initial=-np.inf)
+    is_constant = ~is_empty & (least == most)
+    for which, problem in (
+        (is_empty, "NaN throughout"),
+        (is_constant, "constant: it tells nothing"),
+    ):
         if which.any():
-            channels = (
-                "" if len(which) == 1 else f" channel {', '.join(map(str, np.flatnonzero(which)))}"
-            )
-            warnings.warn(f"{file}: {series.name}{channels} is {what}", stacklevel=6)
+            numbers = ", ".join(map(str, np.flatnonzero(which)))
+            channels = "" if len(which) == 1 else f" channel {numbers}"
+            warnings.warn(f"{file}: {series.name}{channels} is {problem}", stacklevel=6)
 
 
 def _between(series: TimeSeries, times: np.ndarray, stored: np.ndarray) -> str:
-    """Few whole numbers are states, which hold: until the next sample where samples were taken when
-    the state changed."""
+    """What a series does between two samples: "linear", "held" or "nearest".
+
+    Few whole numbers are states. They hold until the next sample where a sample was taken whenever
+    the state changed (at uneven times); a clock's samples hold half a step each way.
+    """
     if series.continuity in CONTINUITY:
         return CONTINUITY[series.continuity]
     if isinstance(series, IndexSeries):
@@ -99,43 +113,59 @@ def _between(series: TimeSeries, times: np.ndarray, stored: np.ndarray) -> str:
 
 
 def _are_states(stored: np.ndarray, regular: bool) -> bool:
+    """Whether values (sample, channel) are few whole numbers, or truth values.
+
+    Of measured ones, floats or samples of a clock, each must occur four times on average.
+    """
     if stored.dtype.kind == "b":
         return True
     known = stored[np.isfinite(stored)]
     if len(np.unique(known[:10_000])) > MOST_LEVELS or (known != np.rint(known)).any():
         return False
-    levels, measured = len(np.unique(known)), stored.dtype.kind == "f" or regular
-    return levels <= MOST_LEVELS and (not measured or 4 * levels <= len(stored))
+    n_levels = len(np.unique(known))
+    is_measured = stored.dtype.kind == "f" or regular
+    return n_levels <= MOST_LEVELS and (not is_measured or 4 * n_levels <= len(stored))
 
 
 def _turn(series: TimeSeries, channel: int, values: np.ndarray, smooth: bool) -> float:
-    """The turn after which a channel comes round, in its unit; inf where it is no angle or counts
-    its turns."""
+    """The turn after which a channel comes round, in its unit.
+
+    inf where it is no angle, or counts its turns.
+
+    Parameters
+    ----------
+    values : (sample,) of the channel, NaN where unknown.
+    smooth : whether the series goes on between samples, not a series of states.
+    """
     known = values[np.isfinite(values)]
     if len(known) < 2:
         return np.inf
-    direction = isinstance(series.parent, CompassDirection)
-    if smooth and np.isfinite(
-        seen := _turn_seen(known, named=direction or bool(ANGLE_NAMES.search(series.name.lower())))
-    ):
-        return seen
+    is_direction = isinstance(series.parent, CompassDirection)
+    if smooth:
+        is_named = is_direction or bool(ANGLE_NAMES.search(series.name.lower()))
+        seen = _turn_seen(known, is_named)
+        if np.isfinite(seen):
+            return seen
     span = np.ptp(known)
-    turn = TURNS.get(
-        _word(_unit_of(series, channel)),
-        RADIANS if direction and span <= RADIANS * (1 + ROUNDING) else np.inf,
-    )
+    # A direction without a unit that is known is in radians, as NWB asks, if it fits
+    fallback = RADIANS if is_direction and span <= RADIANS * (1 + ROUNDING) else np.inf
+    turn = TURNS.get(_word(_unit_of(series, channel)), fallback)
     if span > turn * (1 + ROUNDING):
         return np.inf
-    return turn if direction or np.abs(np.diff(known)).max() > turn / 2 else np.inf
+    comes_round = np.abs(np.diff(known)).max() > turn / 2
+    return turn if is_direction or comes_round else np.inf
 
 
 def _turn_seen(known: np.ndarray, named: bool) -> float:
-    """A turn by the values: they go all through 0 to 2π (or ±π, 0 to 360, ±180), and jump more than
-    half of it, twice at least.
+    """A turn that the values (sample,) of a channel show, in their unit; inf where they do not.
 
-    Where no name says that they are angles, jumps must be nearly a turn, and all other steps small.
+    They go all through 0 to 2π (or ±π, 0 to 360, ±180), and jump by more than half of it, twice at
+    least. Where no name says that they are angles (`named`), jumps must be nearly a turn, and all
+    other steps small.
     """
-    step, least, most = np.abs(np.diff(known)), known.min(), known.max()
+    step = np.abs(np.diff(known))
+    least = known.min()
+    most = known.max()
     for turn in (RADIANS, DEGREES):
         middle = np.abs(known - (least + most) / 2) < turn / 4
         fills = 0.9 * turn < most - least <= (1 + ROUNDING) * turn and middle.mean() > 0.1
@@ -147,23 +177,32 @@ def _turn_seen(known: np.ndarray, named: bool) -> float:
 
 
 def _unit_of(series: TimeSeries, channel: int) -> str:
-    """The unit of a channel: that of its feature where the series has features, else that of the
-    series."""
+    """The unit of a channel: that of its feature where a series has features, else the series'."""
     own = getattr(series, "feature_units", None)
     return str(series.unit) if own is None or channel >= len(own) else str(own[channel])
 
 
 def _word(unit: str) -> str:
-    """The unit without case, brackets and what it is an angle of: `angle (rad)` is `rad`."""
+    """The unit without case, brackets and words around it.
+
+    >>> _word("angle (rad)")
+    'rad'
+    """
     words = [
         word for word in re.findall(r"[a-z°/]+", unit.lower()) if word not in ("angle", "in", "of")
     ]
     return words[0] if len(words) == 1 else ""
 
 
-def _unit(series: TimeSeries, period: np.ndarray, file) -> str:
-    """The unit that the values are in; an angle's is what its turn says, with a warning where the
-    file says otherwise."""
+def _unit(series: TimeSeries, period: np.ndarray, file: str) -> str:
+    """The unit that the values are in, or several, with commas.
+
+    An angle's is the one that its turn shows, with a warning where the file says otherwise.
+
+    Parameters
+    ----------
+    period : (channel,) the turn of each channel, inf for none.
+    """
     units = [_unit_of(series, channel) for channel in range(len(period))]
     for channel, turn in enumerate(period):
         if np.isfinite(turn) and TURNS.get(_word(units[channel])) != turn:
@@ -177,15 +216,23 @@ def _unit(series: TimeSeries, period: np.ndarray, file) -> str:
     return ", ".join(dict.fromkeys(units))
 
 
-def interval_states(name: str, times: np.ndarray, marks: np.ndarray, file) -> BehaviorSeries:
-    """An IntervalSeries as states (sample, kind), 1 inside intervals of that kind and 0 outside;
-    kinds ascend.
+def interval_states(name: str, times: np.ndarray, marks: np.ndarray, file: str) -> BehaviorSeries:
+    """An IntervalSeries as states (sample, kind), 1 inside intervals of a kind and 0 outside.
 
     +k begins an interval of kind k and −k ends it, at times in any order; a kind whose first mark
-    ends one has begun inside.
+    ends one has begun inside. Kinds ascend.
+
+    Parameters
+    ----------
+    times, marks : (sample,) [s] and (sample,).
+
+    Raises
+    ------
+    DataError : all marks are 0.
     """
     order = np.argsort(times, kind="stable")
-    times, marks = times[order], marks[order]
+    times = times[order]
+    marks = marks[order]
     kinds = np.unique(np.abs(marks[marks != 0]))
     if len(kinds) == 0:
         found = f"{len(marks)} marks, all 0"
@@ -203,9 +250,11 @@ def interval_states(name: str, times: np.ndarray, marks: np.ndarray, file) -> Be
     )
 
 
-def _running(marks: np.ndarray, kind) -> np.ndarray:
-    """How many intervals of a kind run before the first mark and from each mark (1 + sample,) on;
-    ends too many end nothing."""
+def _running(marks: np.ndarray, kind: np.number) -> np.ndarray:
+    """How many intervals of a kind run before the first mark and from each mark on, (1 + sample,).
+
+    Marks (sample,) in order of time; an end without a beginning ends nothing.
+    """
     change = np.where(np.abs(marks) == kind, np.sign(marks), 0).astype(np.int64)
     total = np.cumsum(np.r_[change[change != 0][0] < 0, change])
     return total - np.minimum(np.minimum.accumulate(total), 0)

@@ -1,5 +1,7 @@
-"""Metadata that DANDI asks of every file, and those that help others: found, checked and filled in,
-never invented."""
+"""Metadata that DANDI asks of every file, and those that help others.
+
+They are found, checked and filled in, never invented.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +9,7 @@ import re
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import h5py
 
@@ -20,10 +23,17 @@ SUBJECT = "general/subject"
 
 @dataclass(frozen=True)
 class Field:
-    """A field of NWB's metadata by its name there: where it lies, how to write it, and whether
-    DANDI refuses a file without it.
+    """A field of NWB's metadata.
 
-    `alternative` is another field that does as well.
+    Parameters
+    ----------
+    name : its name in the schema.
+    place : the group that it lies in.
+    example : how to write it, for the user.
+    pattern : regular expression of the form that DANDI accepts.
+    needed : whether DANDI refuses a file without it.
+    many : whether there may be a list of values.
+    alternative : another field that does as well.
     """
 
     name: str
@@ -36,15 +46,19 @@ class Field:
 
     @property
     def path(self) -> str:
+        """Where the field lies in the file."""
         return f"{self.place}/{self.name}"
 
-    def accepts(self, value) -> bool:
-        """Whether the value, a text or where there may be `many` a list of them, is of this field's
-        form."""
+    def accepts(self, value: Any) -> bool:
+        """Whether a value has this field's form: a text or, for `many`, a list of texts.
+
+        >>> Field("sex", SUBJECT, "M", "[MFOU]").accepts("male")
+        False
+        """
         values = value if self.many and isinstance(value, list) else [value]
-        return bool(values) and all(
-            isinstance(each, str) and re.fullmatch(self.pattern, each) for each in values
-        )
+        if not values:
+            return False
+        return all(isinstance(each, str) and re.fullmatch(self.pattern, each) for each in values)
 
 
 NO_SLASH = r"[^/\\]*[^/\\\s][^/\\]*"
@@ -96,7 +110,7 @@ FIELDS = (
 
 
 def read_metadata(path: Path) -> dict[str, str | list[str]]:
-    """The fields that a file has, in whatever form."""
+    """The fields that a file has, in whatever form, by name."""
     with open_hdf5(path) as file:
         values = {field.name: _text_of_field(file, field.path) for field in FIELDS}
         others = {
@@ -104,25 +118,31 @@ def read_metadata(path: Path) -> dict[str, str | list[str]]:
             for field in FIELDS
             if field.alternative
         }
-    return {
-        name: value for name, value in {**values, **others}.items() if value not in (None, "", [])
-    }
+    found = {**values, **others}
+    return {name: value for name, value in found.items() if value not in (None, "", [])}
 
 
-def missing(values: dict) -> list[Field]:
+def missing(values: dict[str, Any]) -> list[Field]:
     """The fields that DANDI needs and `values` lack, or have in a form that it refuses."""
     return [field for field in FIELDS if field.needed and not _has(values, field)]
 
 
-def _has(values: dict, field: Field) -> bool:
-    return (
-        field.accepts(values[field.name]) if field.name in values else field.alternative in values
-    )
+def _has(values: dict[str, Any], field: Field) -> bool:
+    """Whether a field or its alternative is there, the former in a form that DANDI accepts."""
+    if field.name in values:
+        return field.accepts(values[field.name])
+    return field.alternative in values
 
 
 def write_metadata(path: Path, values: dict[str, str | list[str]]) -> None:
-    """Write fields into a (private) file; empty texts, which say nothing and which DANDI refuses in
-    part, are removed."""
+    """Write fields into a (private) file.
+
+    Empty texts, some of which DANDI refuses, are removed.
+
+    Parameters
+    ----------
+    values : text or list of texts by the name of the field.
+    """
     fields = {field.name: field for field in FIELDS}
     with h5py.File(path, "r+") as file:
         _remove_empty(file)
@@ -138,22 +158,24 @@ def write_metadata(path: Path, values: dict[str, str | list[str]]) -> None:
 
 
 def _remove_empty(file: h5py.File) -> None:
-    for group in (file[name] for name in ("general", SUBJECT) if name in file):
-        for name in [name for name in group if _text_of_field(group, name) == ""]:
+    """Remove empty texts from /general and the subject."""
+    groups = [file[name] for name in ("general", SUBJECT) if name in file]
+    for group in groups:
+        empty = [name for name in group if _text_of_field(group, name) == ""]
+        for name in empty:
             del group[name]
 
 
 def _new_subject(file: h5py.File) -> None:
+    """Add a subject without fields."""
     subject = file.create_group(SUBJECT)
-    for key, value in {
-        "namespace": "core",
-        "neurodata_type": "Subject",
-        "object_id": str(uuid.uuid4()),
-    }.items():
-        subject.attrs[key] = value
+    subject.attrs["namespace"] = "core"
+    subject.attrs["neurodata_type"] = "Subject"
+    subject.attrs["object_id"] = str(uuid.uuid4())
 
 
 def _text_of_field(group: h5py.Group, path: str) -> str | list[str] | None:
+    """The text or texts at a path, stripped; None where there is none, or no text."""
     item = group.get(path)
     if not isinstance(item, h5py.Dataset) or h5py.check_string_dtype(item.dtype) is None:
         return None

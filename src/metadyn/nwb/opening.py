@@ -24,11 +24,15 @@ from ndx_metadyn.values import check_claim
 
 @contextmanager
 def open_nwb(source: str | PathLike | Asset | NWBFile) -> Iterator[NWBFile]:
-    """The NWB file at a path or an address, closed at the end; an open NWBFile is handed on and
-    stays open.
+    """The NWB file at a path or an address, closed at the end.
 
-    Raises DataError when it is no readable NWB 2 file in HDF5, RemoteError when it cannot be
-    fetched.
+    An open NWBFile is handed on and stays open. Series that pynwb refuses are left out (see
+    `metadyn.nwb.constructing`); warnings of pynwb are silenced.
+
+    Raises
+    ------
+    DataError : it is no readable NWB 2 file in HDF5.
+    RemoteError : it cannot be fetched.
     """
     if isinstance(source, NWBFile):
         yield source
@@ -36,9 +40,8 @@ def open_nwb(source: str | PathLike | Asset | NWBFile) -> Iterator[NWBFile]:
     source = located(source)
     with open_nwb2(source) as file, ExitStack() as stack:
         load_extensions(file)
-        with (
-            warnings.catch_warnings()
-        ):  # pynwb warns of what a file's writers did; a reader cannot mend it
+        # pynwb warns of faults of a file's writers, which a reader cannot mend
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             io = stack.enter_context(NWBHDF5IO(file=file, mode="r", load_namespaces=True))
             stack.enter_context(
@@ -52,8 +55,10 @@ def open_nwb(source: str | PathLike | Asset | NWBFile) -> Iterator[NWBFile]:
 def open_hdf5(source: Path | Asset) -> Iterator[h5py.File]:
     """The HDF5 file at a path or an address, opened for reading.
 
-    Raises DataError where it is damaged, at once or while it is read; RemoteError where the net
-    fails, whatever is made of it.
+    Raises
+    ------
+    DataError : it is damaged; raised at once or while it is read.
+    RemoteError : the net fails, also where h5py makes another error of that.
     """
     if isinstance(source, Path):
         _check_is_file(source)
@@ -72,6 +77,7 @@ def open_hdf5(source: Path | Asset) -> Iterator[h5py.File]:
 
 @contextmanager
 def _hdf5(opened: Path | RemoteFile, source: Path | Asset) -> Iterator[h5py.File]:
+    """The opened file; DataError, which names `source`, where it is damaged."""
     try:
         file = h5py.File(opened, "r")
     except OSError as error:
@@ -82,8 +88,7 @@ def _hdf5(opened: Path | RemoteFile, source: Path | Asset) -> Iterator[h5py.File
 
 @contextmanager
 def _as_data_error(source: Path | Asset, file: h5py.File) -> Iterator[None]:
-    """Whatever h5py, pynwb or numpy stumble over inside as a DataError: the file is what the user
-    must look at."""
+    """Errors of h5py, pynwb or numpy inside become a DataError that names the file."""
     try:
         yield
     except MetadynError:
@@ -94,8 +99,12 @@ def _as_data_error(source: Path | Asset, file: h5py.File) -> Iterator[None]:
 
 @contextmanager
 def open_nwb2(source: Path | Asset) -> Iterator[h5py.File]:
-    """As `open_hdf5`. Raises DataError unless the file says that it is NWB 2, and stores what it
-    claims."""
+    """As `open_hdf5`, for a file that says that it is NWB 2.
+
+    Raises
+    ------
+    DataError : it does not, or texts and references claim more memory than the file stores.
+    """
     with open_hdf5(source) as file:
         version = _nwb_version(file)
         if version is None or not version.startswith("2"):
@@ -108,45 +117,46 @@ def open_nwb2(source: Path | Asset) -> Iterator[h5py.File]:
 
 
 def _check_is_file(path: Path) -> None:
+    """Raise DataError for a Zarr store, a folder, and a file that is not here."""
     if is_zarr(path):
         raise refuse_to_read(path)
-    if path.is_dir():
-        files = files_below(path)
-        found = (
-            f"a folder with {len(files)} .nwb files below it"
-            if files
-            else "a folder without an .nwb file"
-        )
-        remedy = shlex.quote(str(files[0])) if files else "a file, or another folder"
-        raise DataError("not an NWB file", file=path, found=found, remedy=remedy)
-    check_here([path])
+    if not path.is_dir():
+        check_here([path])
+        return
+    files = files_below(path)
+    if files:
+        found = f"a folder with {len(files)} .nwb files below it"
+        remedy = shlex.quote(str(files[0]))
+    else:
+        found = "a folder without an .nwb file"
+        remedy = "a file, or another folder"
+    raise DataError("not an NWB file", file=path, found=found, remedy=remedy)
 
 
 def _check_claims(file: h5py.File) -> None:
-    """What pynwb reads whole on opening, texts and regions of tables, takes no more memory than the
-    file bears out."""
+    """Raise ValueError where a dataset that pynwb reads on opening claims more than is stored.
 
-    def check(_, item) -> None:
-        if isinstance(item, h5py.Dataset):
-            text, region = (
-                h5py.check_string_dtype(item.dtype),
-                item.attrs.get("neurodata_type") == "DynamicTableRegion",
-            )
-            if text or region or "/" not in item.name[1:]:
-                check_claim(item)
+    These are texts, regions of tables and datasets at the root.
+    """
+
+    def check(_: str, item: h5py.Group | h5py.Dataset) -> None:
+        if not isinstance(item, h5py.Dataset):
+            return
+        is_text = h5py.check_string_dtype(item.dtype)
+        is_region = item.attrs.get("neurodata_type") == "DynamicTableRegion"
+        is_at_root = "/" not in item.name[1:]
+        if is_text or is_region or is_at_root:
+            check_claim(item)
 
     file.visititems(check)
 
 
 def _nwb_version(file: h5py.File) -> str | None:
+    """The NWB version that a file says it has, e.g. "2.7.0"; None where it says none."""
     version = file.attrs.get("nwb_version")
     if version is None and "nwb_version" in file:  # NWB 1 kept it in a dataset
         check_claim(file["nwb_version"])
         version = file["nwb_version"][()]
-    return (
-        version.decode()
-        if isinstance(version, bytes)
-        else None
-        if version is None
-        else str(version)
-    )
+    if version is None:
+        return None
+    return version.decode() if isinstance(version, bytes) else str(version)
