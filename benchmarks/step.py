@@ -82,7 +82,7 @@ PARTS = {  # functions whose seconds are a part's; what they call is theirs
     "GRUs": [(EmbeddingEncoder, "forward"), (LatentEncoder, "forward")],
     "dynamics": [
         (MetaSSM, "transition"),
-        (elbo, "fill"),
+        (elbo, "fill_masked"),
         (Transition, "__call__"),
         (Transition, "weight_change"),
     ],

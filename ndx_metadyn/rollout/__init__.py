@@ -9,6 +9,6 @@ the config that is stored with a model.
 """
 
 from ndx_metadyn.rollout.forecast import rollout
-from ndx_metadyn.rollout.meta_ssm import ARCHITECTURE, MetaSSM, expected_shapes
+from ndx_metadyn.rollout.meta_ssm import ARCHITECTURE, NumpyMetaSSM, expected_shapes
 
-__all__ = ["ARCHITECTURE", "MetaSSM", "expected_shapes", "rollout"]
+__all__ = ["ARCHITECTURE", "NumpyMetaSSM", "expected_shapes", "rollout"]

@@ -12,52 +12,52 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ndx_metadyn.rollout.flows import Flow, Layer
+from ndx_metadyn.rollout.flows import ArrayMap, NumpyFlow
 
 Tensors = Mapping[str, np.ndarray]  # those of the dynamics, by their names behind "dynamics."
 
 
-class Conditioning(ABC):
+class NumpyConditioning(ABC):
     """embedded: False where e changes nothing, so that none need be given."""
 
     embedded: ClassVar[bool] = True
 
     @staticmethod
     @abstractmethod
-    def shapes(model: Mapping[str, Any], flow: type[Flow]) -> dict[str, tuple[int, ...]]:
+    def shapes(model: Mapping[str, Any], flow: type[NumpyFlow]) -> dict[str, tuple[int, ...]]:
         """Its tensors, by their names behind "dynamics."."""
 
     @staticmethod
     @abstractmethod
     def added(
-        embedding: np.ndarray, tensors: Tensors, model: Mapping[str, Any], flow: type[Flow]
-    ) -> dict[str, Layer]:
+        embedding: np.ndarray, tensors: Tensors, model: Mapping[str, Any], flow: type[NumpyFlow]
+    ) -> dict[str, ArrayMap]:
         """By layer, what embeddings (trial, embedding) add to its output for an x (trial, in)."""
 
 
-class Shared(Conditioning):
+class NumpyShared(NumpyConditioning):
     """Nothing changes."""
 
     embedded = False
 
     @staticmethod
-    def shapes(model: Mapping[str, Any], flow: type[Flow]) -> dict[str, tuple[int, ...]]:
+    def shapes(model: Mapping[str, Any], flow: type[NumpyFlow]) -> dict[str, tuple[int, ...]]:
         """No tensors."""
         return {}
 
     @staticmethod
     def added(
-        embedding: np.ndarray, tensors: Tensors, model: Mapping[str, Any], flow: type[Flow]
-    ) -> dict[str, Layer]:
+        embedding: np.ndarray, tensors: Tensors, model: Mapping[str, Any], flow: type[NumpyFlow]
+    ) -> dict[str, ArrayMap]:
         """Nothing."""
         return {}
 
 
-class LowRank(Conditioning):
+class NumpyLowRank(NumpyConditioning):
     """U Vᵀ x, where a hypernetwork of e gives U and V of each changed layer."""
 
     @staticmethod
-    def shapes(model: Mapping[str, Any], flow: type[Flow]) -> dict[str, tuple[int, ...]]:
+    def shapes(model: Mapping[str, Any], flow: type[NumpyFlow]) -> dict[str, tuple[int, ...]]:
         """The hypernetwork's three layers."""
         hidden = model["hyper_hidden"]
         sizes = [model["embedding_dim"], hidden, hidden, sum(factor_sizes(model, flow))]
@@ -69,8 +69,8 @@ class LowRank(Conditioning):
 
     @staticmethod
     def added(
-        embedding: np.ndarray, tensors: Tensors, model: Mapping[str, Any], flow: type[Flow]
-    ) -> dict[str, Layer]:
+        embedding: np.ndarray, tensors: Tensors, model: Mapping[str, Any], flow: type[NumpyFlow]
+    ) -> dict[str, ArrayMap]:
         """U (Vᵀ x): the change of the weight is never formed."""
         x = embedding
         for place in (0, 2, 4):
@@ -85,11 +85,11 @@ class LowRank(Conditioning):
         }
 
 
-class Linear(Conditioning):
+class NumpyLinearAdapter(NumpyConditioning):
     """(Σ_k e_k D_k) x of each layer that the flow names."""
 
     @staticmethod
-    def shapes(model: Mapping[str, Any], flow: type[Flow]) -> dict[str, tuple[int, ...]]:
+    def shapes(model: Mapping[str, Any], flow: type[NumpyFlow]) -> dict[str, tuple[int, ...]]:
         """Directions (embedding, out, in) of each changed layer."""
         sizes = flow.shapes(model)
         return {
@@ -99,8 +99,8 @@ class Linear(Conditioning):
 
     @staticmethod
     def added(
-        embedding: np.ndarray, tensors: Tensors, model: Mapping[str, Any], flow: type[Flow]
-    ) -> dict[str, Layer]:
+        embedding: np.ndarray, tensors: Tensors, model: Mapping[str, Any], flow: type[NumpyFlow]
+    ) -> dict[str, ArrayMap]:
         """The change of the weight is formed, and applied."""
         return {
             name: dense(
@@ -110,47 +110,47 @@ class Linear(Conditioning):
         }
 
 
-class EmbeddingInput(Conditioning):
+class NumpyEmbeddingInput(NumpyConditioning):
     """W_e e: the embedding stands beside z in the layer that z enters."""
 
     @staticmethod
-    def shapes(model: Mapping[str, Any], flow: type[Flow]) -> dict[str, tuple[int, ...]]:
+    def shapes(model: Mapping[str, Any], flow: type[NumpyFlow]) -> dict[str, tuple[int, ...]]:
         """The weight of the embedding."""
         return {"weight_embedding": (flow.shapes(model)[flow.entry][0], model["embedding_dim"])}
 
     @staticmethod
     def added(
-        embedding: np.ndarray, tensors: Tensors, model: Mapping[str, Any], flow: type[Flow]
-    ) -> dict[str, Layer]:
+        embedding: np.ndarray, tensors: Tensors, model: Mapping[str, Any], flow: type[NumpyFlow]
+    ) -> dict[str, ArrayMap]:
         """The same for every x."""
         shift = embedding @ tensors["weight_embedding"].T
         return {flow.entry: lambda x: shift}
 
 
-def changed(model: Mapping[str, Any], flow: type[Flow]) -> list[str]:
+def changed(model: Mapping[str, Any], flow: type[NumpyFlow]) -> list[str]:
     """The layers that `low_rank` changes, in the order of the flow."""
     return [layer for layer in flow.tensors if layer in model["changed_layers"]]
 
 
-def factor_sizes(model: Mapping[str, Any], flow: type[Flow]) -> list[int]:
+def factor_sizes(model: Mapping[str, Any], flow: type[NumpyFlow]) -> list[int]:
     """Lengths of U and V of each changed layer in the hypernetwork's output."""
     shapes = flow.shapes(model)
     return [size * model["rank"] for layer in changed(model, flow) for size in shapes[layer]]
 
 
-def low_rank(u: np.ndarray, v: np.ndarray) -> Layer:
+def low_rank(u: np.ndarray, v: np.ndarray) -> ArrayMap:
     """x ↦ U (Vᵀ x) of u (trial, out, rank) and v (trial, in, rank)."""
     return lambda x: np.einsum("tor,tr->to", u, np.einsum("tir,ti->tr", v, x))
 
 
-def dense(change: np.ndarray) -> Layer:
+def dense(change: np.ndarray) -> ArrayMap:
     """x ↦ change x of a change (trial, out, in)."""
     return lambda x: np.einsum("toi,ti->to", change, x)
 
 
-CONDITIONINGS: dict[str, type[Conditioning]] = {
-    "low_rank": LowRank,
-    "linear": Linear,
-    "input": EmbeddingInput,
-    "shared": Shared,
+NUMPY_CONDITIONINGS: dict[str, type[NumpyConditioning]] = {
+    "low_rank": NumpyLowRank,
+    "linear": NumpyLinearAdapter,
+    "input": NumpyEmbeddingInput,
+    "shared": NumpyShared,
 }

@@ -11,10 +11,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-Layer = Callable[[np.ndarray], np.ndarray]  # (trial, in) → (trial, out)
+ArrayMap = Callable[[np.ndarray], np.ndarray]  # (trial, in) → (trial, out)
 
 
-class Flow(ABC):
+class NumpyFlow(ABC):
     """A family of f.
 
     tensors: its layers, and what their tensors' names end in: dynamics.weight_…, dynamics.bias_…;
@@ -33,11 +33,11 @@ class Flow(ABC):
 
     @staticmethod
     @abstractmethod
-    def mean(z: np.ndarray, layers: Mapping[str, Layer], model: Mapping[str, Any]) -> np.ndarray:
+    def mean(z: np.ndarray, layers: Mapping[str, ArrayMap], model: Mapping[str, Any]) -> np.ndarray:
         """f(z) of states (trial, latent), through its layers as an embedding has changed them."""
 
 
-class MLP(Flow):
+class NumpyMLP(NumpyFlow):
     """W_o tanh(W_h tanh(W_i z + b_i) + b_h) + b_o, or with `residual` z + that."""
 
     tensors: ClassVar[dict[str, str]] = {"input": "in", "hidden": "hidden", "output": "out"}
@@ -52,15 +52,15 @@ class MLP(Flow):
         return {"input": (first, latent), "hidden": (second, first), "output": (latent, second)}
 
     @staticmethod
-    def mean(z: np.ndarray, layers: Mapping[str, Layer], model: Mapping[str, Any]) -> np.ndarray:
-        """Layer after layer."""
+    def mean(z: np.ndarray, layers: Mapping[str, ArrayMap], model: Mapping[str, Any]) -> np.ndarray:
+        """ArrayMap after layer."""
         first = np.tanh(layers["input"](z))
         hidden = np.tanh(layers["hidden"](first))
         out = layers["output"](hidden)
         return z + out if model["residual"] else out
 
 
-class Linear(Flow):
+class NumpyLinear(NumpyFlow):
     """A z + b."""
 
     tensors: ClassVar[dict[str, str]] = {"matrix": "matrix"}
@@ -73,12 +73,12 @@ class Linear(Flow):
         return {"matrix": (model["latent_dim"], model["latent_dim"])}
 
     @staticmethod
-    def mean(z: np.ndarray, layers: Mapping[str, Layer], model: Mapping[str, Any]) -> np.ndarray:
+    def mean(z: np.ndarray, layers: Mapping[str, ArrayMap], model: Mapping[str, Any]) -> np.ndarray:
         """The layer."""
         return layers["matrix"](z)
 
 
-class GRUCell(Flow):
+class NumpyGRUCell(NumpyFlow):
     """s ∘ z + (1 − s) ∘ tanh(r ∘ (U z + c)), where (r, s) = σ(W z + b)."""
 
     tensors: ClassVar[dict[str, str]] = {"gates": "gates", "candidate": "candidate"}
@@ -92,7 +92,7 @@ class GRUCell(Flow):
         return {"gates": (2 * latent, latent), "candidate": (latent, latent)}
 
     @staticmethod
-    def mean(z: np.ndarray, layers: Mapping[str, Layer], model: Mapping[str, Any]) -> np.ndarray:
+    def mean(z: np.ndarray, layers: Mapping[str, ArrayMap], model: Mapping[str, Any]) -> np.ndarray:
         """Reset the state, make a candidate of it, and go part of the way."""
         reset, update = np.split(sigmoid(layers["gates"](z)), 2, axis=1)
         candidate = np.tanh(reset * layers["candidate"](z))
@@ -104,4 +104,8 @@ def sigmoid(x: np.ndarray) -> np.ndarray:
     return 0.5 * (1 + np.tanh(0.5 * x))
 
 
-FLOWS: dict[str, type[Flow]] = {"mlp": MLP, "linear": Linear, "gru": GRUCell}
+NUMPY_FLOWS: dict[str, type[NumpyFlow]] = {
+    "mlp": NumpyMLP,
+    "linear": NumpyLinear,
+    "gru": NumpyGRUCell,
+}

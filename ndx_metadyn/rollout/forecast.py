@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ndx_metadyn.rollout.flows import Layer
-from ndx_metadyn.rollout.meta_ssm import MetaSSM
+from ndx_metadyn.rollout.flows import ArrayMap
+from ndx_metadyn.rollout.meta_ssm import NumpyMetaSSM
 from ndx_metadyn.weights import build
 
 if TYPE_CHECKING:  # both take long to import, and a reader of latents alone needs neither
@@ -66,14 +66,14 @@ def rollout(
 
 
 def _start(
-    ssm: MetaSSM, embedding: ArrayLike | None, latent: ArrayLike
-) -> tuple[np.ndarray, dict[str, Layer]]:
+    ssm: NumpyMetaSSM, embedding: ArrayLike | None, latent: ArrayLike
+) -> tuple[np.ndarray, dict[str, ArrayMap]]:
     """States (trial, latent) and the changed layers, for as many trials as the longer of the two
     has."""
-    states = _rows(latent, ssm.model["latent_dim"], "latent")
+    states = _as_rows(latent, ssm.model["latent_dim"], "latent")
     if not ssm.conditioning.embedded:
         return states, ssm.layers(states[:, :0])
-    embeddings = _rows(embedding, ssm.model["embedding_dim"], "embedding")
+    embeddings = _as_rows(embedding, ssm.model["embedding_dim"], "embedding")
     if 1 not in (len(states), len(embeddings)) and len(states) != len(embeddings):
         raise ValueError(
             f"latent has {len(states)} trials and embedding {len(embeddings)}; "
@@ -84,7 +84,7 @@ def _start(
     return states, ssm.layers(np.broadcast_to(embeddings, (n_trials, embeddings.shape[1])))
 
 
-def _rows(values: Any, size: int, name: str) -> np.ndarray:
+def _as_rows(values: Any, size: int, name: str) -> np.ndarray:
     """Values as finite float64 (trial, size)."""
     rows = np.atleast_2d(np.asarray(values, dtype=np.float64))
     if rows.ndim != 2 or rows.shape[1] != size or not np.isfinite(rows).all():

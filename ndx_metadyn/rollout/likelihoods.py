@@ -13,7 +13,7 @@ import numpy as np
 
 
 @dataclass(frozen=True)
-class Likelihood:
+class NumpyLikelihood:
     """mean: of C z + d and the model's settings, in counts (or the observation's unit) a bin.
 
     further: its tensors beside likelihood.weight and likelihood.bias, by their names behind
@@ -30,7 +30,7 @@ def softplus(x: np.ndarray) -> np.ndarray:
 
 
 LINKS: dict[str, Callable[[np.ndarray], np.ndarray]] = {"exp": np.exp, "softplus": softplus}
-LIKELIHOODS: dict[str, Likelihood] = {
-    "poisson": Likelihood(lambda drive, model: LINKS[model["link"]](drive)),
-    "gaussian": Likelihood(lambda drive, model: drive, further=("log_var",)),
+NUMPY_LIKELIHOODS: dict[str, NumpyLikelihood] = {
+    "poisson": NumpyLikelihood(lambda drive, model: LINKS[model["link"]](drive)),
+    "gaussian": NumpyLikelihood(lambda drive, model: drive, further=("log_var",)),
 }

@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from ndx_metadyn.rollout.conditionings import CONDITIONINGS, Conditioning
-from ndx_metadyn.rollout.flows import FLOWS, Flow, Layer
-from ndx_metadyn.rollout.likelihoods import LIKELIHOODS, LINKS, Likelihood
+from ndx_metadyn.rollout.conditionings import NUMPY_CONDITIONINGS, NumpyConditioning
+from ndx_metadyn.rollout.flows import NUMPY_FLOWS, ArrayMap, NumpyFlow
+from ndx_metadyn.rollout.likelihoods import LINKS, NUMPY_LIKELIHOODS, NumpyLikelihood
 from ndx_metadyn.weights import NoTwinError, WeightsError, register_architecture
 
 ARCHITECTURE = "MetaSSM"
-FORMATS = (1, 2)  # 2: with settings that 0.1.0 does not know, such as model.dynamics
+READABLE_FORMATS = (1, 2)  # 2: with settings that 0.1.0 does not know, such as model.dynamics
 OF_OLDER_FILES = {
     "dynamics": "mlp",
     "changed_layers": ["input", "hidden"],
@@ -29,7 +29,7 @@ SIZES = ("latent_dim", "embedding_dim", "rank", "hyper_hidden")
 
 
 @dataclass(frozen=True)
-class MetaSSM:
+class NumpyMetaSSM:
     """The generative part of a stored model: its settings, and its tensors by name in float64."""
 
     model: dict[str, Any]
@@ -38,19 +38,19 @@ class MetaSSM:
     tensors: dict[str, np.ndarray]
 
     @property
-    def flow(self) -> type[Flow]:
+    def flow(self) -> type[NumpyFlow]:
         """The formula of f."""
-        return FLOWS[self.model["dynamics"]]
+        return NUMPY_FLOWS[self.model["dynamics"]]
 
     @property
-    def conditioning(self) -> type[Conditioning]:
+    def conditioning(self) -> type[NumpyConditioning]:
         """How an embedding changes the layers of f."""
-        return CONDITIONINGS[self.model["conditioning"]]
+        return NUMPY_CONDITIONINGS[self.model["conditioning"]]
 
     @property
-    def likelihood(self) -> Likelihood:
+    def likelihood(self) -> NumpyLikelihood:
         """The mean observation of a readout."""
-        return LIKELIHOODS[self.model["likelihood"]]
+        return NUMPY_LIKELIHOODS[self.model["likelihood"]]
 
     def row(self, input_key: str) -> int:
         """Position of a session among those the model knows; raises WeightsError, listing them."""
@@ -64,7 +64,7 @@ class MetaSSM:
             )
         return keys.index(input_key)
 
-    def layers(self, embedding: np.ndarray) -> dict[str, Layer]:
+    def layers(self, embedding: np.ndarray) -> dict[str, ArrayMap]:
         """The layers of f, as embeddings (trial, embedding) change them."""
         tensors = self._tensors_of("dynamics.")
         added = self.conditioning.added(embedding, tensors, self.model, self.flow)
@@ -73,7 +73,7 @@ class MetaSSM:
             for name, end in self.flow.tensors.items()
         }
 
-    def step(self, z: np.ndarray, layers: Mapping[str, Layer]) -> np.ndarray:
+    def step(self, z: np.ndarray, layers: Mapping[str, ArrayMap]) -> np.ndarray:
         """f(z) for z (trial, latent)."""
         return self.flow.mean(z, layers, self.model)
 
@@ -98,7 +98,7 @@ class MetaSSM:
         }
 
 
-def changed_layer(weight: np.ndarray, bias: np.ndarray, added: Layer | None) -> Layer:
+def changed_layer(weight: np.ndarray, bias: np.ndarray, added: ArrayMap | None) -> ArrayMap:
     """x ↦ W x + what an embedding adds + b."""
     if added is None:
         return lambda x: x @ weight.T + bias
@@ -109,7 +109,7 @@ def expected_shapes(model: dict[str, Any], n_sessions: int, n_units: int) -> dic
     """Shape of every tensor of the generative part; settings that `model` lacks are those of older
     files."""
     model = OF_OLDER_FILES | model
-    flow = FLOWS[model["dynamics"]]
+    flow = NUMPY_FLOWS[model["dynamics"]]
     latent = model["latent_dim"]
     shapes: dict[str, tuple] = {}
     for name, (out, into) in flow.shapes(model).items():
@@ -122,14 +122,14 @@ def expected_shapes(model: dict[str, Any], n_sessions: int, n_units: int) -> dic
         "likelihood.weight": (n_sessions, n_units, latent),
         "likelihood.bias": (n_sessions, n_units),
     }
-    for name in LIKELIHOODS[model["likelihood"]].further:
+    for name in NUMPY_LIKELIHOODS[model["likelihood"]].further:
         shapes[f"likelihood.{name}"] = (n_sessions, n_units)
-    of_conditioning = CONDITIONINGS[model["conditioning"]].shapes(model, flow)
+    of_conditioning = NUMPY_CONDITIONINGS[model["conditioning"]].shapes(model, flow)
     return shapes | {f"dynamics.{name}": shape for name, shape in of_conditioning.items()}
 
 
 @register_architecture(ARCHITECTURE)
-def meta_ssm(config: dict, tensors: dict[str, np.ndarray]) -> MetaSSM:
+def meta_ssm(config: dict, tensors: dict[str, np.ndarray]) -> NumpyMetaSSM:
     """Check settings and tensors against each other, then join them.
 
     Raises
@@ -137,7 +137,7 @@ def meta_ssm(config: dict, tensors: dict[str, np.ndarray]) -> MetaSSM:
     WeightsError : they do not fit; NoTwinError, one of them, where the settings name a flow, a
     conditioning or a likelihood that has no numpy form here.
     """
-    model, sessions, bin_width = check_config(config)
+    model, sessions, bin_width = check_settings(config)
     shapes = expected_shapes(model, len(sessions), max(session["n_units"] for session in sessions))
     for name, shape in shapes.items():
         found = tensors[name].shape if name in tensors else "no such tensor"
@@ -146,16 +146,16 @@ def meta_ssm(config: dict, tensors: dict[str, np.ndarray]) -> MetaSSM:
                 f"tensor {name!r} does not fit the model config", found=found, expected=shape
             )
     kept = {name: np.asarray(tensors[name], np.float64) for name in shapes}
-    return MetaSSM(model, sessions, bin_width, kept)
+    return NumpyMetaSSM(model, sessions, bin_width, kept)
 
 
-def check_config(config: dict) -> tuple[dict[str, Any], tuple[dict[str, Any], ...], float]:
+def check_settings(config: dict) -> tuple[dict[str, Any], tuple[dict[str, Any], ...], float]:
     """Settings of the model, sessions and bin width [s] of a stored config; raises WeightsError."""
-    if config.get("format") not in FORMATS:
+    if config.get("format") not in READABLE_FORMATS:
         raise WeightsError(
             "model config of an unknown format",
             found=config.get("format"),
-            expected=" or ".join(map(str, FORMATS)),
+            expected=" or ".join(map(str, READABLE_FORMATS)),
         )
     try:
         model = OF_OLDER_FILES | dict(config["model"])
@@ -171,7 +171,9 @@ def check_config(config: dict) -> tuple[dict[str, Any], tuple[dict[str, Any], ..
             "the model config lacks a setting, or it is of the wrong kind",
             found=f"{type(error).__name__}: {error}",
         ) from None
-    for (name, word), table in zip(words, (FLOWS, CONDITIONINGS, LIKELIHOODS), strict=True):
+    for (name, word), table in zip(
+        words, (NUMPY_FLOWS, NUMPY_CONDITIONINGS, NUMPY_LIKELIHOODS), strict=True
+    ):
         _check_twin(name, word, table)
     _check_options(model)
     _check_sizes(model, keys, sizes, bin_width)
@@ -199,7 +201,7 @@ def _check_options(model: dict[str, Any]) -> None:
     for name in ("residual", "shared_noise"):
         if type(model[name]) is not bool:
             raise WeightsError(f"model config: {name} is no truth value", found=repr(model[name]))
-    known = FLOWS[model["dynamics"]].tensors
+    known = NUMPY_FLOWS[model["dynamics"]].tensors
     layers = model["changed_layers"]
     if (
         type(layers) is not list

@@ -18,7 +18,7 @@ FLOWS: dict[str, tuple[str, tuple[str, ...]]] = {
 CONDITIONINGS: dict[str, str] = {
     # how an embedding changes the layers of a flow
     "low_rank": "metadyn.model.conditioning.low_rank:LowRank",
-    "linear": "metadyn.model.conditioning.linear:Linear",
+    "linear": "metadyn.model.conditioning.linear:LinearAdapter",
     "embedding_input": "metadyn.model.conditioning.embedding_input:EmbeddingInput",
     "shared": "metadyn.model.conditioning.shared:Shared",
 }

@@ -24,14 +24,14 @@ from metadyn.old_words import modern
 from metadyn.presets import PRESETS
 
 if TYPE_CHECKING:  # a type checker cannot follow choices that stand in a table
-    Flow = str
-    Conditioning = str
-    Likelihood = str
+    FlowName = str
+    ConditioningName = str
+    LikelihoodName = str
     Link = str
 else:
-    Flow = Literal[tuple(FLOWS)]
-    Conditioning = Literal[tuple(CONDITIONINGS)]
-    Likelihood = Literal[tuple(dict.fromkeys(name for name, _ in LIKELIHOODS))]
+    FlowName = Literal[tuple(FLOWS)]
+    ConditioningName = Literal[tuple(CONDITIONINGS)]
+    LikelihoodName = Literal[tuple(dict.fromkeys(name for name, _ in LIKELIHOODS))]
     Link = Literal[tuple(dict.fromkeys(link for _, link in LIKELIHOODS if link))]
 
 
@@ -121,11 +121,11 @@ class ModelConfig(_Section):
     embedding_dim: int = Field(
         2, gt=0, description="dimensions of the dynamical embedding (1 or 2 in the paper)"
     )
-    dynamics: Flow = Field(
+    dynamics: FlowName = Field(
         "mlp",
         description="family of the dynamics: multilayer perceptron (eq. 13), linear, gated recurrent unit",
     )
-    conditioning: Conditioning = Field(
+    conditioning: ConditioningName = Field(
         "low_rank", description="how the embedding changes the dynamics (section 5: baselines)"
     )
     rank: int = Field(
@@ -147,7 +147,7 @@ class ModelConfig(_Section):
         False,
         description="keep gradients of q(z) from the embedding that it is told (the authors' code)",
     )
-    likelihood: Likelihood = Field("poisson", description="distribution of the observations")
+    likelihood: LikelihoodName = Field("poisson", description="distribution of the observations")
     link: Link = Field(
         "exp", description="from C z + D to the Poisson mean in counts per bin (eq. 10)"
     )

@@ -27,9 +27,7 @@ def modern(section: str, values: dict[str, Any]) -> dict[str, Any]:
     """A section of a configuration in today's words, whichever it was written in."""
     keys = KEYS.get(section, {})
     renamed = {keys.get(key, key): value for key, value in values.items()}
-    return {
-        key: _translated(value, VALUES.get((section, key), {})) for key, value in renamed.items()
-    }
+    return {key: _reworded(value, VALUES.get((section, key), {})) for key, value in renamed.items()}
 
 
 def as_in_format_1(section: str, values: dict[str, Any]) -> dict[str, Any]:
@@ -44,7 +42,7 @@ def as_in_format_1(section: str, values: dict[str, Any]) -> dict[str, Any]:
         if key in usual and value == usual[key]:
             continue
         words = {new: old for old, new in VALUES.get((section, key), {}).items()}
-        found[keys.get(key, key)] = _translated(value, words)
+        found[keys.get(key, key)] = _reworded(value, words)
     return found
 
 
@@ -54,8 +52,8 @@ def beyond_format_1(section: str, values: dict[str, Any]) -> list[str]:
     return [key for key, value in values.items() if key in usual and value != usual[key]]
 
 
-def _translated(value: Any, words: dict[str, str]) -> Any:
+def _reworded(value: Any, words: dict[str, str]) -> Any:
     """A word, or each word of a list, by its other name; what is no such word stays as it is."""
     if isinstance(value, list | tuple):
-        return type(value)(_translated(each, words) for each in value)
+        return type(value)(_reworded(each, words) for each in value)
     return words.get(value, value) if isinstance(value, str) else value

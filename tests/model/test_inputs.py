@@ -9,7 +9,7 @@ from metadyn.model.dynamics import Dynamics
 from metadyn.model.elbo import PosteriorSample, Targets, elbo
 from metadyn.model.flows.base import AffineMap, Flow
 from metadyn.model.gaussian import Gaussian
-from metadyn.model.masking import fill
+from metadyn.model.masking import fill_masked
 from metadyn.model.meta_ssm import Observations
 from metadyn.model.ops.random import SessionGenerator
 from metadyn.model.ops.weighted_log_prob import EntryWeights
@@ -91,7 +91,7 @@ def test_masked_bins_have_the_inputs_of_their_own_trial_and_bin(driven, embeddin
         if noise:
             state = state + (transition.log_q[:, :, 0] / 2).exp() * standard[:, :, t]
         expected[:, :, t] = torch.where(masked[:, :, t, None], state, z[:, :, t])
-    found = fill(z, masked, transition, standard if noise else None)
+    found = fill_masked(z, masked, transition, standard if noise else None)
     torch.testing.assert_close(found, expected)
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from metadyn.model.masking import fill, mask_depth
+from metadyn.model.masking import fill_masked, mask_depth
 
 
 def random_mask(share, seed, tail):
@@ -37,7 +37,7 @@ def test_fill_is_a_chain_over_bins(model, share, tail, seed, embeddings):
         torch.randn(2, embeddings, 3).double(), torch.zeros(2, 2).double()
     )
     z = torch.randn(2, 3, 12, 2).double()
-    torch.testing.assert_close(fill(z, masked, transition), chain(z, masked, transition))
+    torch.testing.assert_close(fill_masked(z, masked, transition), chain(z, masked, transition))
 
 
 @pytest.mark.parametrize("embeddings", [1, 3])
@@ -51,7 +51,7 @@ def test_fill_with_room_for_the_longest_run_is_a_chain_too(model, embeddings, sh
     )
     z = torch.randn(2, 3, 12, 2).double()
     torch.testing.assert_close(
-        fill(z, masked, transition, noise, longest), chain(z, masked, transition, noise)
+        fill_masked(z, masked, transition, noise, longest), chain(z, masked, transition, noise)
     )
 
 
@@ -60,9 +60,9 @@ def test_fill_with_noise_is_a_chain_of_samples(model, embeddings):
     masked, log_q = random_mask(0.5, 0, 3), torch.tensor([[-1.0, 0.3], [0.5, -2.0]]).double()
     transition = model().dynamics(torch.randn(2, embeddings, 3).double(), log_q)
     z, noise = torch.randn(2, 2, 3, 12, 2).double()
-    filled = fill(z, masked, transition, noise)
+    filled = fill_masked(z, masked, transition, noise)
     torch.testing.assert_close(filled, chain(z, masked, transition, noise))
-    assert not torch.isclose(filled, fill(z, masked, transition))[masked].any()
+    assert not torch.isclose(filled, fill_masked(z, masked, transition))[masked].any()
 
 
 @pytest.mark.parametrize("embeddings", [1, 3])
@@ -71,7 +71,7 @@ def test_gradients_through_fill_are_those_of_the_chain(model, embeddings):
     embedding, weight = torch.randn(2, embeddings, 3).double(), torch.randn(2, 3, 12, 2).double()
     start = torch.randn(2, 3, 12, 2).double()
     gradients = []
-    for road in (fill, chain):
+    for road in (fill_masked, chain):
         z = start.clone().requires_grad_()
         total = (road(z, masked, dynamics(embedding, torch.zeros(2, 2).double())) * weight).sum()
         gradients.append(torch.autograd.grad(total, [z, *dynamics.parameters()]))
@@ -82,4 +82,4 @@ def test_kept_bins_stay_as_they_are(model):
     masked = random_mask(0.5, 0, 2)
     transition = model().dynamics(torch.randn(2, 3, 3).double(), torch.zeros(2, 2).double())
     z = torch.randn(2, 3, 12, 2).double()
-    assert torch.equal(fill(z, masked, transition)[~masked], z[~masked])
+    assert torch.equal(fill_masked(z, masked, transition)[~masked], z[~masked])

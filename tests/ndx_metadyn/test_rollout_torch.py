@@ -112,7 +112,9 @@ def test_a_model_without_a_numpy_form_is_read_by_torch_and_numpy_says_so(
         io.write(nwbfile)
 
     known = import_module(f"ndx_metadyn.rollout.{axis}")
-    monkeypatch.delitem(getattr(known, axis.upper()), trained.file().config["model"][word])
+    monkeypatch.delitem(
+        getattr(known, f"NUMPY_{axis.upper()}"), trained.file().config["model"][word]
+    )
     back = TrainedModel.from_file(read_model(path))
     ours, theirs = trained.module.state_dict(), back.module.state_dict()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)

@@ -16,11 +16,11 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from metadyn.model.conditioning.base import Change, Conditioning, Unchanged
-from metadyn.model.flows.base import Flow, Layer
+from metadyn.model.flows.base import ChangedLayer, Flow
 from metadyn.model.gaussian import Gaussian
 
 # The bin of its window that each state goes to, (session, trial, point), or a slice of bins
-Bins = Int[Tensor, "session trial point"] | slice | None
+BinIndex = Int[Tensor, "session trial point"] | slice | None
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Transition:
     inputs: Float[Tensor, "session trial time input"] | None = None
 
     @cached_property
-    def layers(self) -> dict[str, Layer]:
+    def layers(self) -> dict[str, ChangedLayer]:
         """The layers of the flow, changed."""
         return {
             name: self.changes.get(name, Unchanged()).layer(each.weight, each.bias)
@@ -47,7 +47,7 @@ class Transition:
         }
 
     def mean(
-        self, z: Float[Tensor, "session trial point latent"], bins: Bins = None
+        self, z: Float[Tensor, "session trial point latent"], bins: BinIndex = None
     ) -> Float[Tensor, "session trial point latent"]:
         """E z_t of states z_{t-1}; `bins` are the t, which only inputs need."""
         given = [z] if self.inputs is None else [z, values_at(self.inputs, bins)]
@@ -57,7 +57,7 @@ class Transition:
         return self.flow(points, self.layers, *inputs).view(z.shape)
 
     def __call__(
-        self, z: Float[Tensor, "session trial point latent"], bins: Bins = None
+        self, z: Float[Tensor, "session trial point latent"], bins: BinIndex = None
     ) -> Gaussian:
         """p(z_t | z_{t-1}) of states z_{t-1}, each its own point."""
         mean = self.mean(z, bins)
@@ -138,7 +138,7 @@ class Dynamics(nn.Module):
 
 
 def values_at(
-    values: Float[Tensor, "session trial time value"], bins: Bins
+    values: Float[Tensor, "session trial time value"], bins: BinIndex
 ) -> Float[Tensor, "session trial point value"]:
     """Values of some bins of each window."""
     if bins is None:

@@ -1,4 +1,10 @@
-"""The evidence lower bound (eq. 15), for many sessions at once and without a loop over time."""
+"""ELBO = E_q[Σ_t log p(y_t | z_t)] − KL(q(z_1) ‖ p(z_1)) − Σ_t KL(q(z_t) ‖ p(z_t | z_{t−1}, e))
+− KL(q(e) ‖ p(e)).
+
+y: observations; z: latents; e: embedding. One sample of z and e stands for the expectations, of
+many sessions at once and without a loop over time.
+Eq. 15 of Vermani et al., arXiv:2410.05454; appendix D.1 for masked bins and the penalty.
+"""
 
 from __future__ import annotations
 
@@ -10,17 +16,18 @@ from torch import Tensor
 
 from metadyn.model.dynamics import Transition
 from metadyn.model.gaussian import Gaussian, standard_normal
-from metadyn.model.masking import fill
+from metadyn.model.masking import fill_masked
 from metadyn.model.meta_ssm import MetaSSM, Observations
 from metadyn.model.ops.weighted_log_prob import EntryWeights
 
 
 @dataclass(frozen=True)
 class Targets:
-    """What is scored: the weight of each entry's log-likelihood, 0 where there is nothing.
+    """The entries that are scored, and the bins whose latent must come from the dynamics.
 
-    forecast (session, trial, time): bins whose latent must come from the dynamics; `longest`: the
-    most of them in a row, where that is known beforehand.
+    weight : of each entry's log-likelihood, 0 where there is nothing.
+    forecast : bins whose latent must come from the dynamics.
+    longest : the most of those in a row, where that is known beforehand.
     """
 
     weight: EntryWeights
@@ -30,7 +37,11 @@ class Targets:
 
 @dataclass(frozen=True)
 class ElboTerms:
-    """Sums over the batch in nats (weight_change: mean of ‖h(e)‖_F), and the sum of the weights."""
+    """Terms of the ELBO as sums over a batch, in nats.
+
+    weight_change : mean over embeddings of the norm of what they change in the dynamics.
+    entries : sum of the weights of the scored entries.
+    """
 
     log_likelihood: Tensor
     kl_latent: Tensor
@@ -40,16 +51,16 @@ class ElboTerms:
     entries: Tensor
 
     def elbo(self, kl_weight: float | Tensor = 1.0) -> Tensor:
-        return self.log_likelihood - kl_weight * (
-            self.kl_latent + self.kl_initial + self.kl_embedding
-        )
+        """The ELBO, or with another weight of its KL terms what training begins with."""
+        kl = self.kl_latent + self.kl_initial + self.kl_embedding
+        return self.log_likelihood - kl_weight * kl
 
     def loss(self, kl_weight: float | Tensor, penalty: float) -> Tensor:
-        """−ELBO per scored entry plus the penalty on the change of the dynamics (section D.1)."""
+        """−ELBO per scored entry, plus the penalty on the change of the dynamics (appendix D.1)."""
         return -self.elbo(kl_weight) / self.entries.clamp(min=1) + penalty * self.weight_change
 
     def per_entry(self) -> dict[str, Tensor]:
-        """The terms per scored entry, for people."""
+        """The terms per scored entry, for reports."""
         names = ("log_likelihood", "kl_latent", "kl_initial", "kl_embedding")
         terms = {name: getattr(self, name).detach() / self.entries.clamp(min=1) for name in names}
         return terms | {"weight_change": self.weight_change.detach()}
@@ -58,10 +69,17 @@ class ElboTerms:
 def combine_embeddings(
     q: Gaussian, pooling: str, distinct: Bool[Tensor, "session trial"] | None = None
 ) -> Gaussian:
-    """q(e) of each trial (session, trial, embedding) as it is, or one for the trials of a session
-    (`mean`, `product`).
+    """q(e) of each trial as it is (`trial`), or one for all trials of a session (`mean`, `product`).
 
-    A trial that is not `distinct` tells nothing new in a product (default: all are).
+    q : (session, trial, embedding).
+    distinct : trials that count in a product, which a trial that stands there twice would sharpen;
+    None where all do.
+
+    Returns (session, trial or 1, embedding).
+
+    >>> trials = Gaussian(torch.tensor([[[0.0], [2.0]]]), torch.zeros(1, 2, 1))
+    >>> combine_embeddings(trials, "mean").mean
+    tensor([[[1.]]])
     """
     match pooling:
         case "mean":
@@ -72,16 +90,26 @@ def combine_embeddings(
             return q
 
 
-def embedding_of(model: MetaSSM, features: Tensor, seen: Observations, pooling: str) -> Gaussian:
+def embedding_of(
+    model: MetaSSM,
+    features: Float[Tensor, "session trial time feature"],
+    seen: Observations,
+    pooling: str,
+) -> Gaussian:
     """q(e) of each trial, or one for the trials of a session: (session, trial or 1, embedding)."""
     return combine_embeddings(model.embedding(features, seen.length), pooling, seen.distinct)
 
 
 @dataclass(frozen=True)
 class PosteriorSample:
-    """What may have made a batch: q(e) (session, trial or 1, embedding), q(z), a sample of it
-    (session, trial, time, latent), the same with masked bins from the dynamics, and the dynamics of
-    the embedding that was drawn."""
+    """One sample of embedding and latents, and the distributions that it is of.
+
+    q_e : (session, trial or 1, embedding).
+    q_z : (session, trial, time, latent).
+    sample : of q_z.
+    z : the same, with latents of the dynamics in the bins that must have them.
+    transition : the dynamics of the sampled embedding.
+    """
 
     q_e: Gaussian
     q_z: Gaussian
@@ -99,18 +127,19 @@ def sample_posterior(
     masked: str = "mean",
     generator: torch.Generator | None = None,
 ) -> PosteriorSample:
-    """One sample of embedding and latents; bins that must come from the dynamics are their `mean`
-    or a `sample`."""
+    """Sample q(e) and q(z).
+
+    masked : whether bins whose latent comes from the dynamics get their "mean" or a "sample".
+    """
     features = model.features(seen, generator)
     q_e = embedding_of(model, features, seen, pooling)
-    embedding = q_e.sample(generator)
+    embedding = q_e.sample(generator)  # (session, trial or 1, embedding)
     q_z = model.latents(features, embedding, seen.length)
     transition = model.transition(embedding, seen.session)
-    noise = q_z.noise(generator)
+    noise = q_z.noise(generator)  # (session, trial, time, latent)
     sample = q_z.at(noise)
-    z = fill(
-        sample, targets.forecast, transition, noise if masked == "sample" else None, targets.longest
-    )
+    of_masked = noise if masked == "sample" else None
+    z = fill_masked(sample, targets.forecast, transition, of_masked, targets.longest)
     return PosteriorSample(q_e, q_z, sample, z, transition)
 
 
@@ -122,18 +151,22 @@ def elbo(
     *,
     masked_kl: bool = False,
 ) -> ElboTerms:
-    """One-sample estimate, of what was drawn. KL terms count bins that the encoders see, masked
-    ones only with `masked_kl`."""
+    """The terms of one sample.
+
+    KL terms count bins that the encoders see; masked ones among them only with `masked_kl`.
+    """
     q_e, q_z, z = drawn.q_e, drawn.q_z, drawn.z
+    # Bin t is expected from the state at t − 1: (session, trial, time − 1, latent)
     prior = drawn.transition(z[:, :, :-1], slice(1, None))
     kl_latent = Gaussian(q_z.mean[:, :, 1:], q_z.log_var[:, :, 1:]).kl(prior)
     kept = (seen.within & (masked_kl | ~targets.forecast))[:, :, 1:]
     kl_initial = Gaussian(q_z.mean[:, :, 0], q_z.log_var[:, :, 0]).kl(model.initial())
     kl_embedding = q_e.kl(standard_normal(q_e.mean))
+    log_likelihood = model.likelihood.weighted_log_prob(
+        z, seen.session, seen.counts, targets.weight, seen.n_units
+    )
     return ElboTerms(
-        log_likelihood=model.likelihood.weighted_log_prob(
-            z, seen.session, seen.counts, targets.weight, seen.n_units
-        ),
+        log_likelihood=log_likelihood,
         kl_latent=(kl_latent * kept).sum(),
         kl_initial=kl_initial.sum(),
         kl_embedding=kl_embedding.sum(),

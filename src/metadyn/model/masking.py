@@ -1,5 +1,12 @@
-"""Bins whose latent comes from the dynamics, not from the encoder (App. D.1: masking; and forecasts
-in training)."""
+"""z_t = f(z_{t−1}; e), or a sample of p(z_t | z_{t−1}, e), in masked bins t instead of q(z_t | y, e).
+
+f: mean of the dynamics; masked: bins of training chosen at random, and bins that are forecast.
+Appendix D.1 of Vermani et al., arXiv:2410.05454.
+
+A run is some masked bins in a row. All runs go ahead together, one bin at a time: bins of depth d,
+the d-th of their runs, follow from those of depth d − 1. That is as many steps as the longest run
+has bins, not as many as there are bins, and the numbers are those of a loop over time.
+"""
 
 from __future__ import annotations
 
@@ -11,100 +18,110 @@ from metadyn.model.dynamics import Transition, values_at
 
 
 def mask_depth(masked: Bool[Tensor, "session trial time"]) -> Int[Tensor, "session trial time"]:
-    """Bins since the last kept bin: 0 where kept, 1 for the first masked bin after it, and so
-    on."""
+    """Bins since the last kept bin: 0 where kept, 1 for the first masked bin after it, and so on.
+
+    >>> mask_depth(torch.tensor([[[False, True, True, False, True]]])).tolist()
+    [[[0, 1, 2, 0, 1]]]
+    """
     time = torch.arange(masked.shape[-1], device=masked.device)
     last_kept = torch.where(masked, torch.zeros_like(time), time).cummax(-1).values
     return time - last_kept
 
 
 def run_length(masked: Bool[Tensor, "session trial time"]) -> Int[Tensor, "session trial time"]:
-    """Masked bins in a row, told at the first of them; 0 elsewhere."""
-    time, end = torch.arange(masked.shape[-1], device=masked.device), masked.shape[-1]
+    """The length of each run at its first bin; 0 elsewhere.
+
+    >>> run_length(torch.tensor([[[False, True, True, False, True]]])).tolist()
+    [[[0, 2, 0, 0, 1]]]
+    """
+    end = masked.shape[-1]
+    time = torch.arange(end, device=masked.device)
     next_kept = torch.where(masked, end, time).flip(-1).cummin(-1).values.flip(-1)
     return torch.where(mask_depth(masked) == 1, next_kept - time, 0)
 
 
-def fill(
+def fill_masked(
     z: Float[Tensor, "session trial time latent"],
     masked: Bool[Tensor, "session trial time"],
     transition: Transition,
     noise: Float[Tensor, "session trial time latent"] | None = None,
     longest: int | None = None,
 ) -> Float[Tensor, "session trial time latent"]:
-    """Replace masked bins by the mean of the dynamics from the bin before, or by the sample of some
-    standard normal noise.
+    """Replace masked bins by what the dynamics make of the bin before.
 
-    Bin 0 must be kept. Where no run of masked bins is longer than `longest`, the mask is not looked
-    at to know how much to do.
-
-    All runs of masked bins go ahead together, a bin at a time: the same numbers as a chain over
-    time (model.md).
+    masked : the first bin of a trial never is.
+    noise : standard normal numbers of which samples are made; None for the mean.
+    longest : no run has more bins than that; None where only the mask can say it, which costs a
+    synchronisation on a GPU.
     """
     if not len(z):  # a process that has none of a step's sessions
         return z
     depth, length = mask_depth(masked), run_length(masked)
-    if transition.one_per_session:  # then it matters to no run which trial it is in
-        whole, (z, depth, length) = (
-            z.shape,
-            (each.flatten(1, 2)[:, None] for each in (z, depth, length)),
-        )
-        noise = None if noise is None else noise.flatten(1, 2)[:, None]
-        return _fill(z, depth, length, transition.end_to_end(), noise, longest).view(whole)
-    return _fill(z, depth, length, transition, noise, longest)
+    if not transition.one_per_session:
+        return fill_rows(z, depth, length, transition, noise, longest)
+    # All trials of a session have the same dynamics: they stand in one row, end to end.
+    rows = [each.flatten(1, 2)[:, None] for each in (z, depth, length)]  # (session, 1, bin, …)
+    noise = None if noise is None else noise.flatten(1, 2)[:, None]
+    return fill_rows(*rows, transition.end_to_end(), noise, longest).view(z.shape)
 
 
-def runs_going_on(
-    depth: Int[Tensor, "session row bin"], longest: int | None
-) -> tuple[Tensor, list[int]]:
-    """Runs of a row that reach depth 1, 2, …, at most, as a tensor and as numbers above zero: as
-    they are, or as many as a row has room for, each behind a kept bin."""
-    bins = depth.shape[-1]
-    if longest is None:
-        many = (
-            depth.new_zeros(*depth.shape[:2], bins + 1)
-            .scatter_add(-1, depth, torch.ones_like(depth))
-            .amax((0, 1))[1:]
-        )
-        return many, [each for each in many.tolist() if each]
-    room = range(2, min(longest, bins - 1) + 2)
-    return bins // torch.arange(room.start, room.stop, device=depth.device), [
-        bins // each for each in room
-    ]
-
-
-def _fill(
-    z: Tensor,
-    depth: Tensor,
-    length: Tensor,
+def fill_rows(
+    z: Float[Tensor, "session row bin latent"],
+    depth: Int[Tensor, "session row bin"],
+    length: Int[Tensor, "session row bin"],
     transition: Transition,
-    noise: Tensor | None,
+    noise: Float[Tensor, "session row bin latent"] | None,
     longest: int | None,
-) -> Tensor:
-    """`fill` where z is (session, row, bin, latent) and no run goes on from row to row."""
+) -> Float[Tensor, "session row bin latent"]:
+    """`fill_masked` of rows in which no run goes on from row to row."""
     bins = depth.shape[-1]
-    going_on, slots = runs_going_on(depth, longest)
+    runs_of_depth, slots = count_runs(depth, longest)
     if not slots:
         return z
-    start = length.topk(slots[0], dim=-1).indices  # the longest runs first
-    state, path = values_at(z, (start - 1).clamp(min=0)), []
+    # First bin of each run, the longest runs first: (session, row, slot)
+    start = length.topk(slots[0], dim=-1).indices
+    state = values_at(z, (start - 1).clamp(min=0))  # of the last kept bin before each run
+    path = []
     for level, many in enumerate(slots):
-        state = state[:, :, :many]
+        state = state[:, :, :many]  # the runs that go on
         now = (start[..., :many] + level).clamp(max=bins - 1)
-        state = (
-            transition.mean(state, now)
-            if noise is None
-            else transition(state, now).at(values_at(noise, now))
-        )
+        if noise is None:
+            state = transition.mean(state, now)
+        else:
+            state = transition(state, now).at(values_at(noise, now))
         path.append(state)
-    slot = torch.zeros_like(depth).scatter(
-        -1, start, torch.arange(slots[0], device=z.device).expand_as(start)
-    )
-    bin_ = torch.arange(bins, device=z.device)
-    before = (
-        bins + going_on.cumsum(0) - going_on
-    )  # where the states of a depth begin in what is joined below
-    filled = before[(depth - 1).clamp(min=0)] + slot.gather(
-        -1, (bin_ + 1 - depth).clamp(max=bins - 1)
-    )
-    return values_at(torch.cat([z, *path], 2), torch.where(depth > 0, filled, bin_))
+    filled = torch.cat([z, *path], 2)  # (session, row, bin and then slots of each depth, latent)
+    return values_at(filled, place_of_bins(depth, start, runs_of_depth))
+
+
+def count_runs(
+    depth: Int[Tensor, "session row bin"], longest: int | None
+) -> tuple[Int[Tensor, " depth"], list[int]]:
+    """How many runs of a row reach depth 1, 2, …, at most, as a tensor and as numbers above zero.
+
+    With `longest`, as many as a row has room for, each behind a kept bin: the mask is not read.
+    """
+    bins = depth.shape[-1]
+    if longest is None:
+        counted = depth.new_zeros(*depth.shape[:2], bins + 1)
+        counted = counted.scatter_add(-1, depth, torch.ones_like(depth))  # bins of each depth
+        most = counted.amax((0, 1))[1:]
+        return most, [each for each in most.tolist() if each]
+    room = range(2, min(longest, bins - 1) + 2)  # bins of a run of 1, 2, …, and the kept bin
+    most = bins // torch.arange(room.start, room.stop, device=depth.device)
+    return most, [bins // each for each in room]
+
+
+def place_of_bins(
+    depth: Int[Tensor, "session row bin"],
+    start: Int[Tensor, "session row slot"],
+    runs_of_depth: Int[Tensor, " depth"],
+) -> Int[Tensor, "session row bin"]:
+    """Where each bin's state stands behind one another: bins as they are, then runs depth by depth."""
+    bins = depth.shape[-1]
+    time = torch.arange(bins, device=depth.device)
+    number = torch.arange(start.shape[-1], device=depth.device).expand_as(start)
+    slot_of_start = torch.zeros_like(depth).scatter(-1, start, number)  # (session, row, bin)
+    slot = slot_of_start.gather(-1, (time + 1 - depth).clamp(max=bins - 1))
+    first_of_depth = bins + runs_of_depth.cumsum(0) - runs_of_depth
+    return torch.where(depth > 0, first_of_depth[(depth - 1).clamp(min=0)] + slot, time)

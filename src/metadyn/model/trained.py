@@ -1,21 +1,25 @@
-"""A trained model with what it knows of its sessions, and its one form as bytes (safetensors, never
-a pickle)."""
+"""A trained model, the sessions that it knows, and its one form as bytes: safetensors, never a pickle.
+
+A file holds the tensors by their names (`file_names`) and, as JSON, what they belong to. It speaks
+the words of version 0.1.0 (`old_words`), which reads what is of format 1.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
+from torch import Tensor
 
-from metadyn.choices import FLOWS, class_at
 from metadyn.config import ModelConfig, TrainingConfig
 from metadyn.errors import ModelFileError
-from metadyn.model.build import build_model
+from metadyn.model.build import build_model, flow_class
 from metadyn.model.file_names import name_in_file
 from metadyn.model.meta_ssm import MetaSSM
 from metadyn.old_words import as_in_format_1, beyond_format_1
@@ -28,15 +32,16 @@ SHARED_TENSORS = ("latent_sd", "weight_var", "latents", "centers", "trial_spread
 
 @dataclass(frozen=True)
 class SharedLatents:
-    """What the training sessions have in common, by which a new session finds the model's latent
-    space.
+    """What the latents of the training sessions have in common: by it a new session finds its place.
 
-    latent_sd (latent,): SD of their latents; weight_var (latent,): variance of their readouts, the
-    prior of a new one; labels and latents (condition, time, latent): the mean latents of each
-    condition, NaN behind the bins that enough of its windows have, empty where they share none;
-    centers (session, latent): mean latent of each training session; trial_spread (latent, latent):
-    covariance within sessions of a trial's mean latent. Models of before these two were kept know
-    no center.
+    latent_sd : SD of the latents, (latent,).
+    weight_var : variance of the sessions' readouts, the prior of a new one, (latent,).
+    labels : condition labels that all sessions have; none where they share none.
+    latents : mean latents of each condition, (condition, time, latent); NaN behind the bins that
+    enough of its trials have.
+    centers : mean latent of each training session, (session, latent); no session in models of
+    before 0.1.0.
+    trial_spread : covariance within sessions of a trial's mean latent, (latent, latent).
     """
 
     latent_sd: np.ndarray
@@ -46,11 +51,40 @@ class SharedLatents:
     centers: np.ndarray
     trial_spread: np.ndarray
 
+    def tensors(self) -> dict[str, Tensor]:
+        """Its arrays by their names in a file; NaN as 0."""
+        return {
+            f"frame.{name}": torch.as_tensor(getattr(self, name), dtype=torch.float32).nan_to_num()
+            for name in SHARED_TENSORS
+        }
+
+    def condition_bins(self) -> list[int]:
+        """Bins in which each condition's mean latents are known."""
+        return np.isfinite(self.latents).all(-1).sum(1).tolist()
+
+    @staticmethod
+    def taken_from(tensors: dict[str, Tensor], config: dict) -> SharedLatents:
+        """Those of a file, whose tensors lose theirs; KeyError where one is missing."""
+        names = [name for name in SHARED_TENSORS if f"frame.{name}" in tensors]
+        arrays = {name: tensors.pop(f"frame.{name}").numpy() for name in names}
+        if "centers" not in arrays:  # before 0.1.0
+            arrays["centers"] = np.zeros((0, len(arrays["latent_sd"])), np.float32)
+            arrays["trial_spread"] = np.diag(arrays["latent_sd"] ** 2)
+        for latents, n_bins in zip(
+            arrays["latents"], config.get("condition_bins", ()), strict=False
+        ):
+            latents[int(n_bins) :] = np.nan
+        return SharedLatents(labels=tuple(config["conditions"]), **arrays)
+
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """`module` holds one row of session-specific weights per entry of `sessions`; `data` the
-    options its bins came of."""
+    """A module with all that is needed to use it on other data.
+
+    module : its tensors of sessions have one row for each of `sessions`.
+    bin_width : of the bins that it was trained on [s].
+    data : options of the configuration's section [data] that the bins were made with.
+    """
 
     module: MetaSSM
     config: ModelConfig
@@ -67,89 +101,97 @@ class TrainedModel:
             raise ModelFileError(
                 f"the model knows no session {session!r}",
                 found=", ".join(keys),
-                remedy="metadyn align MODEL FILE -o MODEL2, or name the file as one of these: KEY=FILE",
+                remedy="metadyn align MODEL FILE -o MODEL2, "
+                "or name the file as one of these: KEY=FILE",
             )
         return keys.index(session)
 
     def file(self) -> ModelFile:
-        """The model as bytes; the digest covers weights and configuration."""
+        """The model as bytes, with a digest of all of them."""
+        config = self._config()
+        tensors = {
+            name_in_file(name): tensor.detach().cpu().contiguous()
+            for name, tensor in self.module.state_dict().items()
+        }
+        tensors |= self.shared_latents.tensors()
+        weights = save(tensors, metadata={"metadyn": json.dumps(config)})
+        digest = "sha256:" + hashlib.sha256(weights).hexdigest()
+        return ModelFile(ARCHITECTURE, config, weights, digest, self.sessions)
+
+    def _config(self) -> dict[str, Any]:
+        """What a file says of its tensors, in its own words."""
         model = self.config.model_dump(mode="json")
+        # Written out, so that a reader needs to know no flow's own choice
         model["changed_layers"] = list(
-            self.config.changed_layers or self.module.dynamics.flow.changed
+            self.config.changed_layers or flow_class(self.config).changed
         )
-        config = {
+        training = self.training.model_dump(mode="json")
+        return {
             "format": 2 if beyond_format_1("model", model) else 1,
             "architecture": ARCHITECTURE,
             "bin_width": self.bin_width,
             "model": as_in_format_1("model", model),
             "sessions": [asdict(entry) for entry in self.sessions],
-            "training": as_in_format_1("training", self.training.model_dump(mode="json")),
+            "training": as_in_format_1("training", training),
             "data": self.data,
             "conditions": list(self.shared_latents.labels),
-            "condition_bins": np.isfinite(self.shared_latents.latents).all(-1).sum(1).tolist(),
+            "condition_bins": self.shared_latents.condition_bins(),
         }
-        tensors = {
-            name_in_file(name): tensor.detach().cpu().contiguous()
-            for name, tensor in self.module.state_dict().items()
-        }
-        for name in SHARED_TENSORS:
-            tensors[f"frame.{name}"] = torch.as_tensor(
-                getattr(self.shared_latents, name), dtype=torch.float32
-            ).nan_to_num()
-        weights = save(tensors, metadata={"metadyn": json.dumps(config)})
-        digest = "sha256:" + hashlib.sha256(weights).hexdigest()
-        return ModelFile(ARCHITECTURE, config, weights, digest, self.sessions)
 
     @staticmethod
     def from_file(file: ModelFile) -> TrainedModel:
-        """Build the registered architecture and fill it strictly; nothing of the file is ever
-        executed."""
+        """Rebuild a model; nothing of the file is ever executed.
+
+        Raises
+        ------
+        ModelFileError : the file is of a format that this version does not know, or its parts do
+            not fit one another.
+        """
         if file.architecture != ARCHITECTURE or file.config.get("format") not in FORMATS:
+            formats = " and ".join(map(str, FORMATS))
             raise ModelFileError(
                 "the stored model is of an architecture or format that this version does not know",
                 found=f"{file.architecture}, format {file.config.get('format')}",
-                remedy=f"this version reads {ARCHITECTURE}, formats {' and '.join(map(str, FORMATS))}: install the version that wrote the file",
+                remedy=f"this version reads {ARCHITECTURE}, formats {formats}: "
+                "install the version that wrote the file",
             )
         try:
-            config = without_usual_layers(ModelConfig(**file.config["model"]))
-            tensors = {name: tensor.float() for name, tensor in load(file.weights).items()}
-            if not all(tensor.isfinite().all() for tensor in tensors.values()):
-                raise ValueError("weights that are NaN or infinite")
-            parts = {
-                name: tensors.pop(f"frame.{name}").numpy()
-                for name in SHARED_TENSORS
-                if f"frame.{name}" in tensors
-            }
-            parts.setdefault("centers", np.zeros((0, config.latent_dim), np.float32))
-            parts.setdefault("trial_spread", np.diag(parts["latent_sd"] ** 2))
-            for latents, n_bins in zip(
-                parts["latents"], file.config.get("condition_bins", ()), strict=False
-            ):
-                latents[int(n_bins) :] = np.nan
-            shared = SharedLatents(labels=tuple(file.config["conditions"]), **parts)
-            training = TrainingConfig(**file.config["training"])
-            with torch.device(
-                "meta"
-            ):  # sizes that the file claims cost no memory before its tensors bear them out
-                module = build_model(config, [entry.n_units for entry in file.sessions])
-            names = {name_in_file(name): name for name in module.state_dict()}
-            renamed = {names.get(name, name): tensor for name, tensor in tensors.items()}
-            module.load_state_dict(renamed, strict=True, assign=True)
-            bin_width, data = float(file.config["bin_width"]), file.config.get("data", {})
+            return rebuilt(file)
         except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as problem:
             raise ModelFileError(
                 "the stored model cannot be rebuilt",
                 found=str(problem),
                 remedy="fetch the file anew",
             ) from problem
-        return TrainedModel(module, config, bin_width, file.sessions, shared, training, data)
+
+
+def rebuilt(file: ModelFile) -> TrainedModel:
+    """The model of a file; any of several errors where it cannot be."""
+    tensors = {name: tensor.float() for name, tensor in load(file.weights).items()}
+    if not all(tensor.isfinite().all() for tensor in tensors.values()):
+        raise ValueError("weights that are NaN or infinite")
+    shared_latents = SharedLatents.taken_from(tensors, file.config)
+    config = without_usual_layers(ModelConfig(**file.config["model"]))
+    # On the device "meta", sizes that a file only claims cost no memory.
+    with torch.device("meta"):
+        module = build_model(config, [entry.n_units for entry in file.sessions])
+    names = {name_in_file(name): name for name in module.state_dict()}
+    renamed = {names.get(name, name): tensor for name, tensor in tensors.items()}
+    module.load_state_dict(renamed, strict=True, assign=True)
+    return TrainedModel(
+        module,
+        config,
+        float(file.config["bin_width"]),
+        file.sessions,
+        shared_latents,
+        TrainingConfig(**file.config["training"]),
+        file.config.get("data", {}),
+    )
 
 
 def without_usual_layers(config: ModelConfig) -> ModelConfig:
-    """The configuration that names no changed layers where they are the flow's own choice, which
-    files write out."""
-    place, _ = FLOWS[config.dynamics]
-    usual = config.changed_layers == class_at(place).changed
+    """The configuration, with no changed layers named where they are the flow's own choice."""
+    usual = config.changed_layers == flow_class(config).changed
     return config.model_copy(update={"changed_layers": None}) if usual else config
 
 

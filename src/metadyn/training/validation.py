@@ -11,7 +11,7 @@ from torch import Tensor
 from metadyn.config import TrainingConfig
 from metadyn.inference.scores import HIDDEN
 from metadyn.model.elbo import Targets, embedding_of
-from metadyn.model.masking import fill
+from metadyn.model.masking import fill_masked
 from metadyn.model.meta_ssm import MetaSSM, Observations
 from metadyn.model.ops.chunks import entry_chunks
 from metadyn.model.ops.random import SessionGenerator
@@ -77,7 +77,9 @@ def gains_of(
     features = model.features(seen)
     embedding = embedding_of(model, features, seen, pooling).mean
     transition = model.transition(embedding, seen.session)
-    z = fill(model.latents(features, embedding, seen.length).mean, targets.forecast, transition)
+    z = fill_masked(
+        model.latents(features, embedding, seen.length).mean, targets.forecast, transition
+    )
     model.train()
     once = torch.arange(count, device=trial.device) < trials.n_trials[:, None]
     weight = targets.weight._replace(bins=targets.weight.bins * once[..., None])

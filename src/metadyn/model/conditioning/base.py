@@ -15,11 +15,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from metadyn.config import ModelConfig
-from metadyn.model.flows.base import Flow, Layer
+from metadyn.model.flows.base import ChangedLayer, Flow
 from metadyn.model.ops.layer import layer
 
 
-def layer_of(weight: Float[Tensor, "item in out"], bias: Float[Tensor, " out"]) -> Layer:
+def layer_of(weight: Float[Tensor, "item in out"], bias: Float[Tensor, " out"]) -> ChangedLayer:
     """The layer of weights of all sessions' trials, one after the other, or of one for all."""
 
     def apply(x: Tensor, tanh: bool) -> Tensor:
@@ -33,7 +33,7 @@ class Change(ABC):
     """The change of one layer by the embeddings of (session, trial), or of (session, 1)."""
 
     @abstractmethod
-    def layer(self, weight: Float[Tensor, "out in"], bias: Float[Tensor, " out"]) -> Layer:
+    def layer(self, weight: Float[Tensor, "out in"], bias: Float[Tensor, " out"]) -> ChangedLayer:
         """The changed layer of this weight and bias."""
 
     @abstractmethod
@@ -44,7 +44,7 @@ class Change(ABC):
 class Unchanged(Change):
     """A layer that is the same for all embeddings."""
 
-    def layer(self, weight: Float[Tensor, "out in"], bias: Float[Tensor, " out"]) -> Layer:
+    def layer(self, weight: Float[Tensor, "out in"], bias: Float[Tensor, " out"]) -> ChangedLayer:
         """x ↦ W x + b."""
         return layer_of(weight.mT[None], bias)
 
@@ -58,7 +58,7 @@ class DenseChange(Change):
 
     change: Float[Tensor, "session trial out in"]
 
-    def layer(self, weight: Float[Tensor, "out in"], bias: Float[Tensor, " out"]) -> Layer:
+    def layer(self, weight: Float[Tensor, "out in"], bias: Float[Tensor, " out"]) -> ChangedLayer:
         """x ↦ (W + ΔW) x + b."""
         changed = (weight + self.change).flatten(0, 1)  # (session * trial, out, in)
         return layer_of(changed.mT, bias)

@@ -15,7 +15,7 @@ from torch.nn.functional import linear
 
 from metadyn.config import ModelConfig
 from metadyn.model.conditioning.base import Change, Conditioning
-from metadyn.model.flows.base import Flow, Layer
+from metadyn.model.flows.base import ChangedLayer, Flow
 from metadyn.model.ops.layer import activated
 
 
@@ -25,7 +25,7 @@ class Shift(Change):
 
     value: Float[Tensor, "session trial out"]
 
-    def layer(self, weight: Float[Tensor, "out in"], bias: Float[Tensor, " out"]) -> Layer:
+    def layer(self, weight: Float[Tensor, "out in"], bias: Float[Tensor, " out"]) -> ChangedLayer:
         """x ↦ W x + b + Δb."""
         shift = self.value[..., None, :]  # (session, trial, 1, out)
         return lambda x, tanh: activated(linear(x, weight, bias) + shift, tanh)

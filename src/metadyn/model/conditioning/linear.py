@@ -19,7 +19,7 @@ from metadyn.model.flows.base import Flow
 FIRST_SD = 0.02  # of the directions at first: from large ones training diverges
 
 
-class Linear(Conditioning):
+class LinearAdapter(Conditioning):
     """Directions (embedding, out, in) of each changed layer, by name."""
 
     def __init__(self, shapes: Mapping[str, tuple[int, int]], embedding_dim: int) -> None:
@@ -29,7 +29,7 @@ class Linear(Conditioning):
         )
 
     @classmethod
-    def from_config(cls, config: ModelConfig, flow: Flow) -> Linear:
+    def from_config(cls, config: ModelConfig, flow: Flow) -> LinearAdapter:
         """The layers are the flow's own choice."""
         return cls({name: flow.shapes[name] for name in flow.changed}, config.embedding_dim)
 

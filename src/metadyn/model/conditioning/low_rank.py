@@ -15,7 +15,7 @@ from torch.nn.functional import linear
 
 from metadyn.config import ModelConfig
 from metadyn.model.conditioning.base import Change, Conditioning, DenseChange
-from metadyn.model.flows.base import Flow, Layer
+from metadyn.model.flows.base import ChangedLayer, Flow
 from metadyn.model.ops.layer import activated
 
 
@@ -26,7 +26,7 @@ class LowRankChange(Change):
     left: Float[Tensor, "session trial out rank"]
     right: Float[Tensor, "session trial in rank"]
 
-    def layer(self, weight: Float[Tensor, "out in"], bias: Float[Tensor, " out"]) -> Layer:
+    def layer(self, weight: Float[Tensor, "out in"], bias: Float[Tensor, " out"]) -> ChangedLayer:
         """x ↦ W x + U (Vᵀ x) + b."""
         if self.left.shape[1] == 1:
             return DenseChange(self.left @ self.right.mT).layer(weight, bias)

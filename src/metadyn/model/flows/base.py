@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from metadyn.config import ModelConfig
 
 # x (session, trial, point, in) → W x + b (session, trial, point, out), or tanh of it
-Layer = Callable[[Tensor, bool], Tensor]
+ChangedLayer = Callable[[Tensor, bool], Tensor]
 
 
 class AffineMap(nn.Module):
@@ -45,7 +45,7 @@ class Flow(nn.Module, ABC):
 
     @abstractmethod
     def forward(
-        self, z: Float[Tensor, "session trial point latent"], layers: Mapping[str, Layer]
+        self, z: Float[Tensor, "session trial point latent"], layers: Mapping[str, ChangedLayer]
     ) -> Float[Tensor, "session trial point latent"]:
         """f(z), computed by `layers`: this flow's own, as an embedding has changed them.
 

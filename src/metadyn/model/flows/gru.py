@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from metadyn.config import ModelConfig
-from metadyn.model.flows.base import AffineMap, Flow, Layer
+from metadyn.model.flows.base import AffineMap, ChangedLayer, Flow
 
 
 class GRUCell(Flow):
@@ -41,7 +41,7 @@ class GRUCell(Flow):
         return cls(config.latent_dim)
 
     def forward(
-        self, z: Float[Tensor, "session trial point latent"], layers: Mapping[str, Layer]
+        self, z: Float[Tensor, "session trial point latent"], layers: Mapping[str, ChangedLayer]
     ) -> Float[Tensor, "session trial point latent"]:
         """Gates and candidate of every point; the state goes on by the update gate."""
         gates = layers["gates"](z, False).sigmoid()  # (session, trial, point, 2 * latent)

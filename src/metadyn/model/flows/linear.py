@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from metadyn.config import ModelConfig
-from metadyn.model.flows.base import AffineMap, Flow, Layer
+from metadyn.model.flows.base import AffineMap, ChangedLayer, Flow
 
 FIRST_DECAY = 0.99  # of every mode in a bin: slow, as latents are, and stable
 
@@ -34,7 +34,7 @@ class LinearFlow(Flow):
         return cls(config.latent_dim)
 
     def forward(
-        self, z: Float[Tensor, "session trial point latent"], layers: Mapping[str, Layer]
+        self, z: Float[Tensor, "session trial point latent"], layers: Mapping[str, ChangedLayer]
     ) -> Float[Tensor, "session trial point latent"]:
         """A z + b."""
         return layers["matrix"](z, False)

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from metadyn.config import ModelConfig
-from metadyn.model.flows.base import AffineMap, Flow, Layer
+from metadyn.model.flows.base import AffineMap, ChangedLayer, Flow
 
 
 class MLP(Flow):
@@ -43,7 +43,7 @@ class MLP(Flow):
         return cls(config.latent_dim, config.hidden, residual=config.residual)
 
     def forward(
-        self, z: Float[Tensor, "session trial point latent"], layers: Mapping[str, Layer]
+        self, z: Float[Tensor, "session trial point latent"], layers: Mapping[str, ChangedLayer]
     ) -> Float[Tensor, "session trial point latent"]:
         """Each layer's tanh is part of its kernel (`ops.layer`)."""
         first = layers["first"](z, True)  # (session, trial, point, hidden)
