@@ -19,7 +19,10 @@ from metadyn.errors import DataError
 
 SMOOTHED = "smoothed"  # given all counts of a window
 FORECAST = "forecast"  # given the counts of its first bins
-SCOPES = ("session", "window")  # one embedding for all windows of a session, or one for each
+EMBEDDING_SCOPES = (
+    "session",
+    "window",
+)  # one embedding for all windows of a session, or one for each
 
 
 @dataclass(frozen=True)
@@ -38,18 +41,18 @@ class Quantity:
         return {name: text for name, text in known.items() if text is not None}
 
 
-LATENTS = ("trial", "time", "latent")
-RATES = ("trial", "time", "unit")
+LATENT_DIMS = ("trial", "time", "latent")
+RATE_DIMS = ("trial", "time", "unit")
 
 VARIABLES: Mapping[str, Quantity] = MappingProxyType(
     {
-        "latent_mean": Quantity(LATENTS, "a.u."),
-        "latent_sd": Quantity(LATENTS, "a.u."),
-        "latent_samples": Quantity(("sample", *LATENTS), "a.u."),
+        "latent_mean": Quantity(LATENT_DIMS, "a.u."),
+        "latent_sd": Quantity(LATENT_DIMS, "a.u."),
+        "latent_samples": Quantity(("sample", *LATENT_DIMS), "a.u."),
         "context_latent": Quantity(("trial", "latent"), "a.u."),
-        "rate_mean": Quantity(RATES, "Hz"),
-        "rate_sd": Quantity(RATES, "Hz"),
-        "rate_samples": Quantity(("sample", *RATES), "Hz"),
+        "rate_mean": Quantity(RATE_DIMS, "Hz"),
+        "rate_sd": Quantity(RATE_DIMS, "Hz"),
+        "rate_samples": Quantity(("sample", *RATE_DIMS), "Hz"),
         "embedding_mean": Quantity(("trial", "embedding")),
         "embedding_sd": Quantity(("trial", "embedding")),
         "trial_embedding_mean": Quantity(("trial", "embedding")),
@@ -61,7 +64,7 @@ VARIABLES: Mapping[str, Quantity] = MappingProxyType(
             "elsewhere all values are what the model interpolates",
         ),
         "unit_observed": Quantity(
-            RATES,
+            RATE_DIMS,
             long_name="whether the unit was observed; "
             "elsewhere its rate is inferred from other units and times",
         ),
@@ -124,7 +127,11 @@ def check_estimates(estimates: xr.Dataset, kind: str) -> None:
     DataError : something required is missing, has other dimensions, another unit or another value;
         all that is wrong is listed.
     """
-    wrong = [*_missing(estimates, kind), *_unlike(estimates), *_odd_attributes(estimates, kind)]
+    wrong = [
+        *_absent(estimates, kind),
+        *_of_other_form(estimates),
+        *_odd_attributes(estimates, kind),
+    ]
     if not wrong:
         return
     maker = {SMOOTHED: "metadyn.infer", FORECAST: "metadyn.forecast"}[kind]
@@ -136,7 +143,7 @@ def check_estimates(estimates: xr.Dataset, kind: str) -> None:
     )
 
 
-def _missing(estimates: xr.Dataset, kind: str) -> Iterator[tuple[str, str]]:
+def _absent(estimates: xr.Dataset, kind: str) -> Iterator[tuple[str, str]]:
     """Name and problem of each variable, coordinate and attribute that is required and absent."""
     for name in (*REQUIRED_VARIABLES[kind], *REQUIRED_COORDINATES):
         if name not in estimates.variables:
@@ -146,14 +153,14 @@ def _missing(estimates: xr.Dataset, kind: str) -> Iterator[tuple[str, str]]:
             yield name, f"no attribute {name}"
 
 
-def _unlike(estimates: xr.Dataset) -> Iterator[tuple[str, str]]:
+def _of_other_form(estimates: xr.Dataset) -> Iterator[tuple[str, str]]:
     """Name and problem of each variable of a known name with other dimensions or another unit."""
     for name, quantity in {**VARIABLES, **COORDINATES}.items():
         if name not in estimates.variables:
             continue
         variable = estimates[name]
         if variable.dims != quantity.dims:
-            yield name, f"{name} {_names(variable.dims)}, not {_names(quantity.dims)}"
+            yield name, f"{name} {_in_brackets(variable.dims)}, not {_in_brackets(quantity.dims)}"
         units = variable.attrs.get("units", quantity.units)
         if units != quantity.units:
             yield name, f"{name} in {units}, not in {quantity.units or 'no unit'}"
@@ -161,12 +168,12 @@ def _unlike(estimates: xr.Dataset) -> Iterator[tuple[str, str]]:
 
 def _odd_attributes(estimates: xr.Dataset, kind: str) -> Iterator[tuple[str, str]]:
     """Name and problem of each attribute of a value that this kind cannot have."""
-    allowed = {"estimate": (kind,), "embedding_scope": SCOPES}
+    allowed = {"estimate": (kind,), "embedding_scope": EMBEDDING_SCOPES}
     for name, values in allowed.items():
         value = estimates.attrs.get(name, values[0])
         if value not in values:
             yield name, f"{name} {value!r}, not {' or '.join(map(repr, values))}"
 
 
-def _names(dims: tuple) -> str:
+def _in_brackets(dims: tuple) -> str:
     return f"({', '.join(map(str, dims))})"

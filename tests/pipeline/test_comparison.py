@@ -24,7 +24,7 @@ def scores(session="day1", windows="test", **values) -> xr.Dataset:
 
 def test_a_model_that_is_ahead_everywhere_is_said_to_be_with_its_scores():
     assert baselines_ahead([scores()]) == {}
-    said = verdict.line(
+    said = verdict.as_line(
         "test windows",
         {},
         [scores(), scores(bits_per_spike=[0.5, 0, 0.1, NAN, NAN])],

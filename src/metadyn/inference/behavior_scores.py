@@ -1,5 +1,5 @@
-"""How well behaviour is decoded from latents, beside the mean, smoothed spikes and their principal
-components.
+"""How well behaviour is decoded from latents, compared with the mean, smoothed spikes and their
+principal components.
 
 All are decoded alike: from the same bins and as many before them, none of them unobserved, by
 decoders fitted to windows that the model trained on (Vermani et al., arXiv:2410.05454, App. D.2).

@@ -28,8 +28,8 @@ ABSOLUTE = 1e-10
 def with_past(
     features: Float[np.ndarray, "trial time feature"], lags: int
 ) -> Float[np.ndarray, "trial time lagged_feature"]:
-    """Each bin beside the `lags - 1` before it; the first bin of a trial stands for those before
-    it.
+    """Each bin and the `lags - 1` before it, side by side; the first bin of a trial stands for those
+    before it.
 
     >>> with_past(np.array([[[1.0], [2.0], [3.0]]]), 2)[0].tolist()
     [[1.0, 1.0], [2.0, 1.0], [3.0, 2.0]]
@@ -214,10 +214,10 @@ def moments_by_fold(
 def best_penalty(folds: list[Moments]) -> tuple[float, float]:
     """Cross-validation over folds, each decoded by the others: the least squared error and its
     penalty."""
-    whole = Moments.total(folds)
+    all_folds = Moments.total(folds)
     errors = np.zeros(len(PENALTIES))
     for fold in folds:
-        others = whole - fold if len(folds) > 1 else whole
+        others = all_folds - fold if len(folds) > 1 else all_folds
         errors += [fold.squared_error(*regression) for regression in others.ridge(*PENALTIES)]
     best = int(errors.argmin())
     return float(errors[best]), float(PENALTIES[best])

@@ -68,16 +68,16 @@ def observations(
     bins = slice(context)
     shown = None
     if counts.unit_observed is not None:
-        seen = _padded(module, counts.unit_observed[trials, bins]).bool()
+        seen = _pad_units(module, counts.unit_observed[trials, bins]).bool()
         shown = Visible.of(seen, counts.n_units)
     if visible is not None:
-        entries = _padded(module, visible[trials, bins]).bool()
+        entries = _pad_units(module, visible[trials, bins]).bool()
         share = max(float(visible.mean()), 1e-6)
         shown = Visible(entries, share) if shown is None else shown.without(~entries, 1 - share)
     # (1, trial): one session
     length = torch.as_tensor(counts.windows.n_bins[trials].astype(np.int64), device=device)[None]
     return Observations(
-        counts=_padded(module, counts.counts[trials, bins]),
+        counts=_pad_units(module, counts.counts[trials, bins]),
         observed=torch.as_tensor(counts.observed[trials, bins], device=device)[None],
         length=length if context is None else length.clamp(max=context),
         session=torch.tensor([session_row], device=device),
@@ -85,7 +85,7 @@ def observations(
     )
 
 
-def _padded(module: MetaSSM, values: np.ndarray) -> Float[Tensor, "1 trial time unit"]:
+def _pad_units(module: MetaSSM, values: np.ndarray) -> Float[Tensor, "1 trial time unit"]:
     """Values (trial, time, unit) of one session, with zeros up to the units of the largest."""
     most_units = module.readin.mean.shape[1]
     padded = np.zeros((1, *values.shape[:2], most_units), np.float32)

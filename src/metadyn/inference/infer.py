@@ -39,7 +39,7 @@ class Posterior(NamedTuple):
 
 
 def posterior(trained: TrainedModel, counts: TrialCounts) -> Posterior:
-    """What the encoders infer from all counts; refuses as `check_counts` does."""
+    """q(e) and q(z) given all counts; refuses as `check_counts` does."""
     session_row = check_counts(trained, counts)
     by_trial = trial_embeddings(trained, counts)
     used = expand_to_trials(conditioning_embedding(trained, session_row, by_trial), by_trial)

@@ -25,23 +25,29 @@ def posterior_rates(
 
     Exact, or by quadrature where the likelihood has no closed form.
     """
-    likelihood = trained.module.likelihood
-    weight = likelihood.weight[session_row, :n_units].detach()  # (unit, latent)
-    bias = likelihood.bias[session_row, :n_units].detach()  # (unit,)
+    weight, bias = _readout(trained, session_row, n_units)
     linear = q.mean[0] @ weight.T + bias  # (trial, time, unit)
     variance = q.log_var[0].exp() @ (weight**2).T
-    mean, sd = likelihood.rate_moments(linear, variance)
+    mean, sd = trained.module.likelihood.rate_moments(linear, variance)  # counts per bin
     return mean.numpy(force=True) / trained.bin_width, sd.numpy(force=True) / trained.bin_width
+
+
+def _readout(
+    trained: TrainedModel, session_row: int, n_units: int
+) -> tuple[Float[Tensor, "unit latent"], Float[Tensor, " unit"]]:
+    """C and D of the session's units, without their padding."""
+    likelihood = trained.module.likelihood
+    weight = likelihood.weight[session_row, :n_units].detach()
+    bias = likelihood.bias[session_row, :n_units].detach()
+    return weight, bias
 
 
 def rates_of_latents(
     trained: TrainedModel, session_row: int, z: Float[Tensor, "*point latent"], n_units: int
 ) -> Float[np.ndarray, "*point unit"]:
     """Rates [Hz] of latents that are known: link(C z + D) / bin width."""
-    likelihood = trained.module.likelihood
-    weight = likelihood.weight[session_row, :n_units].detach()
-    bias = likelihood.bias[session_row, :n_units].detach()
-    expected = likelihood.expected(z @ weight.T + bias)  # counts per bin
+    weight, bias = _readout(trained, session_row, n_units)
+    expected = trained.module.likelihood.expected(z @ weight.T + bias)  # counts per bin
     return expected.numpy(force=True) / trained.bin_width
 
 

@@ -1,4 +1,4 @@
-"""How good a model is on windows of a session, beside baselines.
+"""How good a model is on windows of a session, compared with baselines.
 
 Of spikes these are the unit's mean rate and its last value; of behaviour its mean, and decoders of
 smoothed spikes and of their principal components. Decoders, the model's and theirs, are fitted to
@@ -146,8 +146,8 @@ def score(
     if steps is None:
         steps = min(MOST_STEPS, int(np.median(counts.windows.n_bins)) - context)
     long = long_enough(counts, context, steps)
-    mean = trained.module.readin.mean[session_row, : counts.n_units]  # count per bin in training
-    mean = mean.numpy(force=True).astype(np.float64)
+    in_training = trained.module.readin.mean[session_row, : counts.n_units]
+    mean = in_training.numpy(force=True).astype(np.float64)  # (unit,), counts per bin
     scores = reconstruction_scores(trained, counts, mean, seed)
     scores |= forecast_scores(trained, counts.select(trials=long), mean, context, steps)
     note = ""

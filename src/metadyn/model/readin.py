@@ -119,6 +119,8 @@ class ReadIn(PerSession):
     """
 
     padding = MappingProxyType({"sd": 1.0})
+    mean: Float[Tensor, "session unit"]
+    sd: Float[Tensor, "session unit"]
 
     def __init__(
         self, n_units: Sequence[int], hidden: int, features: int, dropout: float = 0.0

@@ -1,4 +1,4 @@
-"""A model beside its baselines, in words: in which measure one of them is ahead, by how much."""
+"""A model and its baselines, in words: in which measure one of them is ahead, and by how much."""
 
 from __future__ import annotations
 

@@ -101,11 +101,11 @@ def save_scores(scores: list[xr.Dataset], path: str | Path) -> Path:
     """
     path = check_scores_path(path)
     each = [_with_session(one) for one in scores]
-    whole = xr.concat(each, "session", join="outer", combine_attrs="drop")
+    combined = xr.concat(each, "session", join="outer", combine_attrs="drop")
     if path.suffix == ".nc":
-        whole.to_netcdf(path, engine="scipy")
+        combined.to_netcdf(path, engine="scipy")
         return path
-    plain = _without_nan(whole.to_dict())
+    plain = _without_nan(combined.to_dict())
     text = json.dumps(plain, indent=1, ensure_ascii=False, allow_nan=False)
     path.write_text(text + "\n", encoding="utf-8")
     return path

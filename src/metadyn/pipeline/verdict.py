@@ -1,5 +1,5 @@
-"""The line that fit, align and score end in: how the model fares beside its baselines, and what to
-run next."""
+"""The as_line that fit, align and score end in: how the model compares with its baselines, and what
+to run next."""
 
 from __future__ import annotations
 
@@ -53,14 +53,14 @@ def of_fit(
     part = "validation" if trained.training.validation_fraction else "training"
     scores = scores_of_spikes(trained, [few_windows(trained, counts, part) for counts in chosen])
     trained_on = [few_windows(trained, counts, "training") for counts in chosen]
-    findings = find(trained, trained_on, scores)
+    findings = faults_of(trained, trained_on, scores)
     given = as_arguments(files)
     folder = as_arguments([] if output is None else output)
     if findings:
         command = fit_command(trained, given, folder, settings_to_try(findings, trained))
     else:
         command = f"metadyn annotate {shown_model(*folder)} {shown(given)} -o annotated"
-    return line(f"{part} windows", findings, scores, command + " --skip-bad" * skip_bad)
+    return as_line(f"{part} windows", findings, scores, command + " --skip-bad" * skip_bad)
 
 
 def of_align(
@@ -78,7 +78,7 @@ def of_align(
     """
     few = few_windows(trained, counts, "training")
     scores = scores_of_spikes(trained, [few])
-    findings = find(trained, [few], scores)
+    findings = faults_of(trained, [few], scores)
     files = shown(as_arguments(file))
     first = shown_model(*as_arguments(model))
     folder = as_arguments([] if output is None else output)
@@ -88,14 +88,14 @@ def of_align(
         command = f"metadyn align {first} {files} -o {unused_folder(*folder)} {flags}"
     else:
         command = f"metadyn score {shown_model(*folder)} {files} {as_flags(options)}".strip()
-    return line("windows aligned to", findings, scores, command)
+    return as_line("windows aligned to", findings, scores, command)
 
 
 def of_score(
     trained: TrainedModel, counts: TrialCounts, scores: xr.Dataset, model: object, file: object
 ) -> str:
     """Of the windows `counts` that were scored; `model`, `file`: as they were given."""
-    findings = find(trained, [counts], [scores])
+    findings = faults_of(trained, [counts], [scores])
     folder = as_arguments(model)
     if findings:
         files = recordings_of(trained, file)
@@ -103,14 +103,14 @@ def of_score(
     else:
         files = as_arguments(file)
         command = f"metadyn annotate {shown_model(*folder)} {shown(files)} -o annotated"
-    return line(f"{scores.attrs['windows']} windows", findings, [scores], command)
+    return as_line(f"{scores.attrs['windows']} windows", findings, [scores], command)
 
 
-def find(
+def faults_of(
     trained: TrainedModel, sessions: list[TrialCounts], scores: list[xr.Dataset]
 ) -> dict[str, str]:
-    """What is wrong in words, by name, the worst first: collapsed embeddings, then measures in
-    which a baseline is ahead."""
+    """Faults in words, by name, the worst first: embeddings that are alike, then measures in which a
+    baseline is ahead."""
     found = {EMBEDDINGS_ALIKE: ALIKE} if collapsed(trained, sessions) else {}
     return found | baselines_ahead(scores)
 
@@ -155,8 +155,8 @@ def scores_of_spikes(trained: TrainedModel, sessions: list[TrialCounts]) -> list
     return found
 
 
-def line(part: str, findings: dict[str, str], scores: list[xr.Dataset], command: str) -> str:
-    """The verdict in one line: on which windows it rests, what was found, what to run next."""
+def as_line(part: str, findings: dict[str, str], scores: list[xr.Dataset], command: str) -> str:
+    """The verdict in one as_line: on which windows it rests, what was found, what to run next."""
     if findings:
         return f"verdict ({part}): {'; '.join(findings.values())}; try: {command}"
     return f"verdict ({part}): {summary(scores)}; next: {command}"
