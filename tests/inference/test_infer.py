@@ -6,6 +6,8 @@ import numpy as np
 import xarray as xr
 
 from metadyn.inference.infer import infer
+from metadyn.latent_blocks import LatentBlocks
+from metadyn.model.trained import TrainedModel
 
 
 def test_latents_of_a_trial_do_not_depend_on_the_others_when_pooled_by_trial(trained, counts):
@@ -91,3 +93,11 @@ def test_the_result_says_what_was_observed_of_which_unit(trained, counts):
         result.rate_mean.values[data.observed].min() > 0
     )  # also of lost units: inferred from the others
     assert "unit_observed" not in infer(trained(), counts())
+
+
+def test_latents_in_blocks_are_labelled_by_them(trained, counts, monkeypatch):
+    model, blocks = trained(), LatentBlocks(("M1", "PMd"), (1, 1))
+    assert model.config.latent_dim == 2
+    np.testing.assert_array_equal(infer(model, counts()).latent, [0, 1])
+    monkeypatch.setattr(TrainedModel, "latent_blocks", blocks)
+    assert infer(model, counts()).sel(latent="PMd 0").latent_mean.dims == ("trial", "time")

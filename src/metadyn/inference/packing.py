@@ -21,7 +21,7 @@ def coordinates(
     return {
         "trial": np.arange(counts.n_trials),
         "time": (first_bin + np.arange(n_bins) + 0.5) * counts.bin_width,
-        "latent": np.arange(trained.config.latent_dim),
+        "latent": trained.latent_blocks.labels,
         "unit": counts.unit_rows,
         "embedding": np.arange(trained.config.embedding_dim),
         "start_time": counts.windows.start,

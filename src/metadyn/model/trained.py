@@ -19,6 +19,7 @@ from torch import Tensor
 
 from metadyn.config import ModelConfig, TrainingConfig
 from metadyn.errors import ModelFileError
+from metadyn.latent_blocks import LatentBlocks
 from metadyn.model.build import build_model, flow_class
 from metadyn.model.file_names import name_in_file
 from metadyn.model.meta_ssm import MetaSSM
@@ -93,6 +94,11 @@ class TrainedModel:
     shared_latents: SharedLatents
     training: TrainingConfig = field(default_factory=TrainingConfig)
     data: dict = field(default_factory=dict)
+
+    @property
+    def latent_blocks(self) -> LatentBlocks:
+        """The labels of the latent axis."""
+        return LatentBlocks.single(self.config.latent_dim)
 
     def index(self, session: str) -> int:
         """Row of a session; a ModelFileError lists those there are."""

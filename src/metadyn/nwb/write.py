@@ -213,6 +213,7 @@ def prepare_run(
     words = SeriesWords(
         describe_times(parameters.get("data", {}).get("spike_lag", 0.0)),
         *describe_unobserved(posterior),
+        describe_latents(posterior),
     )
 
     def add(nwbfile: NWBFile) -> None:
@@ -328,6 +329,13 @@ def describe_unobserved(posterior: xr.Dataset) -> tuple[str, str]:
     return of_latents, of_latents + of_rates
 
 
+def describe_latents(posterior: xr.Dataset) -> str:
+    """A sentence on the columns of the latents, where they are labelled by blocks; else empty."""
+    if "latent" not in posterior.coords or posterior.latent.dtype.kind != "U":
+        return ""
+    return f" Columns: {', '.join(posterior.latent.values)}."
+
+
 class SeriesWords(NamedTuple):
     """Sentences of the descriptions of series.
 
@@ -335,11 +343,13 @@ class SeriesWords(NamedTuple):
     ----------
     times : the meaning of their times, of `describe_times`.
     latents, rates : on unobserved samples of the posterior, of `describe_unobserved`.
+    columns : labels of the latents, of `describe_latents`.
     """
 
     times: str
     latents: str
     rates: str
+    columns: str
 
 
 def _add_series(
@@ -366,7 +376,7 @@ def _add_series(
     note = words.latents if is_smoothed else ""
     latents = LatentSeries(
         name=f"LatentSeries{suffix}",
-        description=f"Latent state {given}, windows end to end; {words.times}.{note}",
+        description=f"Latent state {given}, windows end to end; {words.times}.{note}{words.columns}",
         estimate=windows.estimate,
         **_mean_and_sd(windows.latent_mean, windows.latent_sd),
         **timing,

@@ -10,6 +10,7 @@ from nwbinspector import inspect_nwbfile
 from pynwb import NWBHDF5IO, NWBFile, read_nwb, validate
 
 from metadyn.errors import WindowError, WriteError
+from metadyn.latent_blocks import LatentBlocks
 from metadyn.nwb.stored_model import read_model
 from metadyn.nwb.write import write_run
 from ndx_metadyn import LatentDynamicsModel
@@ -304,6 +305,26 @@ def test_without_a_lag_no_series_speaks_of_one(annotated):
     run = run_of(annotated)
     series = [*run.latent_series.values(), *run.firing_rate_series.values()]
     assert not any("spikes counted" in each.description for each in series)
+
+
+def test_columns_of_the_latents_are_named_where_they_lie_in_blocks(source, tmp_path, result, made):
+    blocks = LatentBlocks(("M1", "PMd"), (1, 1))
+    named = result.assign_coords(latent=blocks.labels)
+    run = run_of(
+        write_run(source, tmp_path / "b.nwb", named, forecast=made.forecast_of(named, 20, 10))
+    )
+    for latents in run.latent_series.values():
+        assert latents.description.endswith(" Columns: M1 0, PMd 0.")
+    assert not any("Columns" in rates.description for rates in run.firing_rate_series.values())
+
+
+def test_columns_of_latents_of_one_block_need_no_names(source, tmp_path, result):
+    numbered = result.assign_coords(latent=LatentBlocks.single(2).labels)
+    plain, same = (
+        run_of(write_run(source, tmp_path / name, each)).latent_series["LatentSeries"].description
+        for name, each in (("a.nwb", result), ("c.nwb", numbered))
+    )
+    assert plain == same
 
 
 def test_everything_that_was_in_the_source_is_in_the_copy(annotated, source):
