@@ -5,7 +5,7 @@ Float64 throughout; axes: session trial time unit latent embedding rank.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,19 +13,11 @@ import numpy as np
 
 from ndx_metadyn.rollout.conditionings import NUMPY_CONDITIONINGS, NumpyConditioning
 from ndx_metadyn.rollout.flows import NUMPY_FLOWS, ArrayMap, NumpyFlow
-from ndx_metadyn.rollout.likelihoods import LINKS, NUMPY_LIKELIHOODS, NumpyLikelihood
-from ndx_metadyn.weights import NoTwinError, WeightsError, register_architecture
+from ndx_metadyn.rollout.likelihoods import NUMPY_LIKELIHOODS, NumpyLikelihood
+from ndx_metadyn.rollout.settings import OF_OLDER_FILES, read_settings
+from ndx_metadyn.weights import WeightsError, register_architecture
 
 ARCHITECTURE = "MetaSSM"
-READABLE_FORMATS = (1, 2)  # 2: with settings that 0.1.0 does not know, such as model.dynamics
-OF_OLDER_FILES = {
-    "dynamics": "mlp",
-    "changed_layers": ["input", "hidden"],
-    "residual": False,
-    "link": "exp",
-    "shared_noise": False,
-}
-SIZES = ("latent_dim", "embedding_dim", "rank", "hyper_hidden")
 
 
 @dataclass(frozen=True)
@@ -137,7 +129,7 @@ def meta_ssm(config: dict, tensors: dict[str, np.ndarray]) -> NumpyMetaSSM:
     WeightsError : they do not fit; NoTwinError, one of them, where the settings name a flow, a
     conditioning or a likelihood that has no numpy form here.
     """
-    model, sessions, bin_width = check_settings(config)
+    model, sessions, bin_width = read_settings(config)
     shapes = expected_shapes(model, len(sessions), max(session["n_units"] for session in sessions))
     for name, shape in shapes.items():
         found = tensors[name].shape if name in tensors else "no such tensor"
@@ -147,83 +139,3 @@ def meta_ssm(config: dict, tensors: dict[str, np.ndarray]) -> NumpyMetaSSM:
             )
     kept = {name: np.asarray(tensors[name], np.float64) for name in shapes}
     return NumpyMetaSSM(model, sessions, bin_width, kept)
-
-
-def check_settings(config: dict) -> tuple[dict[str, Any], tuple[dict[str, Any], ...], float]:
-    """Settings of the model, sessions and bin width [s] of a stored config; raises WeightsError."""
-    if config.get("format") not in READABLE_FORMATS:
-        raise WeightsError(
-            "model config of an unknown format",
-            found=config.get("format"),
-            expected=" or ".join(map(str, READABLE_FORMATS)),
-        )
-    try:
-        model = OF_OLDER_FILES | dict(config["model"])
-        sessions = tuple(config["sessions"])
-        bin_width = float(config["bin_width"])
-        scales = [float(session.get("noise_scale", 1.0)) for session in sessions]
-        sizes = [model[name] for name in SIZES] + list(model["hidden"])
-        sizes += [session["n_units"] for session in sessions]
-        words = [(name, model[name]) for name in ("dynamics", "conditioning", "likelihood")]
-        keys = [session["key"] for session in sessions]
-    except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
-        raise WeightsError(
-            "the model config lacks a setting, or it is of the wrong kind",
-            found=f"{type(error).__name__}: {error}",
-        ) from None
-    for (name, word), table in zip(
-        words, (NUMPY_FLOWS, NUMPY_CONDITIONINGS, NUMPY_LIKELIHOODS), strict=True
-    ):
-        _check_twin(name, word, table)
-    _check_options(model)
-    _check_sizes(model, keys, sizes, bin_width)
-    if not all(0 < scale < np.inf for scale in scales):
-        raise WeightsError(
-            "model config: noise_scale is no size", found=repr(scales), expected="numbers above 0"
-        )
-    return model, sessions, bin_width
-
-
-def _check_sizes(model: dict[str, Any], keys: list[Any], sizes: list[Any], width: float) -> None:
-    positive = all(type(size) is int and size > 0 for size in sizes)
-    if not keys or len(model["hidden"]) != 2 or not 0 < width < np.inf or not positive:
-        raise WeightsError(
-            "the model config has a size that is no positive integer, or no session",
-            found=f"{sizes}, {width} s",
-        )
-
-
-def _check_options(model: dict[str, Any]) -> None:
-    if not _is_word_of(model["link"], LINKS):
-        raise WeightsError(
-            "model config: unknown link", found=repr(model["link"]), expected=" or ".join(LINKS)
-        )
-    for name in ("residual", "shared_noise"):
-        if type(model[name]) is not bool:
-            raise WeightsError(f"model config: {name} is no truth value", found=repr(model[name]))
-    known = NUMPY_FLOWS[model["dynamics"]].tensors
-    layers = model["changed_layers"]
-    if (
-        type(layers) is not list
-        or not layers
-        or not all(_is_word_of(each, known) for each in layers)
-    ):
-        raise WeightsError(
-            "model config: unknown changed_layers",
-            found=repr(layers),
-            expected=f"some of {', '.join(known)}",
-        )
-
-
-def _check_twin(name: str, word: Any, table: Iterable[str]) -> None:
-    if not _is_word_of(word, table):
-        raise NoTwinError(
-            f"model config: unknown {name}, or one without a numpy form in this ndx-metadyn",
-            found=repr(word),
-            expected=" or ".join(table),
-            remedy="read the model with metadyn, which needs torch, or install a newer ndx-metadyn",
-        )
-
-
-def _is_word_of(word: Any, table: Iterable[str]) -> bool:
-    return isinstance(word, str) and word in table

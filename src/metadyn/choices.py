@@ -30,16 +30,16 @@ LIKELIHOODS: dict[tuple[str, str], str] = {
 }
 
 
-def likelihood_at(likelihood: str, link: str) -> str | None:
+def likelihood_at(likelihood: str, link: str) -> str:
     """The line of a likelihood; one that has but one link has it whatever `link` is.
 
     >>> likelihood_at("gaussian", "exp")
     'metadyn.model.likelihoods.gaussian:GaussianLikelihood'
     """
-    return LIKELIHOODS.get((likelihood, link), LIKELIHOODS.get((likelihood, "")))
+    return LIKELIHOODS.get((likelihood, link)) or LIKELIHOODS[(likelihood, "")]
 
 
 def class_at(place: str) -> Any:
-    """The class that `module:name` points to; its module is imported only now, as it needs torch."""
+    """The class that `module:name` points to; its module, which needs torch, is imported here."""
     module, name = place.split(":")
     return getattr(import_module(module), name)

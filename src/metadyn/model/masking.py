@@ -60,9 +60,20 @@ def fill_masked(
     if not transition.one_per_session:
         return fill_rows(z, depth, length, transition, noise, longest)
     # All trials of a session have the same dynamics: they stand in one row, end to end.
-    rows = [each.flatten(1, 2)[:, None] for each in (z, depth, length)]  # (session, 1, bin, …)
-    noise = None if noise is None else noise.flatten(1, 2)[:, None]
-    return fill_rows(*rows, transition.end_to_end(), noise, longest).view(z.shape)
+    filled = fill_rows(
+        end_to_end(z),
+        end_to_end(depth),
+        end_to_end(length),
+        transition.end_to_end(),
+        None if noise is None else end_to_end(noise),
+        longest,
+    )
+    return filled.view(z.shape)
+
+
+def end_to_end(values: Tensor) -> Tensor:
+    """Values (session, trial, time, …) of a session's trials in one row, (session, 1, bin, …)."""
+    return values.flatten(1, 2)[:, None]
 
 
 def fill_rows(
