@@ -25,7 +25,8 @@ from metadyn.model.build import build_model
 from metadyn.records import Source, TrialCounts, Windows
 from metadyn.training.execution.host_trials import HostTrials
 from metadyn.training.execution.step import Task, take_step
-from metadyn.training.fit import fit, task_of
+from metadyn.training.fit import fit
+from metadyn.training.task import make_task
 
 SEED, WARM_UP = 0, 2
 
@@ -91,7 +92,7 @@ def task(size: Size) -> Task:
     )
     pool = HostTrials(sessions, torch.device("cpu"), size.per_step)
     model = build_model(MODEL, [counts.n_units for counts in sessions], seed=SEED)
-    return task_of(model, pool, pool, MODEL, training, (size.bins, size.bins))
+    return make_task(model, pool, pool, MODEL, training, (size.bins, size.bins))
 
 
 def seconds_of_steps(sizes: list[Size], repeats: int) -> list[float]:

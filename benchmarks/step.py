@@ -57,8 +57,8 @@ from metadyn.training.execution.capture import stepper
 from metadyn.training.execution.devices import find_device
 from metadyn.training.execution.optim import Lamb, make_optimiser
 from metadyn.training.execution.step import Task, take_step
-from metadyn.training.fit import task_of
 from metadyn.training.objective import crop_range
+from metadyn.training.task import make_task
 
 SETS = {
     "synthetic-2": "limit-cycles-2",
@@ -156,7 +156,7 @@ def workload(name: str, quick: bool) -> Workload:
 
 def package_task(work: Workload, model: MetaSSM, trials: DeviceTrials) -> Task:
     """What `metadyn fit` gives to its loop."""
-    return task_of(
+    return make_task(
         model, trials, trials, work.config, work.training, crop_range(work.training, work.sessions)
     )
 

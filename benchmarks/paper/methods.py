@@ -21,9 +21,11 @@ from metadyn.training.execution.checkpoint import save_model
 from metadyn.training.execution.devices import find_device
 from metadyn.training.execution.loop import Progress, StepReport, run
 from metadyn.training.execution.resume import put_best
-from metadyn.training.fit import fit, split_sessions, task_of
+from metadyn.training.fit import fit
 from metadyn.training.initial.initialise import find_starts, started_model
 from metadyn.training.objective import crop_range
+from metadyn.training.sessions import split_sessions
+from metadyn.training.task import make_task
 
 CONDITIONED = ("low_rank", "linear", "input")
 MULTI_SESSION = (*CONDITIONED, "shared")
@@ -274,7 +276,7 @@ def fitted_inside(
         for row, counts in enumerate(train)
     ]
     crops = crop_range(training, sessions)
-    task = task_of(
+    task = make_task(
         model,
         DeviceTrials.of(train, device, latents),
         DeviceTrials.of(held_out, device),

@@ -13,7 +13,7 @@ from metadyn.model.build import build_model
 from metadyn.model.ops import kernels
 from metadyn.training.execution.batch import DeviceTrials
 from metadyn.training.execution.step import take_step
-from metadyn.training.fit import task_of
+from metadyn.training.task import make_task
 
 SIZE = Size([40] * 3, trials=8, bins=24, masking=0.2)
 
@@ -41,7 +41,7 @@ def task(monkeypatch):
     )
     model = build_model(ModelConfig(), SIZE.n_units)
     trials = DeviceTrials.of(sessions, torch.device("cpu"))
-    return task_of(model, trials, trials, ModelConfig(), training, (24, 24))
+    return make_task(model, trials, trials, ModelConfig(), training, (24, 24))
 
 
 def test_a_step_computes_what_it_must_and_little_more(task):
@@ -60,7 +60,7 @@ def test_a_step_keeps_what_it_must(task):
         return tensor
 
     with saved_tensors_hooks(keep, lambda tensor: tensor):
-        loss, _ = task.objective(0, torch.Generator().manual_seed(0), 1.0)
+        loss, _ = task.stage(0).objective(0, torch.Generator().manual_seed(0), 1.0)
     weights = FLOAT * sum(each.numel() for each in task.parameters.values())
     must = moved(SIZE, task.module) - 8 * weights - SIZE.entries
     assert loss.requires_grad

@@ -11,11 +11,12 @@ import torch
 from metadyn.model.build import build_model
 from metadyn.model.ops.weighted_log_prob import EntryWeights
 from metadyn.training.execution.batch import DeviceTrials
-from metadyn.training.execution.capture import WARM_UP, Captured, stepper
-from metadyn.training.execution.loop import Progress, look, run
+from metadyn.training.execution.capture import WARM_UP, CapturedSteps, stepper
+from metadyn.training.execution.loop import Progress, read_metrics, run
 from metadyn.training.execution.step import take_step
-from metadyn.training.fit import fit, task_of
+from metadyn.training.fit import fit
 from metadyn.training.initial.initialise import find_starts
+from metadyn.training.task import make_task
 
 pytestmark = [
     pytest.mark.gpu,
@@ -34,7 +35,7 @@ def made(simulated, small, short):
         latents = [start.latents for start in find_starts(sessions, config, training)]
         model = build_model(config, [counts.n_units for counts in sessions], seed=0).to("cuda")
         trials = DeviceTrials.of(sessions, torch.device("cuda"), latents)
-        return task_of(model, trials, trials, config, training, (12, 20))
+        return make_task(model, trials, trials, config, training, (12, 20))
 
     return make
 
@@ -62,7 +63,7 @@ def test_captured_steps_are_the_steps(made, optimiser):
         losses.append(
             [float(told["loss"]) for told in (take_step(plain, step, 0.5), take(step, 0.5))]
         )
-    assert isinstance(take, Captured)
+    assert isinstance(take, CapturedSteps)
     assert all(graph is not None for graph in take.graphs.values())
     assert set(take.graphs) == {"distil", "elbo"}
     np.testing.assert_allclose(*np.transpose(losses), rtol=5e-3)
@@ -81,7 +82,7 @@ def test_no_step_waits_for_the_gpu(made):
         told += [take_step(task, 11, 1.0)]  # one that is not captured
     finally:
         torch.cuda.set_sync_debug_mode("default")
-    assert look(told[:-1])[1] is None
+    assert read_metrics(told[:-1])[1] is None
 
 
 def test_a_run_goes_back_where_its_weights_are_no_numbers_and_ends_well(made):
@@ -122,13 +123,16 @@ def test_a_run_in_two_halves_is_one_run(simulated, small, short, tmp_path):
 
 def test_a_step_that_cannot_be_captured_says_why_and_is_taken(made):
     whole, task = made(), made()
-    inner = task.objective
 
-    def waiting(step, generator, kl_weight):
-        loss, terms = inner(step, generator, kl_weight)
-        return loss + 0 * loss.item(), terms
+    def waiting(inner):
+        def objective(step, generator, kl_weight):
+            loss, terms = inner(step, generator, kl_weight)
+            return loss + 0 * loss.item(), terms
 
-    task = replace(task, objective=waiting)
+        return objective
+
+    stages = [replace(stage, objective=waiting(stage.objective)) for stage in task.stages]
+    task = replace(task, stages=tuple(stages))
     take, plain = stepper(task), stepper(whole)
     for step in range(WARM_UP):
         take(step, 1.0), plain(step, 1.0)

@@ -14,8 +14,9 @@ import torch
 
 from metadyn.data.storage import is_on_disk, on_disk
 from metadyn.errors import WriteError
-from metadyn.training.fit import fit, keeper, split_sessions
+from metadyn.training.fit import fit
 from metadyn.training.initial.initialise import find_starts
+from metadyn.training.sessions import keeper, split_sessions
 
 CONDITION = np.array(["left", "right"] * 4)
 

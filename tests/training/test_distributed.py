@@ -16,7 +16,7 @@ from metadyn.errors import ConfigError
 from metadyn.training.execution import capture
 from metadyn.training.execution.checkpoint import load_model, pointed
 from metadyn.training.execution.devices import find_device
-from metadyn.training.execution.distributed import joined
+from metadyn.training.execution.distributed import join_processes
 from metadyn.training.fit import fit
 
 SCRIPT = textwrap.dedent("""
@@ -125,4 +125,4 @@ def test_more_processes_than_sessions_are_refused(monkeypatch, small):
     monkeypatch.setenv("WORLD_SIZE", "3")
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "run")
     with pytest.raises(ConfigError, match=r"3 processes, 2 sessions(?s:.*)nproc-per-node 2"):
-        joined(2, small(), find_device)
+        join_processes(2, small(), find_device)

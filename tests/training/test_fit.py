@@ -22,7 +22,9 @@ from metadyn.model.build import build_model
 from metadyn.training.calibrate import calibrated
 from metadyn.training.execution.checkpoint import load_model, pointed, read_state, save_model
 from metadyn.training.execution.loop import Progress
-from metadyn.training.fit import FAR_SEED, fit, split_sessions
+from metadyn.training.fit import fit
+from metadyn.training.networks import SEED_SPACING
+from metadyn.training.sessions import split_sessions
 
 FILES = {"model.safetensors", "state.safetensors", "config.toml", "metrics.json"}
 
@@ -368,10 +370,10 @@ def test_of_several_initial_networks_that_with_the_best_forecasts_after_distilli
     training = short(distil_steps=6, steps=2, validate_every=6, distil_starts=3)
     chosen = fit(sessions, small(), training, report=told.append)
     alone = {}
-    for seed in (training.seed + FAR_SEED * place for place in range(3)):
+    for seed in (training.seed + SEED_SPACING * place for place in range(3)):
         monkeypatch.setattr(
-            "metadyn.training.fit.best_distilled",
-            lambda started, *_, seed=seed: (started(seed), Progress()),
+            "metadyn.training.networks.Initialiser.best_task",
+            lambda initial, _, seed=seed: (initial.task(seed), Progress()),
         )
         reports = []
         trained = fit(sessions, small(), training, report=reports.append)
@@ -394,7 +396,7 @@ def test_the_weights_of_the_best_validation_are_those_that_are_kept(
         scored.append({name: value.clone() for name, value in model.state_dict().items()})
         return {"hidden_entries": next(scores), "forecast": 0.0}
 
-    monkeypatch.setattr("metadyn.training.fit.validate", validate)
+    monkeypatch.setattr("metadyn.training.task.validate", validate)
     trained = fit(
         uneven(), small(), short(distil_steps=2, steps=8, validate_every=2), folder=tmp_path
     )

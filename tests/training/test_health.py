@@ -13,7 +13,12 @@ from metadyn.training import health
 from metadyn.training.execution.batch import DeviceTrials
 from metadyn.training.execution.loop import StepReport
 from metadyn.training.fit import fit
-from metadyn.training.health import COLLAPSED, FLAT, embedding_spread, warning_reporter
+from metadyn.training.health import (
+    COLLAPSED_EMBEDDING,
+    FLAT_RATES,
+    embedding_spread,
+    warning_reporter,
+)
 from metadyn.training.initial.initialise import install_start
 from metadyn.training.initial.moments import initial_sessions
 
@@ -51,7 +56,7 @@ def spread_out(model):
 
 
 def test_a_collapsed_embedding_is_said_once_after_a_quarter_of_the_steps(messages):
-    assert messages(change=collapse) == [(16, COLLAPSED)]
+    assert messages(change=collapse) == [(16, COLLAPSED_EMBEDDING)]
 
 
 def test_an_embedding_that_tells_sessions_apart_is_not_remarked_on(messages):
@@ -66,7 +71,7 @@ def test_one_dimension_that_tells_sessions_apart_is_enough(messages):
         model.embedding_encoder.head.weight[1] = 0
 
     assert messages(change=one_of_two, embedding_dim=2) == []
-    assert messages(change=collapse, embedding_dim=2) == [(16, COLLAPSED)]
+    assert messages(change=collapse, embedding_dim=2) == [(16, COLLAPSED_EMBEDDING)]
 
 
 @pytest.mark.parametrize(
@@ -76,7 +81,7 @@ def test_rates_are_flat_where_both_scores_are_below_five_thousandths_of_a_bit(
     messages, scores, flat
 ):
     given = dict(zip(("hidden_entries", "forecast"), scores, strict=True))
-    assert messages(scores=given, change=spread_out) == [(16, FLAT)] * flat
+    assert messages(scores=given, change=spread_out) == [(16, FLAT_RATES)] * flat
 
 
 def test_one_session_or_shared_dynamics_have_no_embedding_to_collapse(messages):
@@ -85,9 +90,9 @@ def test_one_session_or_shared_dynamics_have_no_embedding_to_collapse(messages):
 
 
 def test_flat_rates_are_said_once(messages):
-    assert messages(scores=BAD, change=spread_out) == [(16, FLAT)]
+    assert messages(scores=BAD, change=spread_out) == [(16, FLAT_RATES)]
     assert messages(scores=BAD, change=spread_out, likelihood="gaussian") == []
-    assert messages(scores=BAD, change=collapse) == [(16, f"{COLLAPSED}; {FLAT}")]
+    assert messages(scores=BAD, change=collapse) == [(16, f"{COLLAPSED_EMBEDDING}; {FLAT_RATES}")]
 
 
 def test_the_spread_is_that_of_a_plain_loop(simulated, small, short):
@@ -128,5 +133,5 @@ def test_fit_says_that_rates_are_flat(simulated, small, short):
     said = []
     fit(sessions, small(), short(), report=said.append)
     messages = [each.message for each in said if each.message]
-    assert sum(FLAT in message for message in messages) == 1
+    assert sum(FLAT_RATES in message for message in messages) == 1
     assert health.FLAT_BITS == 0.005

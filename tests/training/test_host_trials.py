@@ -11,11 +11,12 @@ from metadyn.model.build import build_model
 from metadyn.model.ops.per_session import Declaration, declarations
 from metadyn.training.execution.batch import DeviceTrials
 from metadyn.training.execution.host_trials import HostTrials
-from metadyn.training.execution.loop import snapshot
+from metadyn.training.execution.loop import take_snapshot
 from metadyn.training.execution.optim import make_optimiser, optimiser_state
 from metadyn.training.execution.step import take_step
-from metadyn.training.fit import fit, task_of
+from metadyn.training.fit import fit
 from metadyn.training.initial.initialise import find_starts, started_model
+from metadyn.training.task import make_task
 from metadyn.training.validation import validate
 
 CPU = torch.device("cpu")
@@ -80,7 +81,7 @@ def test_a_step_of_few_sessions_is_that_of_a_model_of_them(started, short, first
         )
     )
     told, expected = (
-        take_step(task_of(each, trials, trials, config, training, (24, 24)), first, 1.0)
+        take_step(make_task(each, trials, trials, config, training, (24, 24)), first, 1.0)
         for each, trials in ((model, pool), (few, those))
     )
     torch.testing.assert_close(told, expected, rtol=1e-5, atol=0)
@@ -137,14 +138,15 @@ def test_process_noise_of_every_session_is_started_once(started, short):
     training = short(distil_steps=0)
     sessions, config, model, latents = started(training)
     before = model.log_q.detach().clone()
-    task_of(
+    task = make_task(
         model,
         HostTrials(sessions, CPU, 2, latents),
         HostTrials(sessions, CPU, 2),
         config,
         training,
         (24, 24),
-    ).objective(0, torch.Generator().manual_seed(0), 1.0)
+    )
+    task.stage(0).objective(0, torch.Generator().manual_seed(0), 1.0)
     assert (model.log_q > before).any(1).all()
 
 
@@ -176,7 +178,7 @@ def test_a_run_of_few_sessions_a_step_validates_on_no_more_trials_of_each_than_a
         seen.append(trials.n_trials.tolist())
         return {"hidden_entries": 0.0, "forecast": 0.0}
 
-    monkeypatch.setattr("metadyn.training.fit.validate", validate)
+    monkeypatch.setattr("metadyn.training.task.validate", validate)
     options = {
         "distil_steps": 1,
         "steps": 1,
@@ -226,7 +228,7 @@ def test_a_run_of_few_sessions_a_step_goes_on_where_it_stopped(tmp_path, simulat
 def test_snapshots_hold_the_state_of_every_session(started, short):
     training = short(distil_steps=0)
     sessions, config, model, latents = started(training)
-    task = task_of(
+    task = make_task(
         model,
         HostTrials(sessions, CPU, 2, latents),
         HostTrials(sessions, CPU, 2),
@@ -236,7 +238,7 @@ def test_snapshots_hold_the_state_of_every_session(started, short):
     )
     for step in range(8):
         take_step(task, step, 1.0)
-    state = snapshot(task)[1]
+    state = take_snapshot(task, 8).state
     assert state["readin.weight_in|exp_avg"].shape == model.readin.weight_in.shape
     assert state["readin.weight_in|step"].sum() == 16
     assert state["dynamics.flow.first.weight|step"] == 8

@@ -13,10 +13,10 @@ from torch import nn
 from metadyn.errors import TrainingError
 from metadyn.model.build import build_model
 from metadyn.model.ops.per_session import declarations
-from metadyn.training.execution.loop import Progress, run, snapshot
+from metadyn.training.execution.loop import Progress, run, take_snapshot
 from metadyn.training.execution.optim import make_optimiser, optimiser_state, restore_optimiser
 from metadyn.training.execution.schedules import cosine, ramp
-from metadyn.training.execution.step import Task
+from metadyn.training.execution.step import Stage, Task
 
 
 def bowl(steps=40, every=5, broken=lambda step, visit: False, static=False):
@@ -33,22 +33,37 @@ def bowl(steps=40, every=5, broken=lambda step, visit: False, static=False):
             "term": torch.tensor(float(step))
         }
 
+    def stage(name, first, n_steps, **options):
+        return Stage(
+            name=name,
+            steps=n_steps,
+            objective=lambda step, *given: objective(first + step, *given),
+            learning_rate=lambda step: 0.1,
+            kl_weight=lambda step: 1.0,
+            **options,
+        )
+
     parameters = dict(module.named_parameters())
     return Task(
         module=module,
         parameters=parameters,
         optimiser=make_optimiser(parameters, 0.1, 0.0),
-        objective=objective,
+        stages=(
+            stage("distil", 0, min(steps, 10), chooses_best=False),
+            stage("elbo", 10, max(steps - 10, 0)),
+        ),
         validate=lambda: {"score": -float((module.weight.detach() - 3) ** 2)},
-        learning_rate=lambda step: 0.1,
-        kl_weight=lambda step: 1.0,
-        stage=lambda step: "distil" if step < 10 else "elbo",
-        steps=steps,
         clip=1e9,
         every=every,
         seed=0,
         static=static,
     )
+
+
+def with_objectives(task, wrap):
+    """The same task, `wrap` around the objective of each stage."""
+    stages = [replace(stage, objective=wrap(stage.objective)) for stage in task.stages]
+    return replace(task, stages=tuple(stages))
 
 
 def test_a_run_reports_and_saves_at_its_intervals():
@@ -89,7 +104,9 @@ def test_one_nan_restores_the_last_good_state_with_half_the_step(static, every):
 
     task = bowl(every=every, broken=broken, static=static)
     inner = task.validate
-    task = replace(task, validate=lambda: good.setdefault(len(good), snapshot(task)) and inner())
+    task = replace(
+        task, validate=lambda: good.setdefault(len(good), take_snapshot(task, 0)) and inner()
+    )
     weights = []
 
     def report(step_report):
@@ -103,7 +120,7 @@ def test_one_nan_restores_the_last_good_state_with_half_the_step(static, every):
     assert "step 22" in messages[0]
     assert "step 20" in messages[0]
     assert "0.5" in messages[0]
-    assert torch.equal(weights[0], good[20 // every - 1][0]["weight"])
+    assert torch.equal(weights[0], good[20 // every - 1].weights["weight"])
     assert (progress.step_size, progress.step) == (0.5, 40)
     assert visited[-20:] == list(range(20, 40))  # all steps since then are taken again
     assert abs(float(task.module.weight.detach()) - 3) < 1
@@ -112,9 +129,9 @@ def test_one_nan_restores_the_last_good_state_with_half_the_step(static, every):
 @pytest.mark.parametrize("static", [False, True])
 def test_an_infinite_gradient_changes_no_weight(static):
     task = bowl(steps=3, static=static)
-    inner = task.objective
-    task = replace(
-        task, objective=lambda *given: (inner(*given)[0] + task.module.weight.sum() ** 0.5, {})
+    task = with_objectives(
+        task,
+        lambda inner: lambda *given: (inner(*given)[0] + task.module.weight.sum() ** 0.5, {}),
     )
     with pytest.raises(TrainingError):  # the root's slope at zero is infinite
         run(task, Progress(), report=lambda _: None, save=lambda _: None)
@@ -151,16 +168,18 @@ def test_one_signal_waits_for_the_step_and_a_save_and_a_second_comes_out_at_once
     number, times, kept
 ):
     task, saved = bowl(every=20), []
-    inner = task.objective
 
-    def objective(step, generator, kl_weight):
-        for _ in range(times * (step == 7)):
-            os.kill(os.getpid(), number)
-        return inner(step, generator, kl_weight)
+    def interrupted(inner):
+        def objective(step, generator, kl_weight):
+            for _ in range(times * (step == 7)):
+                os.kill(os.getpid(), number)
+            return inner(step, generator, kl_weight)
+
+        return objective
 
     with pytest.raises(KeyboardInterrupt):
         run(
-            replace(task, objective=objective),
+            with_objectives(task, interrupted),
             Progress(),
             report=lambda _: None,
             save=lambda each: saved.append(each.step),
@@ -168,8 +187,8 @@ def test_one_signal_waits_for_the_step_and_a_save_and_a_second_comes_out_at_once
     assert saved == kept
 
 
-def test_what_steps_told_is_looked_at_when_it_is_reported_and_the_same():
-    """A run whose steps nobody looks at in between ends where the other does, and reports the same
+def test_metrics_of_a_static_task_are_read_when_they_are_reported_and_the_same():
+    """A run whose metrics are not read in between ends where the other does, and reports the same
     losses."""
     ends = []
     for static in (False, True):
@@ -193,7 +212,12 @@ def test_numbers_of_a_step_follow_from_seed_and_step_alone():
     run(whole, Progress(), report=lambda _: None, save=lambda _: None)
     progress = run(halves, Progress(), report=lambda _: None, save=lambda _: None)
     torch.manual_seed(123)
-    second = replace(halves, steps=40, optimiser=make_optimiser(halves.parameters, 0.1, 0.0))
+    first, last = halves.stages
+    second = replace(
+        halves,
+        stages=(first, replace(last, steps=30)),
+        optimiser=make_optimiser(halves.parameters, 0.1, 0.0),
+    )
     restore_optimiser(
         second.optimiser, second.parameters, optimiser_state(halves.optimiser, halves.parameters)
     )
@@ -250,14 +274,16 @@ def test_ramp_rises_to_one_over_its_length_and_stays():
 def numbers_of(seed: int, steps: int) -> list[int]:
     """A random number from each step of a run of that seed."""
     task, drawn = bowl(steps=steps, every=steps), []
-    inner = task.objective
 
-    def objective(step, generator, kl_weight):
-        drawn.append(int(torch.randint(2**62, (), generator=generator)))
-        return inner(step, generator, kl_weight)
+    def noted(inner):
+        def objective(step, generator, kl_weight):
+            drawn.append(int(torch.randint(2**62, (), generator=generator)))
+            return inner(step, generator, kl_weight)
+
+        return objective
 
     run(
-        replace(task, objective=objective, seed=seed),
+        replace(with_objectives(task, noted), seed=seed),
         Progress(),
         report=lambda _: None,
         save=lambda _: None,
@@ -286,15 +312,17 @@ def test_scores_of_a_validation_are_added_up():
 def test_the_time_left_is_that_of_the_steps_left_at_the_rate_so_far(monkeypatch):
     """A clock that goes on by 2 s a step, in a run that begins at step 8 of 40."""
     task, reports, clock = bowl(), [], {"seconds": 100.0}
-    inner = task.objective
 
-    def objective(*given):
-        clock["seconds"] += 2.0
-        return inner(*given)
+    def slow(inner):
+        def objective(*given):
+            clock["seconds"] += 2.0
+            return inner(*given)
+
+        return objective
 
     monkeypatch.setattr("metadyn.training.execution.loop.time.monotonic", lambda: clock["seconds"])
     run(
-        replace(task, objective=objective),
+        with_objectives(task, slow),
         Progress(step=8),
         report=reports.append,
         save=lambda _: None,

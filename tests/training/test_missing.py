@@ -20,7 +20,7 @@ from metadyn.training.alignment.shared_latents import (
 )
 from metadyn.training.execution.batch import DeviceTrials, crop, hide
 from metadyn.training.execution.host_trials import HostTrials
-from metadyn.training.fit import fit, split_sessions
+from metadyn.training.fit import fit
 from metadyn.training.initial.initialise import find_starts
 from metadyn.training.initial.moments import (
     gaussian_start,
@@ -31,6 +31,7 @@ from metadyn.training.initial.moments import (
     rate_projection,
     wide_enough,
 )
+from metadyn.training.sessions import split_sessions
 
 LABELS = np.array(["up", "left", "up", "down", "left", "up", "down", "left"])
 

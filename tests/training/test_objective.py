@@ -8,7 +8,9 @@ from metadyn.config import TrainingConfig
 from metadyn.model.build import build_model
 from metadyn.training import objective
 from metadyn.training.execution.batch import DeviceTrials
-from metadyn.training.objective import crop_range, make_objective, tail_range
+from metadyn.training.execution.step import locate
+from metadyn.training.objective import Objectives, crop_range, tail_range
+from metadyn.training.task import make_stages
 
 
 class Seen(Exception):
@@ -29,13 +31,13 @@ def shown(simulated, small, monkeypatch):
     def show(training: TrainingConfig, first: int, static: bool = False) -> list:
         trials = DeviceTrials.of(sessions, torch.device("cpu"))
         model = build_model(small(), [counts.n_units for counts in sessions])
-        take = make_objective(
-            model, trials, small(), training, crop_range(training, sessions), static
-        )
+        crops = crop_range(training, sessions)
+        stages = make_stages(Objectives(model, trials, small(), training, crops, static))
         noted = []
         for step in range(first, first + 300):
+            stage, step_of_stage = locate(stages, step)
             with pytest.raises(Seen) as raised:
-                take(step, torch.Generator().manual_seed(step), 1.0)
+                stage.objective(step_of_stage, torch.Generator().manual_seed(step), 1.0)
             noted.append(raised.value.args[0])
         return noted
 

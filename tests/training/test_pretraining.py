@@ -11,7 +11,7 @@ from metadyn.model.elbo import sample_posterior
 from metadyn.model.meta_ssm import Observations
 from metadyn.training.execution.batch import DeviceTrials, hide, uniform_below
 from metadyn.training.initial.pretraining import distil_loss, rollout_loss, start_process_noise
-from metadyn.training.objective import make_objective
+from metadyn.training.objective import Objectives
 
 
 @pytest.fixture
@@ -161,7 +161,7 @@ def test_the_multi_step_loss_is_of_rollouts_of_samples_against_means_that_do_not
 
     def objective(weight):
         training = short(distil_steps=0, multi_step=weight, tail_bins=4, coordinated_dropout=0.25)
-        loss, _ = make_objective(model, trials, config, training, crops, False)(
+        loss, _ = Objectives(model, trials, config, training, crops).negative_elbo(
             0, torch.Generator().manual_seed(seed), 1.0
         )
         return loss, torch.autograd.grad(

@@ -17,7 +17,7 @@ from metadyn.training.execution.optim import optimiser_state
 from metadyn.training.execution.resume import checkpointer, finish, put_best, resumed
 from metadyn.training.execution.run_record import RunRecord
 from metadyn.training.execution.step import take_step
-from metadyn.training.fit import task_of
+from metadyn.training.task import make_task
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def run(uneven, small, short):
             sessions, latents, [model.likelihood.weight[row].detach().numpy() for row in range(3)]
         )
         entries = tuple(SessionEntry.of(counts) for counts in sessions)
-        task = task_of(model, trials, trials, config, training, (10, 24))
+        task = make_task(model, trials, trials, config, training, (10, 24))
         return task, TrainedModel(model, config, 0.02, entries, shared, training)
 
     return make

@@ -13,10 +13,10 @@ from torch.utils._pytree import tree_leaves
 from metadyn.model.build import build_model
 from metadyn.training.execution import batch
 from metadyn.training.execution.batch import DeviceTrials, hide
-from metadyn.training.execution.step import move
-from metadyn.training.fit import task_of
+from metadyn.training.execution.step import optimise
 from metadyn.training.initial.initialise import find_starts
-from metadyn.training.objective import make_objective
+from metadyn.training.objective import Objectives
+from metadyn.training.task import make_task
 
 META = torch.device("meta")
 
@@ -52,7 +52,7 @@ def recorded(task, step: int) -> list:
     for group in task.optimiser.param_groups:
         group["lr"] = torch.empty((), device=META)
     with Recorded() as mode:
-        move(task, step, numbers, kl_weight)
+        optimise(task, step, numbers, kl_weight)
     return mode.record
 
 
@@ -81,9 +81,9 @@ def test_steps_of_a_stage_are_the_same_operations_and_none_of_them_waits(
     latents = [start.latents for start in find_starts(sessions, config, training)]
     model = build_model(config, [counts.n_units for counts in sessions]).to(META)
     trials = DeviceTrials.of(sessions, META, latents)
-    task = task_of(model, trials, trials, config, training, (3, 6))
+    task = make_task(model, trials, trials, config, training, (3, 6))
     assert task.static
-    move(task, first, torch.Generator(), 0.0)  # makes the optimiser's state
+    optimise(task, first, torch.Generator(), 0.0)  # makes the optimiser's state
     one, other = (recorded(task, step) for step in (first + 1, first + 2))
     assert len(one) > 500
     assert one == other
@@ -93,17 +93,15 @@ def test_a_step_that_is_not_static_looks_at_its_numbers(simulated, small, short)
     """The test above can fail."""
     sessions, config, training = simulated(), small(), short()
     model = build_model(config, [counts.n_units for counts in sessions]).to(META)
-    objective = make_objective(
-        model, DeviceTrials.of(sessions, META), config, training, (10, 20), False
-    )
+    objectives = Objectives(model, DeviceTrials.of(sessions, META), config, training, (10, 20))
     with pytest.raises(RuntimeError, match="meta"):
-        objective(5, torch.Generator(), 1.0)
+        objectives.negative_elbo(1, torch.Generator(), 1.0)
 
 
 @pytest.mark.parametrize("scope", ["trial", "session"])
-@pytest.mark.parametrize("step", [0, 7], ids=["distilling", "ELBO"])
+@pytest.mark.parametrize("stage", ["pretraining_loss", "negative_elbo"])
 @pytest.mark.parametrize("seed", [1, 2])
-def test_loss_and_gradients_do_not_depend_on_the_road(simulated, small, short, scope, step, seed):
+def test_loss_and_gradients_do_not_depend_on_the_road(simulated, small, short, scope, stage, seed):
     """The same random numbers, as crops of one length draw them; tails and masks are of any."""
     sessions, config = simulated(), small()
     training = short(mask_scope=scope, multi_step=0.5, masking=0.4)
@@ -112,8 +110,8 @@ def test_loss_and_gradients_do_not_depend_on_the_road(simulated, small, short, s
     trials = DeviceTrials.of(sessions, torch.device("cpu"), latents)
 
     def gradients(static: bool) -> list[torch.Tensor]:
-        objective = make_objective(model, trials, config, training, (20, 20), static)
-        loss, _ = objective(step, torch.Generator().manual_seed(seed), 0.3)
+        objectives = Objectives(model, trials, config, training, (20, 20), static)
+        loss, _ = getattr(objectives, stage)(3, torch.Generator().manual_seed(seed), 0.3)
         return [
             loss,
             *torch.autograd.grad(

@@ -10,9 +10,11 @@ import torch
 from metadyn.model.build import build_model
 from metadyn.training.execution.batch import DeviceTrials
 from metadyn.training.execution.host_trials import HostTrials
-from metadyn.training.execution.step import seed_of, take_step
-from metadyn.training.fit import fit, split_sessions, task_of
-from metadyn.training.objective import make_objective
+from metadyn.training.execution.step import locate, seed_of, take_step
+from metadyn.training.fit import fit
+from metadyn.training.objective import Objectives
+from metadyn.training.sessions import split_sessions
+from metadyn.training.task import make_stages, make_task
 
 
 @pytest.fixture
@@ -30,7 +32,7 @@ def task(uneven, small, short):
             if pooled
             else DeviceTrials.of(sessions, cpu, latents)
         )
-        return task_of(model, trials, trials, config, short(**options), (10, 24))
+        return make_task(model, trials, trials, config, short(**options), (10, 24))
 
     return make
 
@@ -52,7 +54,12 @@ def test_the_kl_terms_gain_their_weight_over_the_ramp_from_the_first_step_on_the
     np.testing.assert_allclose(
         [given.kl_weight(5 + step) for step in range(6)], [0.1, 0.2, 0.3, 0.4, 0.4, 0.4]
     )
-    assert [given.stage(step) for step in (0, 4, 5, 14)] == ["distil", "distil", "elbo", "elbo"]
+    assert [given.stage(step).name for step in (0, 4, 5, 14)] == [
+        "distil",
+        "distil",
+        "elbo",
+        "elbo",
+    ]
 
 
 def norm_and_gradients(task, step):
@@ -110,9 +117,10 @@ def objective(uneven, small, short):
         trials = DeviceTrials.of(
             sessions, torch.device("cpu"), [each.astype(np.float32) for each in latents]
         )
-        take = make_objective(model, trials, config, short(**options), (10, 24), False)
+        stages = make_stages(Objectives(model, trials, config, short(**options), (10, 24)))
         before = model.log_q.detach().clone()
-        loss, terms = take(step, torch.Generator().manual_seed(seed), kl_weight)
+        stage, step = locate(stages, step)
+        loss, terms = stage.objective(step, torch.Generator().manual_seed(seed), kl_weight)
         return float(loss.detach()), terms, before, model.log_q.detach().clone()
 
     return of

@@ -112,7 +112,7 @@ def test_by_default_forecasts_of_a_validation_start_from_a_third_and_know_no_mor
     assert not torch.equal(rates[:, :, 8:], knowing[:, :, 8:])
 
 
-def test_each_score_is_of_its_own_look(simulated, small, short, monkeypatch):
+def test_each_score_is_of_its_own_tail(simulated, small, short, monkeypatch):
     """Hidden entries where the context is longest, forecasts where it is shortest; a fifth of the
     context is hidden."""
     sessions, tails, shares = simulated(), [], []
@@ -133,7 +133,7 @@ def test_each_score_is_of_its_own_look(simulated, small, short, monkeypatch):
     trials = DeviceTrials.of(sessions, torch.device("cpu"))
     validate(model, trials, short(), 24, (2, 9), "mean")
     assert shares == [0.2, 0.2]
-    monkeypatch.setattr(validation, "gains_of", gains)
+    monkeypatch.setattr(validation, "batch_gains", gains)
     assert validate(model, trials, short(), 24, (2, 9), "mean") == {
         "hidden_entries": 0.5,
         "forecast": 10.0,

@@ -1,88 +1,96 @@
-"""Two ways in which training can go wrong without any number being wrong, said plainly while it
-happens (recipe.md)."""
+"""Two ways in which training fails without any number being invalid, reported while it happens: the
+embedding collapses, or predicted rates stay flat."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from metadyn.config import ModelConfig, TrainingConfig
 from metadyn.model.meta_ssm import MetaSSM
 from metadyn.model.ops.random import SessionGenerator
-from metadyn.training.execution.batch import DeviceTrials, hide
-from metadyn.training.execution.host_trials import HostTrials
-from metadyn.training.execution.loop import StepReport
+from metadyn.training.execution.batch import hide
+from metadyn.training.execution.loop import Reporter, StepReport
+from metadyn.training.execution.trials import Trials
 
-FLAT_BITS = 0.005  # bits per spike: below, rates say no more than the unit's mean
-GRACE = 0.25  # share of the ELBO steps before anything is said
-COLLAPSED = (
-    "the embedding tells no session from another (its SD between sessions is not above that within): "
-    "try a smaller training.process_noise, or --conditioning shared if the sessions should not differ"
+# bits per spike: below, rates say no more than the unit's mean
+FLAT_BITS = 0.005
+# Share of the ELBO steps before anything is reported
+GRACE = 0.25
+COLLAPSED_EMBEDDING = (
+    "the embedding tells no session from another "
+    "(its SD between sessions is not above that within): try a smaller training.process_noise, "
+    "or --conditioning shared if the sessions should not differ"
 )
-FLAT = (
-    "predicted rates hardly vary (both scores below 0.005 bits per spike): "
-    "try a wider training.smoothing_bins, a lower training.learning_rate, or wider bins"
+FLAT_RATES = (
+    "predicted rates hardly vary (both scores below 0.005 bits per spike): try a wider "
+    "training.smoothing_bins, a lower training.learning_rate, or wider bins"
 )
 
 
-def is_collapsed(between, within) -> bool:
-    """Whether no dimension's SD between sessions is above that within a session: (embedding,)
-    each."""
+def is_collapsed(
+    between: Float[Tensor, " embedding"] | np.ndarray,
+    within: Float[Tensor, " embedding"] | np.ndarray,
+) -> bool:
+    """Whether no dimension's SD between sessions is above that within a session.
+
+    >>> is_collapsed(np.array([0.5, 0.1]), np.array([0.2, 0.2]))
+    False
+    """
     return bool((between <= within).all())
 
 
 @torch.no_grad()
 def embedding_spread(
-    model: MetaSSM, trials: DeviceTrials | HostTrials, training: TrainingConfig, crop_bins: int
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """SD between sessions of the mean of q(e), and within a session over its trials: (embedding,)
-    each."""
+    model: MetaSSM, trials: Trials, training: TrainingConfig, crop_bins: int
+) -> tuple[Float[Tensor, " embedding"], Float[Tensor, " embedding"]]:
+    """SD of the mean of q(e) between sessions, and within a session over its trials."""
     generator = SessionGenerator(trials.device).manual_seed(training.seed)
-    batch = trials.batch(
-        min(training.trials_per_session, int(trials.processes.least(trials.n_trials))),
-        crop_bins,
-        generator,
-    )
+    most = int(trials.processes.least(trials.n_trials))  # trials that every session has
+    batch = trials.batch(min(training.trials_per_session, most), crop_bins, generator)
     seen, _ = hide(batch, tail_bins=0, masking=0.0, dropout=0.0, generator=generator)
-    mean = model.embedding(model.features(seen), seen.length).mean
+    mean = model.embedding(model.features(seen), seen.length).mean  # (session, trial, embedding)
     center = mean.mean(1)
-    spread = ((mean - center[:, None]) ** 2).mean(1)
-    centers, within = (
-        trials.processes.placed(each, batch.here, batch.among) for each in (center, spread)
+    variance = ((mean - center[:, None]) ** 2).mean(1)
+    centers, variances = (
+        trials.processes.placed(each, batch.here, batch.among) for each in (center, variance)
     )
-    return centers.std(0), within.mean(0).sqrt()
+    return centers.std(0), variances.mean(0).sqrt()
 
 
 def warning_reporter(
-    report: Callable[[StepReport], None],
+    report: Reporter,
     model: MetaSSM,
-    trials: DeviceTrials | HostTrials,
+    trials: Trials,
     config: ModelConfig,
     training: TrainingConfig,
     crop_bins: int,
-) -> Callable[[StepReport], None]:
-    """`report`, with a message where the embedding or the rates have collapsed, once each a run."""
-    several = min(trials.among, training.sessions_per_step or trials.among) > 1
-    left = {COLLAPSED} if model.dynamics.embedded and several else set()
-    left |= {FLAT} if model.likelihood.of_counts else set()
+) -> Reporter:
+    """`report`, with a message where the embedding or the rates have collapsed, once each a run.
 
-    def found(scores: dict[str, float]) -> list[str]:
-        messages = []
-        if COLLAPSED in left:
-            messages += [COLLAPSED] * is_collapsed(
-                *embedding_spread(model, trials, training, crop_bins)
-            )
-        return messages + [FLAT] * (FLAT in left and max(scores.values()) < FLAT_BITS)
+    Validations are looked at after a quarter of the steps on the ELBO.
+    """
+    checks: dict[str, Callable[[dict[str, float]], bool]] = {}
+    several = min(trials.among, training.sessions_per_step or trials.among) > 1
+    if model.dynamics.embedded and several:
+        checks[COLLAPSED_EMBEDDING] = lambda scores: is_collapsed(
+            *embedding_spread(model, trials, training, crop_bins)
+        )
+    if model.likelihood.of_counts:
+        checks[FLAT_RATES] = lambda scores: max(scores.values()) < FLAT_BITS
 
     def reporter(step: StepReport) -> None:
-        due = (
-            step.validation is not None
-            and step.step >= training.distil_steps + GRACE * training.steps
-        )
-        messages = found(step.validation) if due and left and step.stage == "elbo" else []
-        left.difference_update(messages)
+        messages = []
+        late = step.steps - step.step <= (1 - GRACE) * training.steps
+        if step.validation is not None and step.stage == "elbo" and late:
+            messages = [each for each, fails in checks.items() if fails(step.validation)]
+        for each in messages:
+            del checks[each]
         report(replace(step, message="; ".join(messages)) if messages else step)
 
     return reporter

@@ -1,20 +1,26 @@
-"""What a training step minimises: which stretch of which trials, what is hidden from the encoders,
-distillation or ELBO."""
+"""The losses of a training step, of random crops of random trials.
+
+Pre-training: the distance of encoder and dynamics to the smoothed latents of the warm start.
+Then: −ELBO per scored entry (Vermani et al., arXiv:2410.05454, eq. 15), with part of each crop
+hidden from the encoders (App. D.1).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from metadyn.config import ModelConfig, TrainingConfig
-from metadyn.model.elbo import elbo, sample_posterior
+from metadyn.model.elbo import PosteriorSample, elbo, sample_posterior
 from metadyn.model.meta_ssm import MetaSSM, Observations
 from metadyn.records import TrialCounts
-from metadyn.training.execution.batch import Batch, DeviceTrials, hide
-from metadyn.training.execution.host_trials import HostTrials
+from metadyn.training.execution.batch import Batch, hide
+from metadyn.training.execution.step import Metrics
+from metadyn.training.execution.trials import Trials
 from metadyn.training.initial.pretraining import (
     distil_loss,
     part_of_mean,
@@ -22,31 +28,27 @@ from metadyn.training.initial.pretraining import (
     start_process_noise,
 )
 
-Objective = Callable[[int, torch.Generator, float | Tensor], tuple[Tensor, dict[str, Tensor]]]
-LONGEST_CROP = (
-    150  # bins: longer windows are seen in random stretches (recipe.md: nothing visible is lost)
-)
-LONGEST_TAIL = 50  # bins: a third of the longest crop
+# bins: of longer windows a random part is seen at a time
+LONGEST_CROP = 150
+# bins: a third of the longest crop
+LONGEST_TAIL = 50
 
 
 def crop_range(config: TrainingConfig, sessions: list[TrialCounts]) -> tuple[int, int]:
-    """Shortest and longest crop [bins]; whole windows by default, unless they are long."""
+    """Shortest and longest crop [bins]; by default whole windows, unless they are long."""
     if config.crop_bins:
         return config.crop_bins
     longest = max(int(counts.windows.n_bins.max()) for counts in sessions)
-    return (
-        (longest, longest)
-        if longest <= LONGEST_CROP // 2
-        else (min(60, longest), min(LONGEST_CROP, longest))
-    )
+    if longest <= LONGEST_CROP // 2:
+        return longest, longest
+    return min(60, longest), min(LONGEST_CROP, longest)
 
 
 def tail_range(config: TrainingConfig, longest: int) -> tuple[int, int]:
-    """Fewest and most bins at the end of a crop that are forecast: as many as were asked for, if
-    they were.
+    """Fewest and most bins at the end of a crop that are forecast.
 
-    Else of crops that were asked for a fifth of the shortest, up to 20; by default up to two thirds
-    of the longest.
+    The number that was set, if any. Else, of crops whose length was set, a fifth of the shortest,
+    up to 20; by default none up to two thirds of the longest crop.
     """
     if config.tail_bins is not None:
         return config.tail_bins, config.tail_bins
@@ -56,108 +58,151 @@ def tail_range(config: TrainingConfig, longest: int) -> tuple[int, int]:
     return 0, min(LONGEST_TAIL, longest - longest // 3)
 
 
-def drawn_tail(
+def draw_tail(
     bounds: tuple[int, int], generator: torch.Generator, device: torch.device
-) -> int | Tensor:
-    """How many bins a step hides at the end; where that is free, none in half of the steps (whole
-    windows are what decoding sees), all others equally often. No random number is spent where it is
-    not free."""
+) -> int | Int[Tensor, ""]:
+    """How many bins of a step are hidden at the end of each crop.
+
+    In half of the steps the fewest (none by default, as decoding sees whole windows), all other
+    numbers equally often. Where the number is fixed, no random number is used.
+    """
     fewest, most = bounds
     if fewest == most:
         return most
-    return torch.randint(2 * fewest - most, most + 1, (), generator=generator, device=device).clamp(
-        min=fewest
-    )
+    lowest = 2 * fewest - most  # as many numbers below `fewest` as above it
+    tail = torch.randint(lowest, most + 1, (), generator=generator, device=device)
+    return tail.clamp(min=fewest)
 
 
-def make_objective(
-    model: MetaSSM,
-    trials: DeviceTrials | HostTrials,
-    config: ModelConfig,
-    training: TrainingConfig,
-    crops: tuple[int, int],
-    static: bool,
-) -> Objective:
-    """objective(step, generator, KL weight) → (loss, terms), of several processes each one's part:
-    distillation, then the ELBO.
+@dataclass(frozen=True)
+class Objectives:
+    """The losses of pre-training and of the ELBO, of random batches of the trials that train.
 
-    Where the objective is `static`, all steps of a stage do the same to tensors of the same shapes,
-    those of the longest crop, and no value is looked at (docs/decisions/whole-step-graphs.md).
+    Of several processes each has the part of its own sessions. crops: shortest and longest crop
+    [bins]. Where the objectives are `static`, all steps of a stage do the same operations on tensors
+    of the same shapes, those of the longest crop, and no value is read
+    (docs/decisions/whole-step-graphs.md).
     """
-    tails, processes = tail_range(training, crops[1]), trials.processes
 
-    def objective(
-        step: int, generator: torch.Generator, kl_weight: float | Tensor
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        length = torch.randint(
-            crops[0], crops[1] + 1, (), generator=generator, device=trials.device
+    model: MetaSSM
+    trials: Trials
+    config: ModelConfig
+    training: TrainingConfig
+    crops: tuple[int, int]
+    static: bool = False
+
+    def pretraining_loss(
+        self, step: int, generator: torch.Generator, kl_weight: float | Tensor
+    ) -> tuple[Float[Tensor, ""], Metrics]:
+        """The loss of pre-training on whole crops, the same at every step of the stage."""
+        batch = self.draw_batch(generator)
+        seen, _ = hide(
+            batch,
+            tail_bins=0,
+            masking=0.0,
+            dropout=self.training.coordinated_dropout,
+            generator=generator,
+            mask_scope=self.training.mask_scope,
         )
-        cropped = (crops[1], generator, length) if static else (int(length), generator)
-        batch = trials.batch(training.trials_per_session, *cropped)
-        distilling = step < training.distil_steps
+        loss = distil_loss(
+            self.model,
+            seen,
+            batch.latents,
+            self.config.pooling,
+            generator,
+            batch.share,
+            self.trials.processes,
+        )
+        return loss, {}
+
+    def negative_elbo(
+        self, step: int, generator: torch.Generator, kl_weight: float | Tensor
+    ) -> tuple[Float[Tensor, ""], Metrics]:
+        """−ELBO per scored entry with its penalties, and the terms of the ELBO.
+
+        Before the first step of the stage (0) process noise is set by the latents of the warm
+        start, if there is one.
+        """
+        training = self.training
+        processes = self.trials.processes
+        batch = self.draw_batch(generator)
+        tails = tail_range(training, self.crops[1])
         seen, targets = hide(
             batch,
-            tail_bins=0 if distilling else drawn_tail(tails, generator, trials.device),
-            masking=0.0 if distilling else training.masking,
+            tail_bins=draw_tail(tails, generator, self.trials.device),
+            masking=training.masking,
             dropout=training.coordinated_dropout,
             generator=generator,
             mask_scope=training.mask_scope,
-            longest_tail=tails[1] if static else None,
+            longest_tail=tails[1] if self.static else None,
         )
-        if distilling:
-            return distil_loss(
-                model, seen, batch.latents, config.pooling, generator, batch.share, processes
-            ), {}
-        if step == training.distil_steps and batch.latents is not None:
-            for part, latents in looks(trials, batch, seen, config, training, crops[1]):
-                start_process_noise(model, part, latents, config.pooling, processes)
-        drawn = sample_posterior(
-            model,
+        if step == 0 and batch.latents is not None:
+            self.set_process_noise(batch, seen)
+        sampled = sample_posterior(
+            self.model,
             seen,
             targets,
-            pooling=config.pooling,
+            pooling=self.config.pooling,
             masked=training.masked,
             generator=generator,
         )
-        terms = elbo(model, drawn, seen, targets, masked_kl=training.masked_kl)
+        terms = elbo(self.model, sampled, seen, targets, masked_kl=training.masked_kl)
+        # Sums are of this process's sessions, entries of all: the processes' losses add up
         terms = replace(
             terms,
             entries=processes.total(terms.entries),
             weight_change=part_of_mean(terms.weight_change, batch.share),
         )
-        loss, told = terms.loss(kl_weight, training.weight_change_penalty), terms.per_entry()
+        loss = terms.loss(kl_weight, training.weight_change_penalty)
         if not training.multi_step:
-            return loss, told
-        ahead = rollout_loss(
-            drawn.transition, seen, drawn.sample, drawn.q_z.mean.detach(), generator, processes
+            return loss, terms.per_entry()
+        ahead = self.multi_step_loss(sampled, seen, generator)
+        metrics = terms.per_entry() | {"multi_step": ahead.detach()}
+        return loss + training.multi_step * ahead, metrics
+
+    def draw_batch(self, generator: torch.Generator) -> Batch:
+        """Random trials, all cropped to one random number of bins."""
+        shortest, longest = self.crops
+        device = self.trials.device
+        length = torch.randint(shortest, longest + 1, (), generator=generator, device=device)
+        trials = self.training.trials_per_session
+        if self.static:
+            return self.trials.batch(trials, longest, generator, length)
+        return self.trials.batch(trials, int(length), generator)
+
+    def multi_step_loss(
+        self, sampled: PosteriorSample, seen: Observations, generator: torch.Generator
+    ) -> Float[Tensor, ""]:
+        """The distance of rollouts from sampled states to the encoder's means, which it does not
+        move."""
+        targets = sampled.q_z.mean.detach()
+        return rollout_loss(
+            sampled.transition, seen, sampled.sample, targets, generator, self.trials.processes
         )
-        return loss + training.multi_step * ahead, told | {"multi_step": ahead.detach()}
 
-    return objective
-
-
-def looks(
-    trials: DeviceTrials | HostTrials,
-    batch: Batch,
-    seen: Observations,
-    config: ModelConfig,
-    training: TrainingConfig,
-    crop_bins: int,
-) -> Iterator[tuple[Observations, Tensor]]:
-    """What process noise is started from: what the step sees of all sessions; where it sees few,
-    crops of each of the others.
-
-    Noise that all share is started from what the step sees.
-    """
-    if isinstance(trials, DeviceTrials) or config.shared_noise:
-        yield seen, batch.latents
-        return
-    for each in trials.batches(training.trials_per_session, crop_bins, training.seed):
-        if len(each.session):
-            generator = torch.Generator(
-                trials.device
-            )  # of which no number is taken that counts: nothing is hidden
-            yield (
-                hide(each, tail_bins=0, masking=0.0, dropout=0.0, generator=generator)[0],
-                each.latents,
+    def set_process_noise(self, batch: Batch, seen: Observations) -> None:
+        """Set the process noise of all sessions by the latents of the warm start."""
+        for part, latents in self.noise_batches(batch, seen):
+            start_process_noise(
+                self.model, part, latents, self.config.pooling, self.trials.processes
             )
+
+    def noise_batches(
+        self, batch: Batch, seen: Observations
+    ) -> Iterator[tuple[Observations, Float[Tensor, "session trial time latent"]]]:
+        """What process noise is set by: observations and latents of the warm start.
+
+        The step's own batch, if it has all sessions or if they share the noise; else crops of each.
+        """
+        if self.trials.complete or self.config.shared_noise:
+            yield seen, batch.latents
+            return
+        training = self.training
+        batches = self.trials.batches(training.trials_per_session, self.crops[1], training.seed)
+        for each in batches:
+            if not len(each.session):  # a process that has none of these sessions
+                continue
+            # Nothing is hidden, so the random numbers of this generator have no effect
+            generator = torch.Generator(self.trials.device)
+            whole, _ = hide(each, tail_bins=0, masking=0.0, dropout=0.0, generator=generator)
+            yield whole, each.latents

@@ -1,11 +1,14 @@
-"""The score that chooses the checkpoint: bits per spike of what the encoders did not see (training
-likelihood misleads)."""
+"""The scores that choose the checkpoint: bits per spike of entries that the encoders did not see.
+
+The likelihood of training trials would choose a model that overfits.
+"""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from metadyn.config import TrainingConfig
@@ -16,13 +19,13 @@ from metadyn.model.meta_ssm import MetaSSM, Observations
 from metadyn.model.ops.chunks import entry_chunks
 from metadyn.model.ops.random import SessionGenerator
 from metadyn.training.execution.batch import DeviceTrials, crop, hide, restrict_to
-from metadyn.training.execution.host_trials import HostTrials
+from metadyn.training.execution.trials import Trials
 
 
 @torch.no_grad()
 def validate(
     model: MetaSSM,
-    trials: DeviceTrials | HostTrials,
+    trials: Trials,
     config: TrainingConfig,
     crop_bins: int,
     tails: tuple[int, int],
@@ -30,77 +33,87 @@ def validate(
 ) -> dict[str, float]:
     """Log-likelihood above the mean rate, in bits per spike (Poisson) or per entry (Gaussian).
 
-    `hidden_entries`: a fifth of the entries of the context before the shortest of `tails`;
-    `forecast`: the longest of them.
+    `hidden_entries`: of a fifth of the entries before the shortest of `tails`; `forecast`: of the
+    longest of `tails`, bins at the end of a crop that the encoders do not see.
     """
-    looks = {tail: look(model, trials, config, crop_bins, tail, pooling) for tail in set(tails)}
+    scores = {
+        tail: score_tail(model, trials, config, crop_bins, tail, pooling) for tail in set(tails)
+    }
+    shortest, longest = tails
     return {
-        "hidden_entries": looks[tails[0]]["hidden_entries"],
-        "forecast": looks[tails[1]]["forecast"],
+        "hidden_entries": scores[shortest]["hidden_entries"],
+        "forecast": scores[longest]["forecast"],
     }
 
 
-def look(
+def score_tail(
     model: MetaSSM,
-    trials: DeviceTrials | HostTrials,
+    trials: Trials,
     config: TrainingConfig,
     crop_bins: int,
     tail: int,
     pooling: str,
 ) -> dict[str, float]:
-    """Both scores where the last `tail` bins are not seen; every look has the same crops and hidden
-    entries."""
-    gains = torch.zeros(2, 2, device=trials.device)
+    """Both scores where the last `tail` bins are not seen.
+
+    Every call has the same crops and hidden entries, so that scores of a run can be compared.
+    """
+    gains = torch.zeros(2, 2, device=trials.device)  # (hidden entries or forecast, gain or number)
     for number, part in enumerate(trials.parts()):
         generator = SessionGenerator(trials.device).manual_seed(config.seed + number)
         restrict_to(generator, part.here, part.among)
         if part.n_sessions:
-            gains = gains + gains_of(model, part, crop_bins, tail, pooling, generator)
-    scores = [float(gain / number.clamp(min=1)) for gain, number in trials.processes.total(gains)]
+            gains = gains + batch_gains(model, part, crop_bins, tail, pooling, generator)
+    gains = trials.processes.total(gains)
+    scores = [float(gain / number.clamp(min=1)) for gain, number in gains]
     return dict(zip(("hidden_entries", "forecast"), scores, strict=True))
 
 
-def gains_of(
+def batch_gains(
     model: MetaSSM,
     trials: DeviceTrials,
     crop_bins: int,
     tail: int,
     pooling: str,
     generator: torch.Generator,
-) -> Tensor:
-    """Gain and what it is divided by, of hidden entries and of forecasts, (2, 2)."""
+) -> Float[Tensor, "2 2"]:
+    """Gain in bits and the number it is divided by, of hidden entries and of forecasts.
+
+    Every trial is scored once, at the mean of q(e) and q(z), without the noise of training.
+    """
     count = trials.n_bins.shape[1]
-    trial = torch.arange(count, device=trials.counts.device) % trials.n_trials[:, None]
+    place = torch.arange(count, device=trials.counts.device)
+    trial = place % trials.n_trials[:, None]  # (session, trial), round again in smaller sessions
     batch = crop(trials, trial, crop_bins, generator)
     seen, targets = hide(batch, tail_bins=tail, masking=0.0, dropout=HIDDEN, generator=generator)
-    model.eval()
     features = model.features(seen)
     embedding = embedding_of(model, features, seen, pooling).mean
     transition = model.transition(embedding, seen.session)
-    z = fill_masked(
-        model.latents(features, embedding, seen.length).mean, targets.forecast, transition
-    )
-    model.train()
-    once = torch.arange(count, device=trial.device) < trials.n_trials[:, None]
+    mean = model.latents(features, embedding, seen.length).mean
+    z = fill_masked(mean, targets.forecast, transition)
+    once = place < trials.n_trials[:, None]
     weight = targets.weight._replace(bins=targets.weight.bins * once[..., None])
     return gains_given(model, seen, replace(targets, weight=weight), z)
 
 
-def gains_given(model: MetaSSM, seen: Observations, targets: Targets, z: Tensor) -> Tensor:
-    """`gains_of` where the latents are z (session, trial, time, latent), of some units at a time:
-    memory has a bound."""
+def gains_given(
+    model: MetaSSM,
+    seen: Observations,
+    targets: Targets,
+    z: Float[Tensor, "session trial time latent"],
+) -> Float[Tensor, "2 2"]:
+    """`batch_gains` at latents z, of some units at a time, which bounds the memory."""
     gain = model.likelihood.gain
-    mean, weight, gains = model.readin.mean[seen.session], targets.weight, z.new_zeros(2, 2)
+    mean = model.readin.mean[seen.session]  # (session, unit), of training trials
+    weight = targets.weight
+    gains = z.new_zeros(2, 2)
     for rows, units in entry_chunks(seen.counts.flatten(1, 2).shape, seen.n_units, z.device):
-        counts = seen.counts[rows, ..., units].float()  # (session, trial, time, unit) of a piece
+        counts = seen.counts[rows, ..., units].float()  # (session, trial, time, unit) of a chunk
         predicted = model.likelihood(z[rows], seen.session[rows], units)
         scored = (weight.bins[rows, ..., None] > 0) & weight.entries[rows, ..., units]
         ahead = targets.forecast[rows, ..., None]
-        of_units = mean[rows, None, None, units]
-        gains += torch.stack(
-            [
-                torch.stack(gain(counts, predicted, of_units, scored & where))
-                for where in (~ahead, ahead)
-            ]
-        )
+        unit_mean = mean[rows, None, None, units]
+        hidden = gain(counts, predicted, unit_mean, scored & ~ahead)
+        forecast = gain(counts, predicted, unit_mean, scored & ahead)
+        gains += torch.stack([torch.stack(hidden), torch.stack(forecast)])
     return gains

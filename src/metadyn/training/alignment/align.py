@@ -29,8 +29,9 @@ from metadyn.training.calibrate import calibrated, typical_scale
 from metadyn.training.execution.batch import DeviceTrials
 from metadyn.training.execution.devices import find_device
 from metadyn.training.execution.loop import Progress, StepReport, run
-from metadyn.training.fit import split_sessions, task_of
 from metadyn.training.objective import crop_range
+from metadyn.training.sessions import split_sessions
+from metadyn.training.task import make_task
 
 FEWEST_TO_VALIDATE = (
     4  # trials: below, none can be spared to choose the number of steps or the noise of forecasts
@@ -80,7 +81,7 @@ def train_on(
         if placement is None
         else trained.config.model_copy(update={"pooling": "mean"})
     )  # one e, not one a trial
-    task = task_of(module, trials, unseen, config, training, crop_range(training, [counts]))
+    task = make_task(module, trials, unseen, config, training, crop_range(training, [counts]))
 
     def score() -> float:
         return sum(task.validate().values())

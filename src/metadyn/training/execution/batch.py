@@ -8,12 +8,13 @@ from math import ceil, log
 
 import numpy as np
 import torch
+from jaxtyping import Int
 from torch import Tensor
 
 from metadyn.model.elbo import Targets
 from metadyn.model.masking import mask_depth
 from metadyn.model.meta_ssm import Observations
-from metadyn.model.ops.random import bernoulli, draw_for_sessions
+from metadyn.model.ops.random import SessionGenerator, bernoulli, draw_for_sessions
 from metadyn.model.ops.weighted_log_prob import EntryWeights
 from metadyn.model.readin import Visible
 from metadyn.records import TrialCounts
@@ -105,30 +106,34 @@ class DeviceTrials:
 
     @property
     def n_sessions(self) -> int:
+        """How many sessions are in this process."""
         return len(self.n_trials)
 
     @property
     def device(self) -> torch.device:
+        """Where the trials are."""
         return self.counts.device
 
     @property
-    def static(self) -> bool:
-        """Whether a step needs nothing of the host: all trials are on a device that works on its
-        own, and no process waits for another."""
-        return self.device.type != "cpu" and self.processes.size == 1
+    def complete(self) -> bool:
+        """Every batch has trials of all sessions."""
+        return True
 
     def batch(
-        self, trials: int, width: int, generator: torch.Generator, crop_bins: Tensor | None = None
+        self,
+        trials: int,
+        width: int,
+        generator: torch.Generator,
+        crop_bins: Int[Tensor, ""] | None = None,
     ) -> Batch:
         """Crops of random trials of each session, as `crop`."""
         restrict_to(generator, self.here, self.among)
-        return crop(
-            self,
-            draw_trials(self.n_trials, self.n_bins.shape[1], trials, generator),
-            width,
-            generator,
-            crop_bins,
-        )
+        trial = draw_trials(self.n_trials, self.n_bins.shape[1], trials, generator)
+        return crop(self, trial, width, generator, crop_bins)
+
+    def batches(self, trials: int, width: int, seed: int) -> Iterator[Batch]:
+        """One batch of all sessions."""
+        yield self.batch(trials, width, SessionGenerator(self.device).manual_seed(seed))
 
     def parts(self) -> Iterator[DeviceTrials]:
         """All trials, at once."""

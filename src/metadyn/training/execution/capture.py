@@ -8,73 +8,94 @@ from collections import Counter
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
 
 from metadyn.model.ops.random import SessionGenerator
-from metadyn.training.execution.step import Task, move, seed_of, take_step
+from metadyn.training.execution.step import Metrics, Task, optimise, seed_of, take_step
+from metadyn.training.execution.trials import Trials
 
 # Steps of a stage before it is captured: the optimiser makes its state, libraries choose their
 # kernels
 WARM_UP = 3
 
-Take = Callable[[int, float], dict[str, Tensor]]  # take_step of a task
+# (step, step size) → metrics, as `take_step` of a task
+TakeStep = Callable[[int, float], Metrics]
 
 
-def stepper(task: Task) -> Take:
-    """take(step, step size), as the task and its device allow."""
-    if task.static and next(iter(task.parameters.values())).is_cuda:
-        return Captured(task)
+def is_static(trials: Trials) -> bool:
+    """Whether steps on these trials need nothing of the host.
+
+    They do not where all trials are on a device that works on its own, and no process waits for
+    another.
+    """
+    return trials.complete and trials.device.type != "cpu" and trials.processes.size == 1
+
+
+def stepper(task: Task) -> TakeStep:
+    """take(step, step size): one graph a stage if the task is static and on a GPU, else
+    `take_step`."""
+    if task.static and task.device.type == "cuda":
+        return CapturedSteps(task)
     return lambda step, step_size: take_step(task, step, step_size)
 
 
-class Captured:
+class CapturedSteps:
     """`take_step` of a static task on a GPU: the first steps of a stage as they are, all others as
     replays of one graph.
 
-    What sets the steps of a stage apart stands outside of the graph: seed of the generator,
-    learning rate and KL weight. Weights and the optimiser's state must stay where they are; whoever
-    puts others in their place makes a new one of these.
+    The steps of a stage differ in the seed of the generator, the learning rate and the KL weight,
+    which are set outside of the graph. Weights and the optimiser's state must stay where they are;
+    whoever puts others in their place makes a new one of these.
     """
 
-    def __init__(self, task: Task):
-        device = next(iter(task.parameters.values())).device
-        self.task, self.stream = task, torch.cuda.Stream(device)
-        self.generator, self.graphs, self.taken = SessionGenerator(device), {}, Counter()
-        self.rate, self.kl_weight = torch.zeros((), device=device), torch.zeros((), device=device)
+    def __init__(self, task: Task) -> None:
+        """Put the learning rate of the task's optimiser on the device."""
+        self.task = task
+        self.stream = torch.cuda.Stream(task.device)
+        self.generator = SessionGenerator(task.device)
+        self.graphs: dict[str, tuple[torch.cuda.CUDAGraph, Metrics] | None] = {}
+        self.taken: Counter[str] = Counter()
+        self.rate = torch.zeros((), device=task.device)
+        self.kl_weight = torch.zeros((), device=task.device)
         for group in task.optimiser.param_groups:
             group["lr"] = self.rate
 
-    def __call__(self, step: int, step_size: float) -> dict[str, Tensor]:
-        stage = self.task.stage(step)
+    def __call__(self, step: int, step_size: float) -> Metrics:
+        """Take a step of the run; a stage is captured after `WARM_UP` of its steps."""
+        stage = self.task.stage(step).name
         self.generator.manual_seed(seed_of(self.task, step))
         self.rate.fill_(step_size * self.task.learning_rate(step))
         self.kl_weight.fill_(self.task.kl_weight(step))
         self.taken[stage] += 1
         if self.taken[stage] == WARM_UP + 1:
             self.graphs[stage] = self._capture(step)
-        if self.graphs.get(stage) is None:
+        captured = self.graphs.get(stage)
+        if captured is None:
             return self._aside(step)
-        graph, told = self.graphs[stage]
+        graph, metrics = captured
         graph.replay()
-        return {name: value.clone() for name, value in told.items()}
+        # The next replay writes to the same tensors
+        return {name: value.clone() for name, value in metrics.items()}
 
-    def _aside(self, step: int) -> dict[str, Tensor]:
+    def _aside(self, step: int) -> Metrics:
         """The step as it is, on the stream on which others are captured."""
         current = torch.cuda.current_stream(self.stream.device)
         self.stream.wait_stream(current)
         with torch.cuda.stream(self.stream):
-            told = move(self.task, step, self.generator, self.kl_weight)
+            metrics = optimise(self.task, step, self.generator, self.kl_weight)
         current.wait_stream(self.stream)
-        return told
+        return metrics
 
-    def _capture(self, step: int) -> tuple[torch.cuda.CUDAGraph, dict[str, Tensor]] | None:
-        """The graph of a step, which is not taken by that, and where it leaves what it tells; None
-        where there can be none."""
-        graph, current = torch.cuda.CUDAGraph(), torch.cuda.current_stream(self.stream.device)
+    def _capture(self, step: int) -> tuple[torch.cuda.CUDAGraph, Metrics] | None:
+        """The graph of a step, and the tensors that a replay writes its metrics to.
+
+        Capturing does not take the step. None, with a warning, for a step that cannot be captured.
+        """
+        graph = torch.cuda.CUDAGraph()
+        current = torch.cuda.current_stream(self.stream.device)
         graph.register_generator_state(self.generator)
         try:
             with torch.cuda.graph(graph, stream=self.stream):
-                told = move(self.task, step, self.generator, self.kl_weight)
+                metrics = optimise(self.task, step, self.generator, self.kl_weight)
         except RuntimeError as problem:
             torch.cuda.set_stream(current)  # a capture that failed may leave its own
             reason = str(problem).splitlines()[0]
@@ -82,8 +103,8 @@ class Captured:
                 f"training steps are not captured in a CUDA graph and take longer: {reason}",
                 stacklevel=3,
             )
-            self.generator = SessionGenerator(self.rate.device).manual_seed(
-                seed_of(self.task, step)
-            )
+            # The generator still belongs to the graph that failed
+            seed = seed_of(self.task, step)
+            self.generator = SessionGenerator(self.rate.device).manual_seed(seed)
             return None
-        return graph, told
+        return graph, metrics

@@ -167,7 +167,7 @@ class Processes(SingleProcess):
         return values
 
 
-def joined(
+def join_processes(
     n_sessions: int, config: ModelConfig, find: Callable[[], torch.device]
 ) -> tuple[SingleProcess, torch.device]:
     """The processes that torchrun started, or SINGLE_PROCESS, and where this one computes; they

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from types import FrameType
 from typing import TypeVar
 
 import torch
@@ -17,16 +18,17 @@ from torch import Tensor
 from metadyn.errors import TrainingError
 from metadyn.training.execution.capture import stepper
 from metadyn.training.execution.optim import optimiser_state, restore_optimiser
-from metadyn.training.execution.step import Task
+from metadyn.training.execution.step import Metrics, Task
 
-REPORT_EVERY, MAX_RECOVERIES = 10, 8
+REPORT_EVERY = 10
+MAX_RECOVERIES = 8
 Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
 class StepReport:
-    """What is shown while recordings are read, started and calibrated (`step` of them) and a model
-    trains.
+    """How far a run is, while recordings are read, initialised and calibrated (`step` of them) and
+    while a model trains.
 
     `terms`: ELBO terms per entry; `validation`: bits per spike; `message`: a warning.
     """
@@ -41,10 +43,15 @@ class StepReport:
     message: str | None = None
 
 
-def reported(
-    items: Sequence[Item], stage: str, report: Callable[[StepReport], None]
-) -> Iterator[Item]:
-    """The items one by one, and a report of how many are done: at first none."""
+Reporter = Callable[[StepReport], None]
+
+
+def silent(_: object) -> None:
+    """Report or save nothing."""
+
+
+def reported(items: Sequence[Item], stage: str, report: Reporter) -> Iterator[Item]:
+    """The items one by one, with a report of how many are done: none at first."""
     report(StepReport(0, len(items), stage))
     for done, item in enumerate(items, 1):
         yield item
@@ -53,8 +60,11 @@ def reported(
 
 @dataclass
 class Progress:
-    """Where a run stands. `step_size` is halved at each recovery; `best` are the weights of the
-    best validation."""
+    """How far a run is.
+
+    `step_size`: halved at each recovery. `best`: the weights of the best validation, at `best_step`.
+    `history`: metrics and scores of each validation.
+    """
 
     step: int = 0
     step_size: float = 1.0
@@ -64,13 +74,25 @@ class Progress:
     history: list[dict] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class Snapshot:
+    """Copies of the weights and of the optimiser's state after some steps, to go back to."""
+
+    step: int
+    weights: dict[str, Tensor]
+    state: dict[str, Tensor]
+
+
 @contextmanager
 def interruptible(patient: bool = False) -> Iterator[Callable[[], bool]]:
-    """Ctrl-C (and SIGTERM) is taken note of and acted on between two steps; a second Ctrl-C stops
-    at once, unless `patient`."""
+    """Ctrl-C (and SIGTERM) is noted, to be acted on between two steps.
+
+    Yields a function that says whether there was one. A second Ctrl-C stops at once, unless
+    `patient`.
+    """
     noted: list[int] = []
 
-    def note(number, frame):
+    def note(number: int, frame: FrameType | None) -> None:
         if noted and not patient:
             raise KeyboardInterrupt
         noted.append(number)
@@ -86,74 +108,93 @@ def interruptible(patient: bool = False) -> Iterator[Callable[[], bool]]:
             signal.signal(number, handler)
 
 
-def snapshot(task: Task) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+def copy_weights(task: Task) -> dict[str, Tensor]:
+    """Copies of the trained parameters by name."""
+    return {name: parameter.detach().clone() for name, parameter in task.parameters.items()}
+
+
+def take_snapshot(task: Task, step: int) -> Snapshot:
     """Copies of the trained parameters and of the optimiser's state."""
-    weights = {name: parameter.detach().clone() for name, parameter in task.parameters.items()}
-    return weights, optimiser_state(task.optimiser, task.parameters)
+    return Snapshot(step, copy_weights(task), optimiser_state(task.optimiser, task.parameters))
 
 
 def restore(task: Task, weights: dict[str, Tensor], state: dict[str, Tensor]) -> None:
+    """Put weights and optimiser's state, each by name, into a task."""
     with torch.no_grad():
         for name, value in weights.items():
             task.parameters[name].copy_(value)
+    # Also of parameters that had none yet: their moments may be NaN
     task.optimiser.state.clear()
     restore_optimiser(task.optimiser, task.parameters, state)
 
 
-def look(told: list[dict[str, Tensor]]) -> tuple[dict[str, float], int | None]:
-    """What the last of some steps told, and which of them, if any, was the first that was not
-    finite."""
-    finite = torch.stack([each["finite"] for each in told]).tolist()
-    names = [name for name in told[-1] if name != "finite"]
-    values = torch.stack([told[-1][name] for name in names]).tolist()
+def read_metrics(steps: list[Metrics]) -> tuple[dict[str, float], int | None]:
+    """The metrics of the last of some steps, and which step, if any, was the first not finite.
+
+    This waits for the device, once for all steps.
+    """
+    finite = torch.stack([each["finite"] for each in steps]).tolist()
+    names = [name for name in steps[-1] if name != "finite"]
+    values = torch.stack([steps[-1][name] for name in names]).tolist()
     return dict(zip(names, values, strict=True)), None if all(finite) else finite.index(False)
 
 
+class Clock:
+    """How fast a run goes, from its first step in this process."""
+
+    def __init__(self, first: int) -> None:
+        """Begin at this step of the run."""
+        self.first = first
+        self.began = time.monotonic()
+
+    def report(
+        self,
+        task: Task,
+        progress: Progress,
+        terms: dict[str, float],
+        scores: dict[str, float] | None,
+    ) -> StepReport:
+        """The report of the last step, with the time that the steps left will take."""
+        rate = (progress.step - self.first) / (time.monotonic() - self.began)
+        left = (task.steps - progress.step) / max(rate, 1e-9)
+        stage = task.stage(progress.step - 1).name
+        return StepReport(progress.step, task.steps, stage, terms, scores, rate, left)
+
+
 def run(
-    task: Task,
-    progress: Progress,
-    *,
-    report: Callable[[StepReport], None],
-    save: Callable[[Progress], None],
+    task: Task, progress: Progress, *, report: Reporter, save: Callable[[Progress], None]
 ) -> Progress:
-    """Train to the end. KeyboardInterrupt comes out after a save; a TrainingError when NaN cannot
-    be recovered from."""
-    good, recoveries = (progress.step, *snapshot(task)), 0
-    take, told = stepper(task), []  # told by steps that nobody has looked at
-    began, first = time.monotonic(), progress.step
+    """Train to the end of the last stage.
+
+    KeyboardInterrupt comes out after a save; a TrainingError when NaN cannot be recovered from.
+    """
+    good = take_snapshot(task, progress.step)
+    recoveries = 0
+    take = stepper(task)
+    unread: list[Metrics] = []  # of steps since metrics were last read
+    clock = Clock(progress.step)
     patient = task.processes.size > 1  # torchrun passes a Ctrl-C on, which comes a second time then
     with interruptible(patient) as interrupted:
         while progress.step < task.steps:
-            told.append(take(progress.step, progress.step_size))
+            unread.append(take(progress.step, progress.step_size))
             progress.step += 1
             due = progress.step % task.every == 0 or progress.step == task.steps
+            # Of a static task nothing is read between reports: it would wait for the device
             if task.static and not due and progress.step % REPORT_EVERY:
                 continue
-            terms, bad = look(told)
-            bad = None if bad is None else progress.step - len(told) + bad
-            told.clear()
+            terms, bad = read_metrics(unread)
+            bad = None if bad is None else progress.step - len(unread) + bad
+            unread.clear()
             if bad is not None:
                 recoveries += 1
-                go_back(task, progress, good, bad, recoveries > MAX_RECOVERIES, report)
+                recover(task, progress, good, bad, recoveries > MAX_RECOVERIES, report)
                 take = stepper(task)
                 continue
-            scores = judge(task, progress, terms) if due else None
+            scores = score_held_out(task, progress, terms) if due else None
             if due or progress.step % REPORT_EVERY == 0:
-                rate = (progress.step - first) / (time.monotonic() - began)
-                left = (task.steps - progress.step) / max(rate, 1e-9)
-                report(
-                    StepReport(
-                        progress.step,
-                        task.steps,
-                        task.stage(progress.step - 1),
-                        terms,
-                        scores,
-                        rate,
-                        left,
-                    )
-                )
+                report(clock.report(task, progress, terms, scores))
             if due:
-                good = (progress.step, *snapshot(task))
+                good = take_snapshot(task, progress.step)
             stop = task.processes.any(interrupted())
             if due or stop:
                 save(progress)
@@ -162,36 +203,39 @@ def run(
     return progress
 
 
-def go_back(
-    task: Task,
-    progress: Progress,
-    good: tuple,
-    bad: int,
-    too_often: bool,
-    report: Callable[[StepReport], None],
+def recover(
+    task: Task, progress: Progress, good: Snapshot, bad: int, too_often: bool, report: Reporter
 ) -> None:
-    """To the last good step, its weights and its optimiser, with half the step size; a
-    TrainingError where that was in vain."""
-    step, *state = good
-    restore(task, *state)
+    """Go back to the last good step with half the step size, after a step (`bad`) that was not
+    finite.
+
+    Raises a TrainingError where that was tried too often.
+    """
+    restore(task, good.weights, good.state)
     if too_often:
         raise TrainingError(
             "the loss is not finite, also after smaller steps",
             found=f"step {bad}, step size * {progress.step_size:g}",
             remedy="lower training.learning_rate, or look for units or bins of absurd counts",
         )
-    progress.step, progress.step_size = step, progress.step_size / 2
-    said = f"the loss was not finite at step {bad}: back to step {step}, step size * {progress.step_size:g}"
-    report(StepReport(bad, task.steps, task.stage(bad), message=said))
+    progress.step = good.step
+    progress.step_size /= 2
+    back = f"back to step {good.step}, step size * {progress.step_size:g}"
+    message = f"the loss was not finite at step {bad}: {back}"
+    report(StepReport(bad, task.steps, task.stage(bad).name, message=message))
 
 
-def judge(task: Task, progress: Progress, terms: dict[str, float]) -> dict[str, float]:
-    """Validate, and keep the weights when they are the best so far (never those of the warm start
-    alone)."""
+def score_held_out(task: Task, progress: Progress, terms: dict[str, float]) -> dict[str, float]:
+    """Validate, and keep the weights if they are the best of a stage that may choose them.
+
+    The best have the largest sum of scores; of equal sums the later.
+    """
     scores = task.validate()
     progress.history.append({"step": progress.step, **terms, **scores})
     score = sum(scores.values())
-    if task.stage(progress.step - 1) == "elbo" and score >= progress.best_score:
-        progress.best_score, progress.best_step = score, progress.step
-        progress.best = snapshot(task)[0]
+    stage = task.stage(progress.step - 1)
+    if stage.chooses_best and score >= progress.best_score:
+        progress.best_score = score
+        progress.best_step = progress.step
+        progress.best = copy_weights(task)
     return scores

@@ -1,5 +1,5 @@
-"""What a run is record with, its settings and its data, and what differs when it is to go on with
-others."""
+"""The settings and data of a run, kept with its checkpoints, and a check that a run goes on with the
+same."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from metadyn.config import ModelConfig, TrainingConfig
 from metadyn.errors import TrainingError
 from metadyn.records import SessionEntry, TrialCounts
 from metadyn.training.execution.checkpoint import damage_told, pointed, read_model_file, read_state
@@ -17,11 +18,31 @@ from metadyn.training.execution.checkpoint import damage_told, pointed, read_mod
 
 @dataclass(frozen=True)
 class RunRecord:
-    """`settings` by section, and of each session what tells its trials from others
-    (`trial_digests`)."""
+    """The `settings` of a run by section, and the `trial_digests` of each session by its key."""
 
     settings: dict
     sessions: dict[str, dict]
+
+
+def record_run(
+    sessions: list[TrialCounts],
+    config: ModelConfig,
+    training: TrainingConfig,
+    data: dict,
+    *,
+    digests: bool,
+) -> RunRecord:
+    """The record of a run with these settings; digests of the trials only if they are asked for.
+
+    data: the options that the bins were made with.
+    """
+    settings = {
+        "model": config.model_dump(mode="json"),
+        "training": training.model_dump(mode="json"),
+        "data": data,
+    }
+    of_sessions = {counts.session: trial_digests(counts) for counts in sessions} if digests else {}
+    return RunRecord(settings, of_sessions)
 
 
 def trial_digests(counts: TrialCounts) -> dict[str, list]:
@@ -50,7 +71,7 @@ def digest(*arrays: np.ndarray) -> str:
 
 
 def check_same(folder: Path, sessions: list[TrialCounts], record: RunRecord) -> None:
-    """Raise a TrainingError that names what differs where the run in the folder was record with
+    """Raise a TrainingError that names what differs where the run in the folder was started with
     other settings or data.
 
     sessions: the trials that train, whose units are those that the run kept.
@@ -70,7 +91,7 @@ def check_same(folder: Path, sessions: list[TrialCounts], record: RunRecord) -> 
         ] * bool(settings)
         remedies += ["the recordings as they were"] * bool(data)
         if metrics["settings"]["training"].keys() != record.settings["training"].keys():
-            # Record by another version, whose config.toml lacks what this one asks for
+            # Recorded by another version, whose config.toml lacks what this one asks for
             remedies = []
         raise TrainingError(
             "the run in this folder was started with other settings or files",

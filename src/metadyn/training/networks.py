@@ -1,0 +1,135 @@
+"""Step 2 of a fit: initial networks from the data, and of several the one that forecasts best."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from metadyn.config import ModelConfig, TrainingConfig
+from metadyn.data.splits import evenly
+from metadyn.data.storage import Keep
+from metadyn.model.build import build_model
+from metadyn.model.trained import TrainedModel
+from metadyn.records import SessionEntry, TrialCounts
+from metadyn.training.alignment.shared_latents import learn_frame
+from metadyn.training.execution.distributed import SingleProcess
+from metadyn.training.execution.loop import Progress, Reporter, StepReport, run, silent
+from metadyn.training.execution.step import Task
+from metadyn.training.execution.trials import Trials, place_trials
+from metadyn.training.initial.initialise import find_starts, started_model
+from metadyn.training.initial.moments import Start
+from metadyn.training.sessions import SplitSessions
+from metadyn.training.task import make_task
+
+# Seeds of the initial networks of one run lie this far apart: those of other runs do not meet them
+SEED_SPACING = 1_000_000
+
+
+@dataclass(frozen=True)
+class Initialiser:
+    """Makes initial networks of one fit, and the task of training each.
+
+    starts: each session's initial readout, read-in and latents. trials: those that train;
+    validation: those that are scored. crops: shortest and longest crop [bins].
+    """
+
+    sessions: SplitSessions
+    starts: list[Start]
+    trials: Trials
+    validation: Trials
+    config: ModelConfig
+    training: TrainingConfig
+    crops: tuple[int, int]
+
+    def task(self, seed: int) -> Task:
+        """The task of training a network whose random weights have this seed."""
+        training = self.training.model_copy(update={"seed": seed})
+        model = started_model(self.sessions.train, self.starts, self.config, training)
+        model = self.trials.processes.narrowed(model).to(self.trials.device)
+        return make_task(
+            model, self.trials, self.validation, self.config, self.training, self.crops
+        )
+
+    def best_task(self, report: Reporter) -> tuple[Task, Progress]:
+        """The task of training the best of `distil_starts` initial networks, and how far it is.
+
+        Each is pre-trained, as an embedding can fold while it forms; the one whose forecasts
+        validate best goes on. A single network is not pre-trained here.
+        """
+        training = self.training
+        seeds = [training.seed + SEED_SPACING * place for place in range(training.distil_starts)]
+        if len(seeds) == 1 or not training.distil_steps:
+            return self.task(seeds[0]), Progress()
+        tried = []
+        for place, seed in enumerate(seeds, 1):
+            task = self.task(seed)
+            progress = Progress()
+            pretraining = task.stages[0]
+            run(replace(task, stages=(pretraining,)), progress, report=report, save=silent)
+            score = progress.history[-1]["forecast"]
+            tried.append((score, task, progress))
+            text = (
+                f"initial networks {place} of {len(seeds)}: forecasts validate at {score:.3f} bits"
+            )
+            report(StepReport(task.steps, task.steps, pretraining.name, message=text))
+        _, task, progress = max(tried, key=lambda each: each[0])
+        return task, progress
+
+    def model(self, task: Task, data: dict) -> TrainedModel:
+        """The model that a task trains, with what the starts have in common as shared latents.
+
+        Its module is the task's; of several processes, a new one that has all sessions.
+        """
+        train = self.sessions.train
+        latents = [start.latents for start in self.starts]
+        weights = [start.weight for start in self.starts]
+        shared = learn_frame(train, latents, weights)
+        module = task.module
+        if task.processes.size > 1:
+            module = build_model(self.config, [counts.n_units for counts in train]).to(task.device)
+        entries = map(SessionEntry.of, train, self.sessions.validation, self.sessions.gaps)
+        bin_width = train[0].bin_width
+        return TrainedModel(
+            module, self.config, bin_width, tuple(entries), shared, self.training, data
+        )
+
+
+def find_initialiser(
+    sessions: SplitSessions,
+    config: ModelConfig,
+    training: TrainingConfig,
+    crops: tuple[int, int],
+    keep: Keep,
+    device: torch.device,
+    processes: SingleProcess,
+    report: Reporter,
+) -> Initialiser:
+    """Find each session's start from its training trials, and place all trials where steps take
+    them."""
+    starts = find_starts(sessions.train, config, training, keep, report)
+    latents: list[np.ndarray] | None = None
+    if training.warm_start:
+        latents = [start.latents for start in starts]
+    held_out = limit_validation(sessions.validation, training)
+    return Initialiser(
+        sessions,
+        starts,
+        place_trials(sessions.train, latents, training, device, processes),
+        place_trials(held_out, None, training, device, processes),
+        config,
+        training,
+        crops,
+    )
+
+
+def limit_validation(held_out: list[TrialCounts], training: TrainingConfig) -> list[TrialCounts]:
+    """The validation trials; where a step takes few of many sessions, no more of each than a step.
+
+    Otherwise validation would take longer than training.
+    """
+    if training.sessions_per_step is None:
+        return held_out
+    most = training.trials_per_session
+    return [counts.select(evenly(counts.n_trials, most)) for counts in held_out]
