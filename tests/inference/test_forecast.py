@@ -12,6 +12,7 @@ from metadyn.inference.encoding import latent_posterior, trial_embeddings
 from metadyn.inference.forecast import default_context, forecast, sample_context
 from metadyn.inference.infer import infer
 from metadyn.inference.session_embedding import conditioning_embedding
+from metadyn.model.dynamics import Transition
 
 SEEN = {"context": 8, "steps": 5}
 
@@ -263,3 +264,17 @@ def test_windows_shorter_than_the_context_are_left_out_and_counted(trained, coun
     alone = forecast(trained(), data.select(trials=long), context=17, steps=2)
     assert result.drop_vars("trial").identical(alone.drop_vars("trial"))
     assert result.trial.values.tolist() == [trial for trial in range(6) if long[trial]]
+
+
+def test_states_of_a_forecast_go_to_the_bins_after_the_context(trained, counts, monkeypatch):
+    """The mean path and the sampled ones: by these bins a transition looks up its inputs."""
+    bins = []
+    mean = Transition.mean
+
+    def noted(transition, z, at=None):
+        bins.append(at)
+        return mean(transition, z, at)
+
+    monkeypatch.setattr(Transition, "mean", noted)
+    forecast(trained(), counts(), samples=2, **SEEN)
+    assert bins == [slice(t, t + 1) for t in [*range(8, 13), *range(8, 13)]]

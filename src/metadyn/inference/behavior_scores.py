@@ -73,7 +73,7 @@ def with_behavior(
     if targets is None:
         raise ValueError(f"the counts of {counts.session} have no behaviour")
     known = np.isfinite(targets).any(-1) & counts.observed  # (trial, time)
-    held = known.any(1)
+    held = known.any(1)  # (trial,)
     kept = replace(counts, behavior=targets, behavior_period=None).select(trials=held)
     return kept, targets[held]
 
@@ -121,7 +121,7 @@ def r2_scores(
     mean: Float[np.ndarray, " channel"],
 ) -> dict[str, dict[str, np.ndarray]]:
     """r² of all channels together and of each, over the values that every predictor predicts."""
-    known = np.isfinite(np.stack(list(predicted.values()))).all(0)
+    known = np.isfinite(np.stack(list(predicted.values()))).all(0)  # (trial, time, channel)
     true = np.where(known, behavior, np.nan)
     together = {name: np.array(r2(true, values, mean)) for name, values in predicted.items()}
     by_channel = {name: r2_by_channel(true, values, mean) for name, values in predicted.items()}

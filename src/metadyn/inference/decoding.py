@@ -28,8 +28,8 @@ ABSOLUTE = 1e-10
 def with_past(
     features: Float[np.ndarray, "trial time feature"], lags: int
 ) -> Float[np.ndarray, "trial time lagged_feature"]:
-    """Each bin and the `lags - 1` before it, side by side; the first bin of a trial stands for those
-    before it.
+    """Each bin and the `lags - 1` before it, side by side; the first bin of a trial stands for
+    those before it.
 
     >>> with_past(np.array([[[1.0], [2.0], [3.0]]]), 2)[0].tolist()
     [[1.0, 1.0], [2.0, 1.0], [3.0, 2.0]]

@@ -66,20 +66,23 @@ def observations(
     """
     device = module.log_q.device
     bins = slice(context)
-    shown = None
+    shown = None  # all entries
     if counts.unit_observed is not None:
         seen = _pad_units(module, counts.unit_observed[trials, bins]).bool()
         shown = Visible.of(seen, counts.n_units)
     if visible is not None:
         entries = _pad_units(module, visible[trials, bins]).bool()
+        # the share is that of all trials, so that chunks do not differ
         share = max(float(visible.mean()), 1e-6)
         shown = Visible(entries, share) if shown is None else shown.without(~entries, 1 - share)
-    # (1, trial): one session
-    length = torch.as_tensor(counts.windows.n_bins[trials].astype(np.int64), device=device)[None]
-    return Observations(
+    observed = torch.as_tensor(counts.observed[trials, bins], device=device)  # (trial, time)
+    length = torch.as_tensor(counts.windows.n_bins[trials].astype(np.int64), device=device)
+    if context is not None:
+        length = length.clamp(max=context)
+    return Observations(  # of one session
         counts=_pad_units(module, counts.counts[trials, bins]),
-        observed=torch.as_tensor(counts.observed[trials, bins], device=device)[None],
-        length=length if context is None else length.clamp(max=context),
+        observed=observed[None],
+        length=length[None],
         session=torch.tensor([session_row], device=device),
         visible=shown,
     )
@@ -105,7 +108,12 @@ def observed_chunks(
     context: int | None = None,
     visible: Bool[np.ndarray, "trial time unit"] | None = None,
 ) -> Iterator[tuple[slice, Observations]]:
-    """Trials, some at a time, and what the encoders see of them; refuses as `check_counts` does."""
+    """Trials, some at a time, and what the encoders see of them.
+
+    Raises
+    ------
+    ModelFileError, DataError : as of `check_counts`.
+    """
     module = trained.module.eval()
     session_row = check_counts(trained, counts)
     for trials in trial_chunks(counts):
@@ -119,8 +127,10 @@ def trial_embeddings(
     context: int | None = None,
     visible: Bool[np.ndarray, "trial time unit"] | None = None,
 ) -> Gaussian:
-    """q(e | y) of each trial alone: (1, trial, embedding). `context` and `visible` as in
-    `observations`."""
+    """q(e | y) of each trial alone: (1, trial, embedding).
+
+    `context` and `visible` as in `observations`; refuses as `check_counts` does.
+    """
     module = trained.module
     parts = []
     for _, seen in observed_chunks(trained, counts, context, visible):
@@ -133,7 +143,8 @@ def readin_features(
     trained: TrainedModel, counts: TrialCounts, context: int | None = None
 ) -> tuple[Float[Tensor, "1 trial time feature"], Int[Tensor, "1 trial"]]:
     """ȳ = Ω(y) of each trial, and how many of its bins the encoders see."""
-    features, lengths = [], []
+    features = []
+    lengths = []
     for _, seen in observed_chunks(trained, counts, context):
         features.append(trained.module.features(seen))
         lengths.append(seen.length)
@@ -148,8 +159,10 @@ def latent_posterior(
     context: int | None = None,
     visible: Bool[np.ndarray, "trial time unit"] | None = None,
 ) -> Gaussian:
-    """q(z | y, e) of each trial given its embedding: (1, trial, time, latent). `context` and
-    `visible` as in `observations`."""
+    """q(z | y, e) of each trial given its embedding: (1, trial, time, latent).
+
+    `context` and `visible` as in `observations`; refuses as `check_counts` does.
+    """
     module = trained.module
     parts = []
     for trials, seen in observed_chunks(trained, counts, context, visible):
@@ -158,7 +171,7 @@ def latent_posterior(
 
 
 def concatenate_trials(parts: list[Gaussian]) -> Gaussian:
-    """Gaussians (session, some trials, …) as one (session, trial, …)."""
+    """Gaussians (session, some trials, …) as one (session, trial, …), in the order given."""
     mean = torch.cat([q.mean for q in parts], 1)
     log_var = torch.cat([q.log_var for q in parts], 1)
     return Gaussian(mean, log_var)

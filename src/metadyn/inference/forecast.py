@@ -107,13 +107,13 @@ def forecast(
     kept = with_context(counts, context)
     counts = counts.select(trials=kept)
     by_trial = trial_embeddings(trained, counts, context)
-    if embedding is None:
-        conditioning = conditioning_embedding(trained, session_row, by_trial)
-        session = session_embedding(trained, session_row, by_trial)
-    else:
-        conditioning = session = certain_embedding(embedding, by_trial)
-    used = expand_to_trials(conditioning, by_trial)
-    state = state_at_end(latent_posterior(trained, counts, used.mean, context), context)
+    session = session_embedding(trained, session_row, by_trial)
+    conditioning = conditioning_embedding(trained, session_row, by_trial)
+    if embedding is not None:
+        session = conditioning = certain_embedding(embedding, by_trial)
+    used = expand_to_trials(conditioning, by_trial)  # (1, trial, embedding)
+    q_z = latent_posterior(trained, counts, used.mean, context)  # (1, trial, time, latent)
+    state = state_at_end(q_z, context)  # (1, trial, latent)
     path = mean_path(trained, session_row, used.mean, state.mean, context, steps)[0]
     variables = {
         "latent_mean": path.numpy(force=True),
@@ -189,14 +189,16 @@ def sample_context(
         by_trial = trial_embeddings(trained, counts, context)
         conditioning = conditioning_embedding(trained, session_row, by_trial)
     generator = torch.Generator(conditioning.mean.device).manual_seed(seed)
-    embedding = Gaussian(
-        conditioning.mean.expand(samples, -1, -1), conditioning.log_var.expand(samples, -1, -1)
-    ).sample(generator)
+    # (1, trial or 1, embedding) to (sample, trial or 1, embedding)
+    mean = conditioning.mean.expand(samples, -1, -1)
+    log_var = conditioning.log_var.expand(samples, -1, -1)
+    embedding = Gaussian(mean, log_var).sample(generator)
     features, length = readin_features(trained, counts, context)
     at_once = max(1, CHUNK_BINS // (counts.n_trials * counts.counts.shape[1]))
     states = []
     for some in embedding.split(at_once):  # (some samples, trial or 1, embedding)
-        q = context_state(trained, features, length, some.expand(-1, counts.n_trials, -1))
+        for_each_trial = some.expand(-1, counts.n_trials, -1)
+        q = context_state(trained, features, length, for_each_trial)  # (some, trial, latent)
         states.append(q.sample(generator))
     return ContextSamples(embedding, torch.cat(states), context)
 
@@ -212,7 +214,7 @@ def context_state(
     at_once = max(1, CHUNK_BINS // (n_samples * n_bins))
     parts = []
     for trials in torch.arange(features.shape[1], device=features.device).split(at_once):
-        # each sample stands where the encoder expects a session
+        # the encoder takes samples as sessions: (sample, trials, time, feature)
         q = trained.module.latents(
             features[:, trials].expand(n_samples, -1, -1, -1),
             embedding[:, trials],
@@ -233,6 +235,7 @@ def noisy_paths(
 ) -> Float[Tensor, "sample trial time latent"]:
     """The bins after each sampled state, the SD of the process noise times a factor."""
     device = start.state.device
+    # the transition takes samples as sessions, all of the same row
     session = torch.tensor([session_row], device=device).expand(len(start.state))
     transition = trained.module.transition(start.embedding, session).with_noise_scale(noise_scale)
     generator = torch.Generator(device).manual_seed(seed)

@@ -73,16 +73,15 @@ def infer(trained: TrainedModel, counts: TrialCounts) -> xr.Dataset:
     session_row = check_counts(trained, counts)
     by_trial, used, q_z = posterior(trained, counts)
     rate_mean, rate_sd = posterior_rates(trained, session_row, q_z, counts.n_units)
-    samples = {
+    samples = {  # (trial, time, …)
         "latent_mean": q_z.mean[0].numpy(force=True),
         "latent_sd": q_z.sd[0].numpy(force=True),
         "rate_mean": rate_mean,
         "rate_sd": rate_sd,
     }
     variables = {name: within_windows(counts, values) for name, values in samples.items()}
-    variables |= embedding_variables(
-        by_trial, used, session_embedding(trained, session_row, by_trial)
-    )
+    session = session_embedding(trained, session_row, by_trial)  # (1, 1, embedding)
+    variables |= embedding_variables(by_trial, used, session)
     variables |= observation_variables(counts)
     return pack_estimates(
         variables, coordinates(trained, counts), attributes(trained, counts, SMOOTHED)

@@ -15,8 +15,12 @@ from metadyn.records import TrialCounts
 def coordinates(
     trained: TrainedModel, counts: TrialCounts, first_bin: int = 0, n_bins: int | None = None
 ) -> dict[str, np.ndarray]:
-    """Coordinates of bins from `first_bin` on, by default all of the longest window; `time` in
-    seconds from the start of the window, at bin centres."""
+    """Coordinates of an estimate, of `n_bins` bins from `first_bin` on (None: all of the longest
+    window).
+
+    `time` is in seconds from the start of the window, at bin centres; `start_time` in seconds on
+    the session clock.
+    """
     n_bins = counts.counts.shape[1] if n_bins is None else n_bins
     return {
         "trial": np.arange(counts.n_trials),
@@ -31,8 +35,10 @@ def coordinates(
 
 
 def attributes(trained: TrainedModel, counts: TrialCounts, estimate: str) -> dict[str, Any]:
-    """Attributes of an estimate, `metadyn.estimates.SMOOTHED` or FORECAST; `bin_width` in
-    seconds."""
+    """Attributes of an estimate, `metadyn.estimates.SMOOTHED` or FORECAST.
+
+    `bin_width` is in seconds; `table` is empty for a continuous recording.
+    """
     return {
         "session": counts.session,
         "bin_width": counts.bin_width,

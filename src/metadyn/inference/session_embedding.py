@@ -22,6 +22,7 @@ def session_embedding(trained: TrainedModel, session_row: int, by_trial: Gaussia
     entry = trained.sessions[session_row]
     if not entry.embedding_mean:
         return from_trials(trained, by_trial)
+    # (embedding,) to (session, trial, embedding) of one session, one for all trials
     mean = by_trial.mean.new_tensor(entry.embedding_mean)[None, None]
     sd = by_trial.mean.new_tensor(entry.embedding_sd)[None, None]
     return Gaussian(mean, 2 * sd.log())

@@ -29,7 +29,7 @@ class Annotation:
 
 
 def annotate(
-    model: object,
+    model: TrainedModel | str | Path,
     files: object,
     output: str | Path | None = None,
     *,
@@ -54,6 +54,9 @@ def annotate(
 
     Parameters
     ----------
+    model : folder of `fit` or `align`, annotated NWB file or its address, or a TrainedModel.
+    files : recordings that the model knows.
+    output : folder of the copies; None with `in_place`.
     name : name of the run; a file may hold several, each of its own name.
     embed_model : store the model in each file, so that it forecasts and aligns from there.
     derive : write slim files without the raw data, as `metadyn.derive` does; not `in_place`.

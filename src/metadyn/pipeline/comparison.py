@@ -44,7 +44,10 @@ class Standing:
 
 
 def standing(scores: xr.Dataset, measure: str) -> Standing | None:
-    """Of one session in one measure; None where nothing was measured."""
+    """Of one session in one of MEASURES; None where nothing was measured.
+
+    scores : as `metadyn.score` returns it, with the session's name as an attribute.
+    """
     for unit, name in MEASURES[measure].items():
         values = scores[name].to_series().dropna().to_dict() if name in scores else {}
         if "model" not in values:
@@ -73,8 +76,11 @@ def _standings(scores: Iterable[xr.Dataset], measure: str) -> list[Standing]:
 
 
 def baselines_ahead(scores: list[xr.Dataset]) -> dict[str, str]:
-    """By measure in which a baseline is ahead: by how much, and of several sessions in how many
-    and where it is worst."""
+    """In words, by measure in which a baseline is ahead: by how much, and of several sessions in
+    how many and where it is worst.
+
+    scores : of each session, as `metadyn.score` returns it. Empty where no baseline is ahead.
+    """
     found = {}
     for measure in MEASURES:
         measured = _standings(scores, measure)
@@ -90,8 +96,11 @@ def baselines_ahead(scores: list[xr.Dataset]) -> dict[str, str]:
 
 
 def summary(scores: list[xr.Dataset]) -> str:
-    """Of a model that is behind in no measure: its mean score in each, and where it is level with a
-    baseline."""
+    """In words, of a model that is behind in no measure: its mean score in each, and where it is
+    level with a baseline.
+
+    scores : of each session, as `metadyn.score` returns it.
+    """
     texts = []
     leads = "ahead of every baseline"
     for measure in MEASURES:

@@ -99,8 +99,8 @@ def as_arguments(given: object) -> list[str]:
 
 
 def recordings_of(trained: TrainedModel, given: object) -> list[str]:
-    """Where the recordings of all sessions are: those given, or in the same folder (of a dandiset: in
-    the folders next to it); none where one cannot be found."""
+    """Where the recordings of all sessions are: those given, or in the same folder (of a dandiset:
+    in the folders next to it); none where one cannot be found."""
     known = {entry.source.uri: entry for entry in trained.sessions if entry.source.uri}
     sources = [each.source for each in recordings(given)]
     here = [Path(source) for source in sources if isinstance(source, str | os.PathLike)]

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def score(
-    model: object,
+    model: TrainedModel | str | Path,
     file: object,
     *,
     context: int | None = None,
@@ -39,7 +39,8 @@ def score(
 
     Parameters
     ----------
-    model, file : as of the other verbs.
+    model : folder of `fit` or `align`, annotated NWB file or its address, or a TrainedModel.
+    file : a recording that the model knows.
     context, steps : of the forecasts, in bins; default: a third of the median window, and 20 or
         what is left of it.
     seed : of the entries that are hidden.

@@ -43,11 +43,14 @@ def of_fit(
     output: str | Path | None,
     skip_bad: bool = False,
 ) -> str:
-    """After a fit, of some validation windows of up to MOST_SESSIONS sessions; those kept for tests
-    take no part.
+    """The verdict after a fit, on some validation windows of up to MOST_SESSIONS sessions; windows
+    kept for tests take no part.
 
-    `files`, `output`: as they were given to the fit; `skip_bad`: the next command leaves out what
-    the fit did.
+    Parameters
+    ----------
+    trained, sessions : the model and the counts that it was fitted to.
+    files, output : as they were given to the fit.
+    skip_bad : the next command leaves out what the fit did.
     """
     chosen = [sessions[i] for i in evenly(len(sessions), MOST_SESSIONS)]
     part = "validation" if trained.training.validation_fraction else "training"
@@ -72,9 +75,13 @@ def of_align(
     options: dict[str, Any],
     trials: int | None,
 ) -> str:
-    """After an alignment, of windows that it was fitted to; the others are for `score`.
+    """The verdict after an alignment, on windows that it was fitted to; the others are for `score`.
 
-    `model`, `file`, `output`, `trials`: as they were given; `options`: those of the data.
+    Parameters
+    ----------
+    trained, counts : the model that knows the new session, and its counts.
+    model, file, output, trials : as they were given to the alignment.
+    options : those of the data that were given.
     """
     few = few_windows(trained, counts, "training")
     scores = scores_of_spikes(trained, [few])
@@ -94,7 +101,10 @@ def of_align(
 def of_score(
     trained: TrainedModel, counts: TrialCounts, scores: xr.Dataset, model: object, file: object
 ) -> str:
-    """Of the windows `counts` that were scored; `model`, `file`: as they were given."""
+    """The verdict on the windows `counts` that were scored.
+
+    `model` and `file` are as they were given.
+    """
     findings = faults_of(trained, [counts], [scores])
     folder = as_arguments(model)
     if findings:
@@ -109,8 +119,8 @@ def of_score(
 def faults_of(
     trained: TrainedModel, sessions: list[TrialCounts], scores: list[xr.Dataset]
 ) -> dict[str, str]:
-    """Faults in words, by name, the worst first: embeddings that are alike, then measures in which a
-    baseline is ahead."""
+    """Faults in words, by name, the worst first: embeddings that are alike, then measures in which
+    a baseline is ahead."""
     found = {EMBEDDINGS_ALIKE: ALIKE} if collapsed(trained, sessions) else {}
     return found | baselines_ahead(scores)
 
