@@ -86,13 +86,13 @@ def measured_fit(size: Size, steps: int | None) -> dict:
         now = time.process_time()
         seconds[report.stage] += now - last
         last = now
-        if report.validation or report.stage not in ("distil", "elbo"):
+        if report.validation or report.stage not in ("pretrain", "elbo"):
             say(f"{report.stage} {report.step}/{report.steps}")
 
     training = (
         TrainingConfig()
         if steps is None
-        else TrainingConfig(distil_steps=steps, steps=steps, validate_every=steps)
+        else TrainingConfig(pretrain_steps=steps, steps=steps, validate_every=steps)
     )
     trained = fit(sessions, ModelConfig(), training, report=note)
     whole = sum(seconds.values())

@@ -38,7 +38,7 @@ from metadyn.config import load_config
 from metadyn.training.execution.checkpoint import load_model, pointed, read_model_file, read_state
 
 HASTE = (
-    "--distil-steps",
+    "--pretrain-steps",
     5,
     "--steps",
     25,

@@ -62,7 +62,7 @@ def made(size: Size) -> tuple[TrainedModel, TrialCounts]:
     return fit(
         [few],
         ModelConfig(),
-        TrainingConfig(steps=5, distil_steps=5, tail_bins=0, test_fraction=0.0),
+        TrainingConfig(steps=5, pretrain_steps=5, tail_bins=0, test_fraction=0.0),
     ), counts
 
 

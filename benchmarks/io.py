@@ -83,7 +83,7 @@ def inferred(size: Size, folder: Path) -> tuple[Path, xr.Dataset, ModelFile]:
     source = write_simulated(truth, folder)
     counts = bin_spikes(read_session(source), min_rate=0.0)
     few = counts.select(slice(20))
-    trained = fit([few], ModelConfig(latent_dim=2), TrainingConfig(steps=10, distil_steps=10))
+    trained = fit([few], ModelConfig(latent_dim=2), TrainingConfig(steps=10, pretrain_steps=10))
     return source, infer(trained, counts), trained.file()
 
 

@@ -58,7 +58,7 @@ SHOTS, TEST_TRIALS = (8, 16, 32), 23
 METHODS = ("low_rank", "linear", "input", "shared", "single")
 MODEL = ModelConfig(latent_dim=20, hidden=(64, 64), readin_hidden=48, readin_dim=20)
 TRAINING = TrainingConfig(
-    distil_steps=100,
+    pretrain_steps=100,
     steps=800,
     learning_rate=0.01,
     weight_decay=0.1,

@@ -85,7 +85,7 @@ def task(size: Size) -> Task:
     sessions = [counts_of(size, session) for session in range(size.sessions)]
     training = TrainingConfig(
         warm_start=False,
-        distil_steps=0,
+        pretrain_steps=0,
         trials_per_session=size.batch,
         sessions_per_step=size.per_step,
         tail_bins=10,
@@ -120,7 +120,7 @@ def fit_peak(size: Size, steps: int) -> dict[str, float]:
     """MiB that a whole fit takes in this process at most, and its CPU seconds."""
     sessions = [counts_of(size, session) for session in range(size.sessions)]
     training = TrainingConfig(
-        distil_steps=steps,
+        pretrain_steps=steps,
         steps=steps,
         sessions_per_step=size.per_step,
         trials_per_session=size.batch,

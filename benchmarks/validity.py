@@ -52,7 +52,9 @@ class Size:
     training: tuple[tuple[str, int], ...] = ()
 
 
-QUICK = Size(seeds=1, trials=24, bins=40, units=16, training=(("steps", 60), ("distil_steps", 60)))
+QUICK = Size(
+    seeds=1, trials=24, bins=40, units=16, training=(("steps", 60), ("pretrain_steps", 60))
+)
 
 
 def recording(size: Size, seed: int) -> SimulatedSpikes:

@@ -304,7 +304,7 @@ def tiny():
     """A model too small and too briefly trained to be good, which is not what these tests ask."""
     from metadyn import load_config
 
-    training = {"steps": 3, "distil_steps": 2, "validate_every": 2, "trials_per_session": 3}
+    training = {"steps": 3, "pretrain_steps": 2, "validate_every": 2, "trials_per_session": 3}
     return load_config(model=TINY, training=training, align={"steps": 1})
 
 

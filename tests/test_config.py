@@ -66,10 +66,10 @@ def test_a_preset_of_the_paper_lies_under_file_and_flags(tmp_path, where):
     assert load_config(data={"preset": "perich-co"}).training == Config().training
 
 
-def test_distilling_without_a_warm_start_is_refused():
-    with pytest.raises(ConfigError, match=r"training\.distil_steps(?s:.*)warm_start"):
+def test_pretraining_without_a_warm_start_is_refused():
+    with pytest.raises(ConfigError, match=r"training\.pretrain_steps(?s:.*)warm_start"):
         load_config(training={"warm_start": False})
-    assert not load_config(training={"warm_start": False, "distil_steps": 0}).training.warm_start
+    assert not load_config(training={"warm_start": False, "pretrain_steps": 0}).training.warm_start
 
 
 def test_what_is_dumped_is_what_is_loaded(tmp_path):
@@ -106,6 +106,16 @@ def test_words_of_version_0_1_0_are_read_wherever_they_stand(tmp_path, old, new)
     assert type(expected.model)(**old) == expected.model
     back = modern("model", as_in_format_1("model", expected.model.model_dump()))
     assert type(expected.model)(**back) == expected.model
+
+
+def test_keys_of_version_0_1_0_are_read_wherever_they_stand_and_lie_over_new_ones(tmp_path):
+    (tmp_path / "c.toml").write_text("[training]\ndistil_steps = 7\ndistil_starts = 3\n")
+    expected = load_config(training={"pretrain_steps": 7, "pretrain_inits": 3})
+    old = {"distil_steps": 7, "distil_starts": 3}
+    assert load_config(tmp_path / "c.toml") == load_config(training=old) == expected
+    assert type(expected.training)(**old) == expected.training
+    above = load_config(tmp_path / "c.toml", training={"pretrain_steps": 9}).training
+    assert (above.pretrain_steps, above.pretrain_inits) == (9, 3)
 
 
 def dump_config_of(model):

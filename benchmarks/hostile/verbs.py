@@ -29,7 +29,7 @@ SIZES = {
     "hidden": (4, 4),
     "hyper_hidden": 4,
 }
-STEPS = {"steps": 2, "distil_steps": 1, "validate_every": 2, "trials_per_session": 2}
+STEPS = {"steps": 2, "pretrain_steps": 1, "validate_every": 2, "trials_per_session": 2}
 FILE, MODEL, PLAN = (
     "day.nwb",
     "model",
@@ -77,7 +77,7 @@ def inspect(folder: Path) -> Verdict:
 
 def fit(folder: Path) -> Verdict:
     haste = (
-        "--distil-steps",
+        "--pretrain-steps",
         1,
         "--steps",
         2,

@@ -22,7 +22,7 @@ from metadyn.training.execution.devices import find_device
 from metadyn.training.execution.loop import Progress, StepReport, run
 from metadyn.training.execution.resume import put_best
 from metadyn.training.fit import fit
-from metadyn.training.initial.initialise import find_starts, started_model
+from metadyn.training.initial.initialise import initialise_sessions, initialised_model
 from metadyn.training.objective import crop_range
 from metadyn.training.sessions import split_sessions
 from metadyn.training.task import make_task
@@ -71,7 +71,7 @@ SETTINGS = {
     },
 }
 OWN_SETTINGS = {"input": {"learning_rate": 0.005}}  # what a rival preferred on seed 0 of `hopf`
-SEVERAL = {"distil_starts": 3}
+SEVERAL = {"pretrain_inits": 3}
 FOLDING = (
     "limit-cycle",
     "poisson",
@@ -81,7 +81,7 @@ FOLDING = (
 SINGLE_PROCESS = {
     # Rollouts from smoothed latents fit f without the encoder in between: nearly all of its
     # forecasts
-    "distil_steps": 500,
+    "pretrain_steps": 500,
     "steps": 150,  # of the ELBO; more of them, with less decay, forecast no better from 8 trials
     "kl_ramp": 50,  # the default's 500 steps would not end
     "tail_bins": 30,  # forecasts are scored that far
@@ -157,7 +157,7 @@ class Bench:
     def _sized(self, training: TrainingConfig) -> TrainingConfig:
         small = {
             "steps": training.steps // 10,
-            "distil_steps": 30,
+            "pretrain_steps": 30,
             "kl_ramp": 30,
             "validate_every": 30,
         }
@@ -266,7 +266,9 @@ def fitted_inside(
     config, device = generator.config, find_device("auto")
     parts = split_sessions(sessions, training.validation_fraction, training.seed)
     train, held_out = parts.train, parts.validation
-    model = started_model(sessions, find_starts(train, config, training), config, training)
+    model = initialised_model(
+        sessions, initialise_sessions(train, config, training), config, training
+    )
     for name in ("readin", "likelihood"):
         part = getattr(model, name)
         part.load_state_dict(getattr(generator.module, name).state_dict())
@@ -302,7 +304,7 @@ def seen_through(
     generator: TrainedModel, row: int, counts: TrialCounts, sd_bins: float
 ) -> np.ndarray:
     """Smoothed latents (trial, time, latent) by least squares through a session's readout: what is
-    distilled."""
+    pretrained."""
     readout = generator.module.likelihood
     weight, bias = (
         part[row, : counts.n_units].numpy(force=True) for part in (readout.weight, readout.bias)

@@ -195,24 +195,24 @@ class ModelConfig(_Section):
 
 
 class TrainingConfig(_Section):
-    """How a model is fitted: a warm start from data, distillation of it, then the ELBO."""
+    """How a model is fitted: a warm start from data, pre-training of it, then the ELBO."""
 
     section = "training"
 
     warm_start: bool = Field(
         True,
-        description="start from the data; without it at random, as the paper does, and with nothing to distil",
+        description="start from the data; without it at random, as the paper does, and with nothing to pretrain",
     )
-    distil_steps: int = Field(
+    pretrain_steps: int = Field(
         200,
         ge=0,
         validate_default=True,
         description="steps that teach encoder and dynamics the smoothed latents of the warm start",
     )
-    distil_starts: int = Field(
+    pretrain_inits: int = Field(
         1,
         gt=0,
-        description="random initial networks to distil, of which that with the best validation forecasts goes on",
+        description="random initial networks to pretrain, of which that with the best validation forecasts goes on",
     )
     steps: int = Field(1200, ge=0, description="steps on the ELBO")
     optimiser: Literal["adam", "lamb"] = Field(
@@ -292,12 +292,12 @@ class TrainingConfig(_Section):
     validate_every: int = Field(50, gt=0, description="steps between validations and checkpoints")
     seed: int = Field(0, ge=0, description="seed of every random number of the run")
 
-    @field_validator("distil_steps")
+    @field_validator("pretrain_steps")
     @classmethod
-    def _something_to_distil(cls, steps: int, given: Any) -> int:
+    def _something_to_pretrain(cls, steps: int, given: Any) -> int:
         if steps and not given.data.get("warm_start", True):
             raise ValueError(
-                "without warm_start there is nothing to distil; distil_steps = 0 goes with it"
+                "without warm_start there is nothing to pretrain; pretrain_steps = 0 goes with it"
             )
         return steps
 

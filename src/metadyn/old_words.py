@@ -10,7 +10,7 @@ from typing import Any
 
 KEYS: dict[str, dict[str, str]] = {
     # section of the configuration: old key → key
-    "training": {},
+    "training": {"distil_steps": "pretrain_steps", "distil_starts": "pretrain_inits"},
 }
 VALUES: dict[tuple[str, str], dict[str, str]] = {
     # section and key: old value, or item of a list → value

@@ -33,7 +33,7 @@ def task(monkeypatch):
     }
     sessions = [as_counts(each) for each in simulate("limit-cycle", **options)]
     training = TrainingConfig(
-        distil_steps=0,
+        pretrain_steps=0,
         tail_bins=0,
         masking=SIZE.masking,
         coordinated_dropout=0.0,

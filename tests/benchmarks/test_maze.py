@@ -32,7 +32,7 @@ def counts():
 @pytest.fixture(scope="module", params=["low_rank", "shared"])
 def trained(request, counts):
     config = ModelConfig(latent_dim=2, conditioning=request.param)
-    return fit([counts], config, TrainingConfig(steps=5, distil_steps=5))
+    return fit([counts], config, TrainingConfig(steps=5, pretrain_steps=5))
 
 
 def garbled(counts: TrialCounts) -> TrialCounts:

@@ -8,7 +8,7 @@ from benchmarks.validity import Size, invalid_pieces, lost_units, mapped_r2, rec
 from metadyn.config import load_config
 from metadyn.pipeline.inputs import read_counts, single
 
-SMALL = Size(trials=30, bins=50, units=30, training=(("steps", 60), ("distil_steps", 100)))
+SMALL = Size(trials=30, bins=50, units=30, training=(("steps", 60), ("pretrain_steps", 100)))
 
 
 @pytest.mark.filterwarnings("ignore:.*invalid:UserWarning")

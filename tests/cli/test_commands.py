@@ -21,7 +21,7 @@ from metadyn.cli.commands.score import show_score
 from metadyn.inference.scores import PREDICTORS
 from metadyn.training.execution import capture
 
-TINY = "--steps 3 --distil-steps 2 --latent-hidden 4 --readin-hidden 4 --hidden 4 4"
+TINY = "--steps 3 --pretrain-steps 2 --latent-hidden 4 --readin-hidden 4 --hidden 4 4"
 
 
 def test_the_commands_stand_in_the_order_of_the_table_of_verbs(run):
@@ -145,8 +145,12 @@ def test_a_config_file_lies_under_the_flags(run, world, tmp_path):
 
 def test_the_words_of_version_0_1_0_are_taken_as_flags_and_not_shown(run, world, tmp_path):
     old = ["--conditioning", "input", "--changed-layers", "input", "--steps", 1]
-    run("fit", world.files[0], "-o", tmp_path / "model", *old, "--distil-steps", 1)
-    config = metadyn.load_model(tmp_path / "model").config
+    old += ["--distil-steps", 3, "--distil-starts", 2]
+    run("fit", world.files[0], "-o", tmp_path / "model", *old)
+    trained = metadyn.load_model(tmp_path / "model")
+    config, training = trained.config, trained.training
+    assert (training.pretrain_steps, training.pretrain_inits) == (3, 2)
+    assert "distil" not in run("fit", "--help").stdout
     assert (config.conditioning, config.changed_layers) == ("embedding_input", ("first",))
     assert "<low_rank|linear|embedding_input|shared>" in run("fit", "--help").stdout
 
@@ -270,7 +274,9 @@ def test_fit_align_and_score_end_in_a_verdict_whose_command_works(run, world, tm
         assert line.startswith(f"verdict ({of}): ")
         assert "below the mean rate" in line or "behind the last value" in line
         command = shlex.split(line.partition("; try: metadyn ")[2])
-        done = run(*command, "--steps", 1, *(["--distil-steps", 1] if command[0] == "fit" else []))
+        done = run(
+            *command, "--steps", 1, *(["--pretrain-steps", 1] if command[0] == "fit" else [])
+        )
         assert done.exit_code == 0, done.stderr
         assert "verdict" in done.stdout
         shutil.rmtree(

@@ -126,7 +126,7 @@ def test_the_command_that_a_refusal_proposes_runs_as_it_is_copied_from_a_narrow_
             *flags,
             "--steps",
             "2",
-            "--distil-steps",
+            "--pretrain-steps",
             "2",
         ],
     )

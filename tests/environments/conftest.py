@@ -19,7 +19,7 @@ MODEL = (
     "--hidden",
     "32",
     "32",
-    "--distil-steps",
+    "--pretrain-steps",
     "150",
 )
 TRAINING = ("--steps", "150", "--crop-bins", "40", "80", "--tail-bins", "15")

@@ -11,7 +11,7 @@ from metadyn.cli import app
 
 # A model too small and too briefly trained to be good, which is not what these tests ask.
 HASTE = (
-    *("--distil-steps", "3", "--steps", "4", "--validate-every", "4", "--crop-bins", "20", "20"),
+    *("--pretrain-steps", "3", "--steps", "4", "--validate-every", "4", "--crop-bins", "20", "20"),
     *(
         "--latent-hidden",
         "4",

@@ -43,7 +43,7 @@ SMALL = {
     "readin_hidden": 8,
     "hidden": (4, 4),
 }
-BRIEF = {"steps": 4, "distil_steps": 3, "validate_every": 4}
+BRIEF = {"steps": 4, "pretrain_steps": 3, "validate_every": 4}
 BLOCKER = "import sys\nfor name in {names!r}:\n    sys.modules[name] = None\n"
 READERS = ROOT / "docs" / "readers.md"
 READ = (

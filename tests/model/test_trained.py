@@ -128,6 +128,8 @@ def test_a_file_that_0_1_0_can_follow_says_nothing_that_it_does_not_know(trained
     assert stored["format"] == 1
     assert set(stored["model"]) == KEYS_OF_0_1_0
     assert stored["model"]["changed_layers"] == ["input", "hidden"]
+    assert {"distil_steps", "distil_starts"} < stored["training"].keys()
+    assert not {"pretrain_steps", "pretrain_inits"} & stored["training"].keys()
     options = {"conditioning": "embedding_input", "changed_layers": ("first", "output")}
     file = replace(trained, config=config(**options), module=build_model(config(**options), [3, 5]))
     old = file.file().config

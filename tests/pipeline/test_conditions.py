@@ -9,7 +9,7 @@ import pytest
 import metadyn
 from metadyn.errors import DataError, SelectionError
 
-QUICK = ["--latent-dim", 2, "--distil-steps", 1, "--steps", 1]
+QUICK = ["--latent-dim", 2, "--pretrain-steps", 1, "--steps", 1]
 
 
 @pytest.fixture(scope="module")

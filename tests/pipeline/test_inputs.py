@@ -226,7 +226,7 @@ LISTED = pytest.mark.filterwarnings(
 FEW = (
     "--steps",
     3,
-    "--distil-steps",
+    "--pretrain-steps",
     2,
     "--latent-hidden",
     4,
@@ -276,7 +276,7 @@ def test_bad_files_are_left_out_where_that_is_asked_for_and_listed_with_the_reas
 
 def _settings():
     return metadyn.load_config(
-        training={"steps": 3, "distil_steps": 2},
+        training={"steps": 3, "pretrain_steps": 2},
         model={"latent_hidden": 4, "readin_hidden": 4, "hidden": (4, 4)},
     )
 

@@ -11,7 +11,7 @@ def test_the_command_of_a_verdict_keeps_every_setting_but_those_it_changes(run, 
     """Settings of all kinds: pairs, words, switches, text with spaces; and what is run by it ends
     in them."""
     options = "--hidden 4 5 --changed-layers input --changed-layers output --residual --latent-hidden 4 --readin-hidden 4"
-    options += " --where 'start_time < 90' --min-rate 0.5 --latent-dim 2 --no-warm-start --distil-steps 0 --steps 3"
+    options += " --where 'start_time < 90' --min-rate 0.5 --latent-dim 2 --no-warm-start --pretrain-steps 0 --steps 3"
     assert (
         run("fit", *world.files[:2], "-o", tmp_path / "my model", *shlex.split(options)).exit_code
         == 0

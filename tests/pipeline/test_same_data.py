@@ -237,7 +237,7 @@ def test_a_run_of_other_settings_names_each_with_both_values_and_its_own_setting
 ):
     folder, small = (
         tmp_path / "model",
-        ["--latent-dim", 2, "--distil-steps", 2, "--steps", 3, "--validate-every", 2],
+        ["--latent-dim", 2, "--pretrain-steps", 2, "--steps", 3, "--validate-every", 2],
     )
     assert run("fit", *world.files[:2], "-o", folder, *small).exit_code == 0
     other = [2 if each == 3 else each for each in small]
@@ -253,7 +253,7 @@ def test_a_run_of_other_settings_names_each_with_both_values_and_its_own_setting
 
 def test_a_run_of_a_version_without_a_setting_can_only_begin_anew(run, world, tmp_path):
     """Its config.toml cannot say what that version did not know, so it is not proposed."""
-    folder, small = tmp_path / "model", ["--latent-dim", 2, "--distil-steps", 2, "--steps", 3]
+    folder, small = tmp_path / "model", ["--latent-dim", 2, "--pretrain-steps", 2, "--steps", 3]
     assert run("fit", *world.files[:2], "-o", folder, *small).exit_code == 0
     metrics = folder / (folder / "latest").read_text() / "metrics.json"
     kept = json.loads(metrics.read_text())

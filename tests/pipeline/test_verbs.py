@@ -142,7 +142,7 @@ def test_the_units_are_those_of_the_model_in_its_order_whatever_fires(world):
     small = metadyn.fit(
         [chosen],
         None,
-        load_config(model={"conditioning": "shared"}, training={"steps": 1, "distil_steps": 1}),
+        load_config(model={"conditioning": "shared"}, training={"steps": 1, "pretrain_steps": 1}),
     )
     few_windows = metadyn.infer(
         small, world.files[0], data={"intervals": "trials", "where": "start_time < 3"}

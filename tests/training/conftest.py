@@ -59,7 +59,7 @@ def short():
 
     def make(**options) -> TrainingConfig:
         usual = {
-            "distil_steps": 4,
+            "pretrain_steps": 4,
             "steps": 8,
             "trials_per_session": 4,
             "validate_every": 4,

@@ -12,7 +12,7 @@ from metadyn.inference.forecast import forecast, sample_context
 from metadyn.inference.infer import infer
 from metadyn.training.alignment import search as gauge
 from metadyn.training.alignment.align import align, chosen_steps
-from metadyn.training.alignment.shared_latents import regress_on
+from metadyn.training.alignment.shared_latents import init_by_regression
 from metadyn.training.calibrate import SAMPLES, surprise
 from metadyn.training.execution.checkpoint import load_model, save_model
 from metadyn.training.fit import fit
@@ -125,7 +125,7 @@ def test_as_many_steps_are_taken_as_score_best_on_trials_kept_aside_which_may_be
     monkeypatch.setattr("metadyn.training.task.validate", validate)
     training = trained.training.model_copy(
         update={
-            "distil_steps": 0,
+            "pretrain_steps": 0,
             "kl_ramp": 0,
             "validate_every": 25,
             "steps": 75,
@@ -161,7 +161,7 @@ def test_alignment_takes_the_rate_that_it_was_given(trained, new):
 def test_alignment_goes_on_the_elbo_at_once_with_the_full_weight_of_its_kl_terms(
     trained, new, monkeypatch
 ):
-    """Whatever schedule the model was trained with: it ramped, distilled and may have used LAMB."""
+    """Whatever schedule the model was trained with: it ramped, pretrained and may have used LAMB."""
     tasks = []
     monkeypatch.setattr(
         "metadyn.training.alignment.align.run", lambda task, progress, **_: tasks.append(task)
@@ -207,7 +207,7 @@ def test_alignment_is_the_same_for_the_same_seed(trained, new):
 )
 def test_every_variant_aligns(sessions, new, small, short, options):
     extended = align(
-        fit(sessions[:2], small(**options), short(distil_steps=2, steps=2)), new, STEPS
+        fit(sessions[:2], small(**options), short(pretrain_steps=2, steps=2)), new, STEPS
     )
     assert infer(extended, new)["rate_mean"].notnull().all()
 
@@ -235,7 +235,7 @@ def test_condition_labels_place_a_new_session_in_the_frame(sessions, new, small,
     extended = align(trained, labelled[2], STEPS)
     assert infer(extended, labelled[2])["rate_mean"].notnull().all()
     frame = trained.shared_latents
-    expected = regress_on(
+    expected = init_by_regression(
         frame.latents,
         list(frame.labels),
         labelled[2],
@@ -262,7 +262,7 @@ def test_labels_that_the_model_does_not_know_are_said_and_their_windows_place_no
     trained = fit(
         [replace(counts, condition=labels) for counts in sessions[:2]],
         small(),
-        short(distil_steps=1, steps=1),
+        short(pretrain_steps=1, steps=1),
     )
     partly, empty = (
         replace(new, condition=np.where(np.arange(8) < 3, other, labels)) for other in ("up", "")
@@ -297,7 +297,7 @@ def test_a_model_whose_conditions_differ_in_length_is_kept_and_aligns_windows_of
         )
 
     trained = fit(
-        [uneven(counts) for counts in sessions[:2]], small(), short(distil_steps=1, steps=1)
+        [uneven(counts) for counts in sessions[:2]], small(), short(pretrain_steps=1, steps=1)
     )
     back = load_model(save_model(trained, tmp_path))
     for model in (trained, back):
@@ -317,7 +317,7 @@ def test_a_gaussian_session_is_not_placed_by_a_regression_of_spikes(sessions, ne
         replace(counts, condition=np.array(["left", "right"] * 4))
         for counts in [*sessions[:2], new]
     ]
-    trained = fit(labelled[:2], small(likelihood="gaussian"), short(distil_steps=2, steps=2))
+    trained = fit(labelled[:2], small(likelihood="gaussian"), short(pretrain_steps=2, steps=2))
     with_labels, without = (
         align(trained, counts, AlignConfig(steps=0)).module.state_dict()
         for counts in (labelled[2], new)
@@ -338,7 +338,7 @@ def test_a_new_session_keeps_the_embedding_that_its_search_found_and_is_conditio
 
 
 def test_shared_process_noise_stays_as_it_was(sessions, new, small, short):
-    trained = fit(sessions[:2], small(shared_noise=True), short(distil_steps=2, steps=2))
+    trained = fit(sessions[:2], small(shared_noise=True), short(pretrain_steps=2, steps=2))
     assert torch.equal(align(trained, new, STEPS).module.log_q, trained.module.log_q)
 
 

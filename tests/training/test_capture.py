@@ -15,7 +15,7 @@ from metadyn.training.execution.capture import WARM_UP, CapturedSteps, stepper
 from metadyn.training.execution.loop import Progress, read_metrics, run
 from metadyn.training.execution.step import take_step
 from metadyn.training.fit import fit
-from metadyn.training.initial.initialise import find_starts
+from metadyn.training.initial.initialise import initialise_sessions
 from metadyn.training.task import make_task
 
 pytestmark = [
@@ -26,13 +26,13 @@ pytestmark = [
 
 @pytest.fixture
 def made(simulated, small, short):
-    """made(options) → a task on the GPU: 10 steps of distillation, 30 of the ELBO; the same at each
+    """made(options) → a task on the GPU: 10 steps of pre-training, 30 of the ELBO; the same at each
     call."""
 
     def make(**options):
-        training = short(**{"distil_steps": 10, "steps": 30, "validate_every": 20, **options})
+        training = short(**{"pretrain_steps": 10, "steps": 30, "validate_every": 20, **options})
         sessions, config = simulated(), small()
-        latents = [start.latents for start in find_starts(sessions, config, training)]
+        latents = [start.latents for start in initialise_sessions(sessions, config, training)]
         model = build_model(config, [counts.n_units for counts in sessions], seed=0).to("cuda")
         trials = DeviceTrials.of(sessions, torch.device("cuda"), latents)
         return make_task(model, trials, trials, config, training, (12, 20))
@@ -65,7 +65,7 @@ def test_captured_steps_are_the_steps(made, optimiser):
         )
     assert isinstance(take, CapturedSteps)
     assert all(graph is not None for graph in take.graphs.values())
-    assert set(take.graphs) == {"distil", "elbo"}
+    assert set(take.graphs) == {"pretrain", "elbo"}
     np.testing.assert_allclose(*np.transpose(losses), rtol=5e-3)
     assert same(weights(captured.parameters.values()), weights(plain.parameters.values()))
     assert len({loss for _, loss in losses}) == len(losses)
@@ -106,7 +106,7 @@ def test_a_run_in_two_halves_is_one_run(simulated, small, short, tmp_path):
     options = {
         "sessions": simulated(),
         "config": small(),
-        "training": short(distil_steps=10, steps=30),
+        "training": short(pretrain_steps=10, steps=30),
         "device": "cuda",
     }
     whole = fit(**options)

@@ -15,7 +15,7 @@ import torch
 from metadyn.data.storage import is_on_disk, on_disk
 from metadyn.errors import WriteError
 from metadyn.training.fit import fit
-from metadyn.training.initial.initialise import find_starts
+from metadyn.training.initial.initialise import initialise_sessions
 from metadyn.training.sessions import keeper, split_sessions
 
 CONDITION = np.array(["left", "right"] * 4)
@@ -54,7 +54,7 @@ def test_trials_and_latents_of_sessions_on_disk_are_there_too(tmp_path, simulate
     keep = keeper(sessions, tmp_path)
     parts = split_sessions(sessions, 0.25, 0, keep)
     train, held_out = parts.train, parts.validation
-    starts = find_starts(train, small(), short(), keep)
+    starts = initialise_sessions(train, small(), short(), keep)
     assert all(
         is_on_disk(values)
         for values in [
@@ -99,7 +99,7 @@ SCRIPT = textwrap.dedent("""
     torch.set_num_threads(1)
     config = ModelConfig(latent_dim=2, readin_hidden=8, latent_hidden=8, embedding_hidden=4, hidden=(8, 8))
     few = {"trials_per_session": 4, "validate_every": 2, "validation_fraction": 0.01}
-    training = TrainingConfig(distil_steps=2, steps=2, sessions_per_step=2, **few)
+    training = TrainingConfig(pretrain_steps=2, steps=2, sessions_per_step=2, **few)
     # what is loaded once
     fit([counts_of(Size(trials=20, bins=50, units=40), session) for session in range(2)], config, training)
     one = counts_of(Size(trials=400, bins=250, units=40), 0)

@@ -73,7 +73,7 @@ def test_two_processes_have_the_losses_of_one_over_50_steps_and_save_one_model(
 ):
     """All of three sessions a step; and one, so that one of the processes has none."""
     training, losses, inner = (
-        {"distil_steps": 20, "steps": 30, "validate_every": 25},
+        {"pretrain_steps": 20, "steps": 30, "validate_every": 25},
         [],
         capture.take_step,
     )
@@ -110,7 +110,7 @@ def test_a_run_that_lost_a_process_goes_on_with_one(tmp_path, simulated, small, 
     options = {
         "sessions": simulated(),
         "config": small(),
-        "training": short(distil_steps=4, steps=16),
+        "training": short(pretrain_steps=4, steps=16),
     }
     done = torchrun(tmp_path, {"model": options}, lost=14)
     assert done.returncode != 0

@@ -20,7 +20,7 @@ DYNAMICS = list(itertools.product(FLOWS, CONDITIONINGS))
 def test_every_model_is_fitted_aligned_and_forecast(simulated, small, short, flow, conditioning):
     *sessions, new = simulated()
     config = small(dynamics=flow, conditioning=conditioning)
-    trained = fit(sessions, config, short(distil_steps=2, steps=2, validate_every=2))
+    trained = fit(sessions, config, short(pretrain_steps=2, steps=2, validate_every=2))
     extended = align(trained, new, AlignConfig(steps=2))
     assert [entry.key for entry in extended.sessions] == [each.session for each in (*sessions, new)]
     assert all(0 < entry.noise_scale < np.inf for entry in extended.sessions)

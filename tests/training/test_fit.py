@@ -48,7 +48,7 @@ def test_a_short_fit_forecasts_better_than_the_mean_rate(simulated, small, short
     fit(
         sessions,
         small(hidden=(16, 16)),
-        short(distil_steps=80, steps=60, kl_ramp=30, validate_every=70),
+        short(pretrain_steps=80, steps=60, kl_ramp=30, validate_every=70),
         report=reports.append,
     )
     last = [each for each in reports if each.stage == "elbo"][-1]
@@ -75,11 +75,11 @@ def test_whatever_a_fit_does_is_reported_session_by_session(simulated, small, sh
             replace(each, condition=np.array(["left", "right"])[np.arange(each.n_trials) % 2])
             for each in sessions
         ]
-    fit(sessions, small(), short(distil_steps=2, steps=2, validate_every=2), report=said.append)
+    fit(sessions, small(), short(pretrain_steps=2, steps=2, validate_every=2), report=said.append)
     stages = [(each.stage, each.step, each.steps) for each in said]
     before = [("start", done, 2) for done in range(3)] * (1 + labelled)
     after = [(stage, done, 2) for stage in ("embed", "frame", "calibrate") for done in range(3)]
-    assert stages == [*before, ("distil", 2, 4), ("elbo", 4, 4), *after]
+    assert stages == [*before, ("pretrain", 2, 4), ("elbo", 4, 4), *after]
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_whatever_a_fit_does_is_reported_session_by_session(simulated, small, sh
     ],
 )
 def test_every_variant_trains(simulated, small, short, options):
-    trained = fit(simulated(), small(**options), short(distil_steps=2, steps=2))
+    trained = fit(simulated(), small(**options), short(pretrain_steps=2, steps=2))
     assert all(torch.isfinite(value).all() for value in weights(trained).values())
     assert infer(trained, simulated()[0])["latent_mean"].notnull().all()
 
@@ -110,15 +110,17 @@ def test_every_variant_trains(simulated, small, short, options):
         {"optimiser": "lamb"},
         {"masked": "sample", "mask_scope": "session", "masked_kl": True},
         {"multi_step": 0.5},
-        {"warm_start": False, "distil_steps": 0},
+        {"warm_start": False, "pretrain_steps": 0},
     ],
 )
 def test_every_way_of_training_ends_elsewhere_than_the_usual_one(simulated, small, short, options):
     sessions = simulated()
     trained = fit(
-        sessions, small(), short(**{"distil_steps": 2, "steps": 3, "validate_every": 5, **options})
+        sessions,
+        small(),
+        short(**{"pretrain_steps": 2, "steps": 3, "validate_every": 5, **options}),
     )
-    plain = fit(sessions, small(), short(**{"distil_steps": 2, "steps": 3, "validate_every": 5}))
+    plain = fit(sessions, small(), short(**{"pretrain_steps": 2, "steps": 3, "validate_every": 5}))
     different = {
         name
         for name, value in weights(trained).items()
@@ -134,7 +136,7 @@ def test_every_way_of_training_ends_elsewhere_than_the_usual_one(simulated, smal
 
 
 def test_without_a_warm_start_only_the_moments_come_from_the_data(simulated, small, short):
-    sessions, training = simulated(), short(warm_start=False, distil_steps=0, steps=0)
+    sessions, training = simulated(), short(warm_start=False, pretrain_steps=0, steps=0)
     trained = fit(sessions, small(), training)
     random = build_model(
         small(), [counts.n_units for counts in sessions], seed=training.seed
@@ -154,7 +156,7 @@ def test_without_a_warm_start_only_the_moments_come_from_the_data(simulated, sma
 def test_a_run_with_lamb_and_dropout_interrupted_and_resumed_ends_as_in_one_go(
     tmp_path, simulated, small, short
 ):
-    training = short(distil_steps=3, steps=9, optimiser="lamb")
+    training = short(pretrain_steps=3, steps=9, optimiser="lamb")
     arguments = {"sessions": simulated(), "config": small(readin_dropout=0.5), "training": training}
     whole = fit(**arguments)
     interrupted_at(8, **arguments, folder=tmp_path)
@@ -203,7 +205,7 @@ def test_by_default_there_are_no_more_latents_than_units(simulated, short):
     few = [
         counts.select(units=slice(5 - i)) for i, counts in enumerate(simulated())
     ]  # the smallest last
-    trained = fit(few, ModelConfig(), short(distil_steps=2, steps=2))
+    trained = fit(few, ModelConfig(), short(pretrain_steps=2, steps=2))
     assert trained.config.latent_dim == 3
     assert infer(trained, few[1])["latent_mean"].shape == (8, 24, 3)
 
@@ -241,7 +243,7 @@ def test_a_checkpoint_is_four_files_and_pointers(tmp_path, simulated, small, sho
 
 
 def test_a_saved_model_infers_the_same(tmp_path, simulated, small, short):
-    trained = fit(simulated(), small(), short(distil_steps=2, steps=2))
+    trained = fit(simulated(), small(), short(pretrain_steps=2, steps=2))
     back = load_model(save_model(trained, tmp_path / "model"))
     one, other = infer(trained, simulated()[1]), infer(back, simulated()[1])
     assert one.identical(other)
@@ -262,11 +264,11 @@ def interrupted_at(step, **arguments):
 def test_a_run_interrupted_and_resumed_ends_bit_for_bit_as_in_one_go(
     tmp_path, simulated, small, short, step
 ):
-    """At 4 while distilling, at 10 between two validations, at 16 in the middle of the ELBO."""
+    """At 4 while pretraining, at 10 between two validations, at 16 in the middle of the ELBO."""
     arguments = {
         "sessions": simulated(),
         "config": small(),
-        "training": short(distil_steps=6, steps=14),
+        "training": short(pretrain_steps=6, steps=14),
     }
     whole = fit(**arguments, folder=tmp_path / "whole")
     interrupted_at(step, **arguments, folder=tmp_path / "halves")
@@ -283,7 +285,7 @@ def test_an_interrupted_run_leaves_its_best_model_so_far(tmp_path, simulated, sm
     arguments = {
         "sessions": simulated(),
         "config": small(),
-        "training": short(distil_steps=4, steps=40, validate_every=4),
+        "training": short(pretrain_steps=4, steps=40, validate_every=4),
     }
     interrupted_at(36, **arguments, folder=tmp_path)
     state, metrics = read_state(pointed(tmp_path, "latest"))
@@ -323,7 +325,7 @@ def test_a_run_killed_in_the_middle_leaves_a_checkpoint_that_resumes(
         fit(**pickle.loads(Path(sys.argv[1]).read_bytes()), folder=Path(sys.argv[2]))
         """)
     )
-    training = short(distil_steps=3, steps=600, validate_every=1)
+    training = short(pretrain_steps=3, steps=600, validate_every=1)
     arguments = {"sessions": simulated(), "config": small(), "training": training}
     (tmp_path / "arguments").write_bytes(pickle.dumps(arguments))
     folder = tmp_path / "model"
@@ -340,7 +342,7 @@ def test_a_run_killed_in_the_middle_leaves_a_checkpoint_that_resumes(
     first = metrics["step"]
 
     def report(step_report):
-        steps.extend([step_report.step] * (step_report.stage in ("distil", "elbo")))
+        steps.extend([step_report.step] * (step_report.stage in ("pretrain", "elbo")))
         if len(steps) == 3:
             os.kill(os.getpid(), signal.SIGINT)
 
@@ -362,12 +364,12 @@ def wait_for_step(
     pytest.fail(process.communicate()[1].decode()[-2000:])
 
 
-def test_of_several_initial_networks_that_with_the_best_forecasts_after_distilling_goes_on(
+def test_of_several_initial_networks_that_with_the_best_forecasts_after_pretraining_goes_on(
     simulated, small, short, monkeypatch
 ):
     """Each fitted alone, and the best of them taken, is the second road."""
     sessions, told = simulated(), []
-    training = short(distil_steps=6, steps=2, validate_every=6, distil_starts=3)
+    training = short(pretrain_steps=6, steps=2, validate_every=6, pretrain_inits=3)
     chosen = fit(sessions, small(), training, report=told.append)
     alone = {}
     for seed in (training.seed + SEED_SPACING * place for place in range(3)):
@@ -377,10 +379,10 @@ def test_of_several_initial_networks_that_with_the_best_forecasts_after_distilli
         )
         reports = []
         trained = fit(sessions, small(), training, report=reports.append)
-        distilled = next(
+        pretrained = next(
             each.validation["forecast"] for each in reports if each.step == 6 and each.validation
         )
-        alone[distilled] = trained
+        alone[pretrained] = trained
     assert len(alone) == 3
     assert_equal_weights(chosen, alone[max(alone)])
     assert sum("initial networks" in (each.message or "") for each in told) == 3
@@ -398,7 +400,7 @@ def test_the_weights_of_the_best_validation_are_those_that_are_kept(
 
     monkeypatch.setattr("metadyn.training.task.validate", validate)
     trained = fit(
-        uneven(), small(), short(distil_steps=2, steps=8, validate_every=2), folder=tmp_path
+        uneven(), small(), short(pretrain_steps=2, steps=8, validate_every=2), folder=tmp_path
     )
     for name, value in weights(trained).items():
         assert torch.equal(value, scored[2][name]), name
@@ -426,7 +428,7 @@ def test_trials_that_choose_the_checkpoint_train_nothing(uneven, fraction):
 def test_a_model_knows_as_trained_on_the_windows_that_did_not_choose_its_checkpoint(
     uneven, small, short
 ):
-    sessions, training = uneven(), short(distil_steps=2, steps=2, validation_fraction=0.4)
+    sessions, training = uneven(), short(pretrain_steps=2, steps=2, validation_fraction=0.4)
     trained = fit(sessions, small(), training)
     parts = split_sessions(sessions, 0.4, training.seed)
     for entry, counts, seen, unseen in zip(
@@ -441,7 +443,7 @@ def test_the_noise_of_forecasts_is_found_on_the_trials_that_chose_the_checkpoint
     uneven, small, short
 ):
     """The trials that trained the dynamics would give other factors."""
-    sessions, training = uneven(), short(distil_steps=2, steps=2, validation_fraction=0.4)
+    sessions, training = uneven(), short(pretrain_steps=2, steps=2, validation_fraction=0.4)
     trained = fit(sessions, small(), training)
     parts = split_sessions(sessions, 0.4, training.seed)
     anew = replace(

@@ -12,21 +12,21 @@ from metadyn.model.build import build_model
 from metadyn.model.likelihoods.gaussian import GaussianLikelihood
 from metadyn.training.alignment.shared_latents import (
     common_trajectories,
-    learn_frame,
-    regress_on,
+    init_by_regression,
     shared_bins,
+    shared_latents_of,
     spread,
 )
-from metadyn.training.initial.initialise import find_starts, install_start, started_model
+from metadyn.training.initial.initialise import initialise_sessions, initialised_model, set_session
 from metadyn.training.initial.moments import (
     MOST_LOG_SD,
     canonical_rotation,
-    gaussian_start,
-    initial_sessions,
+    init_by_moments,
+    init_by_pca,
+    init_from_activity,
     kernel_power,
     moments,
     of_unit_variance,
-    poisson_start,
     rate_projection,
     smoothed,
     wide_enough,
@@ -55,7 +55,7 @@ def test_a_frame_holds_centres_the_spread_of_trials_about_them_and_of_readouts(u
         np.random.default_rng(place).normal(size=(n, 2)) * (1 + place)
         for place, n in enumerate((4, 9, 6))
     ]
-    frame = learn_frame(uneven(), latents, weights)
+    frame = shared_latents_of(uneven(), latents, weights)
     scatter, freedom = np.zeros((2, 2)), 0
     for place, (z, counts) in enumerate(zip(latents, uneven(), strict=True)):
         means = np.array(
@@ -101,7 +101,7 @@ def test_a_start_moved_by_a_map_and_an_offset_says_the_same_of_the_units(uneven)
     """Rates of its latents, and latents of the counts, in the new coordinates as in the old
     ones."""
     counts = uneven()[1]
-    start = poisson_start(counts, 2, 3.0)
+    start = init_by_moments(counts, 2, 3.0)
     matrix, offset = np.array([[2.0, 0.3], [-0.5, 0.7]]), np.array([1.5, -0.4])
     moved = start.mapped(matrix, offset)
     np.testing.assert_allclose(
@@ -167,7 +167,7 @@ def test_no_unit_starts_with_a_larger_swing_than_the_most_and_all_keep_their_mea
     values = counts.counts.astype(float).copy()
     values[:, :, 4] = 0
     values[3, 2:7, 4] = 200.0 * counts.observed[3, 2:7]
-    start = poisson_start(replace(counts, counts=values), 2, 1.0)
+    start = init_by_moments(replace(counts, counts=values), 2, 1.0)
     swing = np.linalg.norm(start.weight, axis=1)
     assert swing[4] == pytest.approx(MOST_LOG_SD)
     assert (swing[np.arange(9) != 4] < MOST_LOG_SD).all()
@@ -183,7 +183,7 @@ def test_gaussian_sessions_start_on_one_scale_on_which_their_latents_vary_by_one
     sessions = [
         replace(each, counts=each.counts * (1.0 + place)) for place, each in enumerate(uneven())
     ]
-    starts = [gaussian_start(each, 2, 3.0) for each in sessions]
+    starts = [init_by_pca(each, 2, 3.0) for each in sessions]
     scaled = of_unit_variance(starts, sessions)
     variances = [
         start.latents[each.observed].var(0).mean()
@@ -200,7 +200,7 @@ def test_gaussian_sessions_start_on_one_scale_on_which_their_latents_vary_by_one
 def test_a_gaussian_start_looks_at_observed_bins_and_its_noise_is_what_its_plane_leaves(uneven):
     counts = uneven()[1]
     garbled = replace(counts, counts=np.where(counts.observed[..., None], counts.counts, 99))
-    one, two = gaussian_start(counts, 2, 3.0), gaussian_start(garbled, 2, 3.0)
+    one, two = init_by_pca(counts, 2, 3.0), init_by_pca(garbled, 2, 3.0)
     for name in ("weight", "bias", "mean", "sd", "projection", "log_var", "latents"):
         np.testing.assert_array_equal(getattr(one, name), getattr(two, name), err_msg=name)
     rows = counts.counts[counts.observed].astype(float)
@@ -226,9 +226,9 @@ def test_noise_of_gaussian_units_starts_at_four_times_the_residual_and_random_un
     sessions, config = uneven(), small(likelihood="gaussian", readin_hidden=10)
     random = build_model(config, [counts.n_units for counts in sessions], seed=0)
     model = build_model(config, [counts.n_units for counts in sessions], seed=0)
-    starts = initial_sessions(sessions, GaussianLikelihood, 2, 3.0)
+    starts = init_from_activity(sessions, GaussianLikelihood, 2, 3.0)
     for row, (counts, start) in enumerate(zip(sessions, starts, strict=True)):
-        install_start(model, row, start)
+        set_session(model, row, start)
         variance = model.likelihood.log_var[row, : counts.n_units].exp().detach()
         np.testing.assert_allclose(variance, 4 * np.exp(start.log_var), rtol=1e-4)
         torch.testing.assert_close(
@@ -242,13 +242,16 @@ def test_noise_of_gaussian_units_starts_at_four_times_the_residual_and_random_un
 def test_starts_are_of_the_labels_where_all_sessions_have_them_and_spikes_only(uneven, small):
     sessions, training = labelled(uneven()), TrainingConfig(smoothing_bins=3.0)
     some = [sessions[0], *uneven()[1:]]
-    by_labels, by_none = (find_starts(each, small(), training) for each in (sessions, uneven()))
+    by_labels, by_none = (
+        initialise_sessions(each, small(), training) for each in (sessions, uneven())
+    )
     with pytest.warns(UserWarning, match="2 of 3 sessions have no condition labels"):
-        by_some = find_starts(some, small(), training)
+        by_some = initialise_sessions(some, small(), training)
     assert not np.allclose(by_labels[1].weight, by_none[1].weight, atol=1e-2)
     np.testing.assert_array_equal(by_some[1].weight, by_none[1].weight)
     gaussian = [
-        find_starts(each, small(likelihood="gaussian"), training) for each in (sessions, uneven())
+        initialise_sessions(each, small(likelihood="gaussian"), training)
+        for each in (sessions, uneven())
     ]
     np.testing.assert_array_equal(gaussian[0][1].weight, gaussian[1][1].weight)
 
@@ -262,11 +265,14 @@ def test_readouts_of_labelled_sessions_are_regressions_on_the_common_paths_with_
         sessions, ["x", "y", "z"], shared_bins(sessions, ["x", "y", "z"]), 2, 3.0
     )
     broad = np.concatenate(
-        [regress_on(paths, ["x", "y", "z"], each, np.ones(2), 3.0).weight for each in sessions]
+        [
+            init_by_regression(paths, ["x", "y", "z"], each, np.ones(2), 3.0).weight
+            for each in sessions
+        ]
     )
-    starts = find_starts(sessions, small(), TrainingConfig(smoothing_bins=3.0))
+    starts = initialise_sessions(sessions, small(), TrainingConfig(smoothing_bins=3.0))
     for start, counts in zip(starts, sessions, strict=True):
-        expected = regress_on(paths, ["x", "y", "z"], counts, broad.var(0) + 1e-4, 3.0)
+        expected = init_by_regression(paths, ["x", "y", "z"], counts, broad.var(0) + 1e-4, 3.0)
         np.testing.assert_allclose(start.weight, expected.weight, atol=1e-6)
         np.testing.assert_allclose(start.bias, expected.bias, atol=1e-6)
 
@@ -278,8 +284,8 @@ def test_a_new_model_has_the_noise_and_the_width_of_the_posterior_that_were_aske
     training = TrainingConfig(
         process_noise=0.07, posterior_log_var=-2.5, seed=3, smoothing_bins=3.0
     )
-    starts = find_starts(sessions, small(), training)
-    model = started_model(sessions, starts, small(), training)
+    starts = initialise_sessions(sessions, small(), training)
+    model = initialised_model(sessions, starts, small(), training)
     torch.testing.assert_close(model.log_q.detach().exp(), torch.full((3, 2), 0.07))
     torch.testing.assert_close(model.latent_encoder.head.bias[2:].detach(), torch.full((2,), -2.5))
     random = build_model(small(), [counts.n_units for counts in sessions], seed=3)

@@ -19,8 +19,8 @@ from metadyn.training.health import (
     embedding_spread,
     warning_reporter,
 )
-from metadyn.training.initial.initialise import install_start
-from metadyn.training.initial.moments import initial_sessions
+from metadyn.training.initial.initialise import set_session
+from metadyn.training.initial.moments import init_from_activity
 
 GOOD, BAD = {"hidden_entries": 0.1, "forecast": -0.2}, {"hidden_entries": 0.001, "forecast": -0.2}
 
@@ -31,14 +31,14 @@ def messages(simulated, small, short):
     before."""
 
     def of(scores=GOOD, change=lambda model: None, sessions=3, spread=None, **options):
-        training, said, config = short(distil_steps=4, steps=40), [], small(**options)
+        training, said, config = short(pretrain_steps=4, steps=40), [], small(**options)
         model = build_model(config, [each.n_units for each in simulated()[:sessions]])
         with torch.no_grad():
             change(model)
         trials = DeviceTrials.of(simulated()[:sessions], torch.device("cpu"))
         reporter = warning_reporter(said.append, model, trials, config, training, 24)
         for step in range(4, 45, 4):
-            reporter(StepReport(step, 44, "distil" if step <= 4 else "elbo", {}, dict(scores)))
+            reporter(StepReport(step, 44, "pretrain" if step <= 4 else "elbo", {}, dict(scores)))
         return [(each.step, each.message) for each in said if each.message]
 
     return of
@@ -100,8 +100,8 @@ def test_the_spread_is_that_of_a_plain_loop(simulated, small, short):
     the mean variance."""
     sessions = simulated()
     model = build_model(small(), [each.n_units for each in sessions])
-    for row, start in enumerate(initial_sessions(sessions, PoissonLikelihood, 2, 3.0)):
-        install_start(model, row, start)
+    for row, start in enumerate(init_from_activity(sessions, PoissonLikelihood, 2, 3.0)):
+        set_session(model, row, start)
     between, within = embedding_spread(
         model, DeviceTrials.of(sessions, torch.device("cpu")), short(trials_per_session=8), 24
     )

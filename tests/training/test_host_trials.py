@@ -15,7 +15,7 @@ from metadyn.training.execution.loop import take_snapshot
 from metadyn.training.execution.optim import make_optimiser, optimiser_state
 from metadyn.training.execution.step import take_step
 from metadyn.training.fit import fit
-from metadyn.training.initial.initialise import find_starts, started_model
+from metadyn.training.initial.initialise import initialise_sessions, initialised_model
 from metadyn.training.task import make_task
 from metadyn.training.validation import validate
 
@@ -37,11 +37,11 @@ def started(simulated, small):
 
     def start(training):
         sessions, config = simulated(n_sessions=5), small(readin_dropout=0.2)
-        starts = find_starts(sessions, config, training)
+        starts = initialise_sessions(sessions, config, training)
         return (
             sessions,
             config,
-            started_model(sessions, starts, config, training),
+            initialised_model(sessions, starts, config, training),
             [each.latents for each in starts],
         )
 
@@ -64,10 +64,10 @@ def like(value, other, rows, declared):
     return value[tuple(slice(size) for size in other.shape)].clone()
 
 
-@pytest.mark.parametrize("first", [0, 7], ids=["distilling", "ELBO"])
+@pytest.mark.parametrize("first", [0, 7], ids=["pretraining", "ELBO"])
 @pytest.mark.parametrize("optimiser", ["adam", "lamb"])
 def test_a_step_of_few_sessions_is_that_of_a_model_of_them(started, short, first, optimiser):
-    training = short(distil_steps=6, optimiser=optimiser, learning_rate=0.01, clip=0.1)
+    training = short(pretrain_steps=6, optimiser=optimiser, learning_rate=0.01, clip=0.1)
     sessions, config, model, latents = started(training)
     pool = HostTrials(sessions, CPU, 2, latents)
     generator = torch.Generator().manual_seed(training.seed * 1_000_003 + first)
@@ -135,7 +135,7 @@ def test_sessions_are_drawn_equally_often_and_none_twice_in_a_step(simulated):
 
 
 def test_process_noise_of_every_session_is_started_once(started, short):
-    training = short(distil_steps=0)
+    training = short(pretrain_steps=0)
     sessions, config, model, latents = started(training)
     before = model.log_q.detach().clone()
     task = make_task(
@@ -180,7 +180,7 @@ def test_a_run_of_few_sessions_a_step_validates_on_no_more_trials_of_each_than_a
 
     monkeypatch.setattr("metadyn.training.task.validate", validate)
     options = {
-        "distil_steps": 1,
+        "pretrain_steps": 1,
         "steps": 1,
         "validation_fraction": 0.5,
         "trials_per_session": 2,
@@ -206,7 +206,7 @@ def test_counts_stay_where_and_what_they_are(simulated, tmp_path):
 def test_a_run_of_few_sessions_a_step_goes_on_where_it_stopped(tmp_path, simulated, small, short):
     sessions, training = (
         simulated(n_sessions=4),
-        short(distil_steps=3, steps=9, sessions_per_step=2),
+        short(pretrain_steps=3, steps=9, sessions_per_step=2),
     )
 
     def stop_at_8(report):
@@ -221,12 +221,12 @@ def test_a_run_of_few_sessions_a_step_goes_on_where_it_stopped(tmp_path, simulat
         torch.equal(value, again.module.state_dict()[name])
         for name, value in whole.module.state_dict().items()
     )
-    plain = fit(sessions, small(), short(distil_steps=3, steps=9))
+    plain = fit(sessions, small(), short(pretrain_steps=3, steps=9))
     assert not torch.equal(plain.module.log_q, whole.module.log_q)
 
 
 def test_snapshots_hold_the_state_of_every_session(started, short):
-    training = short(distil_steps=0)
+    training = short(pretrain_steps=0)
     sessions, config, model, latents = started(training)
     task = make_task(
         model,

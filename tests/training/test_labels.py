@@ -37,7 +37,7 @@ def test_sessions_that_share_no_label_end_in_an_error_that_lists_each_files_labe
     ):
         fit(strangers, small(), short())
     without = [replace(counts, condition=None) for counts in strangers]  # the remedy
-    assert len(fit(without, small(), short(distil_steps=1, steps=1)).sessions) == 2
+    assert len(fit(without, small(), short(pretrain_steps=1, steps=1)).sessions) == 2
 
 
 def test_a_session_none_of_whose_windows_has_a_condition_is_named(sessions, small, short):
@@ -69,7 +69,7 @@ def test_one_shared_label_is_enough_where_its_windows_have_more_bins_than_the_mo
         trained = fit(
             [labelled(sessions[0], ["left", "right"]), labelled(sessions[1], ["left", "down"])],
             small(),
-            short(distil_steps=1, steps=1),
+            short(pretrain_steps=1, steps=1),
         )
     assert trained.shared_latents.labels == ("left",)
 
@@ -95,7 +95,7 @@ def test_fewer_averages_than_tell_the_latents_are_an_error_whose_remedy_works(
     ) as told:
         fit(few, small(latent_dim=3), short())
     assert "--condition" in told.value.remedy
-    assert len(fit(few, small(latent_dim=2), short(distil_steps=1, steps=1)).sessions) == 2
+    assert len(fit(few, small(latent_dim=2), short(pretrain_steps=1, steps=1)).sessions) == 2
 
 
 def test_where_only_some_sessions_have_labels_that_is_said(sessions, small, short):
@@ -105,7 +105,7 @@ def test_where_only_some_sessions_have_labels_that_is_said(sessions, small, shor
         fit(
             [labelled(sessions[0], ["left", "right"]), sessions[1]],
             small(),
-            short(distil_steps=1, steps=1),
+            short(pretrain_steps=1, steps=1),
         )
 
 

@@ -49,7 +49,7 @@ def bowl(steps=40, every=5, broken=lambda step, visit: False, static=False):
         parameters=parameters,
         optimiser=make_optimiser(parameters, 0.1, 0.0),
         stages=(
-            stage("distil", 0, min(steps, 10), chooses_best=False),
+            stage("pretrain", 0, min(steps, 10), chooses_best=False),
             stage("elbo", 10, max(steps - 10, 0)),
         ),
         validate=lambda: {"score": -float((module.weight.detach() - 3) ** 2)},
@@ -73,7 +73,7 @@ def test_a_run_reports_and_saves_at_its_intervals():
     )
     assert saved == list(range(5, 41, 5))
     assert [each.step for each in reports] == list(range(5, 41, 5))
-    assert [each.stage for each in reports] == ["distil"] * 2 + ["elbo"] * 6
+    assert [each.stage for each in reports] == ["pretrain"] * 2 + ["elbo"] * 6
     assert reports[-1].seconds_left == 0
     assert progress.step == 40
     assert [entry["step"] for entry in progress.history] == saved

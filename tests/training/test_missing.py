@@ -21,12 +21,12 @@ from metadyn.training.alignment.shared_latents import (
 from metadyn.training.execution.batch import DeviceTrials, crop, hide
 from metadyn.training.execution.host_trials import HostTrials
 from metadyn.training.fit import fit
-from metadyn.training.initial.initialise import find_starts
+from metadyn.training.initial.initialise import initialise_sessions
 from metadyn.training.initial.moments import (
-    gaussian_start,
+    init_by_moments,
+    init_by_pca,
     least_squares,
     moments,
-    poisson_start,
     projected,
     rate_projection,
     wide_enough,
@@ -237,12 +237,12 @@ def test_latents_of_the_warm_start_do_not_shrink_where_half_of_the_units_are_los
     rng, z, weight = waves()
     if likelihood == "poisson":
         counts = half_lost(rng.poisson(np.exp(z @ weight.T - 0.5)))
-        start = poisson_start(counts, 2, 3.0)
+        start = init_by_moments(counts, 2, 3.0)
     else:
         counts = half_lost(
             (z @ weight.T + 1.5 + 0.2 * rng.standard_normal((30, 100, 40))).astype(np.float32)
         )
-        start = gaussian_start(counts, 2, 3.0)
+        start = init_by_pca(counts, 2, 3.0)
     before, after = slopes(z, counts, start)
     assert after / before == pytest.approx(1, abs=0.06)
     start = start.latents.reshape(2, -1, 2)
@@ -253,7 +253,7 @@ def test_rates_of_units_are_those_of_the_time_in_which_they_were_observed():
     rng, z, weight = waves(n_units=30)
     rate = np.exp(z @ weight.T - 0.5)
     counts = half_lost(rng.poisson(rate))
-    start = poisson_start(counts, 2, 3.0)
+    start = init_by_moments(counts, 2, 3.0)
     np.testing.assert_allclose(start.mean, rate.mean((0, 1)), rtol=0.15)
 
 
@@ -344,7 +344,9 @@ def test_masks_of_entries_stay_on_disk_beside_their_counts(sessions, tmp_path, s
     every = (kept, *parts.train, *parts.validation)
     assert all(is_on_disk(each.unit_observed) and is_on_disk(each.counts) for each in every)
     in_memory = split_sessions([sessions[1]], 0.25, 0)
-    one, other = (find_starts(each, small(), short())[0] for each in (parts.train, in_memory.train))
+    one, other = (
+        initialise_sessions(each, small(), short())[0] for each in (parts.train, in_memory.train)
+    )
     np.testing.assert_array_equal(one.latents, other.latents)
 
 

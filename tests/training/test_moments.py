@@ -14,12 +14,12 @@ from metadyn.model.likelihoods.poisson import PoissonLikelihood
 from metadyn.model.likelihoods.softplus_poisson import SoftplusPoissonLikelihood
 from metadyn.records import Source, TrialCounts, Windows
 from metadyn.training.alignment.shared_latents import poisson_regression
-from metadyn.training.initial.initialise import install_start, with_link
+from metadyn.training.initial.initialise import set_session, with_link
 from metadyn.training.initial.moments import (
     canonical_rotation,
-    gaussian_start,
-    initial_sessions,
-    poisson_start,
+    init_by_moments,
+    init_by_pca,
+    init_from_activity,
     smoothed,
 )
 
@@ -58,7 +58,7 @@ def test_the_moment_start_finds_the_factors_of_a_poisson_model(factor_model):
     """Readout planes 15° apart at most (random planes in 30 dimensions stand at 75° and more), its
     scale within a quarter, rates r² ≥ .7 (measured .9; a mean rate has 0 by definition)."""
     counts, weight, _, rate = factor_model
-    start = poisson_start(counts, 2, 4.0)
+    start = init_by_moments(counts, 2, 4.0)
     assert np.degrees(subspace_angles(start.weight, weight)).max() < 15
     assert np.linalg.norm(start.weight) == pytest.approx(np.linalg.norm(weight), rel=0.25)
     np.testing.assert_allclose(start.mean, counts.counts.mean((0, 1)), rtol=1e-6)
@@ -75,7 +75,7 @@ def test_the_moment_start_finds_the_factors_of_a_poisson_model(factor_model):
 
 def test_the_moment_starts_bias_gives_the_mean_rates(factor_model):
     counts, _, _, _ = factor_model
-    start = poisson_start(counts, 2, 4.0)
+    start = init_by_moments(counts, 2, 4.0)
     expected = np.exp(start.bias + 0.5 * (start.weight**2).sum(1))  # of latents N(0, I)
     np.testing.assert_allclose(expected, counts.counts.mean((0, 1)), rtol=0.02)
 
@@ -88,7 +88,7 @@ def test_of_as_many_units_as_latents_the_readout_is_what_their_log_rates_vary_by
     counts = factor_model[0].select(units=factor_model[0].counts.mean((0, 1)).argsort()[-2:])
     observed = np.random.default_rng(0).random(counts.observed.shape) < 0.9
     counts = replace(counts, observed=observed, counts=counts.counts * observed[..., None])
-    start = poisson_start(counts, 2, 4.0)
+    start = init_by_moments(counts, 2, 4.0)
     rows = smoothed(counts, 4.0)[observed].astype(float)
     mean = rows.mean(0)
     beyond = np.cov(rows.T) - np.diag(mean / (2 * np.sqrt(np.pi) * 4.0))
@@ -102,7 +102,7 @@ def test_of_as_many_units_as_latents_the_readout_is_what_their_log_rates_vary_by
 def test_a_softplus_start_has_the_mean_rates_and_slopes_of_the_exponential(factor_model, scale):
     """Over many z ~ N(0, I), at low rates and at high ones: the mean to 2 %; the slope to a third,
     for it is linearised."""
-    start = poisson_start(factor_model[0], 2, 4.0)
+    start = init_by_moments(factor_model[0], 2, 4.0)
     start = replace(start, mean=start.mean * scale, bias=start.bias + np.log(scale))
     converted = with_link(start, SoftplusPoissonLikelihood)
     z = np.random.default_rng(0).standard_normal((20_000, 2))
@@ -118,7 +118,7 @@ def test_the_gaussian_start_is_the_principal_components(factor_model):
     rng = np.random.default_rng(2)
     _, weight, z, _ = factor_model
     y = (z @ weight.T + 1.5 + 0.1 * rng.standard_normal((40, 100, 30))).astype(np.float32)
-    start = gaussian_start(made_counts(y), 2, 4.0)
+    start = init_by_pca(made_counts(y), 2, 4.0)
     rows = y.reshape(-1, 30)
     _, _, components = np.linalg.svd(rows - rows.mean(0), full_matrices=False)
     assert np.degrees(subspace_angles(start.weight, components[:2].T)).max() < 0.1
@@ -194,7 +194,7 @@ def test_canonical_rotation_is_orthogonal_also_where_latents_stand_still(dim):
 
 
 def test_turned_and_scaled_starts_predict_the_same_rates(factor_model):
-    start = poisson_start(factor_model[0], 2, 4.0)
+    start = init_by_moments(factor_model[0], 2, 4.0)
     rotation = canonical_rotation(start.latents, factor_model[0].observed)
     other = start.turned(rotation).scaled(3.0)
     np.testing.assert_allclose(
@@ -207,7 +207,7 @@ def test_turned_and_scaled_starts_predict_the_same_rates(factor_model):
 
 def test_starts_of_several_sessions_turn_one_way(simulated):
     sessions = simulated(parameters=[2.0, 3.5, 5.0], n_trials=24, n_bins=60, units=(25, 30))
-    starts = initial_sessions(sessions, PoissonLikelihood, 2, 4.0)
+    starts = init_from_activity(sessions, PoissonLikelihood, 2, 4.0)
     assert len({np.sign(turning(start.latents)[0]) for start in starts}) == 1
 
 
@@ -241,9 +241,9 @@ def test_the_first_features_are_the_projection_of_the_deviations(simulated, smal
     hidden units."""
     sessions = simulated()
     model = build_model(small(), [each.n_units for each in sessions])
-    starts = initial_sessions(sessions, PoissonLikelihood, 2, 3.0)
+    starts = init_from_activity(sessions, PoissonLikelihood, 2, 3.0)
     for row, (counts, start) in enumerate(zip(sessions, starts, strict=True)):
-        install_start(model, row, start)
+        set_session(model, row, start)
         with torch.no_grad():
             model.readin.weight_out[row, 4:, :2] = 0
         padded = torch.zeros(1, 8, 24, model.readin.mean.shape[1])
@@ -265,7 +265,7 @@ def test_unobserved_bins_do_not_change_a_start(factor_model):
     counts = factor_model[0].select(slice(10))
     observed = np.random.default_rng(0).random(counts.observed.shape) < 0.9
     one, two = (
-        poisson_start(replace(counts, counts=values, observed=observed), 2, 4.0)
+        init_by_moments(replace(counts, counts=values, observed=observed), 2, 4.0)
         for values in (counts.counts, np.where(observed[..., None], counts.counts, 99))
     )
     np.testing.assert_array_equal(one.weight, two.weight)
@@ -275,7 +275,7 @@ def test_unobserved_bins_do_not_change_a_start(factor_model):
 def test_a_start_mapped_twice_still_finds_its_latents_by_its_projection_and_offset(factor_model):
     """projection (counts − mean) + offset, the second road, are the latents that were mapped."""
     counts, rng = factor_model[0], np.random.default_rng(2)
-    start = gaussian_start(counts, 2, 4.0)
+    start = init_by_pca(counts, 2, 4.0)
     for _ in range(2):
         start = start.mapped(np.eye(2) + 0.5 * rng.normal(size=(2, 2)), rng.normal(size=2))
         found = (counts.counts - start.mean) @ start.projection.T + start.offset

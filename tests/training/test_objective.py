@@ -26,7 +26,7 @@ def shown(simulated, small, monkeypatch):
         raise Seen(seen)
 
     monkeypatch.setattr(objective, "sample_posterior", instead)
-    monkeypatch.setattr(objective, "distil_loss", instead)
+    monkeypatch.setattr(objective, "pretrain_loss", instead)
 
     def show(training: TrainingConfig, first: int, static: bool = False) -> list:
         trials = DeviceTrials.of(sessions, torch.device("cpu"))
@@ -52,7 +52,7 @@ def lengths(shown: list) -> set[int]:
 def test_contexts_of_short_windows_range_from_a_third_to_all_and_start_at_the_first_bin(
     shown, simulated, static
 ):
-    seen = shown(TrainingConfig(distil_steps=0), 0, static)
+    seen = shown(TrainingConfig(pretrain_steps=0), 0, static)
     assert lengths(seen) == set(range(8, 25))
     counts = simulated()[0]
     starts = {
@@ -62,13 +62,13 @@ def test_contexts_of_short_windows_range_from_a_third_to_all_and_start_at_the_fi
 
 
 def test_a_tail_that_was_asked_for_is_taken_as_it_is(shown):
-    assert lengths(shown(TrainingConfig(distil_steps=0, tail_bins=0), first=0)) == {24}
-    assert lengths(shown(TrainingConfig(distil_steps=0, tail_bins=5), first=0)) == {19}
-    assert lengths(shown(TrainingConfig(distil_steps=0, crop_bins=(20, 20)), first=0)) == {16}
+    assert lengths(shown(TrainingConfig(pretrain_steps=0, tail_bins=0), first=0)) == {24}
+    assert lengths(shown(TrainingConfig(pretrain_steps=0, tail_bins=5), first=0)) == {19}
+    assert lengths(shown(TrainingConfig(pretrain_steps=0, crop_bins=(20, 20)), first=0)) == {16}
 
 
-def test_distilling_sees_whole_windows(shown):
-    assert lengths(shown(TrainingConfig(distil_steps=300), first=0)) == {24}
+def test_pretraining_sees_whole_windows(shown):
+    assert lengths(shown(TrainingConfig(pretrain_steps=300), first=0)) == {24}
 
 
 @pytest.mark.parametrize(("crops", "bins"), [((60, 120), 12), ((400, 500), 20), ((3, 9), 1)])
@@ -100,15 +100,15 @@ def test_by_default_crops_are_whole_windows_up_to_75_bins_else_60_to_150_and_tai
 
 def test_crops_of_a_range_are_of_every_length_in_it(shown):
     """And start anywhere: the first bin that is shown is not always a window's first."""
-    training = TrainingConfig(distil_steps=0, crop_bins=(6, 9), tail_bins=0)
+    training = TrainingConfig(pretrain_steps=0, crop_bins=(6, 9), tail_bins=0)
     seen = shown(training, 0)
     assert lengths(seen) == {6, 7, 8, 9}
     assert {each.counts.shape[2] for each in seen} == {6, 7, 8, 9}
 
 
-def test_entries_are_hidden_at_the_share_asked_for_while_distilling_too(shown):
-    for distil_steps in (0, 300):
-        seen = shown(TrainingConfig(distil_steps=distil_steps, coordinated_dropout=0.4), 0)
+def test_entries_are_hidden_at_the_share_asked_for_while_pretraining_too(shown):
+    for pretrain_steps in (0, 300):
+        seen = shown(TrainingConfig(pretrain_steps=pretrain_steps, coordinated_dropout=0.4), 0)
         visible = torch.cat([each.visible.entries.flatten() for each in seen]).float()
         assert visible.mean() == pytest.approx(0.6, abs=0.01)
         assert {each.visible.share for each in seen} == {0.6}
@@ -116,7 +116,9 @@ def test_entries_are_hidden_at_the_share_asked_for_while_distilling_too(shown):
 
 def test_a_tail_of_a_given_length_costs_no_random_number(shown):
     """Trials and hidden entries stay those of a step without a tail."""
-    one, other = (shown(TrainingConfig(distil_steps=0, tail_bins=bins), first=0) for bins in (0, 5))
+    one, other = (
+        shown(TrainingConfig(pretrain_steps=0, tail_bins=bins), first=0) for bins in (0, 5)
+    )
     for without, with_tail in zip(one, other, strict=True):
         assert torch.equal(without.counts, with_tail.counts)
         assert torch.equal(without.visible.entries, with_tail.visible.entries)
@@ -130,7 +132,7 @@ def test_half_of_the_steps_see_whole_windows_and_other_lengths_of_the_tail_are_e
     seen = [
         each.length
         for first in range(0, 3900, 300)
-        for each in shown(TrainingConfig(distil_steps=0), first)
+        for each in shown(TrainingConfig(pretrain_steps=0), first)
     ]
     assert all(len(length.unique()) == 1 for length in seen)
     share = torch.bincount(torch.stack([length[0, 0] for length in seen]), minlength=25) / len(seen)

@@ -1,4 +1,4 @@
-"""Distillation: rollouts against a plain loop; gaps in the recording teach nothing."""
+"""Pre-training: rollouts against a plain loop; gaps in the recording teach nothing."""
 
 from dataclasses import replace
 
@@ -10,7 +10,7 @@ from metadyn.model.build import build_model
 from metadyn.model.elbo import sample_posterior
 from metadyn.model.meta_ssm import Observations
 from metadyn.training.execution.batch import DeviceTrials, hide, uniform_below
-from metadyn.training.initial.pretraining import distil_loss, rollout_loss, start_process_noise
+from metadyn.training.initial.pretraining import pretrain_loss, raise_process_noise, rollout_loss
 from metadyn.training.objective import Objectives
 
 
@@ -63,13 +63,13 @@ def test_unobserved_bins_teach_the_encoder_nothing(setting):
     at_trial = (torch.arange(30) < seen.length[..., None]) & seen.observed
 
     def loss(latents):
-        return distil_loss(model, seen, latents, "mean", torch.Generator().manual_seed(1))
+        return pretrain_loss(model, seen, latents, "mean", torch.Generator().manual_seed(1))
 
     assert loss(latents) == loss(torch.where(at_trial[..., None], latents, 50.0))
     assert loss(latents) != loss(torch.where(at_trial[..., None], 50.0, latents))
 
 
-def test_distillation_is_the_mean_distance_of_latents_of_rollouts_and_of_the_embedding_from_its_prior(
+def test_pretraining_is_the_mean_distance_of_latents_of_rollouts_and_of_the_embedding_from_its_prior(
     setting,
 ):
     """Bin by bin and dimension by dimension: the encoder's means of bins that were seen, from a
@@ -79,7 +79,7 @@ def test_distillation_is_the_mean_distance_of_latents_of_rollouts_and_of_the_emb
         model.embedding_encoder.head.bias[
             1:
         ] = -30.0  # q(e) of no width: which sample is drawn does not matter
-    loss = distil_loss(model, seen, latents, "trial", torch.Generator().manual_seed(1))
+    loss = pretrain_loss(model, seen, latents, "trial", torch.Generator().manual_seed(1))
     q = model.embedding(model.features(seen), seen.length)
     mean = model.latents(model.features(seen), q.mean, seen.length).mean
     distances, kl = [], []
@@ -114,7 +114,7 @@ def test_process_noise_starts_at_the_mean_square_of_what_a_step_leaves_unexplain
     )
     latents = torch.randn(2, 3, 20, 2) * torch.tensor([0.5, 2.0])
     before = model.log_q.detach().clone()
-    start_process_noise(model, seen, latents, "mean")
+    raise_process_noise(model, seen, latents, "mean")
     q = model.embedding(model.features(seen), seen.length).mean.mean(1, keepdim=True)
     f = model.transition(q, seen.session).mean
     squares = [[], []]
@@ -138,7 +138,7 @@ def test_process_noise_is_raised_and_never_lowered(setting):
     model, seen, latents, _ = setting
     with torch.no_grad():
         model.log_q[:] = torch.tensor([[-20.0, 9.0], [9.0, -20.0]])
-    start_process_noise(model, seen, latents, "mean")
+    raise_process_noise(model, seen, latents, "mean")
     assert torch.equal(model.log_q == 9.0, torch.tensor([[False, True], [True, False]]))
     assert (model.log_q > -8.0).all()
 
@@ -160,7 +160,7 @@ def test_the_multi_step_loss_is_of_rollouts_of_samples_against_means_that_do_not
     trials, crops = DeviceTrials.of(sessions, torch.device("cpu")), (20, 20)
 
     def objective(weight):
-        training = short(distil_steps=0, multi_step=weight, tail_bins=4, coordinated_dropout=0.25)
+        training = short(pretrain_steps=0, multi_step=weight, tail_bins=4, coordinated_dropout=0.25)
         loss, _ = Objectives(model, trials, config, training, crops).negative_elbo(
             0, torch.Generator().manual_seed(seed), 1.0
         )

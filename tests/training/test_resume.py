@@ -9,7 +9,7 @@ import torch
 from metadyn.model.build import build_model
 from metadyn.model.trained import TrainedModel
 from metadyn.records import SessionEntry
-from metadyn.training.alignment.shared_latents import learn_frame
+from metadyn.training.alignment.shared_latents import shared_latents_of
 from metadyn.training.execution.batch import DeviceTrials
 from metadyn.training.execution.checkpoint import load_model, pointed
 from metadyn.training.execution.loop import Progress
@@ -34,7 +34,7 @@ def run(uneven, small, short):
             for counts in sessions
         ]
         trials = DeviceTrials.of(sessions, torch.device("cpu"), latents)
-        shared = learn_frame(
+        shared = shared_latents_of(
             sessions, latents, [model.likelihood.weight[row].detach().numpy() for row in range(3)]
         )
         entries = tuple(SessionEntry.of(counts) for counts in sessions)

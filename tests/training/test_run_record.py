@@ -1,6 +1,8 @@
 """What tells the data of one run from another's, for counts that no file and no spike times came
 with."""
 
+import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 
 from metadyn.errors import DataError, TrainingError
 from metadyn.inference.infer import infer
+from metadyn.old_words import as_in_format_1
 from metadyn.training.fit import fit
 
 
@@ -78,6 +81,18 @@ def test_a_run_does_not_go_on_with_other_trials(begun, small, short, change, tol
     assert "limit-cycle-00" not in error.value.found
 
 
+def test_a_run_that_was_recorded_in_the_words_of_0_1_0_goes_on(begun, small, short, tmp_path):
+    sessions, folder = begun
+    again = shutil.copytree(folder, tmp_path / "old")
+    metrics = again / (again / "latest").read_text() / "metrics.json"
+    recorded = json.loads(metrics.read_text())
+    recorded["settings"]["training"] = as_in_format_1("training", recorded["settings"]["training"])
+    assert "distil_steps" in recorded["settings"]["training"]
+    metrics.write_text(json.dumps(recorded))
+    same = fit(sessions, small(), short(), folder=again, resume=True)
+    assert same.training == short()
+
+
 def test_sessions_in_another_order_or_number_are_told(begun, small, short):
     sessions, folder = begun
     for given in (sessions[::-1], sessions[:1]):
@@ -90,6 +105,6 @@ def test_sessions_in_another_order_or_number_are_told(begun, small, short):
 
 def test_a_model_is_not_asked_of_as_many_other_units(begun, small, short):
     sessions, _ = begun
-    trained = fit(sessions, small(), short(distil_steps=1, steps=1))
+    trained = fit(sessions, small(), short(pretrain_steps=1, steps=1))
     with pytest.raises(DataError, match=r"(?s)other units or spikes.*rows 1, 2, 3, 4, 5"):
         infer(trained, other_rows(sessions[0]))

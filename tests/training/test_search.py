@@ -27,7 +27,7 @@ from metadyn.training.alignment.search import (
     ranked,
     readout_shape,
 )
-from metadyn.training.initial.initialise import find_starts
+from metadyn.training.initial.initialise import initialise_sessions
 
 N_SESSIONS, N_UNITS, NOISE = 8, 20, 0.05
 CONFIG = ModelConfig(
@@ -120,7 +120,7 @@ def recorded(trained: TrainedModel, e: float, n_trials: int, baseline: float = 0
 @pytest.mark.parametrize(("e", "n_trials"), [(-0.8, 2), (0.9, 8)])
 def test_the_embedding_and_the_map_that_made_a_session_are_found(trained, e, n_trials):
     path, _, counts = recorded(trained, e, n_trials)
-    start = find_starts([counts], CONFIG, trained.training)[0]
+    start = initialise_sessions([counts], CONFIG, trained.training)[0]
     gauge = find_placement(trained, start, counts)
     assert gauge.embedding_mean[0] == pytest.approx(e, abs=0.15)
     found = start.mapped(gauge.map, gauge.offset).latents.reshape(-1, 2)
@@ -140,7 +140,9 @@ def test_more_trials_make_the_embedding_surer_and_its_error_is_of_the_size_it_sa
         for seed in range(3):
             _, _, counts = recorded(trained, 0.3, n_trials, seed=10 + seed)
             gauges.append(
-                find_placement(trained, find_starts([counts], CONFIG, trained.training)[0], counts)
+                find_placement(
+                    trained, initialise_sessions([counts], CONFIG, trained.training)[0], counts
+                )
             )
         errors[n_trials] = np.sqrt(
             np.mean([(gauge.embedding_mean[0] - 0.3) ** 2 for gauge in gauges])
@@ -155,7 +157,7 @@ def test_a_session_of_other_baselines_is_placed_where_baselines_are_known_to_dif
         trained.module.likelihood.bias.normal_(0, 2.0, generator=torch.Generator().manual_seed(2))
     try:
         _, _, counts = recorded(trained, 0.5, 8, baseline=2.0)
-        start = find_starts([counts], CONFIG, trained.training)[0]
+        start = initialise_sessions([counts], CONFIG, trained.training)[0]
         gauge = find_placement(trained, start, counts)
     finally:
         with torch.no_grad():
@@ -167,7 +169,7 @@ def test_a_session_of_other_baselines_is_placed_where_baselines_are_known_to_dif
 
 def test_rollout_errors_are_those_of_a_plain_loop(trained):
     _, _, counts = recorded(trained, 0.2, 3)
-    start = find_starts([counts], CONFIG, trained.training)[0]
+    start = initialise_sessions([counts], CONFIG, trained.training)[0]
     search = Search.of(trained, start, counts)
     rng = np.random.default_rng(0)
     maps, shift, e = (
@@ -192,7 +194,7 @@ def test_rollout_errors_are_those_of_a_plain_loop(trained):
 
 def test_rollouts_go_to_the_bins_behind_their_first_of_all_windows_end_to_end(trained, monkeypatch):
     _, _, counts = recorded(trained, 0.2, 3)
-    search = Search.of(trained, find_starts([counts], CONFIG, trained.training)[0], counts)
+    search = Search.of(trained, initialise_sessions([counts], CONFIG, trained.training)[0], counts)
     trial, first = torch.tensor([0, 2, 1]), torch.tensor([4, 0, 9])
     asked, mean = [], Transition.mean
 
@@ -280,7 +282,9 @@ def searched(model, n_trials=3):
     _, _, counts = recorded(model, 0.2, n_trials)
     observed = np.random.default_rng(1).random(counts.observed.shape) < 0.8
     search = Search.of(
-        model, find_starts([counts], CONFIG, model.training)[0], replace(counts, observed=observed)
+        model,
+        initialise_sessions([counts], CONFIG, model.training)[0],
+        replace(counts, observed=observed),
     )
     rng = np.random.default_rng(0)
     parts = tuple(
@@ -372,7 +376,7 @@ def test_the_variance_of_the_embedding_is_that_of_the_curvature_by_differences(u
 
 def test_the_first_maps_give_the_readout_its_usual_shape(uneven_model):
     _, _, counts = recorded(uneven_model, 0.2, 3)
-    start = find_starts([counts], CONFIG, uneven_model.training)[0]
+    start = initialise_sessions([counts], CONFIG, uneven_model.training)[0]
     search = Search.of(uneven_model, start, counts)
     maps, shifts, embeddings = candidates(search, start, 0)
     usual = search.prior.mean[1:4]
@@ -389,7 +393,7 @@ def test_the_embedding_is_as_unsure_as_its_curvature_says_and_as_other_candidate
 ):
     """Each candidate beside the best by its probability; of what the search ranked last."""
     _, _, counts = recorded(uneven_model, 0.2, 2)
-    start, seen = find_starts([counts], CONFIG, uneven_model.training)[0], []
+    start, seen = initialise_sessions([counts], CONFIG, uneven_model.training)[0], []
     inner = gauge.ranked
 
     def noted(search, parts, generator):
@@ -424,7 +428,7 @@ def test_rollouts_of_a_search_are_as_long_as_half_the_median_window_up_to_30_bin
     uneven_model, bins, steps
 ):
     _, _, counts = recorded(uneven_model, 0.2, 3)
-    start = find_starts([counts], CONFIG, uneven_model.training)[0]
+    start = initialise_sessions([counts], CONFIG, uneven_model.training)[0]
     ragged = replace(counts, windows=replace(counts.windows, n_bins=np.array(bins)))
     assert Search.of(uneven_model, start, ragged).steps == steps
 
@@ -449,7 +453,7 @@ def test_candidates_are_ranked_by_their_loss_over_all_rollouts_and_what_is_no_ma
 
 def test_a_candidate_that_is_no_map_is_told_and_changes_nothing_for_the_others(trained):
     _, _, counts = recorded(trained, 0.3, 2)
-    search = Search.of(trained, find_starts([counts], CONFIG, trained.training)[0], counts)
+    search = Search.of(trained, initialise_sessions([counts], CONFIG, trained.training)[0], counts)
     where = search.rollouts(20, torch.Generator().manual_seed(0))
     maps, shift, embedding = (
         torch.eye(2).repeat(3, 1, 1),
@@ -489,7 +493,7 @@ def test_the_mean_of_a_session_belongs_to_its_latents_where_baselines_are_alike_
     trained,
 ):
     _, _, counts = recorded(trained, 0.2, 1)
-    start = find_starts([counts], CONFIG, trained.training)[0]
+    start = initialise_sessions([counts], CONFIG, trained.training)[0]
     prior = learn_prior(trained, 1)
     alike = start.latents + pull_of(start, replace(prior, baseline_var=1e-9))
     uncentred = counts.counts @ np.linalg.pinv(start.weight).T
@@ -502,4 +506,4 @@ def test_windows_of_one_bin_are_refused(trained):
     short = replace(counts, counts=counts.counts[:, :1], observed=counts.observed[:, :1])
     short = replace(short, windows=replace(short.windows, n_bins=np.ones(2, int)))
     with pytest.raises(DataError, match="one bin"):
-        find_placement(trained, find_starts([short], CONFIG, trained.training)[0], short)
+        find_placement(trained, initialise_sessions([short], CONFIG, trained.training)[0], short)

@@ -7,9 +7,9 @@ import pytest
 
 from metadyn.records import Source, TrialCounts, Windows
 from metadyn.training.alignment.shared_latents import (
-    common_frame_starts,
     common_trajectories,
     condition_totals,
+    init_from_conditions,
     mean_latents,
     poisson_regression,
     readout_on,
@@ -83,7 +83,7 @@ def test_sessions_that_share_conditions_start_in_one_frame():
         weight, condition = rng.normal(0, 0.7, (25, 2)), np.repeat(["x", "y", "z"], 8)
         z = np.stack([paths["xyz".index(label)] for label in condition])
         sessions.append(made_counts(key, rng.poisson(0.4 * np.exp(z @ weight.T)), condition))
-    one, other = common_frame_starts(sessions, 2, 3.0)
+    one, other = init_from_conditions(sessions, 2, 3.0)
     mean = [
         np.stack([start.latents[k * 8 : k * 8 + 8].mean(0) for k in range(3)]).reshape(-1, 2)
         for start in (one, other)

@@ -14,7 +14,7 @@ from metadyn.model.build import build_model
 from metadyn.training.execution import batch
 from metadyn.training.execution.batch import DeviceTrials, hide
 from metadyn.training.execution.step import optimise
-from metadyn.training.initial.initialise import find_starts
+from metadyn.training.initial.initialise import initialise_sessions
 from metadyn.training.objective import Objectives
 from metadyn.training.task import make_task
 
@@ -72,13 +72,13 @@ def recorded(task, step: int) -> list:
 def test_steps_of_a_stage_are_the_same_operations_and_none_of_them_waits(
     simulated, small, short, first, model_options, options
 ):
-    """Of distillation, and of the ELBO behind its first step."""
+    """Of pre-training, and of the ELBO behind its first step."""
     sessions, config, training = (
         simulated(),
         small(**model_options),
         short(optimiser="lamb", **options),
     )
-    latents = [start.latents for start in find_starts(sessions, config, training)]
+    latents = [start.latents for start in initialise_sessions(sessions, config, training)]
     model = build_model(config, [counts.n_units for counts in sessions]).to(META)
     trials = DeviceTrials.of(sessions, META, latents)
     task = make_task(model, trials, trials, config, training, (3, 6))
@@ -105,7 +105,7 @@ def test_loss_and_gradients_do_not_depend_on_the_road(simulated, small, short, s
     """The same random numbers, as crops of one length draw them; tails and masks are of any."""
     sessions, config = simulated(), small()
     training = short(mask_scope=scope, multi_step=0.5, masking=0.4)
-    latents = [start.latents for start in find_starts(sessions, config, training)]
+    latents = [start.latents for start in initialise_sessions(sessions, config, training)]
     model = build_model(config, [counts.n_units for counts in sessions])
     trials = DeviceTrials.of(sessions, torch.device("cpu"), latents)
 

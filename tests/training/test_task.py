@@ -37,10 +37,10 @@ def task(uneven, small, short):
     return make
 
 
-def test_the_learning_rate_stands_at_its_peak_while_distilling_and_falls_to_zero_over_the_steps_on_the_elbo(
+def test_the_learning_rate_stands_at_its_peak_while_pretraining_and_falls_to_zero_over_the_steps_on_the_elbo(
     task,
 ):
-    given = task(distil_steps=5, steps=10, learning_rate=0.02)
+    given = task(pretrain_steps=5, steps=10, learning_rate=0.02)
     assert given.steps == 15
     assert [given.learning_rate(step) for step in range(6)] == [0.02] * 6
     later = [0.01 * (1 + np.cos(np.pi * step / 10)) for step in range(11)]
@@ -50,13 +50,13 @@ def test_the_learning_rate_stands_at_its_peak_while_distilling_and_falls_to_zero
 
 
 def test_the_kl_terms_gain_their_weight_over_the_ramp_from_the_first_step_on_the_elbo(task):
-    given = task(distil_steps=5, steps=10, kl_ramp=4, kl_weight=0.4)
+    given = task(pretrain_steps=5, steps=10, kl_ramp=4, kl_weight=0.4)
     np.testing.assert_allclose(
         [given.kl_weight(5 + step) for step in range(6)], [0.1, 0.2, 0.3, 0.4, 0.4, 0.4]
     )
     assert [given.stage(step).name for step in (0, 4, 5, 14)] == [
-        "distil",
-        "distil",
+        "pretrain",
+        "pretrain",
         "elbo",
         "elbo",
     ]
@@ -88,7 +88,7 @@ def test_gradients_beyond_the_bound_are_scaled_to_it_and_others_left(task, poole
 
 def test_decay_and_seed_are_those_asked_for(task):
     """A weight that has no gradient shrinks by rate times decay; one that is spared stays."""
-    given = task(distil_steps=0, weight_decay=0.3, learning_rate=0.01, seed=4)
+    given = task(pretrain_steps=0, weight_decay=0.3, learning_rate=0.01, seed=4)
     before = {name: each.detach().clone() for name, each in given.parameters.items()}
     for each in given.parameters.values():
         each.grad = torch.zeros_like(each)
@@ -151,9 +151,9 @@ def test_the_loss_is_what_its_terms_weigh_together(objective):
     )
 
 
-def test_process_noise_is_started_when_distilling_ends_and_then_learnt(objective):
+def test_process_noise_is_started_when_pretraining_ends_and_then_learnt(objective):
     for step in (3, 4, 5):
-        _, _, before, after = objective(step, distil_steps=4)
+        _, _, before, after = objective(step, pretrain_steps=4)
         assert torch.equal(before, after) == (step != 4), step
 
 
@@ -164,7 +164,7 @@ def test_trials_that_choose_the_checkpoint_teach_nothing_and_set_the_noise_of_fo
     embeddings; other noise."""
     sessions, training = (
         uneven(),
-        short(distil_steps=2, steps=3, validate_every=9, validation_fraction=0.4),
+        short(pretrain_steps=2, steps=3, validate_every=9, validation_fraction=0.4),
     )
     held_out = split_sessions(sessions, 0.4, training.seed).validation
     rng, garbled = np.random.default_rng(0), []

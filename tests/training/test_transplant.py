@@ -11,9 +11,9 @@ from metadyn.model.build import build_model
 from metadyn.model.trained import SharedLatents, TrainedModel
 from metadyn.records import SessionEntry
 from metadyn.training.alignment.align import solo
-from metadyn.training.alignment.initialise import counts_by_latent, install, nearest, transplant
+from metadyn.training.alignment.initialise import copy_readin, install, nearest, slope_of_counts
 from metadyn.training.alignment.search import Placement
-from metadyn.training.initial.initialise import find_starts
+from metadyn.training.initial.initialise import initialise_sessions
 
 LINKS = [{"likelihood": "gaussian"}, {"link": "exp"}, {"link": "softplus"}]
 
@@ -47,7 +47,7 @@ def known(uneven, small):
 
 def start_of(trained, counts):
     """A start of these counts somewhere else in the frame."""
-    start = find_starts([counts], trained.config, trained.training)[0]
+    start = initialise_sessions([counts], trained.config, trained.training)[0]
     return start.mapped(np.array([[1.1, 0.4], [-0.2, 0.9]]), np.array([0.6, -0.9]))
 
 
@@ -68,10 +68,10 @@ def test_at_any_latents_the_new_read_in_gives_the_features_that_the_donors_gives
     which stands about its own centre."""
     trained, new = known(**options), uneven(4)[3]
     start, module = start_of(trained, new), solo(trained, new.n_units)
-    transplant(module, start, trained, row)
+    copy_readin(module, start, trained, row)
     z = np.random.default_rng(0).normal(size=(40, 2))
     ours = features(module, 0, (z - start.offset) @ np.linalg.pinv(start.projection).T)
-    by_latent = counts_by_latent(trained, row).numpy(force=True)
+    by_latent = slope_of_counts(trained, row).numpy(force=True)
     theirs = features(trained.module, row, (z - trained.shared_latents.centers[row]) @ by_latent.T)
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
     assert ours.std(0).min() > 0.01
@@ -92,7 +92,7 @@ def test_counts_change_with_latents_as_the_link_says_at_the_mean_count(known, op
             (expected(drive + step * w) - expected(drive - step * w)) / (2 * step) for w in weight.T
         ]
         torch.testing.assert_close(
-            counts_by_latent(trained, row).detach().double(),
+            slope_of_counts(trained, row).detach().double(),
             torch.stack(slopes, 1),
             rtol=1e-4,
             atol=1e-6,
@@ -103,7 +103,7 @@ def test_counts_change_with_latents_as_the_link_says_at_the_mean_count(known, op
 def test_readout_and_moments_are_those_of_the_start(known, uneven, likelihood):
     trained, new = known(likelihood=likelihood), uneven(4)[3]
     start, module = start_of(trained, new), solo(trained, new.n_units)
-    transplant(module, start, trained, 1)
+    copy_readin(module, start, trained, 1)
     pairs = {
         "readin.mean": start.mean,
         "readin.sd": start.sd,

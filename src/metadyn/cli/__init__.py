@@ -17,9 +17,20 @@ import typer
 from metadyn import VERBS
 from metadyn.cli import commands
 from metadyn.errors import ConfigError, MetadynError, WriteError
+from metadyn.old_words import KEYS
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 VERB_OF = {"model": "read_model"}  # `metadyn.model` is the package of the equations
+OLD_FLAGS = {
+    old.replace("_", "-"): new.replace("_", "-")
+    for keys in KEYS.values()
+    for old, new in keys.items()
+}
+
+
+def current_name(flag: str) -> str:
+    """Today's name of a flag of version 0.1.0, both without dashes; others are as they are."""
+    return OLD_FLAGS.get(flag, flag)
 
 
 class Commands(Mapping):
@@ -97,7 +108,10 @@ app = typer.Typer(
     rich_markup_mode="rich",
     add_completion=False,
     pretty_exceptions_show_locals=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "token_normalize_func": current_name,
+    },
     help="Shared latent dynamics from many recordings: NWB units in, latents, embeddings and the model back into NWB.",
 )
 

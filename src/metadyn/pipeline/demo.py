@@ -20,7 +20,7 @@ CONFIG = Config(
     data=DataConfig(),
     model=ModelConfig(latent_dim=2, embedding_dim=1, hidden=(32, 32)),
     training=TrainingConfig(
-        distil_steps=200,
+        pretrain_steps=200,
         steps=300,
         crop_bins=(60, 120),
         tail_bins=20,

@@ -10,7 +10,7 @@ from __future__ import annotations
 # The bare ELBO from a random start: nothing of ours beside it
 OBJECTIVE = {
     "warm_start": False,
-    "distil_steps": 0,
+    "pretrain_steps": 0,
     "kl_weight": 1.0,
     "kl_ramp": 0,
     "tail_bins": 0,

@@ -13,13 +13,13 @@ from metadyn.data.storage import Keep
 from metadyn.model.build import build_model
 from metadyn.model.trained import TrainedModel
 from metadyn.records import SessionEntry, TrialCounts
-from metadyn.training.alignment.shared_latents import learn_frame
+from metadyn.training.alignment.shared_latents import shared_latents_of
 from metadyn.training.execution.distributed import SingleProcess
 from metadyn.training.execution.loop import Progress, Reporter, StepReport, run, silent
 from metadyn.training.execution.step import Task
 from metadyn.training.execution.trials import Trials, place_trials
-from metadyn.training.initial.initialise import find_starts, started_model
-from metadyn.training.initial.moments import Start
+from metadyn.training.initial.initialise import initialise_sessions, initialised_model
+from metadyn.training.initial.moments import SessionInit
 from metadyn.training.sessions import SplitSessions
 from metadyn.training.task import make_task
 
@@ -36,7 +36,7 @@ class Initialiser:
     """
 
     sessions: SplitSessions
-    starts: list[Start]
+    starts: list[SessionInit]
     trials: Trials
     validation: Trials
     config: ModelConfig
@@ -46,21 +46,21 @@ class Initialiser:
     def task(self, seed: int) -> Task:
         """The task of training a network whose random weights have this seed."""
         training = self.training.model_copy(update={"seed": seed})
-        model = started_model(self.sessions.train, self.starts, self.config, training)
+        model = initialised_model(self.sessions.train, self.starts, self.config, training)
         model = self.trials.processes.narrowed(model).to(self.trials.device)
         return make_task(
             model, self.trials, self.validation, self.config, self.training, self.crops
         )
 
     def best_task(self, report: Reporter) -> tuple[Task, Progress]:
-        """The task of training the best of `distil_starts` initial networks, and how far it is.
+        """The task of training the best of `pretrain_inits` initial networks, and how far it is.
 
         Each is pre-trained, as an embedding can fold while it forms; the one whose forecasts
         validate best goes on. A single network is not pre-trained here.
         """
         training = self.training
-        seeds = [training.seed + SEED_SPACING * place for place in range(training.distil_starts)]
-        if len(seeds) == 1 or not training.distil_steps:
+        seeds = [training.seed + SEED_SPACING * place for place in range(training.pretrain_inits)]
+        if len(seeds) == 1 or not training.pretrain_steps:
             return self.task(seeds[0]), Progress()
         tried = []
         for place, seed in enumerate(seeds, 1):
@@ -85,7 +85,7 @@ class Initialiser:
         train = self.sessions.train
         latents = [start.latents for start in self.starts]
         weights = [start.weight for start in self.starts]
-        shared = learn_frame(train, latents, weights)
+        shared = shared_latents_of(train, latents, weights)
         module = task.module
         if task.processes.size > 1:
             module = build_model(self.config, [counts.n_units for counts in train]).to(task.device)
@@ -108,7 +108,7 @@ def find_initialiser(
 ) -> Initialiser:
     """Find each session's start from its training trials, and place all trials where steps take
     them."""
-    starts = find_starts(sessions.train, config, training, keep, report)
+    starts = initialise_sessions(sessions.train, config, training, keep, report)
     latents: list[np.ndarray] | None = None
     if training.warm_start:
         latents = [start.latents for start in starts]

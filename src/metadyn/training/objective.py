@@ -22,10 +22,10 @@ from metadyn.training.execution.batch import Batch, hide
 from metadyn.training.execution.step import Metrics
 from metadyn.training.execution.trials import Trials
 from metadyn.training.initial.pretraining import (
-    distil_loss,
     part_of_mean,
+    pretrain_loss,
+    raise_process_noise,
     rollout_loss,
-    start_process_noise,
 )
 
 # bins: of longer windows a random part is seen at a time
@@ -104,7 +104,7 @@ class Objectives:
             generator=generator,
             mask_scope=self.training.mask_scope,
         )
-        loss = distil_loss(
+        loss = pretrain_loss(
             self.model,
             seen,
             batch.latents,
@@ -183,7 +183,7 @@ class Objectives:
     def set_process_noise(self, batch: Batch, seen: Observations) -> None:
         """Set the process noise of all sessions by the latents of the warm start."""
         for part, latents in self.noise_batches(batch, seen):
-            start_process_noise(
+            raise_process_noise(
                 self.model, part, latents, self.config.pooling, self.trials.processes
             )
 

@@ -13,7 +13,7 @@ from metadyn.inference.infer import smoothed_latents
 from metadyn.inference.session_embedding import with_embedding
 from metadyn.model.trained import SharedLatents, TrainedModel
 from metadyn.records import TrialCounts
-from metadyn.training.alignment.shared_latents import learn_frame
+from metadyn.training.alignment.shared_latents import shared_latents_of
 from metadyn.training.calibrate import calibrated
 from metadyn.training.execution.loop import Reporter, reported
 from metadyn.training.sessions import SplitSessions
@@ -40,4 +40,4 @@ def learn_shared_latents(
     ]
     weights = trained.module.likelihood.weight.numpy(force=True)  # (session, unit, latent)
     own = [weights[row, : counts.n_units] for row, counts in enumerate(sessions)]
-    return learn_frame(sessions, latents, own)
+    return shared_latents_of(sessions, latents, own)

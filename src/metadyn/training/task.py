@@ -63,8 +63,8 @@ def make_stages(objectives: Objectives) -> tuple[Stage, ...]:
     """
     training = objectives.training
     pretraining = Stage(
-        name="distil",
-        steps=training.distil_steps,
+        name="pretrain",
+        steps=training.pretrain_steps,
         objective=objectives.pretraining_loss,
         learning_rate=lambda step: training.learning_rate,
         kl_weight=lambda step: 0.0,

@@ -23,7 +23,7 @@ from metadyn.model.meta_ssm import MetaSSM
 from metadyn.model.ops.per_session import declarations
 from metadyn.model.trained import TrainedModel
 from metadyn.records import SessionEntry, TrialCounts
-from metadyn.training.alignment.initialise import analytic_start, install, warn_of_labels
+from metadyn.training.alignment.initialise import analytic_init, install, warn_of_labels
 from metadyn.training.alignment.search import Placement
 from metadyn.training.calibrate import calibrated, typical_scale
 from metadyn.training.execution.batch import DeviceTrials
@@ -33,7 +33,7 @@ from metadyn.training.objective import crop_range
 from metadyn.training.sessions import split_sessions
 from metadyn.training.task import make_task
 
-FEWEST_TO_VALIDATE = (
+MIN_TRIALS_TO_VALIDATE = (
     4  # trials: below, none can be spared to choose the number of steps or the noise of forecasts
 )
 
@@ -73,7 +73,7 @@ def train_on(
 ) -> tuple[MetaSSM, Placement | None, Progress]:
     """Start and ELBO steps on some trials: the module after the last step, its placement if one was
     searched, and which step scored best on `held_out` (0: the start)."""
-    start, placement = analytic_start(trained, counts, report)
+    start, placement = analytic_init(trained, counts, report)
     module = solo(trained, counts.n_units, placement)
     trials, unseen = (DeviceTrials.of([each], module.log_q.device) for each in (counts, held_out))
     config = (
@@ -97,7 +97,7 @@ def chosen_steps(
 ) -> int:
     """How many ELBO steps to take, from validation trials among those given; none where none can be
     spared."""
-    if counts.n_trials < FEWEST_TO_VALIDATE:
+    if counts.n_trials < MIN_TRIALS_TO_VALIDATE:
         return 0
     parts = split_sessions([counts], 0.25, training.seed)
     _, _, progress = train_on(trained, parts.train[0], parts.validation[0], training, report)
@@ -177,7 +177,7 @@ def align(
     counts = parts.train[0]
     update = {
         "optimiser": "adam",
-        "distil_steps": 0,
+        "pretrain_steps": 0,
         "kl_ramp": 0,
         "validate_every": 25,
         "steps": config.max_steps,
@@ -191,5 +191,7 @@ def align(
     module, placement, _ = train_on(trained, counts, counts, final, report)
     aligned = extended(trained, module, counts, placement, parts.gaps[0])
     return (
-        calibrated(aligned, [counts], report) if counts.n_trials >= FEWEST_TO_VALIDATE else aligned
+        calibrated(aligned, [counts], report)
+        if counts.n_trials >= MIN_TRIALS_TO_VALIDATE
+        else aligned
     )

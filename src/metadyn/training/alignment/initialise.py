@@ -15,10 +15,10 @@ from metadyn.model.trained import TrainedModel
 from metadyn.records import TrialCounts
 from metadyn.training.alignment.labels import labels_of, listed
 from metadyn.training.alignment.search import Placement, find_placement
-from metadyn.training.alignment.shared_latents import n_known, regress_on
+from metadyn.training.alignment.shared_latents import init_by_regression, n_known
 from metadyn.training.execution.loop import StepReport, reported
-from metadyn.training.initial.initialise import find_starts
-from metadyn.training.initial.moments import Start
+from metadyn.training.initial.initialise import initialise_sessions
+from metadyn.training.initial.moments import SessionInit
 
 
 def unplaced(trained: TrainedModel, counts: TrialCounts) -> str | None:
@@ -67,21 +67,21 @@ def warn_of_labels(trained: TrainedModel, counts: TrialCounts) -> None:
         )
 
 
-def analytic_start(
+def analytic_init(
     trained: TrainedModel, counts: TrialCounts, report: Callable[[StepReport], None]
-) -> tuple[Start, Placement | None]:
+) -> tuple[SessionInit, Placement | None]:
     """By condition labels, or by a search for the placement and the embedding."""
     if unplaced(trained, counts) is None:
         frame, sd_bins = trained.shared_latents, trained.training.smoothing_bins
-        return regress_on(
+        return init_by_regression(
             frame.latents, list(frame.labels), counts, frame.weight_var, sd_bins
         ), None
-    start = find_starts([counts], trained.config, trained.training, report=report)[0]
+    start = initialise_sessions([counts], trained.config, trained.training, report=report)[0]
     placement = find_placement(trained, start, counts, report=report)
     return start.mapped(placement.map, placement.offset), placement
 
 
-def transplant(module: MetaSSM, start: Start, trained: TrainedModel, row: int) -> None:
+def copy_readin(module: MetaSSM, start: SessionInit, trained: TrainedModel, row: int) -> None:
     """The start's readout, and the read-in of training session `row` behind it.
 
     The new counts give latents, these the counts that session `row` would have had, and these its
@@ -92,7 +92,7 @@ def transplant(module: MetaSSM, start: Start, trained: TrainedModel, row: int) -
         new.mean[0], new.sd[0] = _tensor(start.mean, new.mean), _tensor(start.sd, new.mean)
         to_latent = _tensor(start.projection * start.sd, new.mean)
         to_hidden = (
-            counts_by_latent(trained, row).T
+            slope_of_counts(trained, row).T
             / old.readin.sd[row, :n_old]
             @ old.readin.weight_in[row, :n_old]
         )
@@ -105,7 +105,7 @@ def transplant(module: MetaSSM, start: Start, trained: TrainedModel, row: int) -
     module.likelihood.set_session(0, start.weight, start.bias, own)
 
 
-def counts_by_latent(trained: TrainedModel, row: int) -> Tensor:
+def slope_of_counts(trained: TrainedModel, row: int) -> Tensor:
     """By how much the expected counts of a training session change with its latents about their
     mean: (unit, latent)."""
     n_units = trained.sessions[row].n_units
@@ -134,7 +134,7 @@ def nearest(trained: TrainedModel, placement: Placement) -> int:
 def install(
     trained: TrainedModel,
     module: MetaSSM,
-    start: Start,
+    start: SessionInit,
     placement: Placement | None,
     score: Callable[[], float],
     report: Callable[[StepReport], None],
@@ -143,11 +143,11 @@ def install(
     the one that scores best."""
 
     def tried(row: int) -> float:
-        transplant(module, start, trained, row)
+        copy_readin(module, start, trained, row)
         return score()
 
     rows = reported(range(len(trained.sessions)), "start", report)
-    transplant(
+    copy_readin(
         module,
         start,
         trained,

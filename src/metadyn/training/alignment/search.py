@@ -23,7 +23,7 @@ from metadyn.model.trained import TrainedModel
 from metadyn.records import TrialCounts
 from metadyn.training.execution.loop import StepReport, reported
 from metadyn.training.execution.schedules import cosine
-from metadyn.training.initial.moments import Start
+from metadyn.training.initial.moments import SessionInit
 
 STEPS, POINTS = 30, 64  # steps of a rollout, and rollouts an iteration
 STARTS, SURVIVORS = 16, 6  # maps tried, and those that go on after the first third
@@ -184,7 +184,7 @@ class Search:
     steps: int
 
     @staticmethod
-    def of(trained: TrainedModel, start: Start, counts: TrialCounts) -> Search:
+    def of(trained: TrainedModel, start: SessionInit, counts: TrialCounts) -> Search:
         if counts.windows.n_bins.max() < 2:
             raise DataError(
                 "dynamics cannot be seen in windows of one bin",
@@ -275,7 +275,7 @@ class Search:
         return misfit + unlike + 0.5 * ((baseline @ plane) ** 2).sum(-1) / self.prior.baseline_var
 
 
-def pull_of(start: Start, prior: Prior) -> np.ndarray:
+def pull_of(start: SessionInit, prior: Prior) -> np.ndarray:
     """How much of the session's mean belongs to its latents: all where baselines hardly differ,
     none where they differ much.
 
@@ -293,7 +293,7 @@ def pull_of(start: Start, prior: Prior) -> np.ndarray:
     return plane * of_latents / (of_latents + of_baselines)
 
 
-def candidates(search: Search, start: Start, seed: int) -> tuple[Tensor, Tensor, Tensor]:
+def candidates(search: Search, start: SessionInit, seed: int) -> tuple[Tensor, Tensor, Tensor]:
     """Maps (candidate, latent, latent) that give the readout its usual shape, turned all ways;
     shifts; embeddings."""
     rng, prior = np.random.default_rng(seed), search.prior
@@ -353,7 +353,7 @@ def ranked(
 
 def find_placement(
     trained: TrainedModel,
-    start: Start,
+    start: SessionInit,
     counts: TrialCounts,
     seed: int = 0,
     report: Callable[[StepReport], None] = lambda _: None,

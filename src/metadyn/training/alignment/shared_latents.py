@@ -19,7 +19,7 @@ from metadyn.model.trained import SharedLatents
 from metadyn.records import TrialCounts
 from metadyn.training.alignment.labels import check_shared, conditions, listed, shared_labels
 from metadyn.training.execution.loop import StepReport, reported
-from metadyn.training.initial.moments import Start, smoothed, start_from_readout
+from metadyn.training.initial.moments import SessionInit, init_from_readout, smoothed
 
 FEWEST = 3  # windows that make an average, where a condition has many
 
@@ -162,22 +162,22 @@ def n_known(frame: np.ndarray, labels: list[str], counts: TrialCounts) -> int:
     return int((np.isfinite(frame).all(-1) & (windows > 0).any(-1)).sum())
 
 
-def regress_on(
+def init_by_regression(
     frame: np.ndarray, labels: list[str], counts: TrialCounts, variance: np.ndarray, sd_bins: float
-) -> Start:
+) -> SessionInit:
     """A session's start in the frame (condition, time, latent)."""
-    return start_from_readout(
+    return init_from_readout(
         counts, smoothed(counts, sd_bins), *readout_on(frame, labels, counts, variance)
     )
 
 
-def common_frame_starts(
+def init_from_conditions(
     sessions: list[TrialCounts],
     dim: int,
     sd_bins: float,
     keep: Keep = in_memory,
     report: Callable[[StepReport], None] = lambda _: None,
-) -> list[Start]:
+) -> list[SessionInit]:
     """Starts of sessions that share conditions; the readouts' prior variance comes from a first
     regression of all."""
     labels = check_shared(sessions)
@@ -189,7 +189,7 @@ def common_frame_starts(
     ]
     variance = np.concatenate(broad).var(0) + 1e-4
     return [
-        regress_on(frame, labels, counts, variance, sd_bins).kept(keep)
+        init_by_regression(frame, labels, counts, variance, sd_bins).kept(keep)
         for counts in reported(sessions, "start", report)
     ]
 
@@ -229,7 +229,7 @@ def spread(latents: list[np.ndarray]) -> np.ndarray:
     return np.sqrt((number * (within + (mean - center) ** 2)).sum(0) / number.sum(0))
 
 
-def learn_frame(
+def shared_latents_of(
     sessions: list[TrialCounts], latents: list[np.ndarray], weights: list[np.ndarray]
 ) -> SharedLatents:
     """What a model's training sessions have in common: from their latents (trial, time, latent),

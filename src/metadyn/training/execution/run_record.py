@@ -12,6 +12,7 @@ import numpy as np
 
 from metadyn.config import ModelConfig, TrainingConfig
 from metadyn.errors import TrainingError
+from metadyn.old_words import modern
 from metadyn.records import SessionEntry, TrialCounts
 from metadyn.training.execution.checkpoint import damage_told, pointed, read_model_file, read_state
 
@@ -83,14 +84,15 @@ def check_same(folder: Path, sessions: list[TrialCounts], record: RunRecord) -> 
         raise TrainingError(problem, file=folder, remedy="another output folder (-o)")
     entries = read_model_file(checkpoint / "model.safetensors").sessions
     with damage_told(checkpoint):
-        settings = other_settings(metrics["settings"], record.settings)
+        then = {section: modern(section, part) for section, part in metrics["settings"].items()}
+        settings = other_settings(then, record.settings)
         data = other_sessions(entries, sessions, metrics.get("sessions", {}), record.sessions)
     if settings or data:
         remedies = [
             f"--config {checkpoint / 'config.toml'} and no flags for these settings"
         ] * bool(settings)
         remedies += ["the recordings as they were"] * bool(data)
-        if metrics["settings"]["training"].keys() != record.settings["training"].keys():
+        if then["training"].keys() != record.settings["training"].keys():
             # Recorded by another version, whose config.toml lacks what this one asks for
             remedies = []
         raise TrainingError(

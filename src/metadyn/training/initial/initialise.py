@@ -14,12 +14,12 @@ from metadyn.model.likelihoods.base import Likelihood
 from metadyn.model.meta_ssm import MetaSSM
 from metadyn.records import TrialCounts
 from metadyn.training.alignment.labels import all_labelled
-from metadyn.training.alignment.shared_latents import common_frame_starts
+from metadyn.training.alignment.shared_latents import init_from_conditions
 from metadyn.training.execution.loop import StepReport
-from metadyn.training.initial.moments import Start, initial_sessions
+from metadyn.training.initial.moments import SessionInit, init_from_activity
 
 
-def install_moments(model: MetaSSM, row: int, start: Start) -> None:
+def set_standardisation(model: MetaSSM, row: int, start: SessionInit) -> None:
     """The mean and SD of a session's counts, which its read-in standardises them by, however it
     starts."""
     units = len(start.mean)
@@ -33,7 +33,7 @@ def install_moments(model: MetaSSM, row: int, start: Start) -> None:
 ANNEALED = 4.0
 
 
-def install_start(model: MetaSSM, row: int, start: Start) -> None:
+def set_session(model: MetaSSM, row: int, start: SessionInit) -> None:
     """Put a session's start into its row of the read-in and the likelihood.
 
     Each latent goes through a pair of rectifiers, relu(x) − relu(−x) = x, so the first features are
@@ -41,7 +41,7 @@ def install_start(model: MetaSSM, row: int, start: Start) -> None:
     """
     units, dim = start.weight.shape
     readin, likelihood = model.readin, model.likelihood
-    install_moments(model, row, start)
+    set_standardisation(model, row, start)
     with torch.no_grad():
         linear = torch.as_tensor((start.projection * start.sd).T).float()
         readin.weight_in[row, :units, : 2 * dim] = torch.cat([linear, -linear], 1)
@@ -52,34 +52,37 @@ def install_start(model: MetaSSM, row: int, start: Start) -> None:
     likelihood.set_session(row, start.weight, start.bias, own)
 
 
-def find_starts(
+def initialise_sessions(
     sessions: list[TrialCounts],
     config: ModelConfig,
     training: TrainingConfig,
     keep: Keep = in_memory,
     report: Callable[[StepReport], None] = lambda _: None,
-) -> list[Start]:
+) -> list[SessionInit]:
     """By condition labels where all sessions share them, else by each session's own moments."""
     likelihood = likelihood_of(config)
     if likelihood.of_counts and len(sessions) > 1 and all_labelled(sessions):
-        starts = common_frame_starts(
+        starts = init_from_conditions(
             sessions, config.latent_dim, training.smoothing_bins, keep, report
         )
     else:
-        starts = initial_sessions(
+        starts = init_from_activity(
             sessions, likelihood, config.latent_dim, training.smoothing_bins, keep, report
         )
     return [with_link(start, likelihood) for start in starts]
 
 
-def with_link(start: Start, likelihood: type[Likelihood]) -> Start:
+def with_link(start: SessionInit, likelihood: type[Likelihood]) -> SessionInit:
     """A start as one of that likelihood's link."""
     weight, bias = likelihood.initial_readout(start.weight, start.bias, start.mean)
     return replace(start, weight=weight, bias=bias)
 
 
-def started_model(
-    sessions: list[TrialCounts], starts: list[Start], config: ModelConfig, training: TrainingConfig
+def initialised_model(
+    sessions: list[TrialCounts],
+    starts: list[SessionInit],
+    config: ModelConfig,
+    training: TrainingConfig,
 ) -> MetaSSM:
     """A new model whose sessions stand at their starts, or without a warm start at random."""
     model = build_model(
@@ -89,7 +92,7 @@ def started_model(
         posterior_log_var=training.posterior_log_var,
         seed=training.seed,
     )
-    install = install_start if training.warm_start else install_moments
+    install = set_session if training.warm_start else set_standardisation
     for row, start in enumerate(starts):
         install(model, row, start)
     return model

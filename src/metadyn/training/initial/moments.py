@@ -29,7 +29,7 @@ MOST_LOG_SD = 1.5
 
 
 @dataclass(frozen=True)
-class Start:
+class SessionInit:
     """One session's start: counts ≈ link(C z + D), z ≈ projection (counts − mean) + offset.
 
     weight C (unit, latent), bias D (unit,), mean and sd (unit,) of the counts, projection (latent,
@@ -47,11 +47,11 @@ class Start:
     latents: np.ndarray
     offset: np.ndarray
 
-    def turned(self, rotation: np.ndarray) -> Start:
+    def turned(self, rotation: np.ndarray) -> SessionInit:
         """The same start in latents rotation @ z (an orthogonal matrix)."""
         return self.mapped(rotation, np.zeros(len(rotation)))
 
-    def mapped(self, matrix: np.ndarray, offset: np.ndarray) -> Start:
+    def mapped(self, matrix: np.ndarray, offset: np.ndarray) -> SessionInit:
         """The same start in latents matrix @ z + offset (matrix of full rank)."""
         weight = self.weight @ np.linalg.inv(matrix)
         latents = (self.latents @ matrix.T + offset).astype(np.float32)
@@ -61,11 +61,11 @@ class Start:
             self, weight=weight, bias=bias, projection=projection, latents=latents, offset=moved
         )
 
-    def scaled(self, factor: float) -> Start:
+    def scaled(self, factor: float) -> SessionInit:
         """The same start in latents factor * z."""
         return self.mapped(factor * np.eye(len(self.offset)), np.zeros(len(self.offset)))
 
-    def kept(self, keep: Keep) -> Start:
+    def kept(self, keep: Keep) -> SessionInit:
         """The same start, its latents where `keep` has them."""
         return replace(self, latents=keep(self.latents))
 
@@ -214,7 +214,7 @@ def wide_enough(counts: TrialCounts, sd_bins: float) -> float:
     )
 
 
-def poisson_start(counts: TrialCounts, latent_dim: int, sd_bins: float) -> Start:
+def init_by_moments(counts: TrialCounts, latent_dim: int, sd_bins: float) -> SessionInit:
     """Moments of smoothed counts under y ~ Poisson(exp(C z + D)), z ~ N(0, I)."""
     sd_bins = wide_enough(counts, sd_bins)
     smooth = smoothed(counts, sd_bins)
@@ -229,12 +229,12 @@ def poisson_start(counts: TrialCounts, latent_dim: int, sd_bins: float) -> Start
         * np.minimum(1, MOST_LOG_SD / np.maximum(np.linalg.norm(weight, axis=1), 1e-9))[:, None]
     )
     bias = np.log(mean) - 0.5 * (weight**2).sum(1)
-    return start_from_readout(counts, smooth, weight, bias)
+    return init_from_readout(counts, smooth, weight, bias)
 
 
-def start_from_readout(
+def init_from_readout(
     counts: TrialCounts, smooth: np.ndarray, weight: np.ndarray, bias: np.ndarray
-) -> Start:
+) -> SessionInit:
     """Read-in and latents that follow from a Poisson readout."""
     mean, sd = mean_and_sd(counts.counts, counts.observed_entries)
     mean, sd = np.maximum(mean, 1e-4), np.maximum(sd, 1e-2)
@@ -243,12 +243,12 @@ def start_from_readout(
         latents = projected(smooth, mean, projection, counts.observed)
     else:
         latents = least_squares(smooth, mean, weight, mean, RIDGE, counts.unit_observed)
-    return Start(
+    return SessionInit(
         weight, bias, mean, sd, projection, np.zeros(len(bias)), latents, np.zeros(weight.shape[1])
     )
 
 
-def gaussian_start(counts: TrialCounts, latent_dim: int, sd_bins: float) -> Start:
+def init_by_pca(counts: TrialCounts, latent_dim: int, sd_bins: float) -> SessionInit:
     """PCA; every direction of the plane keeps its scale, by which sessions can be told to have the
     same dynamics."""
     entries = counts.observed_entries
@@ -270,7 +270,7 @@ def gaussian_start(counts: TrialCounts, latent_dim: int, sd_bins: float) -> Star
     residual = sample * np.maximum(
         np.einsum("ui,uv,vi->i", beside, covariance, beside, optimize=True), 0
     )
-    return Start(
+    return SessionInit(
         weight, mean, mean, sd, projection, np.log(residual + 1e-6), latents, np.zeros(latent_dim)
     )
 
@@ -303,8 +303,8 @@ def canonical_rotation(latents: np.ndarray, observed: np.ndarray) -> np.ndarray:
 
 
 def of_unit_variance(
-    starts: list[Start], sessions: list[TrialCounts], keep: Keep = in_memory
-) -> list[Start]:
+    starts: list[SessionInit], sessions: list[TrialCounts], keep: Keep = in_memory
+) -> list[SessionInit]:
     """The starts on one scale, on which the mean variance of all their latents is one."""
     variance = [
         start.latents[counts.observed].var(0).mean()
@@ -315,16 +315,16 @@ def of_unit_variance(
     ]
 
 
-def initial_sessions(
+def init_from_activity(
     sessions: list[TrialCounts],
     likelihood: type[Likelihood],
     latent_dim: int,
     sd_bins: float,
     keep: Keep = in_memory,
     report: Callable[[StepReport], None] = lambda _: None,
-) -> list[Start]:
+) -> list[SessionInit]:
     """A start for each session, turned into a common frame as far as the latents alone tell."""
-    make = poisson_start if likelihood.of_counts else gaussian_start
+    make = init_by_moments if likelihood.of_counts else init_by_pca
     starts = [
         make(counts, latent_dim, sd_bins).kept(keep)
         for counts in reported(sessions, "start", report)

@@ -32,7 +32,7 @@ def part_of_mean(mean: Tensor, share: float) -> Tensor:
     return mean * share if share else mean.new_zeros(())
 
 
-def distil_loss(
+def pretrain_loss(
     model: MetaSSM,
     seen: Observations,
     latents: Tensor,
@@ -100,14 +100,14 @@ def rollout_loss(
 
 
 @torch.no_grad()
-def start_process_noise(
+def raise_process_noise(
     model: MetaSSM,
     seen: Observations,
     latents: Tensor,
     pooling: str,
     processes: SingleProcess = SINGLE_PROCESS,
 ) -> None:
-    """Raise process noise to what the distilled dynamics leave unexplained of a step of a session's
+    """Raise process noise to what the pretrained dynamics leave unexplained of a step of a session's
     latents.
 
     Noise that is too small makes the ELBO flatten latents that the dynamics cannot foresee; where
