@@ -320,7 +320,7 @@ class AlignConfig(_Section):
         ge=0,
         lt=1,
         description="share of the trials kept aside for `score`, which nothing sees; of 20 trials or more, "
-        "and not where --trials says how many are used",
+        "and not where `trials` says how many are used",
     )
     seed: int = Field(0, ge=0, description="seed of every random number of the run")
 
@@ -390,7 +390,7 @@ def _read_toml(path: str | Path) -> dict:
             "the configuration cannot be read",
             file=path,
             found=error,
-            remedy="--config with a TOML file",
+            remedy="a TOML file as `config`",
         ) from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigError("the configuration is not TOML", file=path, found=error) from None

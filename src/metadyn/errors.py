@@ -1,36 +1,23 @@
-"""What a person sees when something is wrong: what was found, where, and the step that mends it."""
+"""Errors that a user can act on: what was found, where, and what mends it.
+
+Options stand in messages as a Python call takes them, `name` or `name=value` in backquotes; the
+command line prints them as its own flags (`metadyn.cli.flags`).
+"""
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 
-def as_flags(options: dict) -> str:
-    """Configuration keys as the options of a command, quoted for the shell."""
-    return " ".join(_as_flag(name.replace("_", "-"), value) for name, value in options.items())
+def as_keywords(options: Mapping[str, Any]) -> str:
+    """Options as the keywords of a call.
 
-
-def _as_flag(name: str, value) -> str:
-    if isinstance(value, bool):
-        return f"--{name}" if value else f"--no-{name}"
-    if isinstance(value, list | tuple):
-        words = all(
-            isinstance(each, str) for each in value
-        )  # a flag for each, as the command takes them
-        return (
-            " ".join(f"--{name} {each}" for each in value)
-            if words
-            else f"--{name} {' '.join(map(str, value))}"
-        )
-    return f"--{name} {shell_word(str(value))}"
-
-
-def shell_word(text: str) -> str:
-    """The text quoted for the shell, the way a person would write it."""
-    readable = "'" in text and not set(text) & set('"`$\\!')
-    return f'"{text}"' if readable else shlex.quote(text)
+    >>> as_keywords({"align": "start_time", "n_bins": 50})
+    "align='start_time', n_bins=50"
+    """
+    return ", ".join(f"{name}={value!r}" for name, value in options.items())
 
 
 class MetadynError(Exception):
@@ -42,23 +29,31 @@ class MetadynError(Exception):
     file : path or URI of the file concerned.
     item : the table, column, series or key inside that file.
     found : what is there instead.
-    remedy : the command or option to try next.
+    remedy : what to try next; default: the options.
+    options : values of options that mend it, where they could be worked out.
     """
 
-    def __init__(self, problem, *, file=None, item=None, found=None, remedy=None):
-        self.problem, self.file, self.item, self.found, self.remedy = (
-            problem,
-            file,
-            item,
-            found,
-            remedy,
-        )
-        lines = [("file", file), ("object", item), ("found", found), ("try", remedy)]
-        super().__init__(
-            "\n".join([problem, *(f"  {name}: {text}" for name, text in lines if text is not None)])
-        )
+    def __init__(
+        self,
+        problem: str,
+        *,
+        file: object = None,
+        item: object = None,
+        found: object = None,
+        remedy: str | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.problem = problem
+        self.file = file
+        self.item = item
+        self.found = found
+        self.options = options
+        self.remedy = as_keywords(options) if options and remedy is None else remedy
+        lines = {"file": file, "object": item, "found": found, "try": self.remedy}
+        shown = [f"  {name}: {text}" for name, text in lines.items() if text is not None]
+        super().__init__("\n".join([problem, *shown]))
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple:
         """As it is, however it was made: errors come back from processes that read."""
         return type(self).__new__, (type(self), *self.args), self.__dict__
 
@@ -74,21 +69,13 @@ class RemoteError(MetadynError):
 class MissingMetadataError(DataError):
     """Files lack metadata that an archive needs; `template` is the text to fill in."""
 
-    def __init__(self, problem, *, template, **told):
+    def __init__(self, problem: str, *, template: str, **details: Any) -> None:
         self.template = template
-        super().__init__(problem, **told)
+        super().__init__(problem, **details)
 
 
 class WindowError(MetadynError):
-    """The windows asked for are empty, overlap, lie outside the recording or cannot be found.
-
-    `options` are the fields of `DataConfig` that the remedy proposes, where it names a choice that
-    was worked out.
-    """
-
-    def __init__(self, problem, *, options=None, **told):
-        self.options = options
-        super().__init__(problem, **told)
+    """The windows asked for are empty, overlap, lie outside the recording or cannot be found."""
 
 
 class SelectionError(MetadynError):
@@ -116,8 +103,8 @@ class WriteError(MetadynError):
 
 
 @contextmanager
-def refusals_told(path, problem: str, remedy: str) -> Iterator[None]:
-    """What the system refuses inside is a WriteError about `path`."""
+def refusals_told(path: object, problem: str, remedy: str) -> Iterator[None]:
+    """What the system refuses inside becomes a WriteError about `path`."""
     try:
         yield
     except OSError as error:

@@ -216,7 +216,7 @@ def test_states_and_events_have_no_velocity(make_session, between):
     )
     with pytest.raises(DataError, match="no velocity") as error:
         bin_behavior(session, windows_at([0.5], [5]), "velocity:hand")
-    assert error.value.remedy == "--behavior hand"
+    assert error.value.remedy == "behavior='hand'"
 
 
 def test_a_decoder_sees_an_angle_as_its_cosine_and_sine_and_the_rest_as_it_is(

@@ -201,7 +201,7 @@ def test_a_model_of_one_unit_is_refused_with_the_rates_found(make_session, make_
 def test_no_unit_above_the_minimum_rate_says_which_option_to_change(make_session, make_trials):
     with pytest.raises(DataError) as error:
         bin_spikes(make_session([[0.1], [0.2], [0.3]], make_trials([0.0])), min_rate=50)
-    assert error.value.remedy.startswith("--min-rate 0")
+    assert error.value.remedy.startswith("`min_rate=0`")
     assert "0 of 3" in error.value.found
 
 
@@ -219,7 +219,7 @@ def test_windows_too_large_to_pad_say_so_before_memory_is_asked_for(make_session
     trials = make_trials(np.arange(2000) * 1e4, 0.5)
     trials.loc[1999, "stop_time"] = trials.start_time[1999] + 5e5
     session = make_session([[1.0, 1e9], [2.0, 1e9]], trials)
-    with pytest.raises(WindowError, match="--max-bins"):
+    with pytest.raises(WindowError, match="max_bins=100"):
         count_spikes(
             session, windows_at(trials.start_time, np.r_[np.full(1999, 25), 10_000_000], 0.02)
         )

@@ -1,11 +1,12 @@
 """Event columns that count from elsewhere, or in other units: refused, with an option that puts
 windows where they belong."""
 
-import shlex
+from ast import literal_eval
 
 import numpy as np
 import pytest
 
+from metadyn.cli.flags import PAIR
 from metadyn.data.binning import bin_spikes
 from metadyn.data.events import event_columns, misplaced_columns, share_inside
 from metadyn.data.windows import make_windows
@@ -26,17 +27,9 @@ STORED = {
 }
 
 
-def options_of(remedy):
-    words = shlex.split(remedy.split(" (")[0])
-    pairs = dict(zip([word[2:].replace("-", "_") for word in words[::2]], words[1::2], strict=True))
-    return {
-        name: value
-        if name in ("align", "intervals")
-        else float(value)
-        if "." in value
-        else int(value)
-        for name, value in pairs.items()
-    }
+def options_of(remedy: str) -> dict:
+    """The keyword arguments that a remedy proposes."""
+    return {name: literal_eval(value) for name, value in PAIR.findall(remedy)}
 
 
 @pytest.mark.parametrize("unit", STORED)
@@ -48,7 +41,7 @@ def test_what_the_remedy_says_puts_windows_round_the_true_events(
     session = make_session(BUSY, tables={"blocks": trials})
     with pytest.raises(WindowError, match="lie outside of their rows") as error:
         make_windows(session, intervals="blocks", align=column, start=-0.2, n_bins=30)
-    options = options_of(error.value.remedy)
+    options = options_of(error.value.remedy.split(" (")[0])
     assert options == error.value.options
     windows = make_windows(session, **options)
     np.testing.assert_allclose(windows.start, CUES - 0.2, atol=1e-4)
@@ -132,7 +125,7 @@ def test_other_than_arithmetic_on_columns_of_numbers_is_refused(make_session, ma
     session = make_session(BUSY, make_trials(STARTS, 1.5, cue_time=CUES, result=["R"] * 9))
     with pytest.raises(WindowError, match=r"no event column|holds no times") as error:
         make_windows(session, align=align, n_bins=10)
-    assert error.value.remedy.startswith("--align ")
+    assert error.value.remedy.startswith("align=")
 
 
 def test_a_division_by_zero_is_a_missing_event(make_session, make_trials):

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from metadyn.cli.flags import with_flags
 from metadyn.data.selection import select_rows
 from metadyn.errors import SelectionError
 
@@ -247,11 +248,12 @@ def test_what_lacks_backquotes_is_answered_by_an_option_that_a_shell_understands
 ):
     with pytest.raises(SelectionError) as error:
         rows(expression, ODD)
-    option, again = shlex.split(error.value.remedy)[:2]
+    typed = with_flags(error.value.remedy)
+    option, again = shlex.split(typed)[:2]
     assert option == "--where"
     assert rows(again, ODD) == expected
     shell = subprocess.run(
-        ["bash", "-c", f"printf '%s\\n' {error.value.remedy.split(' (')[0]}"],
+        ["bash", "-c", f"printf '%s\\n' {typed.split(' (')[0]}"],
         capture_output=True,
         text=True,
     )
@@ -327,7 +329,7 @@ def test_rows_between_are_named_with_what_asks_for_one_value():
 def test_a_part_of_a_text_is_not_asked_for_and_the_comparison_is_offered(expression, expected):
     with pytest.raises(SelectionError, match="one value a row") as error:
         rows(expression, SEVERAL)
-    assert rows(shlex.split(error.value.remedy)[1], SEVERAL) == expected
+    assert rows(shlex.split(with_flags(error.value.remedy))[1], SEVERAL) == expected
 
 
 def test_what_a_column_of_several_values_cannot_answer_is_refused():

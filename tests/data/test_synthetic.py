@@ -194,7 +194,7 @@ def test_gaussian_observations_leave_as_they_are():
         ("duffing", {"parameters": [0.5]}, r"0\.5(?s:.*)'a': -1"),
         ("duffing", {"parameters": [{"a": -0.5}]}, r"'b': -1\.5"),
         ("hopf", {"parameters": [{"speed": 1.0}]}, r"speed(?s:.*)'mu': -1\.5"),
-        ("duffing", {"n_sessions": 21}, r"21 sessions(?s:.*)--sessions 20"),
+        ("duffing", {"n_sessions": 21}, r"21 sessions(?s:.*)n_sessions=20"),
     ],
 )
 def test_what_cannot_be_simulated_is_told_what_can(family, options, told):

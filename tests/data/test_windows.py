@@ -1,11 +1,14 @@
 """Windows from rows, events and continuous recordings, and what is refused."""
 
+from ast import literal_eval
+
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from metadyn.cli.flags import PAIR
 from metadyn.data.binning import bin_spikes
 from metadyn.data.windows import cut, has_observed_bin, make_windows, observed_bins
 from metadyn.errors import MetadynError, WindowError
@@ -14,15 +17,9 @@ from metadyn.records import Windows
 BUSY = [np.arange(0, 100, 0.01), np.arange(0, 100, 0.01)]
 
 
-def options_of(command: str) -> dict:
-    """The keyword arguments that the options of a suggested command stand for."""
-    words = command.replace(",", " ").split()
-    pairs = [
-        (word[2:].replace("-", "_"), words[i + 1])
-        for i, word in enumerate(words)
-        if word.startswith("--")
-    ]
-    return {name: int(value) if value.isdigit() else value for name, value in pairs}
+def options_of(remedy: str) -> dict:
+    """The keyword arguments that a remedy proposes."""
+    return {name: literal_eval(value) for name, value in PAIR.findall(remedy)}
 
 
 def test_rows_give_as_many_whole_bins_as_fit_before_stop_time(make_session):
@@ -66,7 +63,7 @@ def test_stop_times_that_are_all_nan_name_the_column_and_a_command_that_works(
     assert error.value.item == "trials.stop_time"
     assert "cue_time" in error.value.found
     assert "x_time" in error.value.found
-    assert error.value.remedy == "--align start_time --n-bins 50"
+    assert error.value.remedy == "align='start_time', n_bins=50"
     assert len(make_windows(session, **options_of(error.value.remedy))) == 3
 
 
@@ -190,10 +187,10 @@ def test_an_unknown_table_or_event_lists_those_there_are(make_session, make_tria
         WindowError, match="trials \\(1 rows: start_time, stop_time, go_cue_time\\)"
     ) as error:
         make_windows(session, intervals="trails")
-    assert error.value.remedy == "--intervals trials"
+    assert error.value.remedy == "intervals='trials'"
     with pytest.raises(WindowError) as error:
         make_windows(session, align="gocue_time", n_bins=5)
-    assert error.value.remedy == "--align go_cue_time"
+    assert error.value.remedy == "align='go_cue_time'"
 
 
 def test_a_column_of_times_within_each_trial_is_no_event(make_session, make_trials):

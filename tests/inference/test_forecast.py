@@ -247,9 +247,9 @@ def test_an_embedding_that_is_given_is_not_in_doubt(trained, counts):
 def test_a_context_longer_than_every_window_is_refused_with_a_remedy_that_works(
     trained, counts, context
 ):
-    with pytest.raises(WindowError, match=r"--context") as refused:
+    with pytest.raises(WindowError, match="context=") as refused:
         forecast(trained(), counts(), context=context, steps=2)
-    forecast(trained(), counts(), context=int(refused.value.remedy.split()[-1]), steps=2)
+    forecast(trained(), counts(), steps=2, **refused.value.options)
 
 
 def test_windows_shorter_than_the_context_are_left_out_and_counted(trained, counts):

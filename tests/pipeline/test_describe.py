@@ -8,7 +8,7 @@ from pynwb import NWBHDF5IO, TimeSeries
 
 from metadyn.cli.commands.inspect import show_description
 from metadyn.data.binning import bin_spikes
-from metadyn.errors import DataError, WindowError, as_flags
+from metadyn.errors import DataError, WindowError, as_keywords
 from metadyn.nwb.read import read_session
 from metadyn.pipeline.describe import describe
 
@@ -78,7 +78,7 @@ def test_the_next_command_is_what_the_problem_proposes(new_nwb, save, starts, st
     assert description.problems == (str(error),)
     while error.options != options:
         error = refusal(path, **error.options)
-    assert as_flags(options) in error.remedy
+    assert as_keywords(options) in error.remedy
 
 
 def refusal(path, **options) -> WindowError:
@@ -367,6 +367,6 @@ def test_events_that_count_from_their_rows_are_said_and_proposed_as_they_are_mea
     assert options_of(fit)["align"] == meant
     np.testing.assert_allclose(counts.windows.start, starts + onsets - 0.2, atol=1e-6)
     assert any(
-        "movement_onset_time; inside with e.g. --align 'start_time + " in note
+        "movement_onset_time; inside with e.g. align='start_time + " in note
         for note in description.notes
     )

@@ -108,4 +108,4 @@ def test_a_preset_that_does_not_fit_or_exist_says_so(perich):
         preset_options("churchland-maze", read_session(perich))
     with pytest.raises(ConfigError) as error:
         preset_options("perich", read_session(perich))
-    assert error.value.remedy == "--preset perich-co"
+    assert error.value.remedy == "preset='perich-co'"

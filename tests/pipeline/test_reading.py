@@ -301,7 +301,7 @@ def test_a_full_disk_is_told_and_leaves_nothing(world, tmp_path, monkeypatch, al
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (500, before[1]))
     try:
-        with pytest.raises(WriteError, match=r"(?s)kept on disk.*-o MODEL.*--memory"):
+        with pytest.raises(WriteError, match=r"(?s)kept on disk.*`output`.*`memory`"):
             read_all(recordings(world.files[:2]), DataConfig(), tmp_path, 0.0)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
@@ -325,7 +325,7 @@ def test_a_model_of_counts_on_disk_is_that_of_counts_in_memory(world, tmp_path, 
         torch.equal(value, other.module.state_dict()[name])
         for name, value in one.module.state_dict().items()
     )
-    with pytest.warns(UserWarning, match="--sessions-per-step"):
+    with pytest.warns(UserWarning, match="sessions_per_step=20"):
         metadyn.fit(world.files[:2], None, tiny, memory=0.0)
 
 

@@ -262,11 +262,11 @@ def test_a_run_of_a_version_without_a_setting_can_only_begin_anew(run, world, tm
     refused = run("fit", *world.files[:2], "-o", folder, *small, "--resume")
     said = " ".join(refused.stderr.split())
     assert "training.test_fraction not set in the run" in said
-    assert "another output folder" in said
+    assert "another folder (-o)" in said
     assert "--config" not in said
 
 
 def test_a_finished_model_is_no_run_to_go_on_with(world, tmp_path, tiny):
     folder = metadyn.save_model(metadyn.load_model(world.model), tmp_path / "saved")
-    with pytest.raises(TrainingError, match=r"(?s)no run to go on with.*another output folder"):
+    with pytest.raises(TrainingError, match=r"(?s)no run to go on with.*another folder"):
         metadyn.fit(world.files[:2], folder, tiny, resume=True)

@@ -153,7 +153,7 @@ def test_what_the_user_wrote_into_dandiset_yaml_stays(files, tmp_path):
     (tmp_path / "dandiset.yaml").write_text(
         "identifier: DANDI:000123\nname: mine\ndescription: ours\n"
     )
-    with pytest.raises(WriteError, match="--overwrite"):
+    with pytest.raises(WriteError, match="overwrite=True"):
         package([files.whole], tmp_path)
     package([files.whole], tmp_path, overwrite=True)
     assert "name: mine" in (tmp_path / "dandiset.yaml").read_text()

@@ -70,7 +70,7 @@ def test_a_full_disk_is_told_and_leaves_the_last_checkpoint_as_it_was(folder, ro
     assert done.returncode == 3, done.stderr
     assert "File too large" in done.stdout
     assert "model.safetensors" in done.stdout
-    assert "--resume" in done.stdout
+    assert "`resume=True`" in done.stdout
     assert contents(folder) == before
     assert sorted(path.name for path in folder.iterdir()) == ["best", "latest", "step-000001"]
 

@@ -78,7 +78,7 @@ def test_a_full_disk_is_told_and_nothing_is_left(tmp_path):
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))
     try:
         with pytest.raises(
-            WriteError, match=rf"(?s)kept on disk.*{tmp_path.name}.*File too large.*--memory"
+            WriteError, match=rf"(?s)kept on disk.*{tmp_path.name}.*File too large.*`memory`"
         ):
             on_disk(np.ones(100_000), tmp_path)
     finally:

@@ -212,7 +212,7 @@ def test_by_default_there_are_no_more_latents_than_units(simulated, short):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_gpu_that_is_not_there_is_an_error(simulated, small, short):
-    with pytest.raises(DeviceError, match="--device cpu"):
+    with pytest.raises(DeviceError, match="device='cpu'"):
         fit(simulated(), small(), short(), device="cuda")
 
 

@@ -91,10 +91,10 @@ def test_fewer_averages_than_tell_the_latents_are_an_error_whose_remedy_works(
     with pytest.raises(
         DataError,
         match=r"(?s)1 shared labels \('left'\), windows of 3 bins: 3 averages, 3 "
-        r"latents.*--latent-dim 2",
+        r"latents.*latent_dim=2",
     ) as told:
         fit(few, small(latent_dim=3), short())
-    assert "--condition" in told.value.remedy
+    assert "no `condition`" in told.value.remedy
     assert len(fit(few, small(latent_dim=2), short(pretrain_steps=1, steps=1)).sessions) == 2
 
 

@@ -93,7 +93,10 @@ class CommandGroup(typer.core.TyperGroup):
 
 def refused_by_the_system(error: OSError) -> WriteError:
     """The refusal of the operating system to read or write a file, as an error of ours."""
-    remedy = "a path that exists, with room, that you may write to (-o); what was complete before is kept"
+    remedy = (
+        "a path that exists, with room, that you may write to (`output`); "
+        "what was complete before is kept"
+    )
     return WriteError(
         "the system refused to read or write",
         file=error.filename,

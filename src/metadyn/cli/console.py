@@ -17,6 +17,7 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
+from metadyn.cli.flags import with_flags
 from metadyn.errors import MetadynError, MissingMetadataError
 
 MOST_ROWS = 12  # lines of a table that still fit on a screen; the rest is counted
@@ -110,7 +111,7 @@ def show_error(error: MetadynError) -> None:
     """
     console = err()
     kind = type(error).__name__
-    text = Text(wrapped(f"{kind}: {error}", console.width))
+    text = Text(wrapped(with_flags(f"{kind}: {error}"), console.width))
     text.stylize("bold red", 0, len(kind) + 1)
     console.print(text)
     if isinstance(error, MissingMetadataError):
@@ -120,7 +121,8 @@ def show_error(error: MetadynError) -> None:
 def show_note(note: object) -> None:
     """Print a note to the standard error."""
     console = err()
-    console.print(Text(wrapped(f"note: {note}", console.width), style="yellow"))
+    text = with_flags(f"note: {note}")
+    console.print(Text(wrapped(text, console.width), style="yellow"))
 
 
 def show_warnings_as_notes() -> None:

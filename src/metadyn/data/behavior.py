@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 
 from metadyn.data.ticks import to_ticks
-from metadyn.errors import DataError
+from metadyn.errors import DataError, as_keywords
 from metadyn.records import BehaviorSeries, Session, Windows
 
 # `velocity:Hand` is the displacement of `Hand` over each bin, divided by the bin's width
@@ -69,7 +69,7 @@ def _check_moves(session: Session, series: BehaviorSeries) -> None:
         if series.between == "events"
         else "few whole numbers, each of which holds until the next"
     )
-    remedy = f"--behavior {series_name(series.name)}"
+    remedy = as_keywords({"behavior": series_name(series.name)})
     raise DataError(
         "what does not change steadily has no velocity",
         file=session.source.uri,

@@ -152,7 +152,7 @@ def _check_memory(session: Session, shape) -> None:
     if n_trials * n_bins <= MOST_BINS and n_trials * n_bins * n_units <= MOST_CELLS:
         return
     found = f"{n_trials} windows x {n_bins} bins (the longest) x {n_units} units"
-    remedy = "--max-bins 100 (cuts long windows), a wider --bin-width, or fewer units by --units"
+    remedy = "`max_bins=100` (cuts long windows), a wider `bin_width`, or fewer units by `units`"
     raise WindowError(
         "padded to the longest window, the counts are too large",
         file=session.source.uri,
@@ -180,7 +180,7 @@ def drop_quiet_units(counts: TrialCounts, min_rate) -> TrialCounts:
     many = counts.n_units > 1
     found = f"{len(kept)} of {counts.n_units} units fire at {min_rate:g} Hz or more; rates {_listed(rates)} Hz"
     remedy = (
-        "--min-rate 0, or other windows"
+        "`min_rate=0`, or other windows"
         if many and (rates > 0).sum() > 1
         else "use a file with more units"
     )
@@ -241,7 +241,7 @@ def condition_labels(session: Session, windows: Windows, column: str) -> np.ndar
     if windows.table is None:
         found, remedy = (
             "windows over the whole recording belong to no row",
-            "--intervals TABLE, or leave --condition out",
+            "a table by `intervals`, or leave `condition` out",
         )
         raise SelectionError(
             "no condition labels", file=session.source.uri, item=column, found=found, remedy=remedy

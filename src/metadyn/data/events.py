@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from metadyn.data.expressions import names_in, parse, spelled
-from metadyn.errors import WindowError, as_flags
+from metadyn.errors import WindowError, as_keywords
 from metadyn.records import Session
 
 ARITHMETIC = {
@@ -95,7 +95,7 @@ def _no_event(session: Session, name: str, column: str) -> WindowError:
         file=session.source.uri,
         item=f"{name}.{column}",
         found=found,
-        remedy=f"--align {nearest[0]}",
+        options={"align": nearest[0]},
     )
 
 
@@ -208,7 +208,7 @@ def check_inside(
     problem = f"the times in {align!r} lie outside of their rows: they count from elsewhere, or in other units than seconds"
     item, remedy = (
         f"{name}.{align}",
-        f"{as_flags(options)} (or {as_flags({'align': spelled(align) + ' + 0'})}, to take them as they are)",
+        f"{as_keywords(options)} (or {as_keywords({'align': spelled(align) + ' + 0'})}, to take them as they are)",
     )
     raise WindowError(
         problem, file=session.source.uri, item=item, found=found, remedy=remedy, options=options

@@ -97,7 +97,7 @@ def duffing_grid(n: int | None) -> list[dict[str, float]]:
         raise ConfigError(
             problem,
             found=f"{n} sessions, a grid of {len(grid)}",
-            remedy=f"--sessions {len(grid)}, or {remedy}",
+            remedy=f"`n_sessions={len(grid)}`, or {remedy}",
         )
     return [grid[i] for i in np.linspace(0, len(grid) - 1, n or len(grid)).round().astype(int)]
 

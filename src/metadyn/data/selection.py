@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from metadyn.data.expressions import LONGEST, names_in, parse, spelled, with_backquotes
-from metadyn.errors import SelectionError, shell_word
+from metadyn.errors import SelectionError, as_keywords
 
 COMPARISONS = {
     ast.Eq: operator.eq,
@@ -302,7 +302,7 @@ class _Evaluator:
         return f"{self.as_option(meant)} (backquotes round a name that is no word)"
 
     def as_option(self, expression: str) -> str:
-        return f"--{self.option} {shell_word(expression)}"
+        return as_keywords({self.option: expression})
 
 
 def _truth(holds: np.ndarray, missing) -> np.ndarray:

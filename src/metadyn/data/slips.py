@@ -8,7 +8,7 @@ import shlex
 import numpy as np
 
 from metadyn.data.tables import table_option
-from metadyn.errors import DataError, WindowError, as_flags
+from metadyn.errors import DataError, WindowError
 from metadyn.records import Session, Windows
 
 FAR = 100  # times as far as the last window: recordings do go on after their trials, but hardly so
@@ -58,7 +58,6 @@ def other_unit_of_table(session: Session, windows: Windows) -> WindowError | Non
         file=file,
         item=windows.table,
         found=found,
-        remedy=as_flags(options),
         options=options,
     )
 

@@ -44,7 +44,10 @@ def is_on_disk(values: np.ndarray) -> bool:
 def filling(folder: Path):
     """What the system refuses inside is a WriteError about the folder."""
     problem = "the counts cannot be kept on disk while the model is trained"
-    remedy = "room on that disk, a model folder on another one (-o MODEL), or more of them in memory: --memory GIB"
+    remedy = (
+        "room on that disk, a model folder on another one (`output`), "
+        "or more of them in memory (`memory`, in GiB)"
+    )
     return refusals_told(folder, problem, remedy)
 
 

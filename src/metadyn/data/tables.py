@@ -10,7 +10,7 @@ import pandas as pd
 
 from metadyn.data.events import event_columns
 from metadyn.data.ticks import LATEST
-from metadyn.errors import WindowError, as_flags
+from metadyn.errors import WindowError, as_keywords
 from metadyn.records import Session
 
 RECORDING = "recording"  # what `intervals` says for windows end to end over the whole recording
@@ -33,7 +33,7 @@ def choose_table(session: Session, intervals: str | None) -> str | None:
     if len(found) > 1:
         problem, remedy = (
             f"{len(found)} interval tables are called {intervals!r}",
-            f"--intervals {found[0]}",
+            as_keywords({"intervals": found[0]}),
         )
         raise WindowError(
             problem, file=session.source.uri, item=intervals, found=listing(session), remedy=remedy
@@ -70,7 +70,10 @@ def table_option(name: str) -> dict:
 def _whole_recording(session: Session) -> None:
     tasks = task_tables(session.intervals)
     if tasks:
-        remedy = f"--intervals {tasks[0]}, or --intervals {RECORDING} for windows end to end over the whole recording"
+        remedy = (
+            f"{as_keywords({'intervals': tasks[0]})}, or {as_keywords({'intervals': RECORDING})} "
+            "for windows end to end over the whole recording"
+        )
         problem = "the file has no trials, but other interval tables"
         raise WindowError(
             problem, file=session.source.uri, item="trials", found=listing(session), remedy=remedy
@@ -97,7 +100,7 @@ def _other_table(session: Session, asked: str) -> str:
         or task_tables(session.intervals)
         or [RECORDING]
     )
-    return f"--intervals {nearest[0]}"
+    return as_keywords({"intervals": nearest[0]})
 
 
 def listing(session: Session) -> str:
@@ -142,6 +145,5 @@ def _no_times(session, name, n_rows, missing, counts) -> WindowError:
         file=session.source.uri,
         item=item,
         found=found,
-        remedy=as_flags(options),
         options=options,
     )

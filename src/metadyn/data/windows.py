@@ -14,7 +14,7 @@ from metadyn.data.selection import select_rows
 from metadyn.data.slips import other_unit, other_unit_of_table
 from metadyn.data.tables import choose_table, table_option, usable_rows
 from metadyn.data.ticks import LATEST, rounding, to_seconds, to_ticks, within
-from metadyn.errors import WindowError, as_flags
+from metadyn.errors import WindowError, as_keywords
 from metadyn.records import Session, Windows
 
 CONTINUOUS_BINS = 100  # 2 s at 20 ms: long against a time constant, short against a recording
@@ -54,7 +54,7 @@ def make_windows(
             "a bin cannot be that narrow",
             file=session.source.uri,
             found=found,
-            remedy="--bin-width 0.02",
+            options={"bin_width": 0.02},
         )
     name = choose_table(session, intervals)
     if name is None:
@@ -88,7 +88,7 @@ def _refuse_row_options(session, **options) -> None:
     if given:
         found = f"interval tables: {', '.join(session.intervals) or 'none'}"
         remedy = (
-            f"--intervals {next(iter(session.intervals))}"
+            as_keywords({"intervals": next(iter(session.intervals))})
             if session.intervals
             else f"leave out {given}"
         )
@@ -104,7 +104,7 @@ def _refuse_row_options(session, **options) -> None:
 def _refuse_event_options(session, name, table, *, start, n_bins) -> None:
     if start or n_bins:
         found = f"{'n_bins' if n_bins else 'start'} without align; event columns: {', '.join(event_columns(table))}"
-        remedy = f"--align start_time --n-bins {n_bins or 50}, or --max-bins to cut long rows"
+        remedy = f"align='start_time', n_bins={n_bins or 50}, or `max_bins` to cut long rows"
         problem = "windows of a fixed length need an event to start from"
         raise WindowError(problem, file=session.source.uri, item=name, found=found, remedy=remedy)
 
@@ -123,7 +123,7 @@ def from_start_to_stop(session: Session, name: str, rows: np.ndarray, bin_ticks:
     if not kept.all():
         found = f"{np.sum(~kept)} of {len(table)} rows of {name} are shorter than a bin ({to_seconds(bin_ticks):g} s)"
         if not kept.any():
-            remedy = "a smaller --bin-width, or --align start_time --n-bins 50"
+            remedy = "a smaller `bin_width`, or align='start_time', n_bins=50"
             raise WindowError(
                 "every window is empty",
                 file=session.source.uri,
@@ -142,7 +142,7 @@ def from_events(
 ) -> Windows:
     """One window of `n_bins` a row, from `start` seconds after the event in column `align`."""
     if n_bins is None:
-        remedy = as_flags({"align": align, "n_bins": 50})
+        remedy = as_keywords({"align": align, "n_bins": 50})
         raise WindowError(
             "a window round an event needs a length",
             file=session.source.uri,
@@ -172,7 +172,7 @@ def consecutive(session: Session, bin_ticks: int, n_bins: int) -> Windows:
     kept = lengths > 0
     if not kept.any():
         found = f"{len(recorded)} recorded stretches, the longest {to_seconds((recorded[:, 1] - recorded[:, 0]).max()):g} s"
-        problem, remedy = "no stretch of the recording is as long as a bin", "a smaller --bin-width"
+        problem, remedy = "no stretch of the recording is as long as a bin", "a smaller `bin_width`"
         raise WindowError(
             problem, file=session.source.uri, item="recording", found=found, remedy=remedy
         )
@@ -245,7 +245,10 @@ def drop_unobserved(session: Session, windows: Windows) -> Windows:
         if slip := other_unit(session, windows):
             raise slip
         start, stop = windows.start.min(), to_seconds(ends(windows)).max()
-        remedy = "check the unit of the table's times (seconds on the session's clock), or another --intervals or --align"
+        remedy = (
+            "check the unit of the table's times (seconds on the session's clock), "
+            "or another `intervals` or `align`"
+        )
         found = f"windows from {start:g} to {stop:g} s, a recording from {extent[0]:g} to {extent[1]:g} s"
         problem = "every window lies where nothing was recorded"
         raise WindowError(
@@ -296,9 +299,9 @@ def _check_size(session, windows) -> None:
         )
         found = f"{total:.3g} bins; the longest window, {where}, lasts {length:g} s"
         remedy = (
-            "--align start_time --n-bins 50, or --where to leave such rows out"
+            "align='start_time', n_bins=50, or `where` to leave such rows out"
             if windows.table
-            else "a wider --bin-width"
+            else "a wider `bin_width`"
         )
         raise WindowError(
             "the windows hold too many bins",
@@ -317,8 +320,8 @@ def check_lengths(session: Session, windows: Windows, cut: bool) -> None:
     width = windows.bin_width
     found = f"{len(windows)} rows, the median one {median * width:.3g} s, the longest {longest * width:.4g} s"
     options = fitting_options(windows, "start_time")
-    remedy = f"--max-bins {CONTINUOUS_BINS} (cuts long rows into pieces)" + (
-        f", or {as_flags(options)}" if options else ""
+    remedy = f"`max_bins={CONTINUOUS_BINS}` (cuts long rows into pieces)" + (
+        f", or {as_keywords(options)}" if options else ""
     )
     problem = "the rows from start_time to stop_time differ too much in length to be trials"
     raise WindowError(
@@ -363,7 +366,7 @@ def check_overlap(session: Session, windows: Windows, align: str | None = None) 
     first, second = windows.trial_row[order[[here, here + 1]]]
     found = f"{len(shared)} overlaps; rows {first} and {second} share {to_seconds(end[here] - start[here + 1]):g} s"
     options = fitting_options(windows, align or "start_time")
-    remedy = as_flags(options) if options else "--where, to leave doubled rows out"
+    remedy = as_keywords(options) if options else "`where`, to leave doubled rows out"
     raise WindowError(
         "windows overlap",
         file=session.source.uri,

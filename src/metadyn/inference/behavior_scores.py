@@ -41,7 +41,7 @@ def decode_behavior(
             "no window that is scored holds behaviour",
             item=counts.behavior_name,
             found=f"0 of {counts.n_trials} windows",
-            remedy="another --behavior, or --all-windows "
+            remedy="another `behavior`, or `held_out=False` "
             "(then the scores are of trials that the model has seen)",
         )
     learned, targets = (None, behavior[:0]) if training is None else with_behavior(training)

@@ -59,7 +59,7 @@ def with_context(counts: TrialCounts, context: int) -> Int[np.ndarray, " trial"]
             "no window is as long as the context of the forecast",
             item=counts.session,
             found=f"windows of up to {counts.windows.n_bins.max()} bins, context {context}",
-            remedy=f"--context {default_context(counts)}",
+            options={"context": default_context(counts)},
         )
     if not enough.all():
         warnings.warn(

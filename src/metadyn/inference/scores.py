@@ -97,12 +97,13 @@ def long_enough(counts: TrialCounts, context: int, steps: int) -> Bool[np.ndarra
     long = counts.windows.n_bins >= context + steps
     if context < 1 or steps < 1 or not long.any():
         longest = int(counts.windows.n_bins.max())
-        shorter = f"--context {max(1, longest // 3)} --steps {longest // 2}"
+        shorter = {"context": max(1, longest // 3), "steps": longest // 2}
         raise WindowError(
             "no window holds a context and a forecast",
             item=counts.session,
             found=f"context of {context} and forecast of {steps} bins, windows of up to {longest}",
-            remedy=shorter if longest > 1 else "longer windows (--n-bins)",
+            options=shorter if longest > 1 else None,
+            remedy=None if longest > 1 else "longer windows (`n_bins`)",
         )
     return long
 

@@ -73,7 +73,7 @@ def sort_windows(dataset: xr.Dataset) -> xr.Dataset:
             "windows overlap, so one time would have two latent states",
             found=f"{overlapping} of {len(start)} windows begin before the one before them has "
             "ended",
-            remedy="fewer --n-bins, another --start, or a --where that keeps windows apart",
+            remedy="fewer `n_bins`, another `start`, or a `where` that keeps windows apart",
         )
     if not len(start):
         raise WindowError(
@@ -151,7 +151,7 @@ def lay_out(dataset: xr.Dataset) -> ConcatenatedWindows:
             "every forecast lies behind the end of its window",
             found=f"windows of up to {dataset.n_bins.values.max()} bins, "
             f"context {dataset.attrs.get('context_bins')}",
-            remedy="a shorter --context",
+            remedy="a shorter `context`",
         )
     count = inside.sum(1)
     times = dataset.start_time.values[:, None] + from_start

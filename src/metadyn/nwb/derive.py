@@ -87,7 +87,7 @@ def derive(
         raise WriteError(
             "the target exists already",
             file=target,
-            remedy="another path (-o FILE), or --overwrite",
+            remedy="another path (`output`), or `overwrite=True`",
         )
     recording = recording or source
     recording = recording if isinstance(recording, Asset) else real_path(recording)
@@ -123,7 +123,7 @@ def derived_copy(source: Path, target: Path) -> Iterator[Path]:
     """
     if target == real_path(source):
         problem = "a derived file lacks the raw data and may not take its source's place"
-        raise WriteError(problem, file=source, remedy="another path (-o)")
+        raise WriteError(problem, file=source, remedy="another path (`output`)")
     with new_file(source, target) as work:
         with h5py.File(source, "r") as old, h5py.File(work, "w") as new:
             unlinked = _copy_kept(old, new, source)

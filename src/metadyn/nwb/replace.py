@@ -80,7 +80,7 @@ def real_path(path: str | Path) -> Path:
 def _nothing_changed(error: Exception, target: Path) -> WriteError:
     system = isinstance(error, OSError)
     remedy = (
-        "a folder with room that you may write to (-o DIR)"
+        "a folder with room that you may write to (`output`)"
         if system
         else "please report this; the file may be unusual"
     )

@@ -13,7 +13,7 @@ from pynwb.ecephys import ElectricalSeries
 from pynwb.image import ImageSeries
 from pynwb.misc import IntervalSeries
 
-from metadyn.errors import DataError
+from metadyn.errors import DataError, as_keywords
 from metadyn.nwb.constructing import refused_series
 from metadyn.nwb.events import EVENT_TYPES, are_events, event_series, events_of, is_text
 from metadyn.nwb.meaning import interval_states, trace
@@ -116,9 +116,9 @@ def _find(nwbfile: NWBFile, name: str, file):
         else f"no behaviour series {name!r}"
     )
     remedy = (
-        f"--behavior {matches[0] if matches else nearest[0]}"
+        as_keywords({"behavior": matches[0] if matches else nearest[0]})
         if matches or nearest
-        else "leave --behavior out"
+        else "leave `behavior` out"
     )
     raise DataError(problem, file=file, item=name, found=f"series: {there}", remedy=remedy)
 

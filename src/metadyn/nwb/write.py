@@ -19,7 +19,7 @@ from hdmf.backends.warnings import BrokenLinkWarning
 from pynwb import NWBHDF5IO, NWBFile, ProcessingModule, TimeSeries
 from pynwb.misc import Units
 
-from metadyn.errors import WriteError
+from metadyn.errors import WriteError, as_keywords
 from metadyn.estimates import FORECAST, SMOOTHED, check_estimates
 from metadyn.nwb.addresses import Asset
 from metadyn.nwb.concatenate import (
@@ -96,7 +96,7 @@ def check_target(
         raise WriteError(
             "the target exists already",
             file=target,
-            remedy="another folder (-o DIR), or --overwrite",
+            remedy="another folder (`output`), or `overwrite=True`",
         )
     with open_hdf5(source) as file:
         taken = list(file.get(f"processing/{module}", ()))
@@ -109,7 +109,7 @@ def check_target(
             file=source,
             item=f"processing/{module}",
             found=", ".join(taken),
-            remedy=f"another name, e.g. --name {name}2",
+            remedy=f"another name, e.g. {as_keywords({'name': name + '2'})}",
         )
     return source, target
 

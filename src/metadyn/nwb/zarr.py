@@ -35,7 +35,7 @@ def refuse_to_read(store: Path) -> DataError:
 def refuse_to_write(target: Path) -> WriteError:
     """The error for a target that names a store."""
     remedy = (
-        "-o FILE.nwb; and for a store of a file that you trust, pip install hdmf-zarr in an "
+        "an `output` that ends in .nwb; and for a store of a file that you trust, pip install hdmf-zarr in an "
         "environment of its own "
     )
     remedy += "(docs/decisions/no-zarr.md)"

@@ -85,8 +85,8 @@ def annotate(
     if derive and in_place:
         raise ConfigError(
             "a derived file lacks the raw data and cannot take its source's place",
-            found="--derive and --in-place",
-            remedy="--derive -o DIR",
+            found="`derive` and `in_place`",
+            remedy="`derive=True`, and a folder by `output`",
         )
     trained = on_device(load_model(model), device)
     given = recordings(files, absent_too=skip_bad)
@@ -124,7 +124,7 @@ def _plan(recording: Recording, output: str | Path | None, in_place: bool) -> An
         raise ConfigError(
             "say where the results go: to copies in a folder, or into the files themselves",
             found="both" if in_place else "neither",
-            remedy="-o DIR, or --in-place",
+            remedy="`output`, or `in_place=True`",
         )
     source = recording.source
     if not isinstance(source, Path | Asset):
@@ -136,7 +136,10 @@ def _plan(recording: Recording, output: str | Path | None, in_place: bool) -> An
     if output is None:
         if isinstance(source, Asset):
             raise ConfigError(
-                "a file on the net is only read", file=source, found="--in-place", remedy="-o DIR"
+                "a file on the net is only read",
+                file=source,
+                found="`in_place`",
+                remedy="a folder by `output`",
             )
         return Annotation(recording, source, source)
     path = source.path if isinstance(source, Asset) else source.absolute()
@@ -173,7 +176,7 @@ def _check_results(planned: list[Annotation], in_place: bool) -> None:
             raise ConfigError(
                 "the annotated copy would take the place of its recording",
                 file=target,
-                remedy="--in-place if that is wanted, or another folder (-o DIR)",
+                remedy="`in_place=True` if that is wanted, or another folder (`output`)",
             )
 
 

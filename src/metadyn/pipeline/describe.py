@@ -15,12 +15,13 @@ from metadyn.data.events import event_columns, misplaced_columns
 from metadyn.data.intervals import duration, intersection
 from metadyn.data.selection import values_of
 from metadyn.data.windows import is_bounded
-from metadyn.errors import DataError, as_flags
+from metadyn.errors import DataError
 from metadyn.nwb.opening import open_nwb
 from metadyn.nwb.read import read_session
 from metadyn.nwb.series_summary import SeriesSummary, summaries
 from metadyn.nwb.series_summary import problems as behavior_problems
 from metadyn.nwb.tables import interval_frames
+from metadyn.pipeline.commands import as_flags
 from metadyn.pipeline.proposals import enriched, usable_options, where_events_are
 from metadyn.records import Session
 from ndx_metadyn.containers.registry import standalone_types

@@ -104,7 +104,7 @@ def _check(
     if on_disk and config.training.sessions_per_step is None:
         warnings.warn(
             "the counts are more than memory shall hold, but each step takes all sessions: "
-            "with --sessions-per-step 20 it takes few",
+            "with `sessions_per_step=20` it takes few",
             stacklevel=3,
         )
 
@@ -121,6 +121,6 @@ def model_folder(output: str | Path | None, resume: bool) -> Path | None:
     folder = Path(output).expanduser()
     check_writable(folder)
     if (folder / "best").exists() and not resume:
-        remedy = "another folder (-o), or --resume to go on with the run that it holds"
+        remedy = "another folder (`output`), or `resume=True` to go on with the run that it holds"
         raise ConfigError("the folder holds a model already", file=folder, remedy=remedy)
     return folder

@@ -117,7 +117,7 @@ def counts_to_align(model, recording: Recording, given: dict) -> TrialCounts:
             file=recording,
             item=asked,
             found=reason,
-            remedy="the column that labels what the model knows; or no --condition: a search then places it, without labels",
+            remedy="the column that labels what the model knows; or no `condition`: a search then places it, without labels",
         )
     return counts
 
@@ -144,7 +144,7 @@ def data_options(model, overrides: dict | None = None) -> DataConfig:
             "a model works at the bin width that it was trained at",
             item="data.bin_width",
             found=f"{given['bin_width']} s, trained at {model.bin_width} s",
-            remedy=f"--bin-width {model.bin_width}, or metadyn fit anew",
+            remedy=f"`bin_width={model.bin_width}`, or metadyn fit anew",
         )
     return check_config(
         {"data": {**model.data, **given, **OF_A_SESSION, "bin_width": model.bin_width}}

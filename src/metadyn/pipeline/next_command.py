@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel
 
 from metadyn.config import DataConfig, ModelConfig, TrainingConfig
-from metadyn.errors import as_flags
+from metadyn.pipeline.commands import as_flags
 from metadyn.pipeline.inputs import recordings
 
 if TYPE_CHECKING:

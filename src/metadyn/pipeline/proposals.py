@@ -15,7 +15,7 @@ from metadyn.data.expressions import spelled
 from metadyn.data.slips import SPIKE_TIMES
 from metadyn.data.tables import choose_table, table_option, task_tables
 from metadyn.data.windows import make_windows
-from metadyn.errors import MetadynError, as_flags
+from metadyn.errors import MetadynError, as_keywords
 from metadyn.records import Session
 
 GOOD = (
@@ -177,10 +177,10 @@ def where_events_are(session: Session) -> tuple[str, ...]:
             column: options for column, options in tried.items() if _gives_windows(session, options)
         }
         if works:
-            flags = as_flags(next(iter(works.values())))
+            keywords = as_keywords(next(iter(works.values())))
             notes.append(
                 f"{name}: times that lie outside of their rows: {', '.join(works)}; inside with "
-                f"e.g. {flags}"
+                f"e.g. {keywords}"
             )
     return tuple(notes)
 

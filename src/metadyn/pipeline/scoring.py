@@ -84,7 +84,7 @@ def _windows_to_score(trained: TrainedModel, counts: TrialCounts) -> tuple[str, 
             "every window of the recording trained the model",
             item=counts.session,
             found=f"{counts.n_trials} windows",
-            remedy="--all-windows (then the scores are of trials that the model has seen)",
+            remedy="`held_out=False` (then the scores are of trials that the model has seen)",
         )
     return part, counts.select(trials=unseen)
 
@@ -122,7 +122,7 @@ def check_scores_path(path: str | Path) -> Path:
         raise ConfigError(
             "scores are kept as NetCDF or JSON",
             found=Path(path).name,
-            remedy="-o scores.nc or -o scores.json",
+            remedy="scores.nc or scores.json as `output`",
         )
     return Path(path)
 

@@ -137,7 +137,7 @@ def upload(folder: str | Path, *, instance: str = "dandi", dry_run: bool = False
                 "the upload would fail",
                 file=folder,
                 found=found,
-                remedy=f"metadyn upload {folder} --dry-run",
+                remedy="`dry_run=True` shows what would be sent",
             )
         upload(planned)
     return planned
@@ -166,7 +166,7 @@ def export_model(
             raise WriteError(
                 "the target exists already",
                 file=path,
-                remedy="another path (-o FILE), or --overwrite",
+                remedy="another path (`output`), or `overwrite=True`",
             )
     for path, content in contents.items():
         with new_file(Path(file), path) as work:

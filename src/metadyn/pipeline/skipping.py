@@ -54,7 +54,7 @@ class Skipped:
 
     def __str__(self) -> str:
         lines = [indent(f"{recording}: {error}", "  ") for recording, error in self.found]
-        return "\n".join([f"{len(self.found)} recordings left out (--skip-bad):", *lines])
+        return "\n".join([f"{len(self.found)} recordings left out (`skip_bad`):", *lines])
 
 
 @contextmanager

@@ -13,7 +13,8 @@ import numpy as np
 import xarray as xr
 
 from metadyn.data.splits import evenly
-from metadyn.errors import WindowError, as_flags
+from metadyn.errors import WindowError
+from metadyn.pipeline.commands import as_flags
 from metadyn.pipeline.comparison import baselines_ahead, summary
 from metadyn.pipeline.next_command import (
     EMBEDDINGS_ALIKE,

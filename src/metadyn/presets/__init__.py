@@ -40,7 +40,7 @@ def data_options(name: str, columns: Sequence[str], file: str | None = None) -> 
     """
     if name not in PRESETS:
         nearest = difflib.get_close_matches(name, PRESETS, n=1)
-        remedy = f"--preset {nearest[0] if nearest else next(iter(PRESETS))}"
+        options = {"preset": nearest[0] if nearest else next(iter(PRESETS))}
         found = f"presets: {', '.join(PRESETS)}"
-        raise ConfigError(f"no preset {name!r}", item=name, found=found, remedy=remedy)
+        raise ConfigError(f"no preset {name!r}", item=name, found=found, options=options)
     return PRESETS[name].data(Trials(columns, file))

@@ -28,7 +28,7 @@ class Trials:
                 file=self.file,
                 item="trials",
                 found=f"columns of trials: {', '.join(self.columns) or 'no trials table'}",
-                remedy="leave --preset out and say --align, --n-bins and --where",
+                remedy="leave `preset` out and give `align`, `n_bins` and `where`",
             )
 
 

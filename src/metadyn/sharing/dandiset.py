@@ -99,7 +99,7 @@ def _check_targets(targets: dict[Path, Path], overwrite: bool) -> None:
     for target, times in Counter(targets.values()).items():
         if times > 1:
             found = ", ".join(str(file) for file in targets if targets[file] == target)
-            remedy = "one file a session, or other session ids (--metadata)"
+            remedy = "one file a session, or other session ids (`metadata`)"
             raise ConfigError(
                 "several files are of one subject and session",
                 file=target,
@@ -109,10 +109,10 @@ def _check_targets(targets: dict[Path, Path], overwrite: bool) -> None:
         if (length := len(os.fsencode(target.name))) > LONGEST_NAME:
             problem = "subject and session make a file name that no file system takes"
             found = f"{length} bytes, at most {LONGEST_NAME}"
-            remedy = "a shorter session_id (--metadata)"
+            remedy = "a shorter session_id (`metadata`)"
             raise ConfigError(problem, file=target, found=found, remedy=remedy)
         if target.exists() and not overwrite:
-            remedy = "another folder (-o DIR), or --overwrite"
+            remedy = "another folder (`output`), or `overwrite=True`"
             raise WriteError("the folder holds this file already", file=target, remedy=remedy)
 
 

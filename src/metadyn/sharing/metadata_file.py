@@ -46,7 +46,7 @@ def _missing(needed: dict[str, list[Field]]) -> MissingMetadataError:
             f"{name} lacks {', '.join(field.name for field in fields)}"
             for name, fields in needed.items()
         ),
-        remedy="fill in the template, keep it as metadata.toml, and add --metadata metadata.toml",
+        remedy="fill in the template, keep it as metadata.toml, and give it by `metadata`",
         template=template(needed),
     )
 

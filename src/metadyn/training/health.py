@@ -24,8 +24,8 @@ FLAT_BITS = 0.005
 GRACE = 0.25
 COLLAPSED_EMBEDDING = (
     "the embedding tells no session from another "
-    "(its SD between sessions is not above that within): try a smaller training.process_noise, "
-    "or --conditioning shared if the sessions should not differ"
+    "(its SD between sessions is not above that within): try a smaller `process_noise`, "
+    "or `conditioning='shared'` if the sessions should not differ"
 )
 FLAT_RATES = (
     "predicted rates hardly vary (both scores below 0.005 bits per spike): try a wider "

@@ -109,12 +109,12 @@ def check_session(counts: TrialCounts, latents: int) -> None:
     """Raise a DataError for a session with fewer than two windows, or fewer units than latents."""
     if counts.n_trials < 2:
         longest = int(counts.windows.n_bins.max())
-        halved = f"--max-bins {max(longest // 2, 1)}, which cuts it in two"
+        halved = f"`max_bins={max(longest // 2, 1)}`, which cuts it in two"
         raise DataError(
             "one window is not enough to train on",
             item=counts.session,
             found=f"1 window of {longest} bins",
-            remedy=halved if longest > 1 else "more windows (--where)",
+            remedy=halved if longest > 1 else "more windows (`where`)",
         )
     if counts.n_units < latents:
         fewer = f"model.latent_dim = {max(1, counts.n_units)}"

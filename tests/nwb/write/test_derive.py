@@ -259,7 +259,7 @@ def test_the_source_is_never_replaced_and_a_file_in_the_way_stays(
     plain, annotated, tmp_path, source, result
 ):
     before = {path: path.read_bytes() for path in (plain, annotated, source)}
-    with pytest.raises(WriteError, match="--overwrite"):
+    with pytest.raises(WriteError, match="overwrite=True"):
         derive(plain, annotated)
     with pytest.raises(WriteError, match="source's place"):
         derive(plain, plain, overwrite=True)

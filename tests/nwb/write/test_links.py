@@ -178,7 +178,7 @@ def virtual(source):
 def test_values_that_a_copy_would_lose_are_refused_before_anything_is_computed(
     virtual, result, tmp_path
 ):
-    with pytest.raises(WriteError, match=r"(?s)units/spike_times.*spikes.h5.*--in-place"):
+    with pytest.raises(WriteError, match=r"(?s)units/spike_times.*spikes.h5.*in_place=True"):
         check_target(virtual, tmp_path / "out" / "day1.nwb")
     with pytest.raises(WriteError, match="virtual dataset"):
         write_run(virtual, tmp_path / "out" / "day1.nwb", result)

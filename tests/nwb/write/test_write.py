@@ -240,7 +240,7 @@ def test_values_that_mean_nothing_are_refused(source, tmp_path, result, name, va
 def test_a_second_run_needs_a_name_of_its_own_and_shares_the_model(
     annotated, tmp_path, result, made
 ):
-    with pytest.raises(WriteError, match="--name LatentDynamics2"):
+    with pytest.raises(WriteError, match="name='LatentDynamics2'"):
         write_run(annotated, annotated, result)
     write_run(annotated, annotated, result, name="Second", model=made.model_file())
     write_run(annotated, annotated, result, name="Third", model=made.model_file(seed=1))

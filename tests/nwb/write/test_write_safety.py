@@ -107,7 +107,7 @@ def test_a_result_that_would_be_invalid_is_not_written(source, tmp_path, result,
 def test_an_existing_target_is_kept_unless_told_otherwise(source, tmp_path, result):
     target = write_run(source, tmp_path / "out.nwb", result)
     before = digest(target)
-    with pytest.raises(WriteError, match="--overwrite"):
+    with pytest.raises(WriteError, match="overwrite=True"):
         write_run(source, target, result)
     assert digest(target) == before
     write_run(source, target, result, overwrite=True)
@@ -154,7 +154,7 @@ def test_a_read_only_folder_is_said_to_be_one(source, pickled, open_folder):
     open_folder.chmod(0o755)
     assert process.returncode == 3, trouble
     assert "Permission denied" in told
-    assert "-o DIR" in told
+    assert "(`output`)" in told
     assert (digest(source), files_in(open_folder)) == (before, sorted([source.name, pickled.name]))
 
 

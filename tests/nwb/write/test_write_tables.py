@@ -174,7 +174,7 @@ def test_a_table_that_shares_its_name_is_asked_for_by_path(new_nwb, add_trials, 
     assert bin_spikes(session).n_trials == 3  # those of /intervals
     with pytest.raises(WindowError, match="2 interval tables are called 'licks'") as error:
         bin_spikes(session, intervals="licks")
-    assert error.value.remedy == "--intervals one/licks"
+    assert error.value.remedy == "intervals='one/licks'"
     assert bin_spikes(session, intervals="other/licks").windows.start.tolist() == [2.0]
     assert bin_spikes(session, intervals="one/trials").windows.start.tolist() == [0.5]
 

@@ -11,6 +11,7 @@ from rich.text import Text
 
 import metadyn
 from metadyn.cli.console import MOST_ROWS, out, rows, wrapped
+from metadyn.cli.flags import with_flags
 from metadyn.cli.progress import working
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def _show_list(title: str, lines: tuple[str, ...], to_copy: bool = False) -> Non
     console = out()
     console.print(Text(f"{title}:", style="bold"))
     text = "\n".join(f"  {line}" for line in lines)
-    console.print(Text(text if to_copy else wrapped(text, console.width)))
+    console.print(Text(text if to_copy else wrapped(with_flags(text), console.width)))
 
 
 def _columns(found: Description) -> str:

@@ -40,7 +40,7 @@ def check_shared(sessions: list[TrialCounts]) -> list[str]:
             "the sessions share no condition label, and so no average trial to find a common frame by",
             item=sessions[0].condition_name,
             found="; ".join([*map(_told, sessions), *_alike(every)]),
-            remedy="another column (--condition) that labels conditions alike in all files, or no --condition: "
+            remedy="another column (`condition`) that labels conditions alike in all files, or no `condition`: "
             "each session then starts from its own activity",
         )
     left_out = every - set(shared)

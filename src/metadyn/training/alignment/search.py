@@ -189,7 +189,7 @@ class Search:
             raise DataError(
                 "dynamics cannot be seen in windows of one bin",
                 item=counts.session,
-                remedy="longer windows: --n-bins",
+                remedy="longer windows: `n_bins`",
             )
         device = trained.module.log_q.device
         prior = learn_prior(trained, counts.n_trials)

@@ -131,15 +131,15 @@ def common_trajectories(
 
 
 def too_few_averages(labels: list[str], n_bins: int, n_averages: int, dim: int) -> DataError:
-    fewer = [f"--latent-dim {n_averages - 1}"] * (n_averages > 1)
+    fewer = [f"`latent_dim={n_averages - 1}`"] * (n_averages > 1)
     return DataError(
         "the conditions that the sessions share are too few to find the latents by",
         found=f"{len(labels)} shared labels ({listed(labels)}), windows of {n_bins} bins: {n_averages} averages, {dim} latents",
         remedy=", ".join(
             [
                 *fewer,
-                "longer windows (--n-bins)",
-                "or no --condition: each session then starts from its own activity",
+                "longer windows (`n_bins`)",
+                "or no `condition`: each session then starts from its own activity",
             ]
         ),
     )

@@ -31,7 +31,10 @@ from metadyn.records import ModelFile
 def writing(path: Path):
     """What the system refuses inside is a WriteError about `path`."""
     problem = "the model cannot be written; the checkpoints that were complete are kept"
-    remedy = "room on the disk and --resume where a run has begun, or another folder that you may write to (-o MODEL)"
+    remedy = (
+        "room on the disk, and `resume=True` where a run has begun; "
+        "or another folder that you may write to (`output`)"
+    )
     return refusals_told(path, problem, remedy)
 
 

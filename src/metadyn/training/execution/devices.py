@@ -18,14 +18,14 @@ def find_device(name: str = "auto") -> torch.device:
         raise DeviceError(
             "a GPU was asked for, and there is none that torch can use",
             found="cpu",
-            remedy="--device cpu",
+            options={"device": "cpu"},
         )
     try:
         return torch.zeros(0, device=name).device
     except (RuntimeError, AssertionError, NotImplementedError) as problem:
         found = f"{name!r}: {str(problem).splitlines()[0]}"
         raise DeviceError(
-            "there is no such device", found=found, remedy="--device auto, cpu or cuda"
+            "there is no such device", found=found, remedy="auto, cpu or cuda as `device`"
         ) from None
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from metadyn.config import ModelConfig, TrainingConfig
-from metadyn.errors import TrainingError
+from metadyn.errors import TrainingError, as_keywords
 from metadyn.old_words import modern
 from metadyn.records import SessionEntry, TrialCounts
 from metadyn.training.execution.checkpoint import damage_told, pointed, read_model_file, read_state
@@ -81,7 +81,7 @@ def check_same(folder: Path, sessions: list[TrialCounts], record: RunRecord) -> 
     _, metrics = read_state(checkpoint)
     if not metrics:
         problem = "this folder holds a finished model, and no run to go on with"
-        raise TrainingError(problem, file=folder, remedy="another output folder (-o)")
+        raise TrainingError(problem, file=folder, remedy="another folder (`output`)")
     entries = read_model_file(checkpoint / "model.safetensors").sessions
     with damage_told(checkpoint):
         then = {section: modern(section, part) for section, part in metrics["settings"].items()}
@@ -89,7 +89,7 @@ def check_same(folder: Path, sessions: list[TrialCounts], record: RunRecord) -> 
         data = other_sessions(entries, sessions, metrics.get("sessions", {}), record.sessions)
     if settings or data:
         remedies = [
-            f"--config {checkpoint / 'config.toml'} and no flags for these settings"
+            f"{as_keywords({'config': str(checkpoint / 'config.toml')})} and no options for these settings"
         ] * bool(settings)
         remedies += ["the recordings as they were"] * bool(data)
         if then["training"].keys() != record.settings["training"].keys():
@@ -99,7 +99,7 @@ def check_same(folder: Path, sessions: list[TrialCounts], record: RunRecord) -> 
             "the run in this folder was started with other settings or files",
             file=folder,
             found="; ".join([*settings, *data]),
-            remedy=", or ".join([*remedies, "another output folder (-o)"]),
+            remedy=", or ".join([*remedies, "another folder (`output`)"]),
         )
 
 
