@@ -23,7 +23,7 @@ import pandas as pd
 
 from benchmarks.record import save_result
 from metadyn.data.binning import count_spikes
-from metadyn.data.counting import Spikes, by_numpy, in_order
+from metadyn.data.counting import Spikes, count_by_numpy, sorted_bins
 from metadyn.records import Session, Source, Windows
 
 UNITS, TRIALS, BIN = 300, 1000, 0.02
@@ -51,8 +51,8 @@ def recording(n_spikes: int, seed: int = 0) -> tuple[Session, Windows]:
 def ours_numpy(session: Session, windows: Windows) -> np.ndarray:
     """What `count_spikes` does without numba."""
     spikes = Spikes(session.spike_times, session.spike_index[:-1], session.spike_index[1:])
-    return by_numpy(
-        spikes, in_order(windows), (len(windows), int(windows.n_bins[0]), session.n_units), 0
+    return count_by_numpy(
+        spikes, sorted_bins(windows), (len(windows), int(windows.n_bins[0]), session.n_units), 0
     )
 
 

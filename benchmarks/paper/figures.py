@@ -20,7 +20,7 @@ from benchmarks.paper.measures import embedding_of
 from benchmarks.paper.methods import Bench, fitted
 from benchmarks.paper.sets import Sample, draws
 from benchmarks.paper.table import table
-from metadyn.data.families import STEP, noise_free
+from metadyn.data.families import TIME_STEP, noise_free
 from metadyn.inference.forecast import forecast
 from metadyn.inference.infer import infer
 from metadyn.model.trained import TrainedModel
@@ -122,9 +122,9 @@ def flows(shown: list[tuple[TrainedModel, Sample]], n_shots: int) -> Figure:
         points = np.stack(np.meshgrid(x, y), -1).reshape(-1, 2)
         true = noise_free(sample.truth.family, sample.truth.parameters, points, 1)[:, 0] - points
         steps = (true, learnt_step(trained, sample, points))
-        speeds = Normalize(0, np.quantile(np.hypot(*true.T), 0.98) / STEP)
+        speeds = Normalize(0, np.quantile(np.hypot(*true.T), 0.98) / TIME_STEP)
         for axis, step, kind in zip(axes[:, column], steps, ("true", "learnt"), strict=True):
-            u, v = (step / STEP).T.reshape(2, 21, 21)
+            u, v = (step / TIME_STEP).T.reshape(2, 21, 21)
             style = {
                 "cmap": "viridis",
                 "norm": speeds,

@@ -178,10 +178,10 @@ class TrialCounts:
     def n_units(self) -> int:
         return self.counts.shape[2]
 
-    def kept(self, keep: Callable[[np.ndarray], np.ndarray]) -> TrialCounts:
-        """The same counts, what they hold of each entry where `keep` has it (`data.disk`)."""
-        entries = None if self.unit_observed is None else keep(self.unit_observed)
-        return replace(self, counts=keep(self.counts), unit_observed=entries)
+    def stored(self, storage: Callable[[np.ndarray], np.ndarray]) -> TrialCounts:
+        """The same counts, what they hold of each entry where `storage` puts it (`data.storage`)."""
+        entries = None if self.unit_observed is None else storage(self.unit_observed)
+        return replace(self, counts=storage(self.counts), unit_observed=entries)
 
     @property
     def nbytes(self) -> int:
@@ -318,7 +318,7 @@ class SessionEntry:
         if len(rows) != self.n_units:
             return f"{len(rows)} units, not {self.n_units}"
         if rows != self.unit_rows:
-            return f"rows {_listed(rows)} of the Units table, not {_listed(self.unit_rows)}"
+            return f"rows {_first_of(rows)} of the Units table, not {_first_of(self.unit_rows)}"
         if counts.unit_digests is None or not self.unit_digests:
             return None
         then, now = np.array(self.unit_digests), counts.unit_digests
@@ -327,7 +327,7 @@ class SessionEntry:
             return None
         if sorted(then) == sorted(now):
             return f"the same {len(rows)} units, in another order"
-        return f"other spike times in {len(other)} of {len(rows)} units (rows {_listed(np.array(rows)[other].tolist())})"
+        return f"other spike times in {len(other)} of {len(rows)} units (rows {_first_of(np.array(rows)[other].tolist())})"
 
     def trained_on(self, counts: TrialCounts, gap: float = 0.0) -> np.ndarray:
         """Which windows (trial,) share time with those that trained the model, or lie less than
@@ -366,5 +366,5 @@ class ModelFile:
     sessions: tuple[SessionEntry, ...]
 
 
-def _listed(rows, most: int = 5) -> str:
+def _first_of(rows, most: int = 5) -> str:
     return ", ".join(map(str, rows[:most])) + (", …" if len(rows) > most else "")

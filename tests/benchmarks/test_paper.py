@@ -13,7 +13,7 @@ from benchmarks.paper.experiments import EXPERIMENTS
 from benchmarks.paper.methods import SETTINGS, Bench, fitted, seen_through
 from benchmarks.paper.sets import PLANS, draws, in_thirds, simulated
 from benchmarks.paper.table import table
-from metadyn.data.families import STEP, duffing_flow, hopf_flow, limit_cycle_flow
+from metadyn.data.families import TIME_STEP, duffing_flow, hopf_flow, limit_cycle_flow
 
 FLOWS = {"duffing": duffing_flow, "hopf": hopf_flow, "limit-cycle": limit_cycle_flow}
 
@@ -115,7 +115,7 @@ def test_the_ceiling_is_an_euler_walk_of_the_true_flow_through_the_true_readout(
     for sample in (*small.training, *small.new):
         state, flow = sample.latents[:, 49], FLOWS[sample.truth.family]
         for step in range(5):
-            state = state + STEP * flow(state, sample.truth.parameters)
+            state = state + TIME_STEP * flow(state, sample.truth.parameters)
             expected = np.einsum("nl,ul->nu", state, sample.truth.weight) + sample.truth.bias
             np.testing.assert_allclose(sample.ahead(50, 5)[:, step], expected, atol=1e-9)
 

@@ -26,8 +26,8 @@ def taking(road, block=7):
     if road == "compiled":
         pytest.importorskip("numba")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(counting, "BLOCK", block)
-        patch.setattr(counting, "FEW", 10**12 if road == "numpy" else -1)
+        patch.setattr(counting, "SPIKES_AT_ONCE", block)
+        patch.setattr(counting, "FEW_SPIKES", 10**12 if road == "numpy" else -1)
         if road == "loop":
             patch.setattr(counting, "kernel", lambda: fill)
         yield
@@ -181,7 +181,7 @@ def test_bins_that_were_not_observed_stay_empty_and_do_not_set_the_type(road):
     ("many", "dtype"), [(255, "u1"), (256, "u2"), (65_535, "u2"), (65_536, "u4")]
 )
 def test_a_full_count_widens_and_loses_nothing(road, monkeypatch, many, dtype):
-    monkeypatch.setattr(counting, "BLOCK", 1000)
+    monkeypatch.setattr(counting, "SPIKES_AT_ONCE", 1000)
     times, windows = (
         [np.r_[0.05, np.full(many - 1, 0.3), 0.31, 0.5], [0.1, 0.31, 0.5]],
         windows_at([0.4, 0.0], [2, 4], 0.1),
@@ -194,7 +194,7 @@ def test_a_full_count_widens_and_loses_nothing(road, monkeypatch, many, dtype):
 
 @pytest.mark.parametrize("few", [0, 10**9])
 def test_a_choice_of_units_counts_as_all_of_them_do(make_session, monkeypatch, few):
-    monkeypatch.setattr(counting, "FEW", few)
+    monkeypatch.setattr(counting, "FEW_SPIKES", few)
     rng = np.random.default_rng(5)
     session = make_session([rng.uniform(0, 5, n) for n in (200, 0, 3, 50)], observed=[[0.3, 4.1]])
     windows = windows_at([1.5, 0.2, 3.4], [40, 50, 30], 0.02)
@@ -208,7 +208,7 @@ def test_a_choice_of_units_counts_as_all_of_them_do(make_session, monkeypatch, f
 def test_many_spikes_take_the_compiled_loop_unless_a_window_is_too_long_for_it(monkeypatch):
     taken = []
     monkeypatch.setattr(counting, "kernel", lambda: taken.append(1) or fill)
-    monkeypatch.setattr(counting, "FEW", 3)
+    monkeypatch.setattr(counting, "FEW_SPIKES", 3)
     days = [windows_at([0.0], 2, width) for width in (0.5, 86_400.0 * 5)]
     for times, windows in (
         ([0.1, 0.2, 0.6], days[0]),
@@ -222,7 +222,7 @@ def test_many_spikes_take_the_compiled_loop_unless_a_window_is_too_long_for_it(m
 
 def test_without_numba_numpy_counts(monkeypatch):
     monkeypatch.setitem(sys.modules, "numba", None)
-    monkeypatch.setattr(counting, "FEW", 0)
+    monkeypatch.setattr(counting, "FEW_SPIKES", 0)
     kernel.cache_clear()
     windows = windows_at([0.0], 2, 0.5)
     assert count(ragged([[0.1, 0.2, 0.6]]), windows, every_bin(windows), 0).tolist() == [[[2], [1]]]
@@ -259,12 +259,12 @@ def test_memory_is_that_of_the_result_however_long_the_recording(name, most):
     ]
     spikes, windows = ragged(times), windows_at(np.arange(900) * 1e6 + 1, 100, 0.02)
     observed = every_bin(windows)
-    with taking(name, counting.BLOCK):
+    with taking(name, counting.SPIKES_AT_ONCE):
         count(ragged([[2.0]]), windows, observed, 0)  # compiled before it is measured
         tracemalloc.start()
         counts = count(spikes, windows, observed, 0)
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
-    blocks = 100 * counting.BLOCK if name == "numpy" else 0
+    blocks = 100 * counting.SPIKES_AT_ONCE if name == "numpy" else 0
     assert counts.dtype == (np.uint8 if most < 256 else np.uint16)
     assert peak <= 1.5 * counts.nbytes + blocks + 1e5

@@ -8,7 +8,7 @@ import pytest
 from scipy.integrate import solve_ivp
 
 from metadyn.data import families
-from metadyn.data.families import FAMILIES, NOISE, STEP, integrate, noise_free
+from metadyn.data.families import FAMILIES, NOISE_SD, TIME_STEP, integrate, noise_free
 from metadyn.data.synthetic import simulate
 
 MEMBERS = [
@@ -37,7 +37,7 @@ def test_noise_free_limit_cycles_turn_at_their_speed(speed):
     start = FAMILIES["limit-cycle"].start(np.random.default_rng(0), 5)
     path = noise_free("limit-cycle", {"speed": speed}, start, 400)[:, 200:]
     angle = np.unwrap(np.arctan2(path[..., 1], path[..., 0]), axis=1)
-    assert np.diff(angle, axis=1).mean() / STEP == pytest.approx(speed, rel=0.02)
+    assert np.diff(angle, axis=1).mean() / TIME_STEP == pytest.approx(speed, rel=0.02)
     radius = np.linalg.norm(path, axis=-1)
     assert radius == pytest.approx(1.0, abs=0.3)
     assert radius.std() < 1e-6
@@ -57,7 +57,7 @@ def test_below_the_bifurcation_hopf_decays(mu):
 def test_above_the_bifurcation_hopf_has_a_cycle_of_twice_root_mu(mu, monkeypatch):
     """To first order in mu, by averaging; Euler steps add an energy of the order of the step, so
     these are short. It is met from inside and from outside."""
-    monkeypatch.setattr(families, "STEP", 0.001)
+    monkeypatch.setattr(families, "TIME_STEP", 0.001)
     late = noise_free(
         "hopf", {"mu": mu}, np.sqrt(mu) * np.array([[1.0, 0.0], [4.0, 0.0]]), 150_000
     )[:, -8000:]
@@ -82,7 +82,7 @@ def test_a_fine_noise_free_path_is_that_of_another_integrator(family, parameters
     start = np.array([[0.7, -0.9], [-1.1, 0.3]])
     paths = {}
     for n in (8, 16):
-        monkeypatch.setattr(families, "STEP", 0.04 / n)
+        monkeypatch.setattr(families, "TIME_STEP", 0.04 / n)
         paths[n] = noise_free(family, parameters, start, 75 * n)[:, n - 1 :: n]
     extrapolated = 2 * paths[16] - paths[8]
     for path, x in zip(extrapolated, start, strict=True):
@@ -101,15 +101,15 @@ def test_a_fine_noise_free_path_is_that_of_another_integrator(family, parameters
 def test_the_noise_of_a_step_has_its_standard_deviation(family, parameters):
     """Increments less the drift, over the step: SD 0.5 within four standard errors."""
     path = integrate(FAMILIES[family], parameters, 200, 50, np.random.default_rng(0))
-    noise = np.diff(path, axis=1) / STEP - FAMILIES[family].flow(path[:, :-1], parameters)
-    assert abs(noise.std() - NOISE) < 4 * NOISE / np.sqrt(2 * noise.size)
-    assert abs(noise.mean()) < 4 * NOISE / np.sqrt(noise.size)
+    noise = np.diff(path, axis=1) / TIME_STEP - FAMILIES[family].flow(path[:, :-1], parameters)
+    assert abs(noise.std() - NOISE_SD) < 4 * NOISE_SD / np.sqrt(2 * noise.size)
+    assert abs(noise.mean()) < 4 * NOISE_SD / np.sqrt(noise.size)
 
 
 @pytest.mark.parametrize(("family", "parameters"), MEMBERS)
 def test_the_noise_free_path_is_the_simulation_without_its_noise(family, parameters, monkeypatch):
     """From every bin of several trials at once, the next steps."""
-    monkeypatch.setattr(families, "NOISE", 0.0)
+    monkeypatch.setattr(families, "NOISE_SD", 0.0)
     path = integrate(FAMILIES[family], parameters, 3, 12, np.random.default_rng(0))
     ahead = noise_free(family, parameters, path[:, :8], 4)
     assert ahead.shape == (3, 8, 4, 2)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from metadyn.cli.flags import PAIR
 from metadyn.data.binning import bin_spikes
-from metadyn.data.windows import cut, has_observed_bin, make_windows, observed_bins
+from metadyn.data.windows import cut_windows, has_observed_bin, make_windows, observed_bins
 from metadyn.errors import MetadynError, WindowError
 from metadyn.records import Windows
 
@@ -108,7 +108,7 @@ def test_rows_of_wildly_different_length_are_explained_and_both_remedies_work(ma
 
 def test_long_windows_are_cut_into_touching_pieces_that_lose_nothing(make_session):
     whole = Windows(np.array([0.0, 100.0]), np.array([205, 30]), 0.02, "trials", np.array([4, 7]))
-    pieces = cut(whole, 100)
+    pieces = cut_windows(whole, 100)
     assert pieces.n_bins.tolist() == [100, 100, 5, 30]
     assert pieces.trial_row.tolist() == [4, 4, 4, 7]
     np.testing.assert_allclose(pieces.start, [0, 2, 4, 100])

@@ -13,7 +13,7 @@ from pynwb import read_nwb
 
 import metadyn
 from metadyn.config import Config, load_config
-from metadyn.data.splits import evenly
+from metadyn.data.splits import evenly_spaced
 from metadyn.errors import (
     ConfigError,
     DataError,
@@ -427,8 +427,8 @@ def test_a_preset_is_stored_by_name_and_the_rest_by_value():
 
 
 def test_trials_to_align_on_are_spread_over_the_session():
-    assert list(evenly(9, 3)) == [0, 4, 8]
-    assert list(evenly(2, 5)) == [0, 1]
+    assert list(evenly_spaced(9, 3)) == [0, 4, 8]
+    assert list(evenly_spaced(2, 5)) == [0, 1]
 
 
 def test_a_copy_never_takes_the_place_of_its_recording(world, file, tmp_path):

@@ -16,7 +16,7 @@ from metadyn.data.storage import is_on_disk, on_disk
 from metadyn.errors import WriteError
 from metadyn.training.fit import fit
 from metadyn.training.initial.initialise import initialise_sessions
-from metadyn.training.sessions import keeper, split_sessions
+from metadyn.training.sessions import choose_storage, split_sessions
 
 CONDITION = np.array(["left", "right"] * 4)
 
@@ -51,10 +51,10 @@ def test_a_model_of_sessions_on_disk_is_that_of_sessions_in_memory(
 
 def test_trials_and_latents_of_sessions_on_disk_are_there_too(tmp_path, simulated, small, short):
     sessions = left_on_disk(simulated(n_sessions=2), tmp_path)
-    keep = keeper(sessions, tmp_path)
-    parts = split_sessions(sessions, 0.25, 0, keep)
+    storage = choose_storage(sessions, tmp_path)
+    parts = split_sessions(sessions, 0.25, 0, storage)
     train, held_out = parts.train, parts.validation
-    starts = initialise_sessions(train, small(), short(), keep)
+    starts = initialise_sessions(train, small(), short(), storage)
     assert all(
         is_on_disk(values)
         for values in [

@@ -339,7 +339,7 @@ def test_a_run_that_left_a_unit_out_goes_on_with_the_same_recordings(
 
 
 def test_masks_of_entries_stay_on_disk_beside_their_counts(sessions, tmp_path, small, short):
-    kept = sessions[1].kept(lambda values: on_disk(values, tmp_path))
+    kept = sessions[1].stored(lambda values: on_disk(values, tmp_path))
     parts = split_sessions([kept], 0.25, 0, lambda values: on_disk(values, tmp_path))
     every = (kept, *parts.train, *parts.validation)
     assert all(is_on_disk(each.unit_observed) and is_on_disk(each.counts) for each in every)

@@ -35,7 +35,9 @@ def bin_behavior(session: Session, windows: Windows, name: str) -> np.ndarray:
         values = np.diff(_course(series, edges), axis=1) / windows.bin_width
     elif series.between == "events":
         values = (
-            _events(series, to_ticks(windows.start)[:, None] + bins * to_ticks(windows.bin_width))
+            _events_in_bins(
+                series, to_ticks(windows.start)[:, None] + bins * to_ticks(windows.bin_width)
+            )
             / windows.bin_width
         )
     else:
@@ -98,7 +100,9 @@ def interpolate(series: BehaviorSeries, times: np.ndarray) -> np.ndarray:
 def _course(series: BehaviorSeries, times: np.ndarray) -> np.ndarray:
     """As `interpolate`, but angles go on counting where they come round."""
     longest = LONGEST_GAP * np.median(np.diff(series.times))
-    way = {"linear": _linear, "nearest": _nearest, "held": _held}[series.between]
+    way = {"linear": _between_samples, "nearest": _nearest_sample, "held": _last_sample}[
+        series.between
+    ]
     known = np.isfinite(series.values)
     out = np.full((*times.shape, series.values.shape[1]), np.nan)
     for channels in _known_together(known):
@@ -150,7 +154,9 @@ def _lowest(angle: np.ndarray, period: float) -> float:
     return float(least)
 
 
-def _linear(own: np.ndarray, values: np.ndarray, times: np.ndarray, longest: float) -> np.ndarray:
+def _between_samples(
+    own: np.ndarray, values: np.ndarray, times: np.ndarray, longest: float
+) -> np.ndarray:
     right = _right(own, times)
     share = ((times - own[right - 1]) / (own[right] - own[right - 1]))[..., None]
     found = values[right - 1] * (1 - share) + values[right] * share
@@ -158,14 +164,16 @@ def _linear(own: np.ndarray, values: np.ndarray, times: np.ndarray, longest: flo
     return found
 
 
-def _nearest(own: np.ndarray, values: np.ndarray, times: np.ndarray, longest: float) -> np.ndarray:
+def _nearest_sample(
+    own: np.ndarray, values: np.ndarray, times: np.ndarray, longest: float
+) -> np.ndarray:
     right = _right(own, times)
     found = values[right - (times - own[right - 1] < own[right] - times)]
     found[_unknown(own, times, right, longest)] = np.nan
     return found
 
 
-def _held(own: np.ndarray, values: np.ndarray, times: np.ndarray, _) -> np.ndarray:
+def _last_sample(own: np.ndarray, values: np.ndarray, times: np.ndarray, _) -> np.ndarray:
     last = np.searchsorted(own, times, side="right") - 1
     found = values[np.maximum(last, 0)]
     found[last < 0] = np.nan
@@ -185,7 +193,7 @@ def _unknown(own: np.ndarray, times: np.ndarray, right: np.ndarray, longest: flo
     return outside | ((after - before > longest) & ~on_sample)
 
 
-def _events(series: BehaviorSeries, edges: np.ndarray) -> np.ndarray:
+def _events_in_bins(series: BehaviorSeries, edges: np.ndarray) -> np.ndarray:
     """How many events of each kind (trial, time, channel) lie between neighbouring edges (trial,
     edge) in ticks, half-open."""
     kinds = [to_ticks(series.times[own > 0]) for own in series.values.T]

@@ -14,7 +14,7 @@ import pandas as pd
 from metadyn.data.behavior import bin_behavior, binned_period
 from metadyn.data.counting import Spikes, count
 from metadyn.data.selection import no_such_column, select_rows
-from metadyn.data.slips import other_unit
+from metadyn.data.slips import spike_times_in_other_unit
 from metadyn.data.smoothing import smooth
 from metadyn.data.ticks import to_ticks
 from metadyn.data.windows import MOST_BINS, check_overlap, make_windows, observed_bins
@@ -86,7 +86,7 @@ def bin_spikes(
     try:
         counts = drop_unobserved_windows(drop_quiet_units(counts, min_rate))
     except DataError:
-        if slip := other_unit(session, windows):
+        if slip := spike_times_in_other_unit(session, windows):
             raise slip from None
         raise
     counts = replace(counts, unit_digests=unit_digests(session, counts.unit_rows))
@@ -178,7 +178,7 @@ def drop_quiet_units(counts: TrialCounts, min_rate) -> TrialCounts:
             warnings.warn(f"{counts.source.uri or counts.session}: {found}; left out", stacklevel=3)
         return counts if len(kept) == counts.n_units else observed_alike(counts.select(units=kept))
     many = counts.n_units > 1
-    found = f"{len(kept)} of {counts.n_units} units fire at {min_rate:g} Hz or more; rates {_listed(rates)} Hz"
+    found = f"{len(kept)} of {counts.n_units} units fire at {min_rate:g} Hz or more; rates {_sorted_rates(rates)} Hz"
     remedy = (
         "`min_rate=0`, or other windows"
         if many and (rates > 0).sum() > 1
@@ -224,7 +224,7 @@ def _nothing_observed(counts: TrialCounts) -> WindowError:
     return WindowError("no bin of any window was observed", file=counts.source.uri, remedy=remedy)
 
 
-def _listed(rates: np.ndarray, most: int = 8) -> str:
+def _sorted_rates(rates: np.ndarray, most: int = 8) -> str:
     shown = ", ".join(f"{rate:.3g}" for rate in np.sort(rates)[::-1][:most])
     return shown + (", …" if len(rates) > most else "")
 

@@ -12,12 +12,14 @@ from metadyn.data.ticks import TICKS_PER_SECOND, to_ticks
 from metadyn.records import Windows
 
 # Numpy counts so many spikes in a tenth of the time it takes to load numba and the compiled loop
-FEW = 1_000_000
-BLOCK = (
+FEW_SPIKES = 1_000_000
+SPIKES_AT_ONCE = (
     1 << 16
 )  # spikes that numpy counts at a time, so that what it makes on the way stays small and in cache
-LONGEST = 2**49  # window in ticks, six days, in which products of doubles still find every bin
-EVER = np.iinfo(np.int64)
+LONGEST_WINDOW = (
+    2**49
+)  # window in ticks, six days, in which products of doubles still find every bin
+ALL_TICKS = np.iinfo(np.int64)
 
 
 class Spikes(NamedTuple):
@@ -49,13 +51,14 @@ def count(spikes: Spikes, windows: Windows, observed: np.ndarray, lag: int) -> n
 
     In the smallest unsigned type that holds them. Memory goes with the result alone.
     """
-    bins, shape = in_order(windows), (*observed.shape[:2], len(spikes.first))
+    bins, shape = sorted_bins(windows), (*observed.shape[:2], len(spikes.first))
     many = (
-        int((spikes.stop - spikes.first).sum()) > FEW and (bins.end - bins.start).max() <= LONGEST
+        int((spikes.stop - spikes.first).sum()) > FEW_SPIKES
+        and (bins.end - bins.start).max() <= LONGEST_WINDOW
     )
     compiled = kernel() if many else None
-    counts = by_kernel(compiled, spikes, bins, shape, lag) if compiled else None
-    counts = by_numpy(spikes, bins, shape, lag) if counts is None else counts
+    counts = count_by_kernel(compiled, spikes, bins, shape, lag) if compiled else None
+    counts = count_by_numpy(spikes, bins, shape, lag) if counts is None else counts
     counts[~observed] = 0
     return (
         counts
@@ -64,23 +67,23 @@ def count(spikes: Spikes, windows: Windows, observed: np.ndarray, lag: int) -> n
     )
 
 
-def in_order(windows: Windows) -> Bins:
+def sorted_bins(windows: Windows) -> Bins:
     """The windows as `Bins`."""
     order = np.argsort(windows.start, kind="stable")
     width = int(to_ticks(windows.bin_width))
     start = to_ticks(windows.start)[order]
     end = start + windows.n_bins[order] * width
     end[:-1] = np.minimum(end[:-1], start[1:])
-    around = [np.r_[EVER.min, bounds, EVER.max] for bounds in (start, end)]
+    around = [np.r_[ALL_TICKS.min, bounds, ALL_TICKS.max] for bounds in (start, end)]
     return Bins(*around, np.r_[0, order, 0], width)
 
 
-def by_numpy(spikes: Spikes, bins: Bins, shape: tuple, lag: int) -> np.ndarray:
+def count_by_numpy(spikes: Spikes, bins: Bins, shape: tuple, lag: int) -> np.ndarray:
     """Counts of this shape (trial, time, unit) in all bins, block after block of spikes."""
     counts = np.zeros(shape, dtype=np.uint8)
     behind = np.concatenate([[0], np.cumsum(spikes.stop - spikes.first)])
-    for begin in range(0, int(behind[-1]), BLOCK):
-        times, unit = _block(spikes, behind, begin)
+    for begin in range(0, int(behind[-1]), SPIKES_AT_ONCE):
+        times, unit = _spikes_from(spikes, behind, begin)
         cells = _cells(to_ticks(times) + lag, unit, bins, shape)
         cell, more = np.unique(cells, return_counts=True)
         total = counts.reshape(-1)[cell] + more
@@ -91,10 +94,10 @@ def by_numpy(spikes: Spikes, bins: Bins, shape: tuple, lag: int) -> np.ndarray:
     return counts
 
 
-def _block(spikes: Spikes, behind: np.ndarray, begin: int):
+def _spikes_from(spikes: Spikes, behind: np.ndarray, begin: int):
     """Times and units (spike,) of the spikes from `begin` on; `behind` (unit + 1,) counts those
     before each unit."""
-    inside = np.clip(behind, begin, begin + BLOCK)
+    inside = np.clip(behind, begin, begin + SPIKES_AT_ONCE)
     unit = np.repeat(np.arange(len(spikes.first)), np.diff(inside))
     place = np.arange(inside[0], inside[-1])
     return spikes.times[place + (spikes.first - behind[:-1])[unit]], unit
@@ -109,7 +112,7 @@ def _cells(ticks: np.ndarray, unit: np.ndarray, bins: Bins, shape: tuple) -> np.
     return np.ravel_multi_index((bins.trial[window], time, unit), shape)
 
 
-def by_kernel(fill, spikes: Spikes, bins: Bins, shape: tuple, lag: int) -> np.ndarray | None:
+def count_by_kernel(fill, spikes: Spikes, bins: Bins, shape: tuple, lag: int) -> np.ndarray | None:
     """The same by `fill` or its compiled form; None where the spikes of a unit are not in order."""
     counts = np.zeros(shape, dtype=np.uint8)
     times, at = np.ascontiguousarray(spikes.times, dtype=np.float64), spikes.first.astype(np.int64)
@@ -141,7 +144,7 @@ def fill(counts, times, at, stop, start, end, trial, width, lag, window):
     Returns how many windows there are; or the one where a count was full, to go on from there with
     counts of a wider type, since `at` (unit,), each unit's next spike, moves on; or -1 where a
     spike belongs to a window that is done. A bin is found from the middle of the tick: that is 0.5
-    / width from the next bin at least, and up to LONGEST the product is off by less, so it never
+    / width from the next bin at least, and up to LONGEST_WINDOW the product is off by less, so it never
     rounds across.
     """
     full, inverse = np.iinfo(counts.dtype).max, 1.0 / width

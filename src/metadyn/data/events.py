@@ -22,11 +22,11 @@ ARITHMETIC = {
     ast.Mult: operator.mul,
     ast.Div: operator.truediv,
 }
-NAMED = re.compile(r"_times?$")  # how columns of times are called
-NO_EVENT = re.compile(
+TIME_NAME = re.compile(r"_times?$")  # how columns of times are called
+DURATION_NAME = re.compile(
     r"reaction|response_time|duration|latency|delay|interval"
 )  # lengths, which start nowhere
-RATES = (
+CLOCK_RATES = (
     30e3,
     25e3,
     24_414.0625,
@@ -37,10 +37,10 @@ RATES = (
     10e3,
     1e3,
 )  # [Hz] of clocks and recordings
-SHORTEST = (
+SHORTEST_DELAY = (
     0.01  # [s]; what is said to follow a row's start sooner than that is no event in other units
 )
-FEWEST = 5  # rows from which on it is no accident that all events lie in their rows
+FEWEST_EVENTS = 5  # rows from which on it is no accident that all events lie in their rows
 
 
 def event_times(session: Session, name: str, align: str) -> np.ndarray:
@@ -56,7 +56,7 @@ def event_times(session: Session, name: str, align: str) -> np.ndarray:
         tree = parse(align)
         if not isinstance(tree, ast.Name) and names_in(tree):
             with np.errstate(divide="ignore", invalid="ignore"):
-                return np.broadcast_to(_value(tree, table), len(table)).astype(np.float64)
+                return np.broadcast_to(_evaluate(tree, table), len(table)).astype(np.float64)
     except KeyError as error:
         raise _no_event(session, name, error.args[0]) from None
     except (SyntaxError, ValueError, RecursionError, MemoryError):
@@ -64,14 +64,14 @@ def event_times(session: Session, name: str, align: str) -> np.ndarray:
     raise _no_event(session, name, align)
 
 
-def _value(node: ast.expr, table: pd.DataFrame) -> np.ndarray | float:
+def _evaluate(node: ast.expr, table: pd.DataFrame) -> np.ndarray | float:
     """The value of an expression; KeyError for a name that is no column of numbers, ValueError for
     all but arithmetic."""
     match node:
         case ast.BinOp(left=left, op=op, right=right) if type(op) in ARITHMETIC:
-            return ARITHMETIC[type(op)](_value(left, table), _value(right, table))
+            return ARITHMETIC[type(op)](_evaluate(left, table), _evaluate(right, table))
         case ast.UnaryOp(op=ast.USub(), operand=operand):
-            return -_value(operand, table)
+            return -_evaluate(operand, table)
         case ast.Constant(value=int() | float() as value) if not isinstance(value, bool):
             return float(value)
         case ast.Name(id=name):
@@ -108,24 +108,24 @@ def event_columns(table: pd.DataFrame) -> list[str]:
     numeric = [
         name
         for name in table.columns
-        if pd.api.types.is_float_dtype(table[name]) or _named(table, name)
+        if pd.api.types.is_float_dtype(table[name]) or _is_named_as_time(table, name)
     ]
     return [name for name in numeric if _is_event(table, name)]
 
 
-def _named(table: pd.DataFrame, name: str) -> bool:
-    return bool(NAMED.search(str(name))) and pd.api.types.is_numeric_dtype(table[name])
+def _is_named_as_time(table: pd.DataFrame, name: str) -> bool:
+    return bool(TIME_NAME.search(str(name))) and pd.api.types.is_numeric_dtype(table[name])
 
 
 def _is_event(table: pd.DataFrame, name: str) -> bool:
     times = table[name].to_numpy(dtype=np.float64)
     if name in ("start_time", "stop_time"):
         return bool(np.isfinite(times).any())
-    if _named(table, name):
+    if _is_named_as_time(table, name):
         return share_inside(table, times) >= 0.5
     own = np.isfinite(times)
     inside = (times >= table.start_time) & (times <= table.stop_time)
-    return bool(own.sum() >= FEWEST and inside[own].mean() >= 0.9)
+    return bool(own.sum() >= FEWEST_EVENTS and inside[own].mean() >= 0.9)
 
 
 def share_inside(table: pd.DataFrame, times: np.ndarray) -> float:
@@ -145,31 +145,31 @@ def share_inside(table: pd.DataFrame, times: np.ndarray) -> float:
     return float(inside[there].mean()) if there.any() else 0.0
 
 
-def meant_by(table: pd.DataFrame, column: str) -> str | None:
+def correction_of(table: pd.DataFrame, column: str) -> str | None:
     """What puts the events of a column into their rows: from the row's start on, in other units, in
     samples; else None."""
     name, values = spelled(column), table[column].to_numpy(dtype=np.float64)
-    clock = [1e3, 1e6, *_rates(table, values)]
+    clock = [1e3, 1e6, *_clock_rates(table, values)]
     tried = [f"start_time + {name}", *(f"{name} / {unit:.12g}" for unit in clock)]
     tried += [
         f"start_time + {name} / {unit}"
         for unit in (1_000, 1_000_000)
-        if np.nanmedian(values) > SHORTEST * unit
+        if np.nanmedian(values) > SHORTEST_DELAY * unit
     ]
     return next(
-        (each for each in tried if share_inside(table, _value(parse(each), table)) >= 0.9), None
+        (each for each in tried if share_inside(table, _evaluate(parse(each), table)) >= 0.9), None
     )
 
 
-def _rates(table: pd.DataFrame, values: np.ndarray) -> list[float]:
+def _clock_rates(table: pd.DataFrame, values: np.ndarray) -> list[float]:
     """The rate of a clock that the values may count samples of: their slope over the rows'
     starts."""
     starts = table.start_time.to_numpy(dtype=np.float64)
     there = np.isfinite(values) & np.isfinite(starts)
-    if there.sum() < FEWEST or np.ptp(starts[there]) == 0:
+    if there.sum() < FEWEST_EVENTS or np.ptp(starts[there]) == 0:
         return []
     slope = float(np.polyfit(starts[there], values[there], 1)[0])
-    return [rate for rate in RATES if abs(slope / rate - 1) < 0.01]
+    return [rate for rate in CLOCK_RATES if abs(slope / rate - 1) < 0.01]
 
 
 def misplaced_columns(table: pd.DataFrame) -> dict[str, str]:
@@ -178,9 +178,11 @@ def misplaced_columns(table: pd.DataFrame) -> dict[str, str]:
     named = [
         name
         for name in table.columns
-        if _named(table, name) and not NO_EVENT.search(name) and not _is_event(table, name)
+        if _is_named_as_time(table, name)
+        and not DURATION_NAME.search(name)
+        and not _is_event(table, name)
     ]
-    meant = {name: meant_by(table, name) for name in named if name != "stop_time"}
+    meant = {name: correction_of(table, name) for name in named if name != "stop_time"}
     return {name: expression for name, expression in meant.items() if expression}
 
 
@@ -197,7 +199,7 @@ def check_inside(
         return
     found = f"{align} from {np.nanmin(times[rows]):g} to {np.nanmax(times[rows]):g}"
     found += f", rows of {name} from {table.start_time.min():g} to {table.stop_time.max():g} s"
-    meant = meant_by(table, align)
+    meant = correction_of(table, align)
     if meant is None:
         warnings.warn(
             f"{session.source.uri or session.key}: most events lie outside of their rows: {found}",

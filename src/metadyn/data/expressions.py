@@ -8,7 +8,7 @@ import keyword
 import re
 import unicodedata
 
-LONGEST = 10_000  # characters; no person writes more
+MOST_CHARACTERS = 10_000  # characters; no person writes more
 TEXT = r"""'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*\""""  # a literal, in which nothing is a column
 BACKQUOTED = re.compile(rf"{TEXT}|`([^`]*)`")
 
@@ -16,7 +16,7 @@ BACKQUOTED = re.compile(rf"{TEXT}|`([^`]*)`")
 def parse(expression: str) -> ast.expr:
     """The tree of an expression; names in backquotes are names like any other. Raises what
     `ast.parse` raises."""
-    expression = expression[:LONGEST].strip()
+    expression = expression[:MOST_CHARACTERS].strip()
     mark = "_"
     while mark in expression:
         mark += "_"

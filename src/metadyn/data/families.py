@@ -15,7 +15,7 @@ import numpy as np
 
 from metadyn.errors import ConfigError
 
-STEP, NOISE = 0.04, 0.5  # time step of the flow a bin, SD of its noise
+TIME_STEP, NOISE_SD = 0.04, 0.5  # time step of the flow a bin, SD of its noise
 RING_SD = 0.7  # root mean square of a coordinate of a point on the unit circle
 # Start of a duffing path: beyond, Euler steps gain more energy than a = -0.2 takes, and the path
 # leaves
@@ -78,7 +78,7 @@ def duffing_start(rng: np.random.Generator, n: int) -> np.ndarray:
     return x * np.minimum(1, FARTHEST / np.linalg.norm(x, axis=1, keepdims=True))
 
 
-def evenly(name: str, low: float, high: float) -> Callable:
+def cover_range(name: str, low: float, high: float) -> Callable:
     """Values of one parameter from `low` to `high`, 8 by default."""
     return lambda n: [{name: value} for value in np.linspace(low, high, n or 8).tolist()]
 
@@ -108,7 +108,7 @@ FAMILIES = {
         ("speed",),
         limit_cycle_flow,
         ring_start,
-        evenly("speed", 0.25, 5.0),
+        cover_range("speed", 0.25, 5.0),
         RING_SD,
     ),
     "hopf": Family(
@@ -116,7 +116,7 @@ FAMILIES = {
         ("mu",),
         hopf_flow,
         hopf_start,
-        evenly("mu", -1.5, 1.5),
+        cover_range("mu", -1.5, 1.5),
         1.75,
     ),
     "duffing": Family(
@@ -148,8 +148,8 @@ def integrate(
     """Latent trajectories (trial, time, 2)."""
     path = [family.start(rng, n_trials)]
     for _ in range(n_bins - 1):
-        drift = family.flow(path[-1], parameters) + NOISE * rng.standard_normal((n_trials, 2))
-        path.append(path[-1] + STEP * drift)
+        drift = family.flow(path[-1], parameters) + NOISE_SD * rng.standard_normal((n_trials, 2))
+        path.append(path[-1] + TIME_STEP * drift)
     return np.stack(path, 1)
 
 
@@ -160,5 +160,5 @@ def noise_free(
     forecast from there."""
     flow, path = family_named(family).flow, [np.asarray(states)]
     for _ in range(steps):
-        path.append(path[-1] + STEP * flow(path[-1], parameters))
+        path.append(path[-1] + TIME_STEP * flow(path[-1], parameters))
     return np.stack(path[1:], -2)

@@ -28,7 +28,7 @@ def complement(intervals: np.ndarray) -> np.ndarray:
     return edges[edges[:, 1] > edges[:, 0]]
 
 
-def meeting(one: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def overlapping_pairs(one: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Indices of all pairs of an interval of `one`, in any order, and an interval of `other` that
     share time."""
     first = np.searchsorted(other[:, 1], one[:, 0], side="right")
@@ -39,7 +39,7 @@ def meeting(one: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]
 
 def intersection(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     """The time that lies in both."""
-    i, j = meeting(one, other)
+    i, j = overlapping_pairs(one, other)
     return np.column_stack([np.maximum(one[i, 0], other[j, 0]), np.minimum(one[i, 1], other[j, 1])])
 
 

@@ -13,7 +13,7 @@ from itertools import chain
 import numpy as np
 import pandas as pd
 
-from metadyn.data.expressions import LONGEST, names_in, parse, spelled, with_backquotes
+from metadyn.data.expressions import MOST_CHARACTERS, names_in, parse, spelled, with_backquotes
 from metadyn.errors import SelectionError, as_keywords
 
 COMPARISONS = {
@@ -59,7 +59,9 @@ def select_rows(
         raise evaluator.malformed(str(error)) from error
     if not mask.any():
         found = (
-            "; ".join(f"{name}: {values_of(column_of(table, name))}" for name in names_in(tree))
+            "; ".join(
+                f"{name}: {summarise_values(column_of(table, name))}" for name in names_in(tree)
+            )
             or f"{len(table)} rows"
         )
         raise SelectionError(
@@ -79,7 +81,7 @@ def column_of(table: pd.DataFrame, name: str) -> pd.Series | None:
     return pd.Series(table.index, index=table.index) if name == "id" else None
 
 
-def values_of(column: pd.Series, most: int = 8) -> str:
+def summarise_values(column: pd.Series, most: int = 8) -> str:
     """What a column holds, short: its values with their counts, or its range when there are
     many."""
     if has_several(column):
@@ -171,7 +173,7 @@ class _Evaluator:
             )
         return _truth(
             np.broadcast_to(self.holds(COMPARISONS[type(op)], first, second), len(self.table)),
-            _missing(first, second),
+            _is_missing(first, second),
         )
 
     def holds(self, compare, first, second) -> np.ndarray:
@@ -225,7 +227,7 @@ class _Evaluator:
         if has_several(column):
             said = f"{left.id} {'not ' * negated}in {listed}"
             return self.of_several(column, listed, inside, said)
-        return _truth(inside(column, listed), _missing(column))
+        return _truth(inside(column, listed), _is_missing(column))
 
     def one_of_several(self, left, right, negated) -> np.ndarray:
         """`'M1' in location`: whether it is one of a row's values. Of a row that refers to nothing,
@@ -239,7 +241,7 @@ class _Evaluator:
         inside = column.map(lambda each: isinstance(each, tuple) and value in each).to_numpy(
             dtype=bool
         )
-        return _truth(inside ^ negated, _missing(column))
+        return _truth(inside ^ negated, _is_missing(column))
 
     def operand(self, node):
         return self.column(node.id) if isinstance(node, ast.Name) else self.literal(node)
@@ -268,9 +270,9 @@ class _Evaluator:
     def flag(self, name: str) -> np.ndarray:
         """A bare column: booleans, or the zeros and ones that many files keep them as."""
         column = self.column(name)
-        missing = _missing(column)
+        missing = _is_missing(column)
         if not column[~missing].isin([True, False]).all():
-            raise self.malformed(f"{name!r} is not boolean: {values_of(column)}")
+            raise self.malformed(f"{name!r} is not boolean: {summarise_values(column)}")
         return _truth(column.isin([True]).to_numpy(), missing)
 
     def refused(self, node) -> SelectionError:
@@ -292,7 +294,7 @@ class _Evaluator:
 
     def in_backquotes(self) -> str | None:
         """The option with backquotes where column names need them, if that is what is wrong."""
-        meant = with_backquotes(self.expression[:LONGEST], map(str, self.table.columns))
+        meant = with_backquotes(self.expression[:MOST_CHARACTERS], map(str, self.table.columns))
         if meant.count("`") == self.expression.count("`"):
             return None
         try:
@@ -315,7 +317,7 @@ def _all(truths: list[np.ndarray]) -> np.ndarray:
     return np.stack([holds.all(axis=0), fails.any(axis=0)])
 
 
-def _missing(*operands) -> np.ndarray | bool:
+def _is_missing(*operands) -> np.ndarray | bool:
     """Mask (row,) of NaN, None and empty text in any column of these; a literal is never
     missing."""
     missing = [

@@ -10,14 +10,14 @@ import numpy as np
 
 from metadyn.records import TrialCounts
 
-BLOCK = (
+ENTRIES_AT_ONCE = (
     2**20
 )  # entries (trial, time, unit) that are worked on at once: what is made on the way stays small beside the counts
 
 
-def blocks(values: np.ndarray) -> Iterator[slice]:
+def trial_chunks(values: np.ndarray) -> Iterator[slice]:
     """Some trials at a time of values (trial, time, unit)."""
-    size = max(1, BLOCK // max(1, values[0].size))
+    size = max(1, ENTRIES_AT_ONCE // max(1, values[0].size))
     return (slice(first, first + size) for first in range(0, len(values), size))
 
 
@@ -29,7 +29,7 @@ def smooth(counts: TrialCounts, sd) -> TrialCounts:
     a gap or an edge.
     """
     smoothed, entries = np.zeros(counts.counts.shape, np.float32), counts.observed_entries
-    for trials in blocks(smoothed):
+    for trials in trial_chunks(smoothed):
         _smooth_into(
             smoothed[trials], counts.counts[trials], entries[trials], sd / counts.bin_width
         )

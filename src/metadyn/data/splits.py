@@ -111,7 +111,7 @@ def block_lengths(number: int) -> list[int]:
     return [len(block) for block in np.array_split(np.arange(number), n_blocks) if len(block)]
 
 
-def evenly(size: int, most: int) -> np.ndarray:
+def evenly_spaced(size: int, most: int) -> np.ndarray:
     """Up to `most` of the numbers below `size`, evenly spread."""
     return np.unique(np.linspace(0, size - 1, min(size, most)).round().astype(int))
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from metadyn.errors import refusals_told
 
-Keep = Callable[
+Storage = Callable[
     [np.ndarray], np.ndarray
 ]  # where a large array is kept: `in_memory`, or `on_disk` of a folder
 
@@ -25,12 +25,12 @@ def in_memory(values: np.ndarray) -> np.ndarray:
 def on_disk(values: np.ndarray, folder: Path) -> np.ndarray:
     """The array, to be read only, in a file of the folder that has no name: it is gone when nobody
     holds it any more, or the process is killed. Raises WriteError where the system refuses."""
-    with filling(folder), TemporaryFile(dir=folder) as file:
-        write(values, file)
+    with disk_errors(folder), TemporaryFile(dir=folder) as file:
+        write_array(values, file)
         return np.memmap(file, values.dtype, "r", shape=values.shape)
 
 
-def write(values: np.ndarray, file: IO[bytes]) -> None:
+def write_array(values: np.ndarray, file: IO[bytes]) -> None:
     """The bytes of an array; OSError where there is no room, of which `np.save` says nothing when
     the array is small."""
     file.write(np.ascontiguousarray(values).data)
@@ -41,7 +41,7 @@ def is_on_disk(values: np.ndarray) -> bool:
     return isinstance(values, np.memmap)
 
 
-def filling(folder: Path):
+def disk_errors(folder: Path):
     """What the system refuses inside is a WriteError about the folder."""
     problem = "the counts cannot be kept on disk while the model is trained"
     remedy = (
@@ -51,7 +51,7 @@ def filling(folder: Path):
     return refusals_told(folder, problem, remedy)
 
 
-def nearest(folder: Path | None) -> Path:
+def existing_folder(folder: Path | None) -> Path:
     """The folder, or where it would be made; without one, where the system has its temporary
     files."""
     wanted = Path(gettempdir()) if folder is None else folder.absolute()

@@ -164,7 +164,7 @@ def simulate(
     chosen = (
         system.cover(n_sessions)
         if parameters is None
-        else [_named(system, each) for each in parameters]
+        else [_parameters_by_name(system, each) for each in parameters]
     )
     trial_start = 1.0 + np.arange(n_trials) * round(n_bins * bin_width + gap, 6)
     sessions = []
@@ -184,7 +184,7 @@ def simulate(
     return sessions
 
 
-def _named(family: Family, given: dict[str, float] | float) -> dict[str, float]:
+def _parameters_by_name(family: Family, given: dict[str, float] | float) -> dict[str, float]:
     """Parameters by name, whether given by name or as the one number that there is."""
     named = given if isinstance(given, dict) else dict.fromkeys(family.names[:1], given)
     if set(named) != set(family.names):

@@ -9,9 +9,9 @@ from dataclasses import replace
 import numpy as np
 
 from metadyn.data.events import check_inside, event_columns, event_times
-from metadyn.data.intervals import intersection, meeting
+from metadyn.data.intervals import intersection, overlapping_pairs
 from metadyn.data.selection import select_rows
-from metadyn.data.slips import other_unit, other_unit_of_table
+from metadyn.data.slips import spike_times_in_other_unit, table_in_other_unit
 from metadyn.data.tables import choose_table, table_option, usable_rows
 from metadyn.data.ticks import LATEST, rounding, to_seconds, to_ticks, within
 from metadyn.errors import WindowError, as_keywords
@@ -19,11 +19,11 @@ from metadyn.records import Session, Windows
 
 CONTINUOUS_BINS = 100  # 2 s at 20 ms: long against a time constant, short against a recording
 MOST_BINS = 100_000_000  # in all windows together (23 days at 20 ms); more is a slip in the times
-UNEVEN = (
+MOST_UNEVEN = (
     20  # longest window over the median one; more means that rows are not trials from start to stop
 )
 # [s] with no spike of any unit, in a file without obs_intervals, is a gap in the recording
-SILENCE = 60.0
+LONGEST_SILENCE = 60.0
 
 
 def make_windows(
@@ -59,10 +59,10 @@ def make_windows(
     name = choose_table(session, intervals)
     if name is None:
         _refuse_row_options(session, align=align, start=start, where=where)
-        windows = consecutive(session, bin_ticks, n_bins or CONTINUOUS_BINS)
+        windows = consecutive_windows(session, bin_ticks, n_bins or CONTINUOUS_BINS)
     else:
         table = session.intervals[name]
-        rows = _rows(session, name, where)
+        rows = _selected_rows(session, name, where)
         if align is None:
             _refuse_event_options(session, name, table, start=start, n_bins=n_bins)
             windows = from_start_to_stop(session, name, rows, bin_ticks)
@@ -71,10 +71,10 @@ def make_windows(
     check_lengths(session, windows, cut=max_bins is not None or align is not None or name is None)
     windows = drop_unobserved(session, windows)
     check_overlap(session, windows, align)
-    return drop_unobserved(session, cut(windows, max_bins)) if max_bins else windows
+    return drop_unobserved(session, cut_windows(windows, max_bins)) if max_bins else windows
 
 
-def _rows(session: Session, name: str, where: str | None) -> np.ndarray:
+def _selected_rows(session: Session, name: str, where: str | None) -> np.ndarray:
     table = session.intervals[name]
     if where is None:
         return np.arange(len(table))
@@ -164,7 +164,7 @@ def from_events(
     return Windows(to_seconds(starts), lengths, float(to_seconds(bin_ticks)), name, rows)
 
 
-def consecutive(session: Session, bin_ticks: int, n_bins: int) -> Windows:
+def consecutive_windows(session: Session, bin_ticks: int, n_bins: int) -> Windows:
     """Windows of `n_bins` end to end over each recorded stretch; the last of a stretch may be
     shorter."""
     recorded = to_ticks(recorded_stretches(session))
@@ -181,7 +181,7 @@ def consecutive(session: Session, bin_ticks: int, n_bins: int) -> Windows:
         to_seconds(start[kept]), lengths[kept], float(to_seconds(bin_ticks)), None, nowhere
     )
     _check_size(session, whole)
-    return cut(whole, n_bins)
+    return cut_windows(whole, n_bins)
 
 
 def recorded_stretches(session: Session) -> np.ndarray:
@@ -190,9 +190,9 @@ def recorded_stretches(session: Session) -> np.ndarray:
     if is_bounded(session.observed):
         return session.observed
     times = np.sort(session.spike_times)
-    gaps = np.flatnonzero(np.diff(times) > SILENCE)
+    gaps = np.flatnonzero(np.diff(times) > LONGEST_SILENCE)
     if len(gaps):
-        found = f"{len(gaps)} stretches of over {SILENCE:g} s in which no unit fires, and no obs_intervals"
+        found = f"{len(gaps)} stretches of over {LONGEST_SILENCE:g} s in which no unit fires, and no obs_intervals"
         warnings.warn(
             f"{session.source.uri or session.key}: {found}; taken as not recorded", stacklevel=4
         )
@@ -205,7 +205,7 @@ def is_bounded(observed: np.ndarray | None) -> bool:
     return observed is not None and bool(observed[0, 0] > -LATEST and observed[-1, 1] < LATEST)
 
 
-def cut(windows: Windows, max_bins: int) -> Windows:
+def cut_windows(windows: Windows, max_bins: int) -> Windows:
     """Windows longer than `max_bins` as consecutive pieces of that length, the last one shorter."""
     pieces = -(-windows.n_bins // max_bins)
     first = np.repeat(np.cumsum(pieces) - pieces, pieces)
@@ -229,22 +229,22 @@ def drop_unobserved(session: Session, windows: Windows) -> Windows:
     else:
         first, last = to_ticks(session.spike_times.min()), to_ticks(session.spike_times.max())
         kept, extent = (
-            (to_ticks(windows.start) <= last) & (ends(windows) > first),
+            (to_ticks(windows.start) <= last) & (window_ends(windows) > first),
             to_seconds([first, last]),
         )
     if session.observed is not None:
         kept = kept & has_observed_bin(session.observed, windows)
     if kept.all():
         return windows
-    if slip := other_unit_of_table(session, windows):
+    if slip := table_in_other_unit(session, windows):
         raise slip
     found = f"{np.sum(~kept)} of {len(kept)} windows lie where nothing was recorded"
     found += " or all of it is invalid" if len(session.invalid) else ""
     found += f" (recorded from {extent[0]:g} to {extent[1]:g} s)"
     if not kept.any():
-        if slip := other_unit(session, windows):
+        if slip := spike_times_in_other_unit(session, windows):
             raise slip
-        start, stop = windows.start.min(), to_seconds(ends(windows)).max()
+        start, stop = windows.start.min(), to_seconds(window_ends(windows)).max()
         remedy = (
             "check the unit of the table's times (seconds on the session's clock), "
             "or another `intervals` or `align`"
@@ -258,7 +258,7 @@ def drop_unobserved(session: Session, windows: Windows) -> Windows:
     return windows.select(kept)
 
 
-def ends(windows: Windows) -> np.ndarray:
+def window_ends(windows: Windows) -> np.ndarray:
     """Where each window ends (window,), in ticks."""
     return to_ticks(windows.start) + windows.n_bins * int(to_ticks(windows.bin_width))
 
@@ -267,8 +267,8 @@ def has_observed_bin(observed: np.ndarray, windows: Windows) -> np.ndarray:
     """Whether some bin of each window (window,) lies wholly in observed time; bins are not
     enumerated."""
     width = int(to_ticks(windows.bin_width))
-    intervals, start, end = to_ticks(observed), to_ticks(windows.start), ends(windows)
-    window, which = meeting(np.column_stack([start, end]), intervals)
+    intervals, start, end = to_ticks(observed), to_ticks(windows.start), window_ends(windows)
+    window, which = overlapping_pairs(np.column_stack([start, end]), intervals)
     met = intervals[which]
     bins_before = np.maximum(-((start[window] - met[:, 0]) // width), 0)
     whole = start[window] + (bins_before + 1) * width <= np.minimum(met[:, 1], end[window])
@@ -315,7 +315,7 @@ def _check_size(session, windows) -> None:
 def check_lengths(session: Session, windows: Windows, cut: bool) -> None:
     """Refuse windows from start to stop that differ wildly in length, unless they are to be cut."""
     median, longest = float(np.median(windows.n_bins)), int(windows.n_bins.max())
-    if cut or longest <= UNEVEN * median:
+    if cut or longest <= MOST_UNEVEN * median:
         return
     width = windows.bin_width
     found = f"{len(windows)} rows, the median one {median * width:.3g} s, the longest {longest * width:.4g} s"
@@ -358,7 +358,7 @@ def fitting_bins(windows: Windows, most: int = CONTINUOUS_BINS) -> int:
 def check_overlap(session: Session, windows: Windows, align: str | None = None) -> None:
     """Refuse windows that share time; touching ones are fine."""
     order = np.argsort(windows.start, kind="stable")
-    start, end = to_ticks(windows.start)[order], ends(windows)[order]
+    start, end = to_ticks(windows.start)[order], window_ends(windows)[order]
     shared = np.flatnonzero(end[:-1] - start[1:] > 2 * rounding(start[1:]))
     if len(shared) == 0:
         return

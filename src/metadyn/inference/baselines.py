@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from metadyn.data.smoothing import smooth
-from metadyn.data.splits import evenly, is_continuous
+from metadyn.data.splits import evenly_spaced, is_continuous
 from metadyn.inference.decoding import (
     FOLDS,
     Decoder,
@@ -89,7 +89,7 @@ def windows_to_search(counts: TrialCounts) -> Int[np.ndarray, " chosen"]:
     """Evenly spread windows (indices) of no more than about BINS_TO_SEARCH bins, and two a fold at
     least."""
     most = max(2 * FOLDS, BINS_TO_SEARCH // counts.counts.shape[1])
-    return evenly(counts.n_trials, most)
+    return evenly_spaced(counts.n_trials, most)
 
 
 def errors_by_number(

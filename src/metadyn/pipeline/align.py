@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from metadyn.config import Config
-from metadyn.data.splits import evenly
+from metadyn.data.splits import evenly_spaced
 from metadyn.pipeline import verdict
 from metadyn.pipeline.fit import model_folder
 from metadyn.pipeline.inputs import single
@@ -57,7 +57,7 @@ def align(
     counts = counts_to_align(trained, single(file), data or {})
     settings = (config or Config()).align
     if trials is not None:
-        counts = counts.select(trials=evenly(counts.n_trials, trials))
+        counts = counts.select(trials=evenly_spaced(counts.n_trials, trials))
         # the other windows are for tests
         settings = settings.model_copy(update={"test_fraction": 0.0})
     aligned = alignment.align(trained, counts, settings, device=device, report=report)

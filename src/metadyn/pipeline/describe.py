@@ -13,7 +13,7 @@ from pynwb import NWBFile
 
 from metadyn.data.events import event_columns, misplaced_columns
 from metadyn.data.intervals import duration, intersection
-from metadyn.data.selection import values_of
+from metadyn.data.selection import summarise_values
 from metadyn.data.windows import is_bounded
 from metadyn.errors import DataError
 from metadyn.nwb.opening import open_nwb
@@ -211,7 +211,7 @@ def _table(name: str, table: pd.DataFrame) -> TableSummary:
             str(key),
             int(table[key].isna().sum()),
             key in events,
-            values_of(table[key]),
+            summarise_values(table[key]),
             meant.get(key),
         )
         for key in table

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from metadyn.config import Config
-from metadyn.data.storage import is_on_disk, nearest
+from metadyn.data.storage import existing_folder, is_on_disk
 from metadyn.errors import ConfigError
 from metadyn.pipeline import verdict
 from metadyn.pipeline.inputs import Recording, check_distinct, recordings
@@ -73,7 +73,7 @@ def fit(
         sessions = read_all(
             given,
             config.data,
-            nearest(folder),
+            existing_folder(folder),
             memory=memory,
             report=lambda n: report(StepReport(n, len(given), "reading")),
             skipped=skipped,

@@ -17,7 +17,7 @@ import numpy as np
 from psutil import virtual_memory
 
 from metadyn.config import DataConfig
-from metadyn.data.storage import filling, is_on_disk, on_disk, write
+from metadyn.data.storage import disk_errors, is_on_disk, on_disk, write_array
 from metadyn.errors import DataError
 from metadyn.nwb.replace import private_name, remove_leftovers
 from metadyn.pipeline.inputs import Recording, read_counts
@@ -61,7 +61,7 @@ def read_all(
         nonlocal left
         if not isinstance(given[place].source, TrialCounts):
             left -= counts.nbytes
-            counts = counts.kept(partial(held, in_memory=left >= 0, folder=folder))
+            counts = counts.stored(partial(held, in_memory=left >= 0, folder=folder))
         read[place] = counts
         report(len(read))
 
@@ -146,7 +146,7 @@ def passage(folder: Path) -> Iterator[Path]:
     that killed runs left."""
     remove_leftovers(folder / "reading")
     way = private_name(folder / "reading")
-    with filling(folder):
+    with disk_errors(folder):
         way.mkdir()
     try:
         yield way
@@ -166,12 +166,12 @@ def send(
 
     def sent(values: np.ndarray) -> np.ndarray:
         file = path.with_suffix(f".{len(layouts)}")
-        with filling(path.parent.parent), file.open("wb") as opened:
-            write(values, opened)
+        with disk_errors(path.parent.parent), file.open("wb") as opened:
+            write_array(values, opened)
         layouts.append({"filename": file, "dtype": values.dtype, "shape": values.shape})
         return np.empty(0)
 
-    emptied = counts.kept(sent)
+    emptied = counts.stored(sent)
     warned = [(str(each.message), each.category, each.filename, each.lineno) for each in caught]
     return emptied, layouts, warned
 
@@ -182,7 +182,7 @@ def received(counts: TrialCounts, layouts: list[dict], warned: list[tuple]) -> T
     for each in warned:
         warnings.warn_explicit(*each)
     mapped = (np.memmap(mode="r", **layout) for layout in layouts)
-    counts = counts.kept(lambda _: next(mapped))  # in the order in which they were sent
+    counts = counts.stored(lambda _: next(mapped))  # in the order in which they were sent
     for layout in layouts:
         layout["filename"].unlink()
     return counts

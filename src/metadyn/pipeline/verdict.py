@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from metadyn.data.splits import evenly
+from metadyn.data.splits import evenly_spaced
 from metadyn.errors import WindowError
 from metadyn.pipeline.commands import as_flags
 from metadyn.pipeline.comparison import baselines_ahead, summary
@@ -53,7 +53,7 @@ def of_fit(
     files, output : as they were given to the fit.
     skip_bad : the next command leaves out what the fit did.
     """
-    chosen = [sessions[i] for i in evenly(len(sessions), MOST_SESSIONS)]
+    chosen = [sessions[i] for i in evenly_spaced(len(sessions), MOST_SESSIONS)]
     part = "validation" if trained.training.validation_fraction else "training"
     scores = scores_of_spikes(trained, [few_windows(trained, counts, part) for counts in chosen])
     trained_on = [few_windows(trained, counts, "training") for counts in chosen]
@@ -152,7 +152,7 @@ def few_windows(trained: TrainedModel, counts: TrialCounts, part: str) -> TrialC
         chosen = entry.held_out(counts) & ~entry.never_met(counts)
     windows = np.flatnonzero(chosen)
     units = np.flatnonzero(np.isin(counts.unit_rows, entry.unit_rows))
-    return counts.select(windows[evenly(len(windows), MOST_WINDOWS)], units)
+    return counts.select(windows[evenly_spaced(len(windows), MOST_WINDOWS)], units)
 
 
 def scores_of_spikes(trained: TrainedModel, sessions: list[TrialCounts]) -> list[xr.Dataset]:

@@ -24,7 +24,7 @@ def to_fill(paths: list[Path], given: str | Path | None) -> dict[Path, dict]:
     : a field that DANDI needs is in neither.
     """
     names = names_of(paths)
-    common, own = _read_toml(given, set(names.values())) if given else ({}, {})
+    common, own = _read_metadata_toml(given, set(names.values())) if given else ({}, {})
     filled, needed = {}, {}
     for path in paths:
         there, said = read_metadata(path), own.get(names[path], {})
@@ -35,11 +35,11 @@ def to_fill(paths: list[Path], given: str | Path | None) -> dict[Path, dict]:
         if lacking := missing({**there, **filled[path]}):
             needed[names[path]] = lacking
     if needed:
-        raise _missing(needed)
+        raise _missing_metadata(needed)
     return filled
 
 
-def _missing(needed: dict[str, list[Field]]) -> MissingMetadataError:
+def _missing_metadata(needed: dict[str, list[Field]]) -> MissingMetadataError:
     return MissingMetadataError(
         "DANDI takes no file without these metadata, and they are not invented",
         found="; ".join(
@@ -88,7 +88,7 @@ def _quoted(name: str) -> str:
     return '"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
-def _read_toml(path: str | Path, names: set[str]) -> tuple[dict, dict]:
+def _read_metadata_toml(path: str | Path, names: set[str]) -> tuple[dict, dict]:
     """The keys for all files, and those of single files; empty texts are as good as none."""
     try:
         read = tomllib.loads(Path(path).read_text(encoding="utf-8"))

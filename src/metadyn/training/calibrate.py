@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from metadyn.data.splits import evenly
+from metadyn.data.splits import evenly_spaced
 from metadyn.inference.forecast import ContextSamples, default_context, noisy_paths, sample_context
 from metadyn.model.trained import TrainedModel
 from metadyn.records import SessionEntry, TrialCounts
@@ -37,7 +37,7 @@ def forecastable(counts: TrialCounts, most: int) -> tuple[TrialCounts, int, int]
     steps = min(STEPS, counts.counts.shape[1] - context)
     seen = counts.observed_entries[:, context : context + steps].any((1, 2))
     usable = np.flatnonzero(seen & (counts.windows.n_bins >= context + 2))
-    return counts.select(usable[evenly(len(usable), most)]), context, steps
+    return counts.select(usable[evenly_spaced(len(usable), most)]), context, steps
 
 
 def ahead(
@@ -66,7 +66,7 @@ def surprise(
     Of many units, some are scored that are evenly spread; NaN where none of them was observed.
     """
     row, device = trained.index(counts.session), drawn.state.device
-    units = evenly(counts.n_units, max(1, ENTRIES // (counts.n_trials * steps)))
+    units = evenly_spaced(counts.n_units, max(1, ENTRIES // (counts.n_trials * steps)))
     likelihood, session = (
         trained.module.likelihood.of_units(row, units),
         torch.zeros(1, dtype=torch.long, device=device),

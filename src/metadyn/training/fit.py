@@ -18,7 +18,7 @@ from metadyn.training.execution.step import Task
 from metadyn.training.health import warning_reporter
 from metadyn.training.networks import Initialiser, find_initialiser
 from metadyn.training.objective import crop_range
-from metadyn.training.sessions import check_sessions, keeper, limit_latents, split_sessions
+from metadyn.training.sessions import check_sessions, choose_storage, limit_latents, split_sessions
 from metadyn.training.summary import summarise
 
 
@@ -46,9 +46,9 @@ def fit(
 
     # 1. Split and check the sessions
     check_sessions(sessions, config)
-    keep = keeper(sessions, folder)
+    storage = choose_storage(sessions, folder)
     parts = split_sessions(
-        sessions, training.validation_fraction, training.seed, keep, training.test_fraction
+        sessions, training.validation_fraction, training.seed, storage, training.test_fraction
     )
     config = limit_latents(config, parts.train)
     record = record_run(sessions, config, training, data or {}, digests=folder is not None)
@@ -57,7 +57,7 @@ def fit(
 
     # 2. Initialise
     crops = crop_range(training, sessions)
-    initial = find_initialiser(parts, config, training, crops, keep, where, processes, report)
+    initial = find_initialiser(parts, config, training, crops, storage, where, processes, report)
     if resume:
         task = initial.task(training.seed)
     else:
@@ -70,7 +70,7 @@ def fit(
     train(task, progress, trained, initial, folder, record, report)
 
     # 4. Summarise and store
-    trained = summarise(trained, parts, keep, report)
+    trained = summarise(trained, parts, storage, report)
     if folder and processes.rank == 0:
         finish(trained, folder, record, progress)
     return trained

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from metadyn.config import ModelConfig, TrainingConfig
-from metadyn.data.splits import evenly
-from metadyn.data.storage import Keep
+from metadyn.data.splits import evenly_spaced
+from metadyn.data.storage import Storage
 from metadyn.model.build import build_model
 from metadyn.model.trained import TrainedModel
 from metadyn.records import SessionEntry, TrialCounts
@@ -101,14 +101,14 @@ def find_initialiser(
     config: ModelConfig,
     training: TrainingConfig,
     crops: tuple[int, int],
-    keep: Keep,
+    storage: Storage,
     device: torch.device,
     processes: SingleProcess,
     report: Reporter,
 ) -> Initialiser:
     """Find each session's start from its training trials, and place all trials where steps take
     them."""
-    starts = initialise_sessions(sessions.train, config, training, keep, report)
+    starts = initialise_sessions(sessions.train, config, training, storage, report)
     latents: list[np.ndarray] | None = None
     if training.warm_start:
         latents = [start.latents for start in starts]
@@ -132,4 +132,4 @@ def limit_validation(held_out: list[TrialCounts], training: TrainingConfig) -> l
     if training.sessions_per_step is None:
         return held_out
     most = training.trials_per_session
-    return [counts.select(evenly(counts.n_trials, most)) for counts in held_out]
+    return [counts.select(evenly_spaced(counts.n_trials, most)) for counts in held_out]

@@ -12,7 +12,7 @@ import numpy as np
 
 from metadyn.config import ModelConfig
 from metadyn.data.splits import split_windows
-from metadyn.data.storage import Keep, in_memory, is_on_disk, nearest, on_disk
+from metadyn.data.storage import Storage, existing_folder, in_memory, is_on_disk, on_disk
 from metadyn.errors import DataError
 from metadyn.records import TrialCounts
 
@@ -30,11 +30,11 @@ class SplitSessions:
     gaps: list[float]
 
 
-def keeper(sessions: list[TrialCounts], folder: Path | None) -> Keep:
+def choose_storage(sessions: list[TrialCounts], folder: Path | None) -> Storage:
     """Where large arrays are kept: on disk beside the model if a session already is, else in
     memory."""
     if any(is_on_disk(counts.counts) for counts in sessions):
-        return partial(on_disk, folder=nearest(folder))
+        return partial(on_disk, folder=existing_folder(folder))
     return in_memory
 
 
@@ -42,7 +42,7 @@ def split_sessions(
     sessions: list[TrialCounts],
     validation: float,
     seed: int,
-    keep: Keep = in_memory,
+    storage: Storage = in_memory,
     test: float = 0.0,
 ) -> SplitSessions:
     """Split each session by the fractions of validation and test trials.
@@ -56,8 +56,8 @@ def split_sessions(
         train = counts.select(split.train)
         held_out = counts.select(split.validation) if validation else train
         train, held_out = select_observed_units(train, held_out)
-        parts.train.append(train.kept(keep))
-        parts.validation.append(held_out.kept(keep))
+        parts.train.append(train.stored(storage))
+        parts.validation.append(held_out.stored(storage))
         parts.gaps.append(split.gap)
     return parts
 

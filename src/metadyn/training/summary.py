@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from metadyn.data.storage import Keep
+from metadyn.data.storage import Storage
 from metadyn.inference.infer import smoothed_latents
 from metadyn.inference.session_embedding import with_embedding
 from metadyn.model.trained import SharedLatents, TrainedModel
@@ -20,23 +20,23 @@ from metadyn.training.sessions import SplitSessions
 
 
 def summarise(
-    trained: TrainedModel, sessions: SplitSessions, keep: Keep, report: Reporter
+    trained: TrainedModel, sessions: SplitSessions, storage: Storage, report: Reporter
 ) -> TrainedModel:
     """The trained model with embeddings and shared latents of its training trials, and with the
     noise of forecasts that its validation trials ask for."""
     for counts in reported(sessions.train, "embed", report):
         trained = with_embedding(trained, counts)
-    shared = learn_shared_latents(trained, sessions.train, keep, report)
+    shared = learn_shared_latents(trained, sessions.train, storage, report)
     trained = replace(trained, shared_latents=shared)
     return calibrated(trained, sessions.validation, report)
 
 
 def learn_shared_latents(
-    trained: TrainedModel, sessions: list[TrialCounts], keep: Keep, report: Reporter
+    trained: TrainedModel, sessions: list[TrialCounts], storage: Storage, report: Reporter
 ) -> SharedLatents:
     """What the training trials of all sessions have in common under the trained model."""
     latents = [
-        keep(smoothed_latents(trained, counts)) for counts in reported(sessions, "frame", report)
+        storage(smoothed_latents(trained, counts)) for counts in reported(sessions, "frame", report)
     ]
     weights = trained.module.likelihood.weight.numpy(force=True)  # (session, unit, latent)
     own = [weights[row, : counts.n_units] for row, counts in enumerate(sessions)]

@@ -12,8 +12,8 @@ from collections.abc import Callable
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
-from metadyn.data.smoothing import blocks
-from metadyn.data.storage import Keep, in_memory
+from metadyn.data.smoothing import trial_chunks
+from metadyn.data.storage import Storage, in_memory
 from metadyn.errors import DataError
 from metadyn.model.trained import SharedLatents
 from metadyn.records import TrialCounts
@@ -35,7 +35,7 @@ def condition_totals(
     def total(values: np.ndarray) -> np.ndarray:
         sums = sum(
             np.tensordot(member[:, trials], values[trials, :n_bins].astype(float), 1)
-            for trials in blocks(values)
+            for trials in trial_chunks(values)
         )
         return np.pad(sums, ((0, 0), (0, n_bins - sums.shape[1]), (0, 0)))
 
@@ -175,7 +175,7 @@ def init_from_conditions(
     sessions: list[TrialCounts],
     dim: int,
     sd_bins: float,
-    keep: Keep = in_memory,
+    storage: Storage = in_memory,
     report: Callable[[StepReport], None] = lambda _: None,
 ) -> list[SessionInit]:
     """Starts of sessions that share conditions; the readouts' prior variance comes from a first
@@ -189,7 +189,7 @@ def init_from_conditions(
     ]
     variance = np.concatenate(broad).var(0) + 1e-4
     return [
-        init_by_regression(frame, labels, counts, variance, sd_bins).kept(keep)
+        init_by_regression(frame, labels, counts, variance, sd_bins).stored(storage)
         for counts in reported(sessions, "start", report)
     ]
 

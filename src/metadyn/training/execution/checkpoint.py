@@ -22,7 +22,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, save
 from torch import Tensor
 
-from metadyn.data.storage import nearest
+from metadyn.data.storage import existing_folder
 from metadyn.errors import ModelFileError, refusals_told
 from metadyn.model.trained import ARCHITECTURE, TrainedModel, session_entries
 from metadyn.records import ModelFile
@@ -44,7 +44,7 @@ def check_writable(folder: Path) -> None:
 
     So a training is not in vain, and one that does not come about leaves no empty folder.
     """
-    with writing(folder), TemporaryFile(dir=nearest(folder)) as probe:
+    with writing(folder), TemporaryFile(dir=existing_folder(folder)) as probe:
         probe.write(b"0")
 
 

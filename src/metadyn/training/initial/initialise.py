@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 
 from metadyn.config import ModelConfig, TrainingConfig
-from metadyn.data.storage import Keep, in_memory
+from metadyn.data.storage import Storage, in_memory
 from metadyn.model.build import build_model, likelihood_of
 from metadyn.model.likelihoods.base import Likelihood
 from metadyn.model.meta_ssm import MetaSSM
@@ -56,18 +56,18 @@ def initialise_sessions(
     sessions: list[TrialCounts],
     config: ModelConfig,
     training: TrainingConfig,
-    keep: Keep = in_memory,
+    storage: Storage = in_memory,
     report: Callable[[StepReport], None] = lambda _: None,
 ) -> list[SessionInit]:
     """By condition labels where all sessions share them, else by each session's own moments."""
     likelihood = likelihood_of(config)
     if likelihood.of_counts and len(sessions) > 1 and all_labelled(sessions):
         starts = init_from_conditions(
-            sessions, config.latent_dim, training.smoothing_bins, keep, report
+            sessions, config.latent_dim, training.smoothing_bins, storage, report
         )
     else:
         starts = init_from_activity(
-            sessions, likelihood, config.latent_dim, training.smoothing_bins, keep, report
+            sessions, likelihood, config.latent_dim, training.smoothing_bins, storage, report
         )
     return [with_link(start, likelihood) for start in starts]
 

@@ -14,8 +14,8 @@ import numpy as np
 from scipy.ndimage import gaussian_filter1d
 from scipy.sparse.linalg import ArpackError, eigsh
 
-from metadyn.data.smoothing import blocks, smooth
-from metadyn.data.storage import Keep, in_memory
+from metadyn.data.smoothing import smooth, trial_chunks
+from metadyn.data.storage import Storage, in_memory
 from metadyn.model.likelihoods.base import Likelihood
 from metadyn.records import TrialCounts
 from metadyn.training.execution.loop import StepReport, reported
@@ -65,9 +65,9 @@ class SessionInit:
         """The same start in latents factor * z."""
         return self.mapped(factor * np.eye(len(self.offset)), np.zeros(len(self.offset)))
 
-    def kept(self, keep: Keep) -> SessionInit:
-        """The same start, its latents where `keep` has them."""
-        return replace(self, latents=keep(self.latents))
+    def stored(self, storage: Storage) -> SessionInit:
+        """The same start, its latents where `storage` has them."""
+        return replace(self, latents=storage(self.latents))
 
 
 def smoothed(counts: TrialCounts, sd_bins: float) -> np.ndarray:
@@ -84,7 +84,7 @@ def deviations(
     entries: (trial, time, unit), or (trial, time, 1) where all units are observed alike. Bins of
     which nothing was observed are left out; entries that were not are zero.
     """
-    for trials in blocks(values):
+    for trials in trial_chunks(values):
         seen = entries[trials].any(-1)
         known = entries[trials][seen]  # (bin, unit or 1)
         rows = values[trials][seen] - np.asarray(mean, dtype=np.float64)
@@ -123,7 +123,7 @@ def projected(
     observed."""
     latents = [
         (values[trials] - mean) @ projection.T * observed[trials][..., None]
-        for trials in blocks(values)
+        for trials in trial_chunks(values)
     ]
     return np.concatenate([each.astype(np.float32) for each in latents])
 
@@ -146,7 +146,7 @@ def least_squares(
         len(weight), -1
     )
     prior, latents = ridge * np.eye(weight.shape[1]), []
-    for trials in blocks(values):
+    for trials in trial_chunks(values):
         known = entries[trials].astype(np.float64)
         right = ((values[trials] - mean) * known) @ weight  # (trial, time, latent)
         information = (known @ products).reshape(*right.shape, -1) + prior
@@ -303,7 +303,7 @@ def canonical_rotation(latents: np.ndarray, observed: np.ndarray) -> np.ndarray:
 
 
 def of_unit_variance(
-    starts: list[SessionInit], sessions: list[TrialCounts], keep: Keep = in_memory
+    starts: list[SessionInit], sessions: list[TrialCounts], storage: Storage = in_memory
 ) -> list[SessionInit]:
     """The starts on one scale, on which the mean variance of all their latents is one."""
     variance = [
@@ -311,7 +311,8 @@ def of_unit_variance(
         for start, counts in zip(starts, sessions, strict=True)
     ]
     return [
-        start.scaled(float(max(np.mean(variance), 1e-12)) ** -0.5).kept(keep) for start in starts
+        start.scaled(float(max(np.mean(variance), 1e-12)) ** -0.5).stored(storage)
+        for start in starts
     ]
 
 
@@ -320,17 +321,17 @@ def init_from_activity(
     likelihood: type[Likelihood],
     latent_dim: int,
     sd_bins: float,
-    keep: Keep = in_memory,
+    storage: Storage = in_memory,
     report: Callable[[StepReport], None] = lambda _: None,
 ) -> list[SessionInit]:
     """A start for each session, turned into a common frame as far as the latents alone tell."""
     make = init_by_moments if likelihood.of_counts else init_by_pca
     starts = [
-        make(counts, latent_dim, sd_bins).kept(keep)
+        make(counts, latent_dim, sd_bins).stored(storage)
         for counts in reported(sessions, "start", report)
     ]
     if not likelihood.of_counts:
-        starts = of_unit_variance(starts, sessions, keep)
+        starts = of_unit_variance(starts, sessions, storage)
     if len(sessions) == 1 or latent_dim == 1:
         return starts
     rotations = [
@@ -338,5 +339,6 @@ def init_from_activity(
         for start, counts in zip(starts, sessions, strict=True)
     ]
     return [
-        start.turned(rotation).kept(keep) for start, rotation in zip(starts, rotations, strict=True)
+        start.turned(rotation).stored(storage)
+        for start, rotation in zip(starts, rotations, strict=True)
     ]
