@@ -128,8 +128,8 @@ def test_samples_are_paths_of_the_dynamics_of_their_own_embedding(trained, count
     model, data = trained(pooling=pooling), counts()
     with torch.no_grad():
         model.module.log_q[:] = -40.0
-    told = conditioning_embedding(model, 1, trial_embeddings(model, data, 8))
-    drawn = sample_context(model, data, 8, 3, seed=0, conditioning=told)
+    conditioning = conditioning_embedding(model, 1, trial_embeddings(model, data, 8))
+    drawn = sample_context(model, data, 8, 3, seed=0, conditioning=conditioning)
     result = forecast(model, data, samples=3, **SEEN)
     for sample in range(3):
         for trial in range(6):
@@ -153,8 +153,8 @@ def test_states_are_drawn_round_what_the_encoder_tells_of_each_embedding(
         model.module.latent_encoder.head.weight[2:] = 0
         model.module.latent_encoder.head.bias[2:] = -40.0
     monkeypatch.setattr("metadyn.inference.forecast.CHUNK_BINS", 40)
-    told = conditioning_embedding(model, 1, trial_embeddings(model, data, 8))
-    drawn = sample_context(model, data, 8, 3, seed=0, conditioning=told)
+    conditioning = conditioning_embedding(model, 1, trial_embeddings(model, data, 8))
+    drawn = sample_context(model, data, 8, 3, seed=0, conditioning=conditioning)
     for sample in range(3):
         for trial in range(6):
             embedding = drawn.embedding[sample, min(trial, drawn.embedding.shape[1] - 1)]
@@ -187,9 +187,9 @@ def test_process_noise_repeats_none_of_the_numbers_that_embedding_and_state_were
         drawn.state, 1
     )
     noise = result["latent_samples"].values[:, :, 0] - mean[:, :, 0].numpy(force=True)
-    told = latent_posterior(model, data, drawn.embedding[:1], 8)
+    q_z = latent_posterior(model, data, drawn.embedding[:1], 8)
     of_embedding = ((drawn.embedding - q.mean) / q.sd).numpy(force=True)
-    of_state = ((drawn.state[0] - told.mean[0, :, 7]) / told.sd[0, :, 7]).numpy(force=True)
+    of_state = ((drawn.state[0] - q_z.mean[0, :, 7]) / q_z.sd[0, :, 7]).numpy(force=True)
     for one, other in ((noise, of_embedding), (noise[0], of_state), (of_embedding[0], of_state)):
         correlation = np.corrcoef(one.reshape(-1), other.reshape(-1))[0, 1]
         assert abs(correlation) < 4.5 / one.size**0.5

@@ -69,7 +69,9 @@ def test_a_session_met_anew_has_the_embedding_that_its_trials_tell_whatever_it_h
     model, data = trained(), counts()
     known = replace(model.sessions[1], embedding_mean=(0.7, -1.2), embedding_sd=(0.1, 0.5))
     found = with_embedding(replace(model, sessions=(model.sessions[0], known)), data).sessions
-    told = infer(model, data)
-    np.testing.assert_allclose(found[1].embedding_mean, told["session_embedding_mean"], rtol=1e-6)
-    np.testing.assert_allclose(found[1].embedding_sd, told["session_embedding_sd"], rtol=1e-6)
+    inferred = infer(model, data)
+    np.testing.assert_allclose(
+        found[1].embedding_mean, inferred["session_embedding_mean"], rtol=1e-6
+    )
+    np.testing.assert_allclose(found[1].embedding_sd, inferred["session_embedding_sd"], rtol=1e-6)
     assert found[0] == model.sessions[0]
