@@ -111,7 +111,7 @@ class NumpyLinearAdapter(NumpyConditioning):
 
 
 class NumpyEmbeddingInput(NumpyConditioning):
-    """W_e e: the embedding stands beside z in the layer that z enters."""
+    """W_e e in the layer that z enters: the embedding is joined to z."""
 
     @staticmethod
     def shapes(model: Mapping[str, Any], flow: type[NumpyFlow]) -> dict[str, tuple[int, ...]]:

@@ -16,7 +16,7 @@ import numpy as np
 class NumpyLikelihood:
     """mean: of C z + d and the model's settings, in counts (or the observation's unit) a bin.
 
-    further: its tensors beside likelihood.weight and likelihood.bias, by their names behind
+    further: its tensors in addition to likelihood.weight and likelihood.bias, by their names behind
     "likelihood.", each (session, unit).
     """
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -20,6 +21,7 @@ from metadyn.cli import VERB_OF, Commands
 from metadyn.cli.commands.score import show_score
 from metadyn.inference.scores import PREDICTORS
 from metadyn.training.execution import capture
+from ndx_metadyn import rollout
 
 TINY = "--steps 3 --pretrain-steps 2 --latent-hidden 4 --readin-hidden 4 --hidden 4 4"
 
@@ -141,6 +143,21 @@ def test_a_config_file_lies_under_the_flags(run, world, tmp_path):
         0.5,
         "shared",
     )
+
+
+def test_other_dynamics_go_from_fit_to_file_and_back(run, world, tmp_path):
+    kind = ["--dynamics", "linear", "--conditioning", "embedding_input"]
+    model, out = tmp_path / "model", tmp_path / "out"
+    assert run("fit", *world.files[:2], "-o", model, *TINY.split(), *kind).exit_code == 0
+    annotated = run("annotate", model, world.files[0], "-o", out, "--context", 10)
+    written = Path(annotated.stdout.split()[0])
+    said = run("model", written).stdout
+    assert "linear dynamics, embedding_input conditioning, poisson observations" in said
+    results = read_nwb(written).processing["ecephys"]["LatentDynamics"]
+    start = results.embeddings["context_embedding"][:], results.embeddings["context_latent"][:]
+    ahead = rollout(results.model, *start, n_steps=4, input_key=results.input_key)
+    ours = metadyn.forecast(model, world.files[0], context=10, steps=4)
+    np.testing.assert_allclose(ahead.rates, ours.rate_mean, rtol=1e-4)
 
 
 def test_the_words_of_version_0_1_0_are_taken_as_flags_and_not_shown(run, world, tmp_path):

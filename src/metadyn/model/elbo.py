@@ -145,7 +145,7 @@ def sample_posterior(
 
 def elbo(
     model: MetaSSM,
-    drawn: PosteriorSample,
+    sample: PosteriorSample,
     seen: Observations,
     targets: Targets,
     *,
@@ -155,9 +155,9 @@ def elbo(
 
     KL terms count bins that the encoders see; masked ones among them only with `masked_kl`.
     """
-    q_e, q_z, z = drawn.q_e, drawn.q_z, drawn.z
+    q_e, q_z, z = sample.q_e, sample.q_z, sample.z
     # Bin t is expected from the state at t − 1: (session, trial, time − 1, latent)
-    prior = drawn.transition(z[:, :, :-1], slice(1, None))
+    prior = sample.transition(z[:, :, :-1], slice(1, None))
     kl_latent = Gaussian(q_z.mean[:, :, 1:], q_z.log_var[:, :, 1:]).kl(prior)
     kept = (seen.within & (masked_kl | ~targets.forecast))[:, :, 1:]
     kl_initial = Gaussian(q_z.mean[:, :, 0], q_z.log_var[:, :, 0]).kl(model.initial())
@@ -170,6 +170,6 @@ def elbo(
         kl_latent=(kl_latent * kept).sum(),
         kl_initial=kl_initial.sum(),
         kl_embedding=kl_embedding.sum(),
-        weight_change=drawn.transition.weight_change().mean(),
+        weight_change=sample.transition.weight_change().mean(),
         entries=targets.weight.sum(),
     )

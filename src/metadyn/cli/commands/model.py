@@ -11,6 +11,7 @@ from rich.text import Text
 
 import metadyn
 from metadyn.cli.console import out, rows, say
+from metadyn.old_words import modern
 
 if TYPE_CHECKING:
     from metadyn.records import ModelFile, SessionEntry
@@ -48,10 +49,11 @@ def show_model(model: ModelFile, file: str) -> None:
     console = out()
     console.print(Text(f"{file}: {model.architecture}", style="bold"))
     say(f"digest: {model.digest} (verified, {len(model.weights):,} bytes)")
-    settings = model.config["model"]
+    settings = modern("model", model.config["model"])
     say(
         f"{settings['latent_dim']} latents, embedding of {settings['embedding_dim']}, "
-        f"{settings['conditioning']} dynamics, {settings['likelihood']} observations, "
+        f"{settings.get('dynamics', 'mlp')} dynamics, {settings['conditioning']} conditioning, "
+        f"{settings['likelihood']} observations, "
         f"bins of {model.config['bin_width']} s"
     )
     headings = ("session", "units", "file", "digest of the file")

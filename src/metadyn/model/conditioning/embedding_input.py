@@ -1,6 +1,6 @@
 """`embedding_input`: Δb = W_e e of the layer that z enters, which so gets [z, e]; ΔW = 0.
 
-W_e (out, embedding): the weight of the embedding beside z.
+W_e (out, embedding): the weight of the embedding, which is joined to z.
 Section 5 of Vermani et al., arXiv:2410.05454: the baseline "Embedding-Input" (CAVIA, DYNAMO).
 """
 

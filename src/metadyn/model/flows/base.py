@@ -32,7 +32,7 @@ class Flow(nn.Module, ABC):
     """f: its attributes that are `AffineMap`s are its layers, by their names.
 
     changed: the layers that an embedding changes where the configuration names none; entry: the
-    layer that z enters, where an embedding may stand beside z.
+    layer that z enters, whose input an embedding may be joined to.
     """
 
     changed: ClassVar[tuple[str, ...]]
@@ -41,7 +41,7 @@ class Flow(nn.Module, ABC):
     @classmethod
     @abstractmethod
     def from_config(cls, config: ModelConfig) -> Flow:
-        """The flow with its first weights, drawn from torch's global generator."""
+        """The flow with its first weights, from torch's global generator."""
 
     @abstractmethod
     def forward(

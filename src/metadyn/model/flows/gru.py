@@ -1,6 +1,6 @@
 """f(z) = s ∘ z + (1 − s) ∘ n, where (r, s) = σ(W z + b) and n = tanh(r ∘ (U z + c)).
 
-r, s: reset and update gates, of the layer `gates` (W, b); n: what the state is drawn to, within ±1,
+r, s: reset and update gates, of the layer `gates` (W, b); n: the candidate state, within ±1,
 of the layer `candidate` (U, c). A gated recurrent unit without input whose state is the latent
 (Cho et al., arXiv:1406.1078), as f of eq. 12 of Vermani et al., arXiv:2410.05454.
 """
