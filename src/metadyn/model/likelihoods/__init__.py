@@ -1,1 +1,4 @@
-"""Distributions of the observations, given the latents; each is a file here and a line in `metadyn.choices`."""
+"""Distributions of the observations, given the latents.
+
+Each is a file here and a line in `metadyn.choices`.
+"""

@@ -39,7 +39,6 @@ class GaussianLikelihood(Likelihood):
 
     of_counts = False
     own = ("log_var",)
-    distribution = staticmethod(GaussianObservations)
 
     def __init__(self, n_sessions: int, n_units: int, latent_dim: int) -> None:
         """Noise variance one."""
@@ -52,13 +51,20 @@ class GaussianLikelihood(Likelihood):
         return linear
 
     @staticmethod
+    def distribution(linear: Tensor, *own: Tensor) -> GaussianObservations:
+        """Of mean C z + D and log variance log R."""
+        (log_var,) = own
+        return GaussianObservations(linear, log_var)
+
+    @staticmethod
     def log_prob_and_slope(
         linear: Float[Tensor, "session point unit"],
         y: Float[Tensor, "session point unit"],
         weight: Float[Tensor, "session point unit"],
-        log_var: Float[Tensor, "session unit"],
+        *own: Float[Tensor, "session unit"],
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Gradients by C z + D and by log R."""
+        (log_var,) = own
         deviation = torch.sub(y, linear, out=linear)
         weighted, precision = weight * deviation, (-log_var).exp()
         squares, weights = deviation.mul_(weighted).sum(1) * precision, weight.sum(1)

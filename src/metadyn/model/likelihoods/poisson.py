@@ -11,7 +11,7 @@ from math import log
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-from torch.distributions import Poisson
+from torch.distributions import Distribution, Poisson
 
 from metadyn.model.likelihoods.base import Likelihood
 
@@ -54,11 +54,12 @@ def weighted_poisson(
 
 def spike_gain(
     y: Float[Tensor, "session trial time unit"],
-    predicted: PoissonCounts,
+    predicted: Distribution,
     mean: Float[Tensor, "session 1 1 unit"],
     where: Bool[Tensor, "session trial time unit"],
 ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
     """Poisson log-likelihood [bits] above each unit's mean rate in training, and the spikes."""
+    assert isinstance(predicted, PoissonCounts)  # `distribution` of those that use this
     mean = mean.clamp(min=1e-6)
     gain = y * (predicted.log_rate - mean.log()) - (predicted.rate - mean)  # log y! is in both
     return (gain * where).sum() / log(2), (y * where).sum()
@@ -68,14 +69,27 @@ class PoissonLikelihood(Likelihood):
     """Spike counts with the exponential link."""
 
     of_counts = True
-    distribution = staticmethod(PoissonCounts)
-    log_prob_and_slope = staticmethod(weighted_poisson)
     gain = staticmethod(spike_gain)
 
     @staticmethod
     def expected(linear: Tensor) -> Tensor:
         """exp(C z + D)."""
         return linear.exp()
+
+    @staticmethod
+    def distribution(linear: Tensor, *own: Tensor) -> PoissonCounts:
+        """Poisson of the rate exp(C z + D)."""
+        return PoissonCounts(linear)
+
+    @staticmethod
+    def log_prob_and_slope(
+        linear: Float[Tensor, "session point unit"],
+        y: Float[Tensor, "session point unit"],
+        weight: Float[Tensor, "session point unit"],
+        *own: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """C z + D is the log rate itself."""
+        return weighted_poisson(linear, y, weight)
 
     @classmethod
     def rate_moments(cls, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,1 @@
+"""Operations that the model is computed with: kernels, random numbers, rows of sessions."""

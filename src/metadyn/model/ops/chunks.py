@@ -1,22 +1,30 @@
-"""Sessions few enough at a time that operations on all their entries stay in a CPU's cache, without
-most of the padding."""
+"""Work on all entries (session, point, unit) in pieces that stay in a CPU's cache.
+
+The sessions of a piece are padded only to the largest of them, so most of the padding is left out.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
 
-ENTRIES = (
-    1 << 20
-)  # of a stretch on a CPU, where that many floats of a few tensors fit the cache; a GPU takes all at once
+# Of a piece on a CPU, whose cache holds that many numbers of a few tensors; a GPU takes all at once
+ENTRIES = 1 << 20
 
 
 def session_chunks(
     shape: torch.Size, n_units: tuple[int, ...] | None, device: torch.device
 ) -> list[tuple[slice, int]]:
-    """Consecutive sessions and the units of the largest: shape (session, point, unit), units that
-    are real (None: all)."""
+    """Slices of consecutive sessions, and the number of units of the largest in each.
+
+    shape: (session, point, unit); n_units: of each session, without padding (None: all).
+
+    >>> session_chunks(torch.Size((3, 1 << 19, 2)), (2, 1, 2), torch.device("cpu"))
+    [(slice(0, 1, None), 2), (slice(1, 2, None), 1), (slice(2, 3, None), 2)]
+    """
     sessions, points, units = shape
     n_units = n_units or (units,) * sessions
     most = max(1, ENTRIES // max(1, points * units)) if device.type == "cpu" else max(1, sessions)
@@ -29,17 +37,20 @@ def session_chunks(
 def entry_chunks(
     shape: torch.Size, n_units: tuple[int, ...], device: torch.device
 ) -> Iterator[tuple[slice, slice]]:
-    """Sessions as in `session_chunks`, and some of their units at a time: at most ENTRIES entries,
-    or one unit's, on any device."""
+    """Slices of sessions, as `session_chunks` has them, and of some of their units.
+
+    Each pair selects at most ENTRIES entries, or those of one unit, on any device.
+    """
     for rows, units in session_chunks(shape, n_units, device):
         points = shape[1] * len(range(*rows.indices(shape[0])))
         most = max(1, ENTRIES // max(1, points))
-        yield from (
-            (rows, slice(first, min(first + most, units))) for first in range(0, units, most)
-        )
+        for first in range(0, units, most):
+            yield rows, slice(first, min(first + most, units))
 
 
-def as_float(chosen: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """1 where True, else 0; by way of bytes, which torch makes numbers of five times as fast as of
-    truth values."""
+def as_float(chosen: Bool[Tensor, "*shape"], dtype: torch.dtype) -> Float[Tensor, "*shape"]:
+    """1 where True, else 0.
+
+    Torch converts bytes five times as fast as truth values.
+    """
     return chosen.view(torch.uint8).to(dtype)

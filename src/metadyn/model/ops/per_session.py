@@ -21,7 +21,7 @@ from torch.autograd.function import once_differentiable
 class Declaration:
     """How a tensor is treated by whoever does not know its module.
 
-    per_session: its first axis counts sessions; padding: its value for units that a session has not;
+    per_session: its first axis counts sessions; padding: its value for units that a session lacks;
     decayed: whether weight decay pulls it towards zero.
     """
 
@@ -78,7 +78,7 @@ def session_rows(stacked: Tensor, session: Int[Tensor, " session"]) -> Tensor:
 
 
 class SessionRows(torch.autograd.Function):
-    """stacked[session] with a gradient as large as the sessions asked for, not as those there are."""
+    """stacked[session] with a gradient of as many rows as were asked for."""
 
     @staticmethod
     def forward(ctx: Any, stacked: Tensor, session: Int[Tensor, " session"]) -> Tensor:

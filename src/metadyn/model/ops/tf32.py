@@ -1,5 +1,7 @@
-"""Products on a GPU whose factors are rounded to 10 bits, where training bears it
-(docs/decisions/tf32.md)."""
+"""Products on a GPU of factors that are rounded to 10 bits, where training tolerates it.
+
+The measurements are in docs/decisions/tf32.md.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,7 @@ import torch
 
 @contextmanager
 def tf32(on: bool) -> Iterator[None]:
-    """Inside, if `on`, products of single precision may use TF32."""
+    """Inside, if `on`, matrix products of single precision may use TF32."""
     if not on:
         yield
         return
