@@ -7,10 +7,10 @@ import pytest
 
 @pytest.fixture(scope="session")
 def world(tmp_path_factory):
-    """A good derived file, a model folder and the kinds of harm (benchmarks.hostile)."""
+    """A good derived file, a model folder and the kinds of corruption."""
     if sys.platform != "linux":
         pytest.skip("the limits on memory are those of Linux")
-    from benchmarks.hostile.run import World
+    from tests.hostile.cases import World
 
     return World.make(tmp_path_factory.mktemp("hostile"))
 

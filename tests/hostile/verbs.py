@@ -17,9 +17,9 @@ from pynwb import NWBHDF5IO
 from typer.testing import CliRunner
 
 import metadyn
-from benchmarks.hostile.ward import PYNWB, Verdict
 from metadyn.cli import app
 from metadyn.config import load_config
+from tests.hostile.sandbox import PYNWB, Verdict
 
 SIZES = {
     "latent_hidden": 4,
@@ -54,7 +54,7 @@ def make_good(folder: Path) -> Path:
 
 
 def command(*arguments) -> Verdict:
-    """What a command says: `told` where it ends with an error and a message, `silent` without
+    """What a command says: `refused` where it ends with an error and a message, `silent` without
     one."""
     result = CliRunner(env={"COLUMNS": "200", "NO_COLOR": "1"}).invoke(
         app, [str(each) for each in arguments]
@@ -68,7 +68,9 @@ def command(*arguments) -> Verdict:
         return Verdict("steers the terminal", f"{raw} in {result.stdout + result.stderr}")
     if result.exit_code == 0:
         return Verdict("worked", result.stderr)
-    return Verdict("told" if (result.stderr + result.stdout).strip() else "silent", result.stderr)
+    return Verdict(
+        "refused" if (result.stderr + result.stdout).strip() else "silent", result.stderr
+    )
 
 
 def inspect(folder: Path) -> Verdict:
@@ -122,7 +124,7 @@ def infer(folder: Path) -> Verdict:
     try:
         metadyn.infer(folder / MODEL, f"{NAME}={folder / FILE}")
     except metadyn.errors.MetadynError as error:
-        return Verdict("told", str(error))
+        return Verdict("refused", str(error))
     return Verdict("worked")
 
 
@@ -171,7 +173,7 @@ def readers(folder: Path) -> Verdict:
             run.to_xarray()
             rollout(run.model, *start, n_steps=3, input_key=run.input_key)
         except (ValueError, OSError) as error:
-            return Verdict("told" if str(error) else "silent", str(error))
+            return Verdict("refused" if str(error) else "silent", str(error))
     return Verdict("worked")
 
 
@@ -193,7 +195,7 @@ def checks(folder: Path) -> Verdict:
         except Exception as error:
             return Verdict(PYNWB, str(error))
         found = list(inspect_nwbfile_object(nwbfile, select=names))
-    return Verdict("told", found[0].message) if found else Verdict("worked")
+    return Verdict("refused", found[0].message) if found else Verdict("worked")
 
 
 def annotate_twice(folder: Path) -> Verdict:
@@ -210,7 +212,7 @@ def annotate_twice(folder: Path) -> Verdict:
     expected = {each["name"] for each, code in zip(plan, codes, strict=True) if code == 0}
     if not set(codes) <= {0, 1} or not expected or not expected <= runs:
         return Verdict("lost a run", f"exit codes {codes}, runs {runs}, plan {plan}")
-    return Verdict("worked" if codes == [0, 0] else "told")
+    return Verdict("worked" if codes == [0, 0] else "refused")
 
 
 def _annotate_late(folder: Path, copy: Path, name: str, in_place: bool, wait: float) -> bool:

@@ -18,9 +18,9 @@ import numpy as np
 import safetensors.numpy
 from hypothesis import strategies as st
 
-from benchmarks.hostile.verbs import FILE, MODEL, PLAN
-from benchmarks.hostile.ward import CANARY
 from ndx_metadyn.weights import digest_of
+from tests.hostile.sandbox import CANARY
+from tests.hostile.verbs import FILE, MODEL, PLAN
 
 BILLION = 10**9
 RUN, STORED = "processing/ecephys/LatentDynamics", "processing/ecephys/LatentDynamicsModel"
@@ -53,7 +53,7 @@ OF_MODELS = ("model", "readers", "infer", "forecast", "resume", "align_to_it")
 
 
 @dataclass(frozen=True)
-class Kind:
+class Corruption:
     """What is spoilt how, and the verbs that then meet it, the quick ones first."""
 
     name: str
@@ -121,25 +121,25 @@ class Layout:
             )
 
 
-def kinds(good: Path) -> dict[str, Kind]:
-    """All kinds by name, for a good folder."""
+def corruptions(good: Path) -> dict[str, Corruption]:
+    """All corruptions by name, for a good folder."""
     layout = Layout.of(good / FILE)
     made = (
-        Kind("bytes cut or flipped", damaged(), EVERY),
-        Kind("headers of safetensors", headers(), OF_MODELS),
-        Kind("settings of models", settings(), OF_MODELS),
-        Kind("shapes that lie", shapes(layout), EVERY),
-        Kind("claims of 1e9 rows", claims(layout), EVERY),
-        Kind("links", links(layout), EVERY),
-        Kind("NaN and inf", numbers(layout), EVERY),
-        Kind("rows out of range", out_of_range(layout), EVERY),
-        Kind("names", names(layout), EVERY),
-        Kind(
+        Corruption("bytes cut or flipped", damaged(), EVERY),
+        Corruption("headers of safetensors", headers(), OF_MODELS),
+        Corruption("settings of models", settings(), OF_MODELS),
+        Corruption("shapes that lie", shapes(layout), EVERY),
+        Corruption("claims of 1e9 rows", claims(layout), EVERY),
+        Corruption("links", links(layout), EVERY),
+        Corruption("NaN and inf", numbers(layout), EVERY),
+        Corruption("rows out of range", out_of_range(layout), EVERY),
+        Corruption("names", names(layout), EVERY),
+        Corruption(
             "links in place of the target",
             targets(),
             ("annotate", "derive", "model", "fit", "package", "align"),
         ),
-        Kind("two processes at once", pairs(), ("annotate_twice",)),
+        Corruption("two processes at once", pairs(), ("annotate_twice",)),
     )
     return {kind.name: kind for kind in made}
 

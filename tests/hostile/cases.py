@@ -1,4 +1,4 @@
-"""Many cases of a kind: each a copy of the good files, spoilt, and met by one verb in the ward."""
+"""Many cases of a kind: each a copy of the good files, spoilt, and met by one verb in the sandbox."""
 
 from __future__ import annotations
 
@@ -10,32 +10,32 @@ from pathlib import Path
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
-from benchmarks.hostile.kinds import Kind, kinds
-from benchmarks.hostile.verbs import VERBS, make_good
-from benchmarks.hostile.ward import Ward
+from tests.hostile.corruptions import Corruption, corruptions
+from tests.hostile.sandbox import Sandbox
+from tests.hostile.verbs import VERBS, make_good
 
 
 @dataclass(frozen=True)
 class World:
-    """`folder` with the good files and a recording apart, and the kinds of harm for them."""
+    """`folder` with the good files and a recording apart, and the corruptions of them."""
 
     folder: Path
     good: Path
-    kinds: dict[str, Kind]
+    corruptions: dict[str, Corruption]
 
     @staticmethod
     def make(folder: Path) -> World:
         good = make_good(folder)
-        return World(folder, good, kinds(good))
+        return World(folder, good, corruptions(good))
 
 
-def try_kind(
-    kind: Kind, world: World, cases: int, verbs: tuple[str, ...], number: int = 0
+def try_corruption(
+    kind: Corruption, world: World, cases: int, verbs: tuple[str, ...], number: int = 0
 ) -> tuple[Counter, list[str]]:
     """How `cases` cases ended, by verdict, and of each fault what was done, to what, and what was
     said."""
     ends, faults = Counter(), []
-    with Ward(VERBS) as ward:
+    with Sandbox(VERBS) as sandbox:
 
         @seed(number)
         @settings(
@@ -51,7 +51,7 @@ def try_kind(
             shutil.rmtree(case, ignore_errors=True)
             shutil.copytree(world.good, case)
             spoil(case)
-            verdict = ward.run(verb, case)
+            verdict = sandbox.run(verb, case)
             ends[verdict.word] += 1
             if not verdict.good:
                 faults.append(f"{verb} after {spoil}: {verdict.word}\n{verdict.said}")

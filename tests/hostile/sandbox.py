@@ -1,7 +1,7 @@
 """A child process in which a command meets a hostile file: of little memory, for little time, and
 watched for code.
 
-The verdict on a case is a word. `worked`, `told` (an error with a message) and `told by pynwb` are
+The verdict on a case is a word. `worked`, `refused` (an error with a message) and `refused by pynwb` are
 as it should be; all others are faults.
 """
 
@@ -24,8 +24,8 @@ from pathlib import Path
 
 MOST_MEMORY = 2 * 2**30  # bytes resident
 MOST_SECONDS = 60
-PYNWB = "told by pynwb"  # of a file that pynwb itself, without metadyn, does not read
-GOOD = ("worked", "told", PYNWB)
+PYNWB = "refused by pynwb"  # of a file that pynwb itself, without metadyn, does not read
+GOOD = ("worked", "refused", PYNWB)
 # A pickle of a file would run what ours holds, `os.system`; dandi unpickles what it keeps of its
 # own in the cache of the user.
 CODE = ("os.system", "os.exec", "os.posix_spawn", "subprocess.Popen", "socket.connect")
@@ -45,13 +45,13 @@ class Verdict:
         return self.word in GOOD
 
 
-class Ward:
-    """`ward.run(verb, folder)` in a forked child, which is made anew where it died."""
+class Sandbox:
+    """`sandbox.run(verb, folder)` in a forked child, which is made anew where it died."""
 
     def __init__(self, verbs: dict[str, Callable[[Path], Verdict]]):
         self._verbs, self._child, self._pipe = verbs, None, None
 
-    def __enter__(self) -> Ward:
+    def __enter__(self) -> Sandbox:
         return self
 
     def __exit__(self, *_) -> None:

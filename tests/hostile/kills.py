@@ -1,24 +1,19 @@
-"""kill -9 at random moments of fit, align, annotate and package: nothing is lost, and the next run
-succeeds.
-
-    python -m benchmarks.crash [--kills 50] [--seed 0]
+"""kill -9 at random moments of fit, align, annotate and package.
 
 Each runs in a forked process, all imports done, and is killed at a moment drawn evenly from the
 time that it takes (one that was done before does not count). Afterwards every source is
 byte-identical, every pointer of a model folder names a checkpoint that loads, every file with a
-target's name is a whole one (it holds what that of an undisturbed run holds), and the same run
-again, of `fit` with --resume where there is a checkpoint, of `annotate` and `package` with
---overwrite, ends well and leaves no unfinished file. Of `package` the writing is tried, without the
-findings, which only read. Results: benchmarks/results/crash.json.
+target's name is complete (it holds what that of an undisturbed run holds), and the same run again,
+of `fit` with --resume where there is a checkpoint, of `annotate` and `package` with --overwrite,
+ends well and leaves no unfinished file. Of `package` the writing is tried, without the findings,
+which only read.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import shutil
 import signal
-import tempfile
 import time
 import warnings
 from collections import Counter
@@ -31,11 +26,10 @@ import h5py
 import numpy as np
 
 import metadyn
-from benchmarks.hostile.verbs import SIZES, STEPS, command
-from benchmarks.hostile.ward import contents, hidden
-from benchmarks.record import save_result, say
 from metadyn.config import load_config
 from metadyn.training.execution.checkpoint import load_model, pointed, read_model_file, read_state
+from tests.hostile.sandbox import contents, hidden
+from tests.hostile.verbs import SIZES, STEPS, command
 
 HASTE = (
     "--pretrain-steps",
@@ -169,21 +163,3 @@ def crash(job: Job, sources: Path, kills: int, seed: int = 0) -> Counter:
         load_checkpoints(job.output)
         found["next run succeeded"] += 1
     return found
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--kills", type=int, default=50, help="of each command")
-    parser.add_argument("--seed", type=int, default=0)
-    asked, figures = parser.parse_args(), {}
-    with tempfile.TemporaryDirectory() as folder:
-        for name, job in jobs(Path(folder)).items():
-            figures[name] = dict(crash(job, Path(folder) / "given", asked.kills, asked.seed))
-            say(f"{name}: {figures[name]}")
-    save_result("crash", figures, seed=asked.seed, kills=asked.kills)
-
-
-if __name__ == "__main__":
-    main()
