@@ -9,7 +9,7 @@ import pytest
 from nwbinspector import inspect_nwbfile
 from pynwb import NWBHDF5IO, NWBFile, read_nwb, validate
 
-from metadyn.errors import WindowError, WriteError
+from metadyn.errors import DataError, WindowError, WriteError
 from metadyn.latent_blocks import LatentBlocks
 from metadyn.nwb.stored_model import read_model
 from metadyn.nwb.write import write_run
@@ -235,6 +235,20 @@ def test_values_that_mean_nothing_are_refused(source, tmp_path, result, name, va
     result[name][2, 3, 1] = value
     with pytest.raises(WriteError, match=f"{name}.*\n(.*\n)*.*1 of"):
         write_run(source, tmp_path / "out.nwb", result)
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        (lambda it: {"posterior": it.transpose("time", "trial", ...)}, "time, trial, latent"),
+        (lambda it: {"posterior": it, "forecast": it}, "'smoothed', not 'forecast'"),
+    ],
+)
+def test_what_is_no_estimate_of_its_kind_is_refused(source, tmp_path, result, given, found):
+    """By position the one would be written as other times, the other as a forecast."""
+    with pytest.raises(DataError, match=found):
+        write_run(source, tmp_path / "out.nwb", **given(result))
+    assert not (tmp_path / "out.nwb").exists()
 
 
 def test_a_second_run_needs_a_name_of_its_own_and_shares_the_model(
