@@ -55,7 +55,7 @@ def without_nan(values: dict | list) -> dict | list:
 
 
 def rounded(values):
-    """SessionGenerator in nested dictionaries and lists to four places."""
+    """Numbers in nested dictionaries and lists to four places."""
     if isinstance(values, dict):
         return {str(key): rounded(value) for key, value in values.items()}
     if isinstance(values, list | tuple):

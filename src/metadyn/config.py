@@ -36,8 +36,8 @@ else:
 
 
 def plain_numbers(values: dict[str, Any]) -> dict[str, Any]:
-    """SessionGenerator of fewer than 64 bits as the decimals that they were written as: numpy's
-    float32 of 0.1 is 1.5e-9 more."""
+    """Numbers of fewer than 64 bits as the decimals that they were written as: numpy's float32 of
+    0.1 is 1.5e-9 more."""
     return {
         name: float(str(value)) if isinstance(value, np.floating) else value
         for name, value in values.items()

@@ -233,7 +233,7 @@ def condition_labels(session: Session, windows: Windows, column: str) -> np.ndar
     """The column's value for each window (trial,) as text, empty where there is none (NaN, None,
     empty text).
 
-    Text is compared as it stands, without blanks around it. SessionGenerator are compared as
+    Text is compared as it stands, without blanks around it. Numbers are compared as
     numbers: equal ones have one label whatever type they are stored as, also where float32 rounds
     them (0.7853982 and 0.78539816), and a truth value is 0 or 1. Raises SelectionError for an
     unknown column.
