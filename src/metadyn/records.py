@@ -6,11 +6,14 @@ Vocabulary of axes: session trial time unit latent embedding rank sample.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence, Sized
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
+
+Selection = np.ndarray | Sequence[int] | slice  # indices, a mask, or a slice of an axis
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,7 @@ class Session:
 
     @property
     def n_units(self) -> int:
+        """Rows of the Units table."""
         return len(self.spike_index) - 1
 
 
@@ -91,6 +95,7 @@ class Windows:
     trial_row: np.ndarray
 
     def __len__(self) -> int:
+        """How many windows there are."""
         return len(self.start)
 
     @property
@@ -98,7 +103,7 @@ class Windows:
         """Where each window ends (trial,) [s]."""
         return self.start + self.n_bins * self.bin_width
 
-    def share_time(self, starts, stops, gap: float = 0.0) -> np.ndarray:
+    def share_time(self, starts: np.ndarray, stops: np.ndarray, gap: float = 0.0) -> np.ndarray:
         """Which windows (trial,) share time with any interval from `starts` to `stops` [s], or lie
         less than `gap` s from it.
 
@@ -107,12 +112,14 @@ class Windows:
         if not len(starts):
             return np.zeros(len(self), bool)
         order = np.argsort(starts, kind="stable")
-        starts, stops = np.asarray(starts)[order], np.asarray(stops)[order]
+        starts = np.asarray(starts)[order]
+        stops = np.asarray(stops)[order]
         slack = gap - self.bin_width / 2
         last = np.searchsorted(starts, self.stop + slack) - 1
         return (last >= 0) & (stops[np.maximum(last, 0)] > self.start - slack)
 
-    def select(self, trials) -> Windows:
+    def select(self, trials: Selection) -> Windows:
+        """Some of the windows, by their indices or a mask (trial,), or by a slice."""
         return replace(
             self,
             start=self.start[trials],
@@ -132,8 +139,8 @@ class TrialCounts:
     last axis. behavior (trial, time, channel): values at bin centres, NaN where there are none,
     channel by channel; condition (trial,): labels, empty text where a window has none.
     behavior_period (channel,): the turn of each channel that is an angle, inf of others; None: no
-    angle. unit_digests (unit,): what tells each unit's spike times from any others; None of counts
-    that no spike times came with.
+    angle. unit_digests (unit,): a digest of each unit's spike times, by which the same recording is
+    recognised; None of counts that came without spike times.
     """
 
     session: str
@@ -152,7 +159,7 @@ class TrialCounts:
 
     @property
     def behavior_targets(self) -> np.ndarray | None:
-        """What a linear decoder predicts (trial, time, target): channels that are no angle, then
+        """The targets of a linear decoder (trial, time, target): channels that are no angle, then
         cosines, then sines."""
         if self.behavior is None or self.behavior_period is None:
             return self.behavior
@@ -168,33 +175,40 @@ class TrialCounts:
 
     @property
     def bin_width(self) -> float:
+        """Width of a bin [s]."""
         return self.windows.bin_width
 
     @property
     def n_trials(self) -> int:
+        """Length of the axis `trial`."""
         return self.counts.shape[0]
 
     @property
     def n_units(self) -> int:
+        """Length of the axis `unit`."""
         return self.counts.shape[2]
 
     def stored(self, storage: Callable[[np.ndarray], np.ndarray]) -> TrialCounts:
-        """The same counts, what they hold of each entry where `storage` puts it (`data.storage`)."""
+        """The same counts, with the arrays of the shape (trial, time, unit) where `storage` puts
+        them: in memory or on disk (`data.storage`)."""
         entries = None if self.unit_observed is None else storage(self.unit_observed)
         return replace(self, counts=storage(self.counts), unit_observed=entries)
 
     @property
     def nbytes(self) -> int:
-        """Bytes of what is held of each entry."""
+        """Bytes of the arrays of the shape (trial, time, unit)."""
         return self.counts.nbytes + (0 if self.unit_observed is None else self.unit_observed.nbytes)
 
     def select(
-        self, trials=slice(None), units=slice(None), session: str | None = None
+        self,
+        trials: Selection = slice(None),
+        units: Selection = slice(None),
+        session: str | None = None,
     ) -> TrialCounts:
         """The same session restricted to some trials and units (indices, masks or slices), under
         another key if given."""
 
-        def of_trials(values):
+        def of_trials(values: np.ndarray | None) -> np.ndarray | None:
             return None if values is None else values[trials]
 
         entries = None if self.unit_observed is None else self.unit_observed[trials][:, :, units]
@@ -202,7 +216,7 @@ class TrialCounts:
             self,
             session=session or self.session,
             counts=self.counts[trials][:, :, units],
-            observed=self.observed[trials] if entries is None else entries.any(-1),
+            observed=self.observed[trials] if entries is None else np.asarray(entries.any(-1)),
             windows=self.windows.select(trials),
             unit_rows=self.unit_rows[units],
             behavior=of_trials(self.behavior),
@@ -223,16 +237,16 @@ def start_and_stop(windows: Windows) -> tuple[tuple[float, ...], tuple[float, ..
 
 @dataclass(frozen=True)
 class SessionEntry:
-    """What a model knows of a session it holds a read-in and a likelihood for.
+    """A session that a model has a read-in and a likelihood for, as its file records it.
 
     trained_starts, trained_stops: start and stop times [s] of the windows that trained it; what
     shares no time with them it has never seen, or only validated on. Models of before the stops
     were kept have none. embedding_mean, embedding_sd (embedding,): posterior of the session's
-    dynamical embedding given the windows that trained it; empty where nothing is known beside what
-    each window tells. validated_starts, validated_stops: the same of the windows that chose its
-    checkpoint; None in models of before they were kept. gap: what is nearer than this [s] to such a
-    window is none that the model has never met (a continuous recording). noise_scale: SD of the
-    process noise of its forecasts over that of the transitions (`training.calibrate`).
+    dynamical embedding given the windows that trained it; empty where the embedding is inferred
+    from each window alone. validated_starts, validated_stops: the same of the windows that chose
+    the checkpoint; None in models of before they were kept. gap: what is nearer than this [s] to
+    such a window is none that the model has never met (a continuous recording). noise_scale: SD of
+    the process noise of its forecasts over that of the transitions (`training.calibrate`).
     unit_digests: those of `TrialCounts`, by which the same recording is known again; models of
     before they were kept have none.
     """
@@ -271,45 +285,43 @@ class SessionEntry:
         )
 
     @staticmethod
-    def from_json(entry: dict) -> SessionEntry:
-        """The inverse of `dataclasses.asdict`; KeyError or TypeError where it is none."""
-        starts, stops = (
-            tuple(map(float, times))
-            for times in (entry["trained_starts"], entry.get("trained_stops", ()))
+    def from_json(entry: dict[str, Any]) -> SessionEntry:
+        """The inverse of `dataclasses.asdict`, field by field by its name.
+
+        Fields that models of earlier versions lack take their defaults. KeyError, TypeError or
+        ValueError where the values are none of an entry, or lists of a pair differ in length.
+        """
+        read = SessionEntry(
+            key=str(entry["key"]),
+            n_units=int(entry["n_units"]),
+            unit_rows=tuple(map(int, entry["unit_rows"])),
+            source=Source(**entry["source"]),
+            trained_starts=_floats(entry["trained_starts"]),
+            trained_stops=_floats(entry.get("trained_stops", ())),
+            embedding_mean=_floats(entry.get("embedding_mean", ())),
+            embedding_sd=_floats(entry.get("embedding_sd", ())),
+            noise_scale=float(entry.get("noise_scale", 1.0)),
+            unit_digests=tuple(map(str, entry.get("unit_digests", ()))),
+            validated_starts=_floats_or_none(entry.get("validated_starts")),
+            validated_stops=_floats_or_none(entry.get("validated_stops")),
+            gap=float(entry.get("gap", 0.0)),
         )
-        rows = tuple(map(int, entry["unit_rows"]))
-        if stops and len(stops) != len(starts):
-            raise ValueError(f"{len(starts)} trained_starts, {len(stops)} trained_stops")
-        mean, sd = (
-            tuple(map(float, entry.get(name, ()))) for name in ("embedding_mean", "embedding_sd")
-        )
-        if len(mean) != len(sd):
-            raise ValueError(f"{len(mean)} values in embedding_mean, {len(sd)} in embedding_sd")
-        source, noise_scale = Source(**entry["source"]), float(entry.get("noise_scale", 1.0))
-        if not 0 < noise_scale < np.inf:
-            raise ValueError(f"noise_scale {noise_scale}")
-        digests = tuple(map(str, entry.get("unit_digests", ())))
-        if digests and len(digests) != len(rows):
-            raise ValueError(f"{len(digests)} unit_digests, {len(rows)} unit_rows")
-        validated = [entry.get(name) for name in ("validated_starts", "validated_stops")]
-        if None not in validated and len(validated[0]) != len(validated[1]):
-            raise ValueError(
-                f"{len(validated[0])} validated_starts, {len(validated[1])} validated_stops"
-            )
-        chose = [None if times is None else tuple(map(float, times)) for times in validated]
-        known = (
-            str(entry["key"]),
-            int(entry["n_units"]),
-            rows,
-            source,
-            starts,
-            stops,
-            mean,
-            sd,
-            noise_scale,
-            digests,
-        )
-        return SessionEntry(*known, *chose, float(entry.get("gap", 0.0)))
+        read._check()
+        return read
+
+    def _check(self) -> None:
+        """Raise ValueError where values that belong together differ in number, or the factor of
+        the noise is none."""
+        if not 0 < self.noise_scale < np.inf:
+            raise ValueError(f"noise_scale {self.noise_scale}")
+        _check_pair("trained_starts", self.trained_starts, "trained_stops", self.trained_stops)
+        _check_pair("unit_rows", self.unit_rows, "unit_digests", self.unit_digests)
+        if len(self.embedding_mean) != len(self.embedding_sd):
+            found = f"{len(self.embedding_mean)} values in embedding_mean"
+            raise ValueError(f"{found}, {len(self.embedding_sd)} in embedding_sd")
+        starts, stops = self.validated_starts, self.validated_stops
+        if starts is not None and stops is not None and len(starts) != len(stops):
+            raise ValueError(f"{len(starts)} validated_starts, {len(stops)} validated_stops")
 
     def other_data(self, counts: TrialCounts) -> str | None:
         """What units or spikes of a recording differ from those that the model was fitted to, in
@@ -321,13 +333,15 @@ class SessionEntry:
             return f"rows {_first_of(rows)} of the Units table, not {_first_of(self.unit_rows)}"
         if counts.unit_digests is None or not self.unit_digests:
             return None
-        then, now = np.array(self.unit_digests), counts.unit_digests
+        then = np.array(self.unit_digests)
+        now = counts.unit_digests
         other = np.flatnonzero(then != now)
         if len(other) == 0:
             return None
         if sorted(then) == sorted(now):
             return f"the same {len(rows)} units, in another order"
-        return f"other spike times in {len(other)} of {len(rows)} units (rows {_first_of(np.array(rows)[other].tolist())})"
+        changed = _first_of([rows[unit] for unit in other])
+        return f"other spike times in {len(other)} of {len(rows)} units (rows {changed})"
 
     def trained_on(self, counts: TrialCounts, gap: float = 0.0) -> np.ndarray:
         """Which windows (trial,) share time with those that trained the model, or lie less than
@@ -346,7 +360,7 @@ class SessionEntry:
     def never_met(self, counts: TrialCounts) -> np.ndarray:
         """Which windows (trial,) neither trained the model nor chose its checkpoint; none where
         that is not known."""
-        if self.validated_starts is None:
+        if self.validated_starts is None or self.validated_stops is None:
             return np.zeros(counts.n_trials, bool)
         chose = counts.windows.share_time(
             np.asarray(self.validated_starts), np.asarray(self.validated_stops), self.gap
@@ -366,5 +380,28 @@ class ModelFile:
     sessions: tuple[SessionEntry, ...]
 
 
-def _first_of(rows, most: int = 5) -> str:
-    return ", ".join(map(str, rows[:most])) + (", …" if len(rows) > most else "")
+def _first_of(rows: Sequence[int], most: int = 5) -> str:
+    """The first numbers of a list as text, with an ellipsis for the others.
+
+    >>> _first_of([1, 2, 3], most=2)
+    '1, 2, …'
+    """
+    shown = ", ".join(map(str, rows[:most]))
+    return shown + (", …" if len(rows) > most else "")
+
+
+def _floats(values: Iterable[Any]) -> tuple[float, ...]:
+    """The values as Python floats."""
+    return tuple(map(float, values))
+
+
+def _floats_or_none(values: Iterable[Any] | None) -> tuple[float, ...] | None:
+    """The values as Python floats; None for None, which means: not known."""
+    return None if values is None else _floats(values)
+
+
+def _check_pair(name: str, values: Sized, later_name: str, later: Sized) -> None:
+    """Raise ValueError where a list that came with a later version is there, but not of the
+    length of the list that it belongs to."""
+    if len(later) and len(later) != len(values):
+        raise ValueError(f"{len(values)} {name}, {len(later)} {later_name}")

@@ -1,5 +1,6 @@
 """Windows from rows, events and continuous recordings, and what is refused."""
 
+import warnings
 from ast import literal_eval
 
 import numpy as np
@@ -167,6 +168,21 @@ def test_minutes_without_a_spike_are_not_taken_for_silence(make_session):
     with pytest.warns(UserWarning, match="1 stretches of over 60 s"):
         windows = make_windows(session)
     assert len(windows) == 7
+
+
+@pytest.mark.parametrize(("silence", "stretches"), [(59.0, 1), (61.0, 2), (590.0, 2)])
+def test_a_minute_without_any_spike_ends_a_stretch_of_the_recording(
+    make_session, silence, stretches
+):
+    before = np.arange(0.0, 4.5, 0.5)
+    session = make_session([np.r_[before, 4.0 + silence + before], [2.0, 3.0]])
+    with warnings.catch_warnings(record=True):
+        warnings.simplefilter("always")
+        windows = make_windows(session)
+    assert windows.start[0] == 0.0
+    assert (len(windows) == 4) == (stretches == 2)  # 2 s each of 4 s, twice
+    gaps = np.diff(windows.start) > 2.0 + 1e-9
+    assert gaps.sum() == stretches - 1
 
 
 def test_tables_of_a_task_are_not_silently_passed_over(make_session, make_trials):
