@@ -13,9 +13,8 @@ from pathlib import Path
 from metadyn.errors import DataError
 from metadyn.nwb.zarr import is_zarr
 
-MOST_POINTER_BYTES = (
-    2**15
-)  # bytes of a text in place of a file; those of git-annex and LFS have a few hundred
+# Of a text in place of a file; those of git-annex and LFS have a few hundred bytes
+MOST_POINTER_BYTES = 2**15
 # The beginnings of such texts
 ANNEX = b"/annex/objects/"
 LFS = b"version https://git-lfs.github.com/"

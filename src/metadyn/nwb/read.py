@@ -1,9 +1,9 @@
-"""NWB file -> Session: spike times, what was observed, interval tables and behaviour, as the file
-has them."""
+"""NWB file -> Session: spike times, when units were observed, interval tables and behaviour."""
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from itertools import pairwise
 from os import PathLike
 
@@ -27,16 +27,19 @@ NO_UNITS = "give a file with sorted units (spike_times in its Units table)"
 
 
 def read_session(
-    source: str | PathLike | Asset | NWBFile, *, key: str | None = None, behavior=()
+    source: str | PathLike | Asset | NWBFile,
+    *,
+    key: str | None = None,
+    behavior: str | Sequence[str] = (),
 ) -> Session:
-    """Read one recording from a path, an address or an open NWBFile; behaviour series only those
-    named, raw acquisition never.
+    """Read one recording; raw acquisition is never read.
 
     Parameters
     ----------
-    source : NWB 2 file (HDF5) with a Units table, its address (`https://…`, `dandi://…`), or an
-    open NWBFile, which stays open. key : what to call the session; default its identifier. behavior
-    : names or paths of behaviour series to read (`Session.behavior_names` lists them).
+    source : path of an NWB 2 file (HDF5) with a Units table, its address (`https://…`,
+        `dandi://…`), or an open NWBFile, which stays open.
+    key : name of the session; by default its identifier.
+    behavior : names or paths of the behaviour series to read (`Session.behavior_names` lists them).
 
     Raises
     ------
@@ -45,6 +48,7 @@ def read_session(
     """
     asked = (behavior,) if isinstance(behavior, str) else tuple(behavior)
     source = located(source)
+    digest = source.digest if isinstance(source, Asset) else None
     with open_nwb(source) as nwbfile:
         uri = nwbfile.container_source if isinstance(source, NWBFile) else str(source)
         file = uri or nwbfile.identifier  # a file in memory is known by its identifier
@@ -54,9 +58,7 @@ def read_session(
         seen = read_observation(nwbfile, units, spike_times, file)
         return Session(
             key=key or nwbfile.identifier,
-            source=_source(
-                nwbfile, units, uri, source.digest if isinstance(source, Asset) else None
-            ),
+            source=Source(uri, nwbfile.identifier, nwbfile.object_id, units.object_id, digest),
             spike_times=spike_times,
             spike_index=spike_index,
             units=table_frame(units),
@@ -69,13 +71,16 @@ def read_session(
         )
 
 
-def _source(nwbfile: NWBFile, units: DynamicTable, uri: str | None, digest: str | None) -> Source:
-    return Source(uri, nwbfile.identifier, nwbfile.object_id, units.object_id, digest)
+def read_spikes(units: DynamicTable | None, file: str) -> tuple[np.ndarray, np.ndarray]:
+    """Spike times (spike,) [s] of all units end to end, and their index (unit + 1,).
 
+    The times are finite and ascend within a unit; what had to be left out or sorted for that is
+    said in warnings.
 
-def read_spikes(units: DynamicTable | None, file: str):
-    """Spike times (spike,) [s] of all units end to end, finite and ascending within a unit, and
-    their index (unit + 1,)."""
+    Raises
+    ------
+    DataError : there are no units or no spikes, the index is damaged, or the times are no seconds.
+    """
     if units is None or len(units) == 0:
         found = "no Units table" if units is None else "a Units table without rows"
         raise DataError(
@@ -87,58 +92,68 @@ def read_spikes(units: DynamicTable | None, file: str):
 
 
 def _spikes_by_unit(units: DynamicTable, file: str) -> tuple[np.ndarray, np.ndarray]:
-    """Spike times end to end and their bounds (unit + 1,), from a ragged column or from (unit,
-    spike) padded with NaN."""
+    """Spike times end to end (spike,) [s] and their bounds (unit + 1,).
+
+    Stored as a ragged column, or as (unit, spike) padded with NaN.
+
+    Raises
+    ------
+    DataError : there are none, or in another layout.
+    """
     columns = columns_of(units)
     if "spike_times" not in columns:
-        problem, found = (
+        raise DataError(
             "the Units table holds no spike times",
-            f"columns {', '.join(units.colnames)}",
+            file=file,
+            item="/units/spike_times",
+            found=f"columns {', '.join(units.colnames)}",
+            remedy=NO_UNITS,
         )
-        raise DataError(problem, file=file, item="/units/spike_times", found=found, remedy=NO_UNITS)
-    times, index = (
-        read_values(columns["spike_times"].data).astype(np.float64, copy=False),
-        columns.get("spike_times_index"),
-    )
+    times = read_values(columns["spike_times"].data).astype(np.float64, copy=False)
+    index = columns.get("spike_times_index")
     if isinstance(index, VectorIndex) and times.size == max(times.shape):
-        return times.ravel(), np.concatenate(
-            [[0], read_values(index.data).astype(np.int64).ravel()]
-        )
+        ends = read_values(index.data).astype(np.int64).ravel()
+        return times.ravel(), np.concatenate([[0], ends])
     if index is None and times.ndim == 2 and len(times) == len(units):
         return times.ravel(), times.shape[1] * np.arange(len(units) + 1)
-    problem, remedy = (
+    which = "no" if index is None else "an"
+    raise DataError(
         "it is not clear which spikes belong to which unit",
-        "nwbfile.add_unit(spike_times=...) for each unit",
+        file=file,
+        item="/units/spike_times",
+        found=f"shape {times.shape}, {which} index, {len(units)} units",
+        remedy="nwbfile.add_unit(spike_times=...) for each unit",
     )
-    found = f"shape {times.shape}, {'no' if index is None else 'an'} index, {len(units)} units"
-    raise DataError(problem, file=file, item="/units/spike_times", found=found, remedy=remedy)
 
 
-def _check_index(bounds, n_spikes: int, file) -> None:
+def _check_index(bounds: np.ndarray, n_spikes: int, file: str) -> None:
+    """Raise DataError unless bounds (unit + 1,) ascend to the number of spikes, which is > 0."""
     if np.any(np.diff(bounds) < 0) or bounds[-1] != n_spikes:
-        found = f"the index ends at {bounds[-1]}, there are {n_spikes} spike times"
         raise DataError(
             "the index of the spike times is damaged",
             file=file,
             item="/units/spike_times_index",
-            found=found,
+            found=f"the index ends at {bounds[-1]}, there are {n_spikes} spike times",
         )
     if n_spikes == 0:
-        found = f"{len(bounds) - 1} units without a spike"
         raise DataError(
             "the file holds no spikes",
             file=file,
             item="/units/spike_times",
-            found=found,
+            found=f"{len(bounds) - 1} units without a spike",
             remedy=NO_UNITS,
         )
 
 
-def _clean(times, bounds, file):
-    """Drop what is not finite and sort within units, each with a warning; the rest untouched.
+def _clean(times: np.ndarray, bounds: np.ndarray, file: str) -> tuple[np.ndarray, np.ndarray]:
+    """Leave out times that are not finite and sort within units, each with a warning.
 
-    Beside the spikes there is a byte a spike at most, or a second copy where something is dropped
-    or sorted: those of an open file in memory are not ours to change.
+    Beside the spikes this takes one byte a spike, or a second copy where something is left out or
+    sorted: the times of an open file in memory are not ours to change.
+
+    Parameters
+    ----------
+    times, bounds : (spike,) [s] and (unit + 1,).
     """
     finite = np.isfinite(times)
     if not finite.all():
@@ -146,8 +161,9 @@ def _clean(times, bounds, file):
             f"{file}: {np.sum(~finite)} spike times that are NaN or infinite are left out",
             stacklevel=4,
         )
-        kept = [finite[first:stop].sum() for first, stop in pairwise(bounds)]
-        times, bounds = times[finite], np.concatenate([[0], np.cumsum(kept)])
+        n_kept = [finite[first:stop].sum() for first, stop in pairwise(bounds)]
+        times = times[finite]
+        bounds = np.concatenate([[0], np.cumsum(n_kept)])
     del finite
     _check_range(times, file)
     unsorted = [own for own in pairwise(bounds) if not _ascending(times[slice(*own)])]
@@ -162,22 +178,22 @@ def _clean(times, bounds, file):
     return times, bounds
 
 
-def _ascending(times) -> bool:
+def _ascending(times: np.ndarray) -> bool:
+    """Whether no time (spike,) is before the one before it."""
     return not (times[1:] < times[:-1]).any()
 
 
-def _check_range(times, file) -> None:
-    if len(times) == 0 or times.min() < -LATEST or times.max() > LATEST:
-        found = (
-            "no finite spike time"
-            if len(times) == 0
-            else f"spike times from {times.min():g} to {times.max():g} s"
-        )
-        remedy = f"spike times are seconds from the session's start, at most {LATEST:g}"
-        raise DataError(
-            "the spike times cannot be used",
-            file=file,
-            item="/units/spike_times",
-            found=found,
-            remedy=remedy,
-        )
+def _check_range(times: np.ndarray, file: str) -> None:
+    """Raise DataError unless there are times (spike,), all within ±LATEST [s]."""
+    if len(times) and times.min() >= -LATEST and times.max() <= LATEST:
+        return
+    found = "no finite spike time"
+    if len(times):
+        found = f"spike times from {times.min():g} to {times.max():g} s"
+    raise DataError(
+        "the spike times cannot be used",
+        file=file,
+        item="/units/spike_times",
+        found=found,
+        remedy=f"spike times are seconds from the session's start, at most {LATEST:g}",
+    )

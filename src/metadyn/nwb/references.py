@@ -1,22 +1,25 @@
-"""What refers to what inside an HDF5 file: soft links, and object references in attributes and
-datasets."""
+"""References inside an HDF5 file: soft links, and object references in attributes and datasets."""
 
 from __future__ import annotations
 
 import posixpath
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 
 from metadyn.errors import DataError
 
+Link = h5py.SoftLink | h5py.ExternalLink | h5py.HardLink
 
-def walk(
-    group: h5py.Group, path: str = ""
-) -> Iterator[tuple[str, h5py.SoftLink | h5py.ExternalLink | h5py.HardLink]]:
-    """Every object below by its path and link, outer ones first; soft links are not followed."""
+
+def walk(group: h5py.Group, path: str = "") -> Iterator[tuple[str, Link]]:
+    """Every object below a group by its path and link, outer ones first.
+
+    Soft links are not followed. `path` is the group's own.
+    """
     for key in group:
         child = f"{path}/{key}".lstrip("/")
         link = group.get(key, getlink=True)
@@ -28,56 +31,72 @@ def walk(
 def drop_unlinked(
     file: h5py.File, holds: Callable[[str], bool], dropped: set[str], source: Path
 ) -> dict[str, str]:
-    """Add to `dropped`, by which `holds` goes, what refers to an object that is not held, until
-    nothing does.
+    """Drop the objects that refer to one that is not held, until none does.
 
-    An index goes with its column. Returns each object that was dropped for what it refers to, with
-    one path that it refers to.
+    An index goes with its column.
+
+    Parameters
+    ----------
+    file : that is copied in part; `source` is its path.
+    holds : whether the object at a path is copied; it must ask `dropped`.
+    dropped : paths of objects that are not copied, to which those found here are added.
+
+    Returns
+    -------
+    Path of each object that was dropped for what it refers to -> a path that it refers to.
+
+    Raises
+    ------
+    DataError : the file links to another one that is not there.
     """
     targets = {
         path: list(_targets(file, path, link, source)) for path, link in walk(file) if holds(path)
     }
-    told: dict[str, str] = {}
+    reasons: dict[str, str] = {}
     while lost := {
         path: to for path, found in targets.items() for to in found if holds(path) and not holds(to)
     }:
-        told |= {
-            path: to for path, to in lost.items() if to not in dropped
-        }  # an index goes with its column without a word
+        # What refers to a dropped object, as an index to its column, goes without being named
+        reasons |= {path: to for path, to in lost.items() if to not in dropped}
         dropped.update(lost)
-    return told
+    return reasons
 
 
-def _targets(file: h5py.File, path: str, link, source: Path) -> Iterator[str]:
-    """The paths that an object refers to itself; those inside it have their own turn."""
+def _targets(file: h5py.File, path: str, link: Link, source: Path) -> Iterator[str]:
+    """The paths that an object refers to itself; objects inside it have their own turn.
+
+    Raises
+    ------
+    DataError : it is in another file, which is not there.
+    """
     if isinstance(link, h5py.SoftLink):
-        yield posixpath.normpath(posixpath.join("/", posixpath.dirname(path), link.path)).lstrip(
-            "/"
-        )
+        target = posixpath.join("/", posixpath.dirname(path), link.path)
+        yield posixpath.normpath(target).lstrip("/")
         return
     item = file.get(path)
     if item is None:
-        found = (
-            f"{link.filename}:{link.path}"
-            if isinstance(link, h5py.ExternalLink)
-            else "a broken link"
-        )
-        remedy = "put the file that it links to where the link says"
-        raise DataError(
-            "the file links to another one that is not there",
-            file=source,
-            item=path,
-            found=found,
-            remedy=remedy,
-        )
+        raise _broken(path, link, source)
     for key in item.attrs:
         if h5py.check_ref_dtype(item.attrs.get_id(key).dtype):
             yield from _names(item.file, np.atleast_1d(item.attrs[key]))
     if isinstance(item, h5py.Dataset):
         for field in _reference_fields(item.dtype):
-            yield from _names(
-                item.file, np.atleast_1d(item[()] if field is None else item[()][field])
-            )
+            values = item[()] if field is None else item[()][field]
+            yield from _names(item.file, np.atleast_1d(values))
+
+
+def _broken(path: str, link: Link, source: Path) -> DataError:
+    """The error for a link to an object that is not there."""
+    found = "a broken link"
+    if isinstance(link, h5py.ExternalLink):
+        found = f"{link.filename}:{link.path}"
+    return DataError(
+        "the file links to another one that is not there",
+        file=source,
+        item=path,
+        found=found,
+        remedy="put the file that it links to where the link says",
+    )
 
 
 def _names(file: h5py.File, references: np.ndarray) -> Iterator[str]:
@@ -92,40 +111,44 @@ def name_of(file: h5py.File, reference: h5py.Reference) -> str | None:
 
 
 def tables_referred_to(file: h5py.File, paths: list[str]) -> list[str]:
-    """The tables that regions in the groups at these paths are rows of."""
+    """The paths of the tables that regions in the groups at `paths` are rows of."""
     regions = [item for path in paths for item in _datasets(file[path]) if "table" in item.attrs]
     found = dict.fromkeys(name_of(item.file, item.attrs["table"]) for item in regions)
     return [path for path in found if path]
 
 
 def _datasets(group: h5py.Group) -> list[h5py.Dataset]:
+    """All datasets below a group."""
     return [item for path, _ in walk(group) if isinstance(item := group.get(path), h5py.Dataset)]
 
 
 def _reference_fields(dtype: np.dtype) -> list[str | None]:
-    """The fields that hold references; None where the whole dataset does."""
+    """The fields of a dtype that hold references; [None] where the whole dataset does."""
     if h5py.check_ref_dtype(dtype):
         return [None]
     return [name for name in dtype.names or () if h5py.check_ref_dtype(dtype[name])]
 
 
 def restore_references(old: h5py.File, new: h5py.File) -> None:
-    """Object references in `new`, a copy of parts of `old`, which HDF5 has copied as nulls: to the
-    object of the same path."""
+    """Write the object references of a copy of parts of a file, which HDF5 copies as nulls.
+
+    Each refers to the object of the same path as in `old`.
+    """
     for path, link in [("/", None), *walk(new)]:
         if isinstance(link, h5py.SoftLink):
             continue
-        before, after = old[path], new[path]
+        before = old[path]
+        after = new[path]
         for key in before.attrs:
             if h5py.check_ref_dtype(before.attrs.get_id(key).dtype):
-                after.attrs.create(
-                    key, _translated(before.file, new, before.attrs[key]), dtype=h5py.ref_dtype
-                )
+                references = _translated(before.file, new, before.attrs[key])
+                after.attrs.create(key, references, dtype=h5py.ref_dtype)
         if isinstance(before, h5py.Dataset) and before.size:
             _restore_values(new, before, after)
 
 
 def _restore_values(new: h5py.File, before: h5py.Dataset, after: h5py.Dataset) -> None:
+    """Write the references in the values of `before` into its copy `after`, which is in `new`."""
     fields = _reference_fields(before.dtype)
     if not fields:
         return
@@ -138,15 +161,13 @@ def _restore_values(new: h5py.File, before: h5py.Dataset, after: h5py.Dataset) -
     after[()] = values
 
 
-def _translated(old: h5py.File, new: h5py.File, references):
+def _translated(old: h5py.File, new: h5py.File, references: Any) -> Any:
     """References of `old`, one or an array, as references of `new`."""
 
-    def one(reference):
+    def one(reference: h5py.Reference) -> h5py.Reference:
         name = name_of(old, reference)
         return new[name].ref if name else h5py.Reference()
 
-    return (
-        np.vectorize(one, otypes=[object])(references)
-        if isinstance(references, np.ndarray)
-        else one(references)
-    )
+    if isinstance(references, np.ndarray):
+        return np.vectorize(one, otypes=[object])(references)
+    return one(references)

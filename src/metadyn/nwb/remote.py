@@ -1,7 +1,7 @@
-"""A file on the net, read as one on disk: only the blocks that are asked for are fetched, once
-each, and kept in a cache.
+"""A file on the net, read as one on the disk.
 
-Why neither fsspec's block cache nor remfile: docs/decisions/files-on-the-net.md.
+Only the blocks that are asked for are fetched, once each, and kept in a cache. Why neither fsspec's
+block cache nor remfile: docs/decisions/files-on-the-net.md.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import urllib3
 
@@ -24,15 +25,13 @@ from metadyn.nwb.addresses import Asset
 from metadyn.nwb.provenance import file_digest
 from metadyn.nwb.replace import private_name, remove_leftovers, short_name
 
-BLOCK_BYTES = (
-    2**18
-)  # bytes: HDF5 wants kilobytes from many places, and a request takes as long as a quarter of a megabyte
-BLOCKS_A_REQUEST = 32  # blocks of one request, 8 MiB: what a connection that breaks can lose
-IN_MEMORY = 64  # blocks
-TRIES, BACK_OFF = (
-    6,
-    0.25,
-)  # tried again at once, after half a second, and then twice as long each time: 16 s in all
+# HDF5 reads kilobytes at many places, and a request takes as long as a quarter of a megabyte
+BLOCK_BYTES = 2**18
+BLOCKS_A_REQUEST = 32  # 8 MiB: what a connection that breaks can lose
+BLOCKS_IN_MEMORY = 64
+# Tried again at once, after half a second, and then twice as long each time: 16 s in all
+TRIES = 6
+BACK_OFF = 0.25
 TIMEOUT = urllib3.Timeout(connect=10, read=30)  # seconds of silence
 BUSY = (429, 500, 502, 503, 504)  # HTTP status: to be tried again
 REFUSED = (
@@ -40,44 +39,74 @@ REFUSED = (
     "download the file by hand"
 )
 
-logging.getLogger("urllib3.connectionpool").setLevel(
-    logging.ERROR
-)  # its warning of a retry has the URL with its token
+Progress = Callable[[str, int, int], None]
+
+# Its warning of a retry has the URL with its token
+logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
 
 
 class RemoteFile(io.RawIOBase):
-    """A seekable, read-only file of the bytes of an asset. RemoteError where they cannot be had.
+    """A seekable, read-only file of the bytes of an asset.
 
     h5py may swallow an error of a read: the first one is kept as `failure`, and every later read
     fails at once.
+
+    Parameters
+    ----------
+    asset : where the bytes are.
+
+    Attributes
+    ----------
+    size : bytes of the file.
+    key : hexadecimal name of this version of it in the cache.
+    failure : the first RemoteError, None without one.
+
+    Raises
+    ------
+    RemoteError : the bytes cannot be had; raised when it is made or read.
     """
 
-    def __init__(self, asset: Asset):
+    def __init__(self, asset: Asset) -> None:
         super().__init__()
-        self.asset, self.failure, self._at = asset, None, 0
-        self._http, self._headers = urllib3.PoolManager(), _credentials(asset.url)
-        self.size, self._version = self._look()
-        self.key = sha256(
-            f"{asset.url} {self.size} {asset.digest or self._version or uuid.uuid4()}".encode()
-        ).hexdigest()
+        self.asset = asset
+        self.failure: RemoteError | None = None
+        self._at = 0
+        self._http = urllib3.PoolManager()
+        self._headers = _credentials(asset.url)
+        self.size, self._version = self._size_and_version()
+        # A file that has changed, or of which nobody says whether it has, is cached anew
+        content = asset.digest or self._version or uuid.uuid4()
+        self.key = sha256(f"{asset.url} {self.size} {content}".encode()).hexdigest()
         self._folder = cache_folder() / self.key[:2] / self.key
-        self._block = lru_cache(IN_MEMORY)(self._stored)
+        self._block = lru_cache(BLOCKS_IN_MEMORY)(self._stored)
 
     def readable(self) -> bool:
+        """True."""
         return True
 
     def seekable(self) -> bool:
+        """True."""
         return True
 
     def tell(self) -> int:
+        """The position [bytes]."""
         return self._at
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self.size}[whence]
+        """Move to `offset` bytes from the start, the position or the end; returns the position."""
+        origin = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self.size}[whence]
+        self._at = origin + offset
         return self._at
 
-    def readinto(self, buffer) -> int:
-        start, stop = self._at, min(self._at + len(buffer), self.size)
+    def readinto(self, buffer: Any) -> int:
+        """Fill the buffer from the position on; returns the number of bytes, 0 at the end.
+
+        Raises
+        ------
+        RemoteError : bytes that are not in the cache cannot be fetched.
+        """
+        start = self._at
+        stop = min(start + len(buffer), self.size)
         if stop > start:
             self._fetch_missing(range(start // BLOCK_BYTES, -(-stop // BLOCK_BYTES)))
         while self._at < stop:
@@ -88,37 +117,51 @@ class RemoteFile(io.RawIOBase):
         return max(0, stop - start)
 
     def close(self) -> None:
+        """Close the connections; the cache stays."""
         self._http.clear()
         super().close()
 
     def fetch(self, start: int, stop: int) -> bytes:
-        """Bytes start to stop, straight from the net."""
+        """The bytes from start to stop, straight from the net.
+
+        Raises
+        ------
+        RemoteError : they cannot be had, or the file has changed since it was opened.
+        """
         response = self._get(start, stop)
-        if len(response.data) != stop - start or _version_of(response) != self._version:
-            found, remedy = (
-                f"{len(response.data)} bytes, of version {_version_of(response)}",
+        version = _version_of(response)
+        if len(response.data) != stop - start or version != self._version:
+            raise self._failed(
+                "the file was changed while it was read",
+                f"{len(response.data)} bytes, of version {version}",
                 "the same command again",
             )
-            raise self._failed("the file was changed while it was read", found, remedy)
         return response.data
 
-    def _look(self) -> tuple[int, str | None]:
-        """Size and version."""
-        with self._get(
-            0, 1, preload_content=False
-        ) as response:  # a server without ranges would send the whole file
+    def _size_and_version(self) -> tuple[int, str | None]:
+        """Bytes of the file, and a text that changes with them, if the server gives one."""
+        # A server that does not know ranges would send the whole file: it is not read ahead
+        with self._get(0, 1, preload_content=False) as response:
             total = response.headers.get("Content-Range", "").rpartition("/")[2]
             if response.status != 206 or not total.isdecimal():
-                remedy = "download the file whole, e.g. curl -O URL, and give its path"
                 raise self._failed(
-                    "the server does not send parts of a file", f"HTTP {response.status}", remedy
+                    "the server does not send parts of a file",
+                    f"HTTP {response.status}",
+                    "download the file whole, e.g. curl -O URL, and give its path",
                 )
             with suppress(urllib3.exceptions.HTTPError):
                 response.read()  # to its end, so that the connection serves again
             return int(total), _version_of(response)
 
-    def _get(self, start: int, stop: int, **options):
-        """The response to a request of a range; what passes is tried again, by urllib3."""
+    def _get(self, start: int, stop: int, **options: Any) -> urllib3.BaseHTTPResponse:
+        """The response to a request of bytes start to stop; `options` are those of urllib3.
+
+        Faults that pass are tried again, by urllib3.
+
+        Raises
+        ------
+        RemoteError : they did not pass, the server refuses, or an earlier request failed.
+        """
         if self.failure:
             raise self.failure
         patience = urllib3.Retry(
@@ -130,43 +173,41 @@ class RemoteFile(io.RawIOBase):
                 "GET", self.asset.url, headers=headers, retries=patience, timeout=TIMEOUT, **options
             )
         except urllib3.exceptions.HTTPError as error:
-            why = (
-                getattr(error, "reason", None) or error
-            )  # the error itself names the URL, signature and all
-            remedy = "check the net, then the same command again: what was fetched is kept"
+            # The error itself names the URL, signature and all
+            reason = getattr(error, "reason", None) or error
             raise self._failed(
                 "the connection broke, and did not come back",
-                f"{type(why).__name__}: {why}",
-                remedy,
+                f"{type(reason).__name__}: {reason}",
+                "check the net, then the same command again: what was fetched is kept",
             ) from None
         if response.status >= 400:
             response.close()
-            remedy = REFUSED if response.status in (401, 403) else "check the address"
             raise self._failed(
                 "the server does not give the file",
                 f"HTTP {response.status} {response.reason}",
-                remedy,
+                REFUSED if response.status in (401, 403) else "check the address",
             )
         return response
 
     def _failed(self, problem: str, found: str, remedy: str) -> RemoteError:
+        """The error, which is kept as `failure`."""
         self._http.clear()
-        self.failure = RemoteError(problem, file=self.asset, found=found, remedy=remedy)
-        return self.failure
+        error = RemoteError(problem, file=self.asset, found=found, remedy=remedy)
+        self.failure = error
+        return error
 
     def _fetch_missing(self, blocks: range) -> None:
-        """Fetch and keep what is not in the cache, neighbours in one request."""
-        for run in _runs([block for block in blocks if not self._is_stored(block)]):
-            start = run[0] * BLOCK_BYTES
-            data = self.fetch(start, min(run[-1] * BLOCK_BYTES + BLOCK_BYTES, self.size))
+        """Fetch and keep those blocks that are not in the cache, neighbours in one request."""
+        missing = [block for block in blocks if not self._is_stored(block)]
+        for run in _runs(missing):
+            first = run[0] * BLOCK_BYTES
+            data = self.fetch(first, min((run[-1] + 1) * BLOCK_BYTES, self.size))
             for block in run:
-                self._store(
-                    block,
-                    data[block * BLOCK_BYTES - start : block * BLOCK_BYTES - start + BLOCK_BYTES],
-                )
+                start = block * BLOCK_BYTES - first
+                self._store(block, data[start : start + BLOCK_BYTES])
 
     def _is_stored(self, block: int) -> bool:
-        """A block that is not as long as it must be was lost on its way to the disk."""
+        """Whether a block is in the cache at full length; a shorter one was lost on its way."""
         try:
             return self._path(block).stat().st_size == min(
                 BLOCK_BYTES, self.size - block * BLOCK_BYTES
@@ -175,21 +216,27 @@ class RemoteFile(io.RawIOBase):
             return False
 
     def _store(self, block: int, data: bytes) -> None:
-        """Whole or not at all: other processes may read the same file."""
+        """Keep a block, whole or not at all: other processes may read the same file."""
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         work = self._folder / f"{block}.{os.getpid()}"
         work.write_bytes(data)
         os.replace(work, self._path(block))
 
     def _stored(self, block: int) -> bytes:
+        """The bytes of a block in the cache."""
         return self._path(block).read_bytes()
 
     def _path(self, block: int) -> Path:
+        """The file of a block in the cache."""
         return self._folder / str(block)
 
 
 def _runs(blocks: list[int]) -> Iterator[list[int]]:
-    """Neighbours together, at most BLOCKS_A_REQUEST of them."""
+    """Blocks, which ascend, in runs of neighbours of at most BLOCKS_A_REQUEST.
+
+    >>> list(_runs([3, 4, 7]))
+    [[3, 4], [7]]
+    """
     run: list[int] = []
     for block in blocks:
         if run and (block != run[-1] + 1 or len(run) == BLOCKS_A_REQUEST):
@@ -200,55 +247,54 @@ def _runs(blocks: list[int]) -> Iterator[list[int]]:
         yield run
 
 
-def _version_of(response) -> str | None:
-    """By what a changed file is told from this one, where the server says it."""
+def _version_of(response: urllib3.BaseHTTPResponse) -> str | None:
+    """A text of the server that changes with the file; None where it gives none."""
     return response.headers.get("ETag") or response.headers.get("Last-Modified")
 
 
 def _credentials(url: str) -> dict[str, str]:
-    """`user:password@` of a URL as the header that says so."""
+    """`user:password@` of a URL as the header of a request; empty without any."""
     auth = urllib3.util.parse_url(url).auth
     return urllib3.make_headers(basic_auth=auth) if auth else {}
 
 
-def download(
-    asset: Asset, target: Path, progress: Callable[[str, int, int], None] = lambda *_: None
-) -> Path:
-    """Fetch a file whole; one that was broken off goes on from where it was. Its sha256 is compared
-    where it is known.
+def download(asset: Asset, target: Path, progress: Progress = lambda *_: None) -> Path:
+    """Fetch a file whole to `target`; a download that was broken off goes on from where it was.
 
-    `progress` is called with the file's name, the bytes that are there and those of the whole.
-    Raises RemoteError where the bytes cannot be had, or are not those that the archive's digest was
-    taken of.
+    Parameters
+    ----------
+    progress : called with the file's name, the bytes that are there and those of the whole.
+
+    Raises
+    ------
+    RemoteError : the bytes cannot be had, or do not have the sha256 that the archive publishes.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     with RemoteFile(asset) as remote:
-        part = target.with_name(
-            f".{short_name(asset.path)}.{remote.key[:16]}.part"
-        )  # another version is another file
+        # The key is in the name: another version is another file
+        part = target.with_name(f".{short_name(asset.path)}.{remote.key[:16]}.part")
         with part.open("ab") as out:
             while (done := out.tell()) < remote.size:
-                out.write(
-                    remote.fetch(done, min(done + BLOCKS_A_REQUEST * BLOCK_BYTES, remote.size))
-                )
+                stop = min(done + BLOCKS_A_REQUEST * BLOCK_BYTES, remote.size)
+                out.write(remote.fetch(done, stop))
                 progress(asset.path.name, out.tell(), remote.size)
     if asset.digest not in (None, file_digest(part)):
         part.unlink()
-        remedy = "the same command again; if it stays so, tell the dandiset's owners"
         raise RemoteError(
             "the bytes are not those that the archive's digest was taken of",
             file=asset,
-            remedy=remedy,
+            remedy="the same command again; if it stays so, tell the dandiset's owners",
         )
     os.replace(part, target)
     return target
 
 
 @contextmanager
-def local_copy(
-    source: Path | Asset, folder: Path, progress: Callable[[str, int, int], None]
-) -> Iterator[Path]:
-    """The path of a file; one on the net is downloaded into `folder` and deleted afterwards."""
+def local_copy(source: Path | Asset, folder: Path, progress: Progress) -> Iterator[Path]:
+    """The path of a file; one on the net is downloaded into `folder` and deleted afterwards.
+
+    `progress` as of `download`.
+    """
     if not isinstance(source, Asset):
         yield source
         return

@@ -19,28 +19,25 @@ from metadyn.errors import MetadynError, WriteError
 try:
     import fcntl
 except ModuleNotFoundError:  # Windows
-    fcntl = None
+    fcntl = None  # type: ignore[assignment]  # a module or None, asked before each use
 
 SUFFIX = ".metadyn-tmp"
 
 
 @contextmanager
 def replacement(source: Path, target: Path) -> Iterator[Path]:
-    """A private copy of `source` that becomes `target` when the block ends well and vanishes when
-    it does not.
+    """A private copy of `source` that becomes `target` when the block ends well.
 
-    It points to the other files that `source` points to, wherever `target` lies; see
-    `metadyn.nwb.links`.
+    Otherwise it vanishes. It points to the other files that `source` points to, wherever `target`
+    lies; see `metadyn.nwb.links`.
 
     Raises
     ------
     WriteError : the folder cannot be written, the disk is full, or the block failed; `target` is as
-    it was. Another process
-        wrote `target` meanwhile, which stays as that process wrote it.
+        it was. Or another process wrote `target` meanwhile, which stays as that process wrote it.
     """
-    from metadyn.nwb.links import (
-        keep_pointing,
-    )  # h5py, which those who read many files need not wait for
+    # Imports h5py, which is slow, and not needed by all who use this module
+    from metadyn.nwb.links import keep_pointing
 
     with new_file(source, target) as work:
         shutil.copyfile(source, work)
@@ -51,8 +48,10 @@ def replacement(source: Path, target: Path) -> Iterator[Path]:
 
 @contextmanager
 def new_file(source: Path, target: Path) -> Iterator[Path]:
-    """As `replacement`, but nothing is copied: the block writes the file, which gets the
-    permissions of `source`."""
+    """As `replacement`, but nothing is copied: the block writes the file.
+
+    It gets the permissions of `source`.
+    """
     target = real_path(target)
     work = private_name(target)
     try:
@@ -70,7 +69,12 @@ def new_file(source: Path, target: Path) -> Iterator[Path]:
 
 
 def real_path(path: str | Path) -> Path:
-    """The path behind links. Raises WriteError where they lead in a circle."""
+    """The path behind links.
+
+    Raises
+    ------
+    WriteError : they lead in a circle.
+    """
     real = Path(os.path.realpath(path))
     if any(each.is_symlink() for each in (real, *real.parents)):
         raise WriteError("links lead in a circle", file=path, remedy="another path")
@@ -78,43 +82,51 @@ def real_path(path: str | Path) -> Path:
 
 
 def _nothing_changed(error: Exception, target: Path) -> WriteError:
-    system = isinstance(error, OSError)
-    remedy = (
-        "a folder with room that you may write to (`output`)"
-        if system
-        else "please report this; the file may be unusual"
-    )
-    found = f"{type(error).__name__}: {error}"
+    """The error for whatever went wrong while the file was written."""
+    remedy = "please report this; the file may be unusual"
+    if isinstance(error, OSError):
+        remedy = "a folder with room that you may write to (`output`)"
     return WriteError(
         "the file could not be written; nothing was changed",
         file=target,
-        found=found,
+        found=f"{type(error).__name__}: {error}",
         remedy=remedy,
     )
 
 
 def remove_leftovers(target: Path) -> list[Path]:
-    """Remove the private copies, or folders, that killed runs on this machine left beside
-    `target`."""
-    left = [
-        path
-        for path in target.parent.glob(f".{short_name(target)}.*{SUFFIX}")
-        if not _owner_lives(path)
-    ]
+    """Remove what killed runs on this machine left beside `target`.
+
+    Returns
+    -------
+    The private copies, files or folders, that were removed.
+    """
+    private = target.parent.glob(f".{short_name(target)}.*{SUFFIX}")
+    left = [path for path in private if not _owner_lives(path)]
     for path in left:
-        shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
     return left
 
 
 def private_name(target: Path) -> Path:
-    """A file or folder of this process beside `target`, which `remove_leftovers` removes when the
-    process was killed."""
+    """A path of this process beside `target`, for a file or a folder.
+
+    `remove_leftovers` removes it when the process was killed.
+    """
     return target.with_name(f".{short_name(target)}.{socket.gethostname()}.{os.getpid()}{SUFFIX}")
 
 
 def short_name(path: Path | PurePath) -> str:
-    """16 letters that stand for a file's name: a name made of it has room where the file's own is
-    as long as may be."""
+    """16 letters that stand for a file's name.
+
+    A name made of them has room where the file's own is as long as may be.
+
+    >>> short_name(Path("a.nwb")) == short_name(Path("elsewhere/a.nwb"))
+    True
+    """
     return sha256(os.fsencode(path.name)).hexdigest()[:16]
 
 
@@ -134,11 +146,15 @@ def _owner_lives(path: Path) -> bool:
     return True
 
 
-def _settle(work: Path, source: Path, target: Path, before: tuple | None) -> None:
-    """Bring the copy to the disk, give it the source's permissions and put it in the target's
-    place, if that is as `before`.
+def _settle(work: Path, source: Path, target: Path, before: tuple[int, int, int] | None) -> None:
+    """Bring the copy to the disk and put it in the target's place, if that is as `before`.
 
-    A file that is replaced keeps its owner and group, as far as this user may set them.
+    It gets the permissions of `source`, and the owner and group of the file that it replaces, as
+    far as this user may set them.
+
+    Raises
+    ------
+    WriteError : another process wrote the target meanwhile.
     """
     _sync(work)
     if target.exists():
@@ -146,17 +162,20 @@ def _settle(work: Path, source: Path, target: Path, before: tuple | None) -> Non
     shutil.copymode(source, work)  # after the owner: a change of owner clears some bits of the mode
     with _alone_in(target.parent):
         if _state(target) != before:
-            problem, remedy = (
+            raise WriteError(
                 "another process wrote the file meanwhile; it is left as that one wrote it",
-                "the same command again",
+                file=target,
+                remedy="the same command again",
             )
-            raise WriteError(problem, file=target, remedy=remedy)
         os.replace(work, target)
     _sync(target.parent)
 
 
-def _state(path: Path) -> tuple | None:
-    """What tells a file from one that took its place; None where there is none."""
+def _state(path: Path) -> tuple[int, int, int] | None:
+    """Inode, time [ns] and size of a file, by which another in its place is known.
+
+    None where there is no file.
+    """
     try:
         there = path.stat()
     except FileNotFoundError:
@@ -179,16 +198,19 @@ def _alone_in(folder: Path) -> Iterator[None]:
 
 
 def _keep_owner(target: Path, work: Path) -> None:
+    """Give a copy the owner and group of a file, as far as this user may set them.
+
+    One by one: a user may give a file to a group of his own, but not to another user.
+    """
     there = target.stat()
-    for owner in (
-        {"uid": there.st_uid, "gid": -1},
-        {"uid": -1, "gid": there.st_gid},
-    ):  # a group of one's own may be given
-        with suppress(PermissionError):
-            os.chown(work, **owner)
+    with suppress(PermissionError):
+        os.chown(work, there.st_uid, -1)
+    with suppress(PermissionError):
+        os.chown(work, -1, there.st_gid)
 
 
 def _sync(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

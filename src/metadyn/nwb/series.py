@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import difflib
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from hdmf.utils import get_data_shape
@@ -22,37 +24,40 @@ from metadyn.records import BehaviorSeries
 from ndx_metadyn import TYPES
 
 
-def behavior_series(nwbfile: NWBFile) -> dict:
-    """Every time series of one or two dimensions and every table of events, by its path
-    (`behavior/Velocity/cursor_vel`).
+def behavior_series(nwbfile: NWBFile) -> dict[str, Any]:
+    """The objects of a file that can be behaviour, sorted by path.
 
-    Voltages and images excepted.
+    These are the time series of one or two dimensions and the tables of events, but for voltages,
+    images and results of models; a path is `behavior/Velocity/cursor_vel`.
     """
     found = {path_of(item): item for item in nwbfile.objects.values() if _is_behavior(item)}
     return dict(sorted(found.items()))
 
 
-def _is_behavior(item) -> bool:
+def _is_behavior(item: Any) -> bool:
+    """Whether an object is a table of events, or a series that `behavior_series` lists."""
     if getattr(item, "neurodata_type", None) in EVENT_TYPES:
         return True
-    excepted = ElectricalSeries | ImageSeries
-    if (
-        not isinstance(item, TimeSeries)
-        or isinstance(item, excepted)
-        or item.neurodata_type in TYPES  # results of a model are no behaviour
-    ):
+    if not isinstance(item, TimeSeries) or isinstance(item, ElectricalSeries | ImageSeries):
         return False
-    shape, kind = get_data_shape(item.data), _dtype(item.data).kind
+    if item.neurodata_type in TYPES:  # results of a model are no behaviour
+        return False
+    shape = get_data_shape(item.data)
+    kind = _dtype(item.data).kind
     if shape is None or 0 in shape[:1]:
         return False
-    return len(shape) in (1, 2) if kind in "fiub" else len(shape) == 1 and kind in "OSUT"
+    if kind in "fiub":  # numbers and truth values
+        return len(shape) in (1, 2)
+    return len(shape) == 1 and kind in "OSUT"  # texts
 
 
-def _dtype(data) -> np.dtype:
+def _dtype(data: Any) -> np.dtype:
+    """The dtype of a dataset or of a list."""
     return np.dtype(data.dtype) if hasattr(data, "dtype") else np.asarray(data[:1]).dtype
 
 
-def path_of(item) -> str:
+def path_of(item: Any) -> str:
+    """Where an object lies in its NWBFile, by names (`behavior/Velocity/cursor_vel`)."""
     names = []
     while item is not None and not isinstance(item, NWBFile):
         names.append(item.name)
@@ -60,27 +65,37 @@ def path_of(item) -> str:
     return "/".join(reversed(names))
 
 
-def short_names(paths) -> tuple[str, ...]:
-    """The last part of each path where that is unique, else the whole path."""
-    times_used = Counter(path.rsplit("/", 1)[-1] for path in paths)
-    return tuple(
-        last if times_used[last := path.rsplit("/", 1)[-1]] == 1 else path for path in paths
-    )
+def short_names(paths: Iterable[str]) -> tuple[str, ...]:
+    """The last part of each path where that is unique, else the whole path.
+
+    >>> short_names(["a/x", "b/x", "b/y"])
+    ('a/x', 'b/x', 'y')
+    """
+    last_part = {path: path.rsplit("/", 1)[-1] for path in paths}
+    times_used = Counter(last_part.values())
+    return tuple(last if times_used[last] == 1 else path for path, last in last_part.items())
 
 
-def read_behavior(nwbfile: NWBFile, name: str, file) -> BehaviorSeries:
-    """The series of that name or path, and no other: `values` in `unit` at ascending `times`, and
-    what lies between.
+def read_behavior(nwbfile: NWBFile, name: str, file: str) -> BehaviorSeries:
+    """The series of a name or path.
 
     Samples without a time, and those NaN in every channel, are left out; the former with a warning.
-    Raises DataError when no or several series go by the name, when its times do not fit its values,
-    when its clock jumps back, or when nothing in it can be used.
+
+    Raises
+    ------
+    DataError : no series or several go by the name, its times do not fit its values, its clock
+        jumps back, or nothing in it can be used.
     """
     return read_series(_find(nwbfile, name, file), name, file)
 
 
-def read_series(item, name: str, file) -> BehaviorSeries:
-    """As `read_behavior`, of an object that `behavior_series` found."""
+def read_series(item: Any, name: str, file: str) -> BehaviorSeries:
+    """As `read_behavior`, of an object that `behavior_series` found.
+
+    Parameters
+    ----------
+    name : that the series gets; `file` is the file's name in messages.
+    """
     if item.neurodata_type in EVENT_TYPES:
         return event_series(name, *events_of(item), file)
     times, stored = samples(item, file)
@@ -93,35 +108,38 @@ def read_series(item, name: str, file) -> BehaviorSeries:
     return trace(item, name, times, stored, file)
 
 
-def _find(nwbfile: NWBFile, name: str, file):
+def _find(nwbfile: NWBFile, name: str, file: str) -> Any:
+    """The object of a name or path; DataError, with the nearest names, where it is not one."""
     series = behavior_series(nwbfile)
     matches = _called(series, name)
-    if len(matches) == 1 or name in series:
-        return series[name if name in series else matches[0]]
+    if name in series:
+        return series[name]
+    if len(matches) == 1:
+        return series[matches[0]]
     refused = refused_series(nwbfile)
-    if not matches and (same := _called(refused, name)):
-        found = refused[same[0]]
+    refused_matches = [] if matches else _called(refused, name)
+    if refused_matches:
         raise DataError(
             "the behaviour series cannot be read",
             file=file,
-            item=same[0],
-            found=found,
+            item=refused_matches[0],
+            found=refused[refused_matches[0]],
             remedy=REMEDY,
         )
-    there = ", ".join(matches or short_names(series)) or "none"
-    nearest = difflib.get_close_matches(name, short_names(series), n=1)
-    problem = (
-        f"{len(matches)} behaviour series are called {name!r}"
-        if matches
-        else f"no behaviour series {name!r}"
+    problem = f"no behaviour series {name!r}"
+    if matches:
+        problem = f"{len(matches)} behaviour series are called {name!r}"
+    names = short_names(series)
+    proposals = matches or difflib.get_close_matches(name, names, n=1)
+    raise DataError(
+        problem,
+        file=file,
+        item=name,
+        found=f"series: {', '.join(matches or names) or 'none'}",
+        remedy=as_keywords({"behavior": proposals[0]}) if proposals else "leave `behavior` out",
     )
-    remedy = (
-        as_keywords({"behavior": matches[0] if matches else nearest[0]})
-        if matches or nearest
-        else "leave `behavior` out"
-    )
-    raise DataError(problem, file=file, item=name, found=f"series: {there}", remedy=remedy)
 
 
-def _called(paths, name: str) -> list[str]:
+def _called(paths: Iterable[str], name: str) -> list[str]:
+    """The paths that are, or end in, a name."""
     return [path for path in paths if path == name or path.endswith("/" + name)]

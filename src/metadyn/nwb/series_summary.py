@@ -1,8 +1,12 @@
-"""Behaviour series at a glance: what each is, and why one cannot be used; none costs the others."""
+"""Behaviour series at a glance: the kind of each, or why one cannot be used.
+
+One that cannot be used does not keep the others from being shown.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from hdmf.utils import get_data_shape
@@ -15,19 +19,26 @@ from metadyn.nwb.events import EVENT_TYPES
 from metadyn.nwb.series import behavior_series, read_series
 from metadyn.records import BehaviorSeries
 
-MOST_FETCHED = 100_000  # numbers of a series that are read over the net
-# And from a disk: 16 MB, six hours of a place at 30 Hz; of longer series only the attributes
+# Numbers of a series that are read over the net; of longer series only the attributes
+MOST_FETCHED = 100_000
+# And from a disk: 16 MB, six hours of a place at 30 Hz
 MOST_READ = 2_000_000
-FIRST = 1000  # timestamps of a longer series that tell its rate
+N_FIRST = 1000  # timestamps of a longer series, whose steps give its rate
 
 
 @dataclass(frozen=True)
 class SeriesSummary:
-    """One behaviour series: its path in the file, unit, sampling rate [Hz] (None when unknown),
-    shape, and what it is.
+    """One behaviour series.
 
-    `kind` is line, angle, states or events, or '' where the series was not read: it is too long, or
-    has the `problem`.
+    Parameters
+    ----------
+    path : in the file.
+    unit : of its values.
+    rate : sampling rate [Hz]; None when unknown.
+    shape : of its values.
+    kind : line, angle, states or events; "" where it was not read: it is too long, or has the
+        problem.
+    problem : why it cannot be used; None without a problem.
     """
 
     path: str
@@ -41,7 +52,13 @@ class SeriesSummary:
 def summaries(
     nwbfile: NWBFile, file: str, span: tuple[float, float] | None
 ) -> tuple[SeriesSummary, ...]:
-    """Every behaviour series of a file whose spikes reach from span[0] to span[1] [s]."""
+    """Every behaviour series of a file.
+
+    Parameters
+    ----------
+    span : first and last spike [s]; None without spikes. A series that has no time in common with
+        them has a problem.
+    """
     most = MOST_FETCHED if isinstance(located(file), Asset) else MOST_READ
     return tuple(
         _summary(path, item, file, span, most) for path, item in behavior_series(nwbfile).items()
@@ -57,28 +74,30 @@ def problems(nwbfile: NWBFile, found: tuple[SeriesSummary, ...]) -> tuple[str, .
     )
 
 
-def _summary(path: str, item, file: str, span, most: int) -> SeriesSummary:
+def _summary(
+    path: str, item: Any, file: str, span: tuple[float, float] | None, most: int
+) -> SeriesSummary:
+    """The summary of one object, which is read where it has at most `most` numbers."""
     shape = _stored_shape(item)
     series, problem = _try_to_read(path, item, file) if np.prod(shape) <= most else (None, None)
     if series is None:
-        return SeriesSummary(
-            path, str(getattr(item, "unit", "")), _rate_in_file(item), shape, "", problem
-        )
-    rate = (
-        _rate_in_file(item) if series.between in ("linear", "nearest") else None
-    )  # else no clock took the samples
+        unit = str(getattr(item, "unit", ""))
+        return SeriesSummary(path, unit, _rate_in_file(item), shape, "", problem)
+    by_a_clock = series.between in ("linear", "nearest")
+    rate = _rate_in_file(item) if by_a_clock else None
     return SeriesSummary(path, series.unit, rate, shape, _kind(series), _apart(series, span))
 
 
-def _stored_shape(item) -> tuple[int, ...]:
+def _stored_shape(item: Any) -> tuple[int, ...]:
+    """The shape of the values of a series, or (event,)."""
     if item.neurodata_type == "EventsTable":
         return (len(item),)
-    return tuple(
-        get_data_shape(item.timestamps if item.neurodata_type in EVENT_TYPES else item.data)
-    )
+    values = item.timestamps if item.neurodata_type in EVENT_TYPES else item.data
+    return tuple(get_data_shape(values))
 
 
-def _try_to_read(path: str, item, file: str) -> tuple[BehaviorSeries | None, str | None]:
+def _try_to_read(path: str, item: Any, file: str) -> tuple[BehaviorSeries | None, str | None]:
+    """The series and None, or None and the reason why it cannot be used."""
     try:
         return read_series(item, path, file), None
     except MetadynError as error:
@@ -88,6 +107,7 @@ def _try_to_read(path: str, item, file: str) -> tuple[BehaviorSeries | None, str
 
 
 def _kind(series: BehaviorSeries) -> str:
+    """line, angle, states or events."""
     if series.between == "events":
         return "events"
     if np.isfinite(series.period).any():
@@ -95,18 +115,20 @@ def _kind(series: BehaviorSeries) -> str:
     return "line" if series.between == "linear" else "states"
 
 
-def _rate_in_file(item) -> float | None:
-    """The rate in the file, else one over the median step of the first timestamps; the rest is not
-    read."""
+def _rate_in_file(item: Any) -> float | None:
+    """The rate in the file [Hz], else one over the median step of the first timestamps.
+
+    None where there is neither; later timestamps are not read.
+    """
     if getattr(item, "timestamps", None) is None:
         return float(item.rate) if getattr(item, "rate", None) else None
-    step = np.diff(np.asarray(item.timestamps[:FIRST], dtype=np.float64))
+    step = np.diff(np.asarray(item.timestamps[:N_FIRST], dtype=np.float64))
     step = step[np.isfinite(step) & (step > 0)]
     return float(1 / np.median(step)) if len(step) else None
 
 
 def _apart(series: BehaviorSeries, span: tuple[float, float] | None) -> str | None:
-    """That the series has no time in common with the spikes, where it has none."""
+    """A sentence where the series has no time in common with the spikes, else None."""
     first, last = series.times[np.isfinite(series.times)][[0, -1]]
     if span is None or (first <= span[1] and (last >= span[0] or series.between == "held")):
         return None

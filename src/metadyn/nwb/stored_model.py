@@ -1,5 +1,7 @@
-"""The model inside an NWB file: written as bytes and JSON, read back through ndx_metadyn's checks,
-never executed."""
+"""The model inside an NWB file.
+
+It is written as bytes and JSON, read back through the checks of ndx_metadyn, and never executed.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from pynwb import NWBFile, ProcessingModule
 
@@ -18,9 +21,8 @@ from metadyn.records import ModelFile, SessionEntry
 from ndx_metadyn import LatentDynamicsModel, TrainingAssetsTable
 from ndx_metadyn.weights import NoTwinError, build
 
-SESSIONS_KEY = (
-    "sessions"  # key of the config's JSON under which the sessions that the model knows are kept
-)
+# Key of the config's JSON under which the sessions that the model knows are kept
+SESSIONS_KEY = "sessions"
 
 
 def add_model(nwbfile: NWBFile, module: ProcessingModule, model: ModelFile) -> LatentDynamicsModel:
@@ -34,13 +36,20 @@ def add_model(nwbfile: NWBFile, module: ProcessingModule, model: ModelFile) -> L
 
 
 def read_model(path: str | Path | Asset, name: str | None = None) -> ModelFile:
-    """The model embedded in an NWB file, by path or address; its digest, header and config are
-    checked, no code of it is run.
+    """The model embedded in an NWB file.
+
+    Its digest, header and config are checked, no code of it is run.
+
+    Parameters
+    ----------
+    path : of the file, or its address.
+    name : of the model; needed where the file holds several.
 
     Raises
     ------
     ModelFileError : there is no model (of that name), more than one and no name, or it is damaged
-    or hostile. RemoteError : the file cannot be fetched.
+        or hostile.
+    RemoteError : the file cannot be fetched.
     """
     try:
         with open_nwb(path) as nwbfile:
@@ -55,26 +64,24 @@ def read_model(path: str | Path | Asset, name: str | None = None) -> ModelFile:
 def models_in(nwbfile: NWBFile) -> Iterator[LatentDynamicsModel]:
     """All models stored in the processing modules of a file."""
     for module in nwbfile.processing.values():
-        yield from (
-            each
-            for each in module.data_interfaces.values()
-            if isinstance(each, LatentDynamicsModel)
-        )
+        for item in module.data_interfaces.values():
+            if isinstance(item, LatentDynamicsModel):
+                yield item
 
 
 def _choose(
-    models: list[LatentDynamicsModel], name: str | None, path: str | Path
+    models: list[LatentDynamicsModel], name: str | None, path: str | Path | Asset
 ) -> LatentDynamicsModel:
+    """The one model, or that of the name; ModelFileError where that is not one."""
     names = ", ".join(model.name for model in models) or "none"
     chosen = [model for model in models if name in (None, model.name)]
     if not chosen:
-        remedy = "a file that `metadyn annotate` wrote with its model, or a model folder"
         raise ModelFileError(
             "the file holds no such model",
             file=path,
             item=name,
             found=f"models: {names}",
-            remedy=remedy,
+            remedy="a file that `metadyn annotate` wrote with its model, or a model folder",
         )
     if len(chosen) > 1:
         raise ModelFileError(
@@ -83,7 +90,8 @@ def _choose(
     return chosen[0]
 
 
-def _to_model_file(stored: LatentDynamicsModel, path: str | Path) -> ModelFile:
+def _to_model_file(stored: LatentDynamicsModel, path: str | Path | Asset) -> ModelFile:
+    """The model of a file, once digest, config, tensors and sessions are checked."""
     stored.verify()
     config = stored.settings()
     with suppress(NoTwinError):  # then torch alone can say whether settings and tensors fit
@@ -92,7 +100,8 @@ def _to_model_file(stored: LatentDynamicsModel, path: str | Path) -> ModelFile:
     return ModelFile(stored.architecture, config, stored.weights_bytes(), stored.digest, sessions)
 
 
-def _entry(values: dict, path: str | Path) -> SessionEntry:
+def _entry(values: dict[str, Any], path: str | Path | Asset) -> SessionEntry:
+    """A session that the model knows, from the config's JSON."""
     try:
         return SessionEntry.from_json(values)
     except (KeyError, TypeError, ValueError) as error:
@@ -104,6 +113,7 @@ def _entry(values: dict, path: str | Path) -> SessionEntry:
 
 
 def _container(model: ModelFile, name: str) -> LatentDynamicsModel:
+    """The model as an NWB object of that name."""
     return LatentDynamicsModel.from_safetensors(
         model.weights,
         {**model.config, SESSIONS_KEY: [_session_json(entry) for entry in model.sessions]},
@@ -117,7 +127,8 @@ def _container(model: ModelFile, name: str) -> LatentDynamicsModel:
     )
 
 
-def _session_json(entry: SessionEntry) -> dict:
+def _session_json(entry: SessionEntry) -> dict[str, Any]:
+    """A session that the model knows, for the config's JSON."""
     return {
         **asdict(entry),
         "unit_rows": list(entry.unit_rows),
@@ -125,24 +136,27 @@ def _session_json(entry: SessionEntry) -> dict:
     }
 
 
-def _training_assets(model: ModelFile):
-    """One row a session whose file is known; None for fewer than two, a table of one row being
-    against NWB's best practice."""
+def _training_assets(model: ModelFile) -> TrainingAssetsTable | None:
+    """The files whose sessions the model knows, one a row.
+
+    None for fewer than two: a table of one row is against NWB's best practice.
+    """
     known = [entry for entry in model.sessions if entry.source.uri]
     if len(known) < 2:
         return None
     table = TrainingAssetsTable(description="Files whose sessions the model knows.")
+    have_digests = all(entry.source.digest for entry in known)
     for entry in known:
-        digest = (
-            {"digest": entry.source.digest} if all(each.source.digest for each in known) else {}
-        )
+        digest = {"digest": entry.source.digest} if have_digests else {}
         table.add_row(uri=public_uri(entry.source.uri), input_key=entry.key, **digest)
     return table
 
 
 def _free_name(module: ProcessingModule) -> str:
-    names = [
-        "LatentDynamicsModel",
-        *(f"LatentDynamicsModel{number}" for number in range(2, len(module.data_interfaces) + 3)),
-    ]
-    return next(name for name in names if name not in module.data_interfaces)
+    """LatentDynamicsModel, or that with the first number from 2 on, that is not taken."""
+    name = "LatentDynamicsModel"
+    number = 1
+    while name in module.data_interfaces:
+        number += 1
+        name = f"LatentDynamicsModel{number}"
+    return name

@@ -1,8 +1,9 @@
-"""Which tables of an NWB file hold units and which hold intervals, wherever they lie."""
+"""The tables of an NWB file that hold units and those that hold intervals, wherever they lie."""
 
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,10 +20,14 @@ TIMES = ("start_time", "stop_time")
 
 
 def units_table(nwbfile: NWBFile, file: str | None = None) -> Units | None:
-    """The file's units; where there are none, those of the one Units table with spikes elsewhere (a
-    processing module).
+    """The file's units.
 
-    None where no table has units. Raises DataError where several could be meant.
+    Where /units has none, those of the one Units table with spikes elsewhere (in a processing
+    module); None, or a table without rows, where no table has units.
+
+    Raises
+    ------
+    DataError : several tables could be meant.
     """
     if nwbfile.units is not None and len(nwbfile.units):
         return nwbfile.units
@@ -32,37 +37,39 @@ def units_table(nwbfile: NWBFile, file: str | None = None) -> Units | None:
         if isinstance(each, Units) and _has_spikes(each)
     }
     if len(found) > 1:
-        problem, remedy = (
-            "it is not clear which units are meant",
-            "a copy of the file with the units to use at /units",
-        )
         listed = ", ".join(f"{path} ({len(table)} units)" for path, table in sorted(found.items()))
         raise DataError(
-            problem, file=file, item="/units", found=f"no units there, but {listed}", remedy=remedy
+            "it is not clear which units are meant",
+            file=file,
+            item="/units",
+            found=f"no units there, but {listed}",
+            remedy="a copy of the file with the units to use at /units",
         )
     return next(iter(found.values()), nwbfile.units)
 
 
 def _has_spikes(units: Units) -> bool:
+    """Whether a table has rows and a column of spikes."""
     return len(units) > 0 and "spike_times" in columns_of(units)
 
 
 def say_where(units: Units, nwbfile: NWBFile, file: str) -> None:
-    """A note that units were found in another place than NWB has for them."""
+    """Warn where units were found in another place than NWB has for them."""
     if units is not nwbfile.units:
         warnings.warn(f"{file}: no units at /units; taken from {path_of(units)}", stacklevel=3)
 
 
 def interval_tables(nwbfile: NWBFile) -> dict[str, DynamicTable]:
-    """Every table of intervals or events: those of /intervals by name, others by path
-    (`behavior/trials`).
+    """Every table of intervals or events.
 
-    Others are tables with a start_time for each row, or with the timestamp of an event.
+    Returns
+    -------
+    dict of table, those of /intervals by name, others by path (`behavior/trials`); these are tables
+    with a start_time in each row, or with the timestamp of an event.
     """
     named = {name: getattr(nwbfile, name) for name in ("trials", "epochs", "invalid_times")}
-    own = {name: table for name, table in named.items() if table is not None} | dict(
-        nwbfile.intervals
-    )
+    own = {name: table for name, table in named.items() if table is not None}
+    own |= dict(nwbfile.intervals)
     known = {table.object_id for table in own.values()}
     others = {
         path_of(item): item
@@ -72,7 +79,8 @@ def interval_tables(nwbfile: NWBFile) -> dict[str, DynamicTable]:
     return own | dict(sorted(others.items()))
 
 
-def _has_times(item) -> bool:
+def _has_times(item: Any) -> bool:
+    """Whether an object is a table with a start_time or a timestamp in each row."""
     # Windows of a run are no trials
     if not isinstance(item, DynamicTable) or getattr(item, "neurodata_type", None) in TYPES:
         return False
@@ -80,7 +88,7 @@ def _has_times(item) -> bool:
 
 
 def interval_frames(nwbfile: NWBFile) -> dict[str, pd.DataFrame]:
-    """The columns of every table of `interval_tables`, each with start_time and stop_time."""
+    """The columns of each table of `interval_tables` that has start_time and stop_time [s]."""
     frames = {
         name: _with_times(table_frame(table)) for name, table in interval_tables(nwbfile).items()
     }
@@ -88,12 +96,15 @@ def interval_frames(nwbfile: NWBFile) -> dict[str, pd.DataFrame]:
 
 
 def _with_times(frame: pd.DataFrame) -> pd.DataFrame:
-    """An event starts at its timestamp and stops after its duration, if it has one; a stop that is
-    not known is NaN."""
+    """The columns of a table, first its times.
+
+    An event starts at its timestamp and stops after its duration, if it has one; a stop that is not
+    known is NaN.
+    """
     if "start_time" not in frame and "timestamp" in frame:
         frame = frame.rename(columns={"timestamp": "start_time"})
     if "start_time" in frame and "stop_time" not in frame:
         frame = frame.assign(stop_time=frame.start_time + frame.get("duration", np.nan))
-    return frame[
-        [*(name for name in TIMES if name in frame), *(name for name in frame if name not in TIMES)]
-    ]
+    times = [name for name in TIMES if name in frame]
+    others = [name for name in frame if name not in TIMES]
+    return frame[[*times, *others]]

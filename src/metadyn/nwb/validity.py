@@ -1,4 +1,4 @@
-"""What is wrong with a file that was not wrong with its source."""
+"""Validation errors of a written file that its source does not have."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from metadyn.nwb.upgrade import upgrade_indexes
 
 
 def assert_no_worse(written: Path, source: Path) -> None:
-    """Compare `pynwb.validate` of both files under the same call; what only an old file's indexes
-    lack is mended in `written`.
+    """Compare the validation errors of two files, under the same call of `pynwb.validate`.
+
+    Errors that come from an old file's indexes are mended in `written`.
 
     Raises
     ------
@@ -34,8 +35,11 @@ def assert_no_worse(written: Path, source: Path) -> None:
 
 
 def new_errors(written: Path, source: Path) -> list[str]:
-    """Validation errors of `written` beyond those of `source`, both with or both without cached
-    namespaces."""
+    """Validation errors of `written` beyond those of `source`, sorted.
+
+    Both files are validated with their cached namespaces or, where the validator fails on these,
+    without.
+    """
     for cached in (True, False):
         errors = _errors(written, cached)
         if errors is None:
@@ -49,15 +53,19 @@ def new_errors(written: Path, source: Path) -> list[str]:
 
 
 def _errors(path: Path, cached: bool) -> Counter[str] | None:
-    """The errors of one call; None where the validator itself fails (a namespace that a file caches
-    in part)."""
+    """The errors of one call, by how often they occur.
+
+    None where the validator itself fails (on a namespace that a file caches in part).
+
+    Parameters
+    ----------
+    cached : whether the namespaces that the file has cached are used.
+    """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore", BrokenLinkWarning
-            )  # of what links lead to `metadyn.nwb.links` has told
-            return Counter(
-                str(error) for error in pynwb.validate(path=str(path), use_cached_namespaces=cached)
-            )
+            # `metadyn.nwb.links` has warned of links that lead nowhere
+            warnings.simplefilter("ignore", BrokenLinkWarning)
+            errors = pynwb.validate(path=str(path), use_cached_namespaces=cached)
+            return Counter(str(error) for error in errors)
     except (KeyError, ValueError):
         return None
