@@ -80,7 +80,8 @@ def check_movable(file: h5py.File, source: Path) -> None:
                 item=each.path,
                 found=f"a virtual dataset that shows values of {', '.join(relative[:3])}, by "
                 "relative paths",
-                remedy="`in_place=True`, or `derive=True`, which takes the values of units and intervals "
+                remedy="`in_place=True`, or `derive=True`, which takes the values of units and "
+                "intervals "
                 "along",
             )
 

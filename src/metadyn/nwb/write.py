@@ -376,7 +376,8 @@ def _add_series(
     note = words.latents if is_smoothed else ""
     latents = LatentSeries(
         name=f"LatentSeries{suffix}",
-        description=f"Latent state {given}, windows end to end; {words.times}.{note}{words.columns}",
+        description=f"Latent state {given}, windows end to end; "
+        f"{words.times}.{note}{words.columns}",
         estimate=windows.estimate,
         **_mean_and_sd(windows.latent_mean, windows.latent_sd),
         **timing,
