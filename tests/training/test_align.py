@@ -13,7 +13,7 @@ from metadyn.inference.infer import infer
 from metadyn.training.alignment import search as gauge
 from metadyn.training.alignment.align import align, chosen_steps
 from metadyn.training.alignment.shared_latents import init_by_regression
-from metadyn.training.calibrate import SAMPLES, surprise
+from metadyn.training.calibrate import FORECAST_SAMPLES, surprise
 from metadyn.training.execution.checkpoint import load_model, save_model
 from metadyn.training.fit import fit
 
@@ -352,7 +352,7 @@ def test_the_noise_of_forecasts_is_the_sessions_own_from_four_trials_on_and_the_
     first, second, third = (entry.noise_scale for entry in few.sessions)
     assert third == pytest.approx((first * second) ** 0.5)
     aligned = align(trained, new, STEPS)
-    drawn = sample_context(aligned, new, 8, SAMPLES, seed=0)
+    drawn = sample_context(aligned, new, 8, FORECAST_SAMPLES, seed=0)
     factors = 2.0 ** np.arange(-4, 2.25, 0.5)
     least = factors[np.argmin([surprise(aligned, new, drawn, 8, 16, factor) for factor in factors])]
     assert abs(np.log2(aligned.sessions[2].noise_scale / least)) <= 0.5

@@ -163,8 +163,8 @@ def test_of_many_units_some_give_the_factor_that_all_give(monkeypatch):
         counts, latents = recorded(trained, TRUE_SD, 8, seed)
         knowing(monkeypatch, latents)
         found = []
-        for entries in (calibrate.ENTRIES, 8 * calibrate.STEPS * 30):
-            monkeypatch.setattr(calibrate, "ENTRIES", entries)
+        for entries in (calibrate.SCORED_ENTRIES, 8 * calibrate.FORECAST_STEPS * 30):
+            monkeypatch.setattr(calibrate, "SCORED_ENTRIES", entries)
             found.append(np.log2(calibrated(trained, [counts]).sessions[0].noise_scale))
         monkeypatch.undo()
         logs.append(found)
@@ -175,8 +175,8 @@ def test_of_many_units_some_give_the_factor_that_all_give(monkeypatch):
 def test_the_work_on_a_session_is_bounded_however_many_units_it_has(monkeypatch):
     """As many densities of 700 units as ENTRIES allow, a piece at a time; of 12 units all, and of
     padding none."""
-    monkeypatch.setattr(calibrate, "ENTRIES", 4096)
-    monkeypatch.setattr(calibrate, "BLOCK", 2**16)
+    monkeypatch.setattr(calibrate, "SCORED_ENTRIES", 4096)
+    monkeypatch.setattr(calibrate, "DENSITIES_AT_ONCE", 2**16)
     real, sizes = calibrate.log_mean_exp, []
     monkeypatch.setattr(
         calibrate, "log_mean_exp", lambda x: (sizes.append(tuple(x.shape)), real(x))[1]
@@ -185,12 +185,16 @@ def test_the_work_on_a_session_is_bounded_however_many_units_it_has(monkeypatch)
         trained, factor = model(0.0, "poisson", n_units), 1.0
         counts, latents = recorded(trained, 0.3, 8)
         knowing(monkeypatch, latents)
-        drawn = calibrate.sample_context(trained, counts, CONTEXT, calibrate.SAMPLES, seed=0)
+        drawn = calibrate.sample_context(
+            trained, counts, CONTEXT, calibrate.FORECAST_SAMPLES, seed=0
+        )
         sizes.clear()
         surprise(trained, counts, drawn, CONTEXT, 30, factor)
         assert sum(points for _, points, _ in sizes) == 8 * 30
-        assert {(samples, units) for samples, _, units in sizes} == {(calibrate.SAMPLES, scored)}
-        assert max(map(np.prod, sizes)) <= calibrate.BLOCK
+        assert {(samples, units) for samples, _, units in sizes} == {
+            (calibrate.FORECAST_SAMPLES, scored)
+        }
+        assert max(map(np.prod, sizes)) <= calibrate.DENSITIES_AT_ONCE
 
 
 def test_a_session_beside_a_larger_one_is_calibrated_as_alone(monkeypatch):

@@ -1,6 +1,7 @@
 """What the encoders see of a trial in training: by default every context from a third of a short
 window to all of it."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -29,7 +30,9 @@ def shown(simulated, small, monkeypatch):
     monkeypatch.setattr(objective, "pretrain_loss", instead)
 
     def show(training: TrainingConfig, first: int, static: bool = False) -> list:
-        trials = DeviceTrials.of(sessions, torch.device("cpu"))
+        latents = [np.zeros((*each.observed.shape, 2), np.float32) for each in sessions]
+        warm = latents if training.distil_steps else None
+        trials = DeviceTrials.of(sessions, torch.device("cpu"), warm)
         model = build_model(small(), [counts.n_units for counts in sessions])
         crops = crop_range(training, sessions)
         stages = make_stages(Objectives(model, trials, small(), training, crops, static))

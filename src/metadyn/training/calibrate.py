@@ -1,8 +1,8 @@
 """Forecast intervals as wide as the errors of forecasts: a factor on each session's process noise,
 from trials that its dynamics were not fitted to.
 
-The ELBO's Q pays for a posterior whose bins are independent and for what f does not know; as noise
-of a forecast, where neither repeats itself bin by bin, it may be too large or too small
+The ELBO's Q makes up for a posterior whose bins are independent, and for what f does not know. As
+noise of a forecast, where neither repeats bin by bin, it may be too large or too small
 (docs/decisions/forecast-intervals.md).
 """
 
@@ -13,42 +13,56 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from metadyn.data.splits import evenly_spaced
 from metadyn.inference.forecast import ContextSamples, default_context, noisy_paths, sample_context
 from metadyn.model.trained import TrainedModel
 from metadyn.records import SessionEntry, TrialCounts
-from metadyn.training.execution.loop import StepReport, reported
+from metadyn.training.execution.loop import Reporter, reported, silent
 
-LEAST, GREATEST = -4.0, 2.0  # factors of the SD of process noise, as powers of two
-MOST, FEWEST, ALL = 16, 4, 512  # windows of a session, and about as many of all
-STEPS, SAMPLES = 30, 128  # of a window, at most
-ENTRIES = (
-    2**18
-)  # of a session that are scored, about: which windows it are then moves the factor more than which units
-BLOCK = 2**18  # densities at once: they stay in cache, however many units there are
+# Range of the factor on the SD of process noise, as powers of two
+LOWEST_OCTAVE, HIGHEST_OCTAVE = -4.0, 2.0
+# Trials of a session, and about as many of all sessions
+MOST_TRIALS, FEWEST_TRIALS, TRIALS_IN_ALL = 16, 4, 512
+# Bins of a trial that are forecast, at most
+FORECAST_STEPS = 30
+FORECAST_SAMPLES = 128
+# Entries of a session that are scored, about: more change the factor less than other trials would
+SCORED_ENTRIES = 2**18
+# Densities at once: they stay in cache, however many units there are
+DENSITIES_AT_ONCE = 2**18
 
 
 def forecastable(counts: TrialCounts, most: int) -> tuple[TrialCounts, int, int]:
-    """Up to `most` trials with at least two bins, and something observed, after a context of a
-    third of the median window; context and steps."""
+    """Up to `most` trials that go on after a context of a third of the median window.
+
+    They have two bins or more after it, in which something was observed. Returns them, the bins of
+    the context and the bins to forecast.
+    """
     context = default_context(counts)
-    steps = min(STEPS, counts.counts.shape[1] - context)
-    seen = counts.observed_entries[:, context : context + steps].any((1, 2))
+    steps = min(FORECAST_STEPS, counts.counts.shape[1] - context)
+    seen = counts.observed_entries[:, context : context + steps].any((1, 2))  # (trial,)
     usable = np.flatnonzero(seen & (counts.windows.n_bins >= context + 2))
     return counts.select(usable[evenly_spaced(len(usable), most)]), context, steps
 
 
-def ahead(
-    counts: TrialCounts, context: int, steps: int, units: np.ndarray
-) -> tuple[Tensor, Tensor]:
-    """What some units did in the bins after the context, and which of it was observed: (trial ·
-    bin, unit)."""
-    parts = counts.counts, np.broadcast_to(counts.observed_entries, counts.counts.shape)
-    taken = (np.ascontiguousarray(part[:, context : context + steps][..., units]) for part in parts)
-    values, observed = (torch.from_numpy(part).flatten(0, 1) for part in taken)
-    return values.float(), observed
+def values_after(
+    counts: TrialCounts, context: int, steps: int, units: Int[np.ndarray, " unit"]
+) -> tuple[Float[Tensor, "point unit"], Bool[Tensor, "point unit"]]:
+    """Counts of some units in the bins after the context, and which of them were observed.
+
+    A point is a bin of a trial.
+    """
+    after = slice(context, context + steps)
+    entries = np.broadcast_to(counts.observed_entries, counts.counts.shape)
+    values = np.ascontiguousarray(counts.counts[:, after][..., units])  # (trial, time, unit)
+    observed = np.ascontiguousarray(entries[:, after][..., units])
+    return (
+        torch.from_numpy(values).flatten(0, 1).float(),
+        torch.from_numpy(observed).flatten(0, 1),
+    )
 
 
 @torch.no_grad()
@@ -60,86 +74,96 @@ def surprise(
     steps: int,
     noise_scale: float,
 ) -> float:
-    """Mean negative log density of what each unit did in each bin after the context, under paths of
-    noise that loud.
+    """Mean negative log density of the entries after the context, under sampled paths of the
+    dynamics.
 
-    Of many units, some are scored that are evenly spread; NaN where none of them was observed.
+    noise_scale: factor on the SD of the process noise. Of many units an evenly spread choice is
+    scored; NaN where none of them was observed.
     """
-    row, device = trained.index(counts.session), drawn.state.device
-    units = evenly_spaced(counts.n_units, max(1, ENTRIES // (counts.n_trials * steps)))
-    likelihood, session = (
-        trained.module.likelihood.of_units(row, units),
-        torch.zeros(1, dtype=torch.long, device=device),
-    )
-    paths = noisy_paths(trained, row, drawn, steps, noise_scale, seed=0).flatten(
-        1, 2
-    )  # (sample, trial · bin, latent)
-    values, observed = (each.to(device) for each in ahead(counts, context, steps, units))
+    row = trained.index(counts.session)
+    device = drawn.state.device
+    units = evenly_spaced(counts.n_units, max(1, SCORED_ENTRIES // (counts.n_trials * steps)))
+    likelihood = trained.module.likelihood.of_units(row, units)
+    session = torch.zeros(1, dtype=torch.long, device=device)
+    paths = noisy_paths(trained, row, drawn, steps, noise_scale, seed=0)
+    paths = paths.flatten(1, 2)  # (sample, trial · bin, latent)
+    values, observed = values_after(counts, context, steps, units)
+    values, observed = values.to(device), observed.to(device)
 
-    total, at_once = 0.0, max(1, BLOCK // (len(paths) * len(units)))
-    for z, value, seen in zip(
-        paths.split(at_once, 1), values.split(at_once), observed.split(at_once), strict=True
-    ):
+    total = 0.0
+    points = max(1, DENSITIES_AT_ONCE // (len(paths) * len(units)))
+    chunks = zip(paths.split(points, 1), values.split(points), observed.split(points), strict=True)
+    for z, value, seen in chunks:
         density = likelihood(z[None], session).log_prob(value)[0]  # (sample, trial · bin, unit)
         total += float(log_mean_exp(density)[seen].sum(dtype=torch.double))
     number = int(observed.sum())
     return -total / number if number else float("nan")
 
 
-def log_mean_exp(x: Tensor) -> Tensor:
-    """log of the mean of exp(x) over the first axis; numbers too small to count are rounded, as
-    tiny ones take long to add."""
+def log_mean_exp(x: Float[Tensor, "sample *rest"]) -> Float[Tensor, "*rest"]:
+    """The logarithm of the mean of exp(x) over samples.
+
+    Numbers below exp(−80) of the largest are rounded up to that: they do not count, and denormal
+    numbers take long to add.
+    """
     largest = x.amax(0)
     return (x - largest).clamp_(min=-80).exp_().mean(0).log_() + largest
 
 
-def found_scale(trained: TrainedModel, counts: TrialCounts, most: int) -> float | None:
-    """The factor under which trials of a session are least surprising; None where none goes on
-    after its context."""
+def find_scale(trained: TrainedModel, counts: TrialCounts, most: int) -> float | None:
+    """The factor that makes up to `most` trials of a session least surprising.
+
+    None where no trial goes on after its context.
+    """
     counts, context, steps = forecastable(counts, most)
     if not counts.n_trials:
         return None
-    drawn = sample_context(trained, counts, context, SAMPLES, seed=0)
-    octave = lowest(lambda octave: surprise(trained, counts, drawn, context, steps, 2.0**octave))
-    return 2.0**octave
+    drawn = sample_context(trained, counts, context, FORECAST_SAMPLES, seed=0)
+
+    def surprise_at(octave: float) -> float:
+        return surprise(trained, counts, drawn, context, steps, 2.0**octave)
+
+    return 2.0 ** lowest(surprise_at)
 
 
 def typical_scale(sessions: tuple[SessionEntry, ...]) -> float:
-    """The geometric mean of the sessions' factors, for one of which nothing is known."""
+    """The geometric mean of the sessions' factors, for a session of which nothing is known."""
     return float(np.exp(np.mean(np.log([entry.noise_scale for entry in sessions]))))
 
 
 def calibrated(
-    trained: TrainedModel,
-    given: list[TrialCounts],
-    report: Callable[[StepReport], None] = lambda _: None,
+    trained: TrainedModel, given: list[TrialCounts], report: Reporter = silent
 ) -> TrainedModel:
-    """The model with the factor of each session that trials are given of; others keep theirs."""
-    most = max(FEWEST, min(MOST, ALL // len(given)))
+    """The model with new factors of the sessions that trials are given of; others keep theirs."""
+    most = max(FEWEST_TRIALS, min(MOST_TRIALS, TRIALS_IN_ALL // len(given)))
     found = {
-        counts.session: found_scale(trained, counts, most)
+        counts.session: find_scale(trained, counts, most)
         for counts in reported(given, "calibrate", report)
     }
-    scales = [found.get(entry.key) or entry.noise_scale for entry in trained.sessions]
-    entries = (
-        replace(entry, noise_scale=scale)
-        for entry, scale in zip(trained.sessions, scales, strict=True)
-    )
+    entries = []
+    for entry in trained.sessions:
+        scale = found.get(entry.key) or entry.noise_scale
+        entries.append(replace(entry, noise_scale=scale))
     return replace(trained, sessions=tuple(entries))
 
 
-def lowest(of: Callable[[float], float]) -> float:
-    """Where a function of one minimum is lowest between LEAST and GREATEST, from few of its values.
+def lowest(function: Callable[[float], float]) -> float:
+    """Where a function with one minimum has it, in the range of octaves, from few of its values.
 
-    Downhill from 0 in steps of 1, then of a half, and the parabola through the lowest point and its
-    neighbours. An end stays itself, and so does 0 where the function is flat.
+    Downhill from 0 in steps of 1, then of a half; then the vertex of the parabola through the
+    lowest point and its neighbours. An end of the range stays itself, and so does 0 where the
+    function is flat.
+
+    >>> lowest(lambda x: (x + 1.25) ** 2)
+    -1.25
     """
     known: dict[float, float] = {}
 
     def value(x: float) -> float:
         if x not in known:
-            y = of(x) if LEAST <= x <= GREATEST else float("inf")
-            known[x] = y if y == y else float("inf")
+            inside = LOWEST_OCTAVE <= x <= HIGHEST_OCTAVE
+            y = function(x) if inside else float("inf")
+            known[x] = float("inf") if np.isnan(y) else y
         return known[x]
 
     best = 0.0
@@ -148,4 +172,6 @@ def lowest(of: Callable[[float], float]) -> float:
             best = lower
     before, here, after = value(best - 0.5), value(best), value(best + 0.5)
     curvature = before - 2 * here + after
-    return best + 0.25 * (before - after) / curvature if 0 < curvature < float("inf") else best
+    if not 0 < curvature < float("inf"):
+        return best
+    return best + 0.25 * (before - after) / curvature

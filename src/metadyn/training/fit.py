@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from metadyn.config import ModelConfig, TrainingConfig
+from metadyn.model.meta_ssm import MetaSSM
 from metadyn.model.trained import TrainedModel
 from metadyn.records import TrialCounts
 from metadyn.training.execution.devices import find_device
@@ -42,7 +43,7 @@ def fit(
     """
     processes, where = join_processes(len(sessions), config, partial(find_device, device))
     report = report if processes.rank == 0 else silent
-    resume = resume and folder is not None
+    going_on = folder if resume else None  # the folder of the run that goes on
 
     # 1. Split and check the sessions
     check_sessions(sessions, config)
@@ -52,21 +53,20 @@ def fit(
     )
     config = limit_latents(config, parts.train)
     record = record_run(sessions, config, training, data or {}, digests=folder is not None)
-    if resume:
-        check_same(folder, parts.train, record)
+    if going_on is not None:
+        check_same(going_on, parts.train, record)
 
     # 2. Initialise
     crops = crop_range(training, sessions)
     initial = find_initialiser(parts, config, training, crops, storage, where, processes, report)
-    if resume:
-        task = initial.task(training.seed)
-    else:
+    if going_on is None:
         task, progress = initial.best_task(report)
+    else:
+        task = initial.task(training.seed)
+        progress = resumed(task, going_on)
     trained = initial.model(task, data or {})
 
     # 3. Train
-    if resume:
-        progress = resumed(task, folder)
     train(task, progress, trained, initial, folder, record, report)
 
     # 4. Summarise and store
@@ -77,7 +77,7 @@ def fit(
 
 
 def train(
-    task: Task,
+    task: Task[MetaSSM],
     progress: Progress,
     trained: TrainedModel,
     initial: Initialiser,

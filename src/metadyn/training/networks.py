@@ -11,6 +11,7 @@ from metadyn.config import ModelConfig, TrainingConfig
 from metadyn.data.splits import evenly_spaced
 from metadyn.data.storage import Storage
 from metadyn.model.build import build_model
+from metadyn.model.meta_ssm import MetaSSM
 from metadyn.model.trained import TrainedModel
 from metadyn.records import SessionEntry, TrialCounts
 from metadyn.training.alignment.shared_latents import shared_latents_of
@@ -31,28 +32,28 @@ SEED_SPACING = 1_000_000
 class Initialiser:
     """Makes initial networks of one fit, and the task of training each.
 
-    starts: each session's initial readout, read-in and latents. trials: those that train;
+    inits: each session's initial readout, read-in and latents. trials: those that train;
     validation: those that are scored. crops: shortest and longest crop [bins].
     """
 
     sessions: SplitSessions
-    starts: list[SessionInit]
+    inits: list[SessionInit]
     trials: Trials
     validation: Trials
     config: ModelConfig
     training: TrainingConfig
     crops: tuple[int, int]
 
-    def task(self, seed: int) -> Task:
+    def task(self, seed: int) -> Task[MetaSSM]:
         """The task of training a network whose random weights have this seed."""
         training = self.training.model_copy(update={"seed": seed})
-        model = initialised_model(self.sessions.train, self.starts, self.config, training)
+        model = initialised_model(self.sessions.train, self.inits, self.config, training)
         model = self.trials.processes.narrowed(model).to(self.trials.device)
         return make_task(
             model, self.trials, self.validation, self.config, self.training, self.crops
         )
 
-    def best_task(self, report: Reporter) -> tuple[Task, Progress]:
+    def best_task(self, report: Reporter) -> tuple[Task[MetaSSM], Progress]:
         """The task of training the best of `pretrain_inits` initial networks, and how far it is.
 
         Each is pre-trained, as an embedding can fold while it forms; the one whose forecasts
@@ -73,18 +74,18 @@ class Initialiser:
             text = (
                 f"initial networks {place} of {len(seeds)}: forecasts validate at {score:.3f} bits"
             )
-            report(StepReport(task.steps, task.steps, pretraining.name, message=text))
+            report(StepReport(pretraining.steps, pretraining.steps, pretraining.name, message=text))
         _, task, progress = max(tried, key=lambda each: each[0])
         return task, progress
 
-    def model(self, task: Task, data: dict) -> TrainedModel:
-        """The model that a task trains, with what the starts have in common as shared latents.
+    def model(self, task: Task[MetaSSM], data: dict) -> TrainedModel:
+        """The model that a task trains, with what its sessions' first weights have in common as shared latents.
 
         Its module is the task's; of several processes, a new one that has all sessions.
         """
         train = self.sessions.train
-        latents = [start.latents for start in self.starts]
-        weights = [start.weight for start in self.starts]
+        latents = [init.latents for init in self.inits]
+        weights = [init.weight for init in self.inits]
         shared = shared_latents_of(train, latents, weights)
         module = task.module
         if task.processes.size > 1:
@@ -108,14 +109,14 @@ def find_initialiser(
 ) -> Initialiser:
     """Find each session's start from its training trials, and place all trials where steps take
     them."""
-    starts = initialise_sessions(sessions.train, config, training, storage, report)
+    inits = initialise_sessions(sessions.train, config, training, storage, report)
     latents: list[np.ndarray] | None = None
     if training.warm_start:
-        latents = [start.latents for start in starts]
+        latents = [init.latents for init in inits]
     held_out = limit_validation(sessions.validation, training)
     return Initialiser(
         sessions,
-        starts,
+        inits,
         place_trials(sessions.train, latents, training, device, processes),
         place_trials(held_out, None, training, device, processes),
         config,

@@ -79,9 +79,8 @@ class Objectives:
     """The losses of pre-training and of the ELBO, of random batches of the trials that train.
 
     Of several processes each has the part of its own sessions. crops: shortest and longest crop
-    [bins]. Where the objectives are `static`, all steps of a stage do the same operations on tensors
-    of the same shapes, those of the longest crop, and no value is read
-    (docs/decisions/whole-step-graphs.md).
+    [bins]. static: all steps of a stage do the same operations on tensors of the same shapes, those
+    of the longest crop, and no value is read (docs/decisions/whole-step-graphs.md).
     """
 
     model: MetaSSM
@@ -107,7 +106,7 @@ class Objectives:
         loss = pretrain_loss(
             self.model,
             seen,
-            batch.latents,
+            batch.warm_start(),
             self.config.pooling,
             generator,
             batch.share,
@@ -195,7 +194,7 @@ class Objectives:
         The step's own batch, if it has all sessions or if they share the noise; else crops of each.
         """
         if self.trials.complete or self.config.shared_noise:
-            yield seen, batch.latents
+            yield seen, batch.warm_start()
             return
         training = self.training
         batches = self.trials.batches(training.trials_per_session, self.crops[1], training.seed)
@@ -205,4 +204,4 @@ class Objectives:
             # Nothing is hidden, so the random numbers of this generator have no effect
             generator = torch.Generator(self.trials.device)
             whole, _ = hide(each, tail_bins=0, masking=0.0, dropout=0.0, generator=generator)
-            yield whole, each.latents
+            yield whole, each.warm_start()

@@ -1,4 +1,4 @@
-"""The task of a training loop: its stages with their schedules, its optimiser and its validation."""
+"""The task of a training loop: stages with their schedules, optimiser and validation."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def make_task(
     config: ModelConfig,
     training: TrainingConfig,
     crops: tuple[int, int],
-) -> Task:
+) -> Task[MetaSSM]:
     """The task of fitting a model's parameters, all that are not frozen.
 
     trials: those that train. validation: those that are scored. crops: shortest and longest crop

@@ -107,7 +107,9 @@ def gains_given(
     mean = model.readin.mean[seen.session]  # (session, unit), of training trials
     weight = targets.weight
     gains = z.new_zeros(2, 2)
-    for rows, units in entry_chunks(seen.counts.flatten(1, 2).shape, seen.n_units, z.device):
+    n_units = seen.n_units or (seen.counts.shape[-1],) * len(seen.counts)
+    points = seen.counts.flatten(1, 2)  # (session, trial · time, unit)
+    for rows, units in entry_chunks(points.shape, n_units, z.device):
         counts = seen.counts[rows, ..., units].float()  # (session, trial, time, unit) of a chunk
         predicted = model.likelihood(z[rows], seen.session[rows], units)
         scored = (weight.bins[rows, ..., None] > 0) & weight.entries[rows, ..., units]

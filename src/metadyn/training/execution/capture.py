@@ -104,7 +104,7 @@ class CapturedSteps:
                 stacklevel=3,
             )
             # The generator still belongs to the graph that failed
-            seed = seed_of(self.task, step)
-            self.generator = SessionGenerator(self.rate.device).manual_seed(seed)
+            self.generator = SessionGenerator(self.rate.device)
+            self.generator.manual_seed(seed_of(self.task, step))
             return None
         return graph, metrics

@@ -1,8 +1,9 @@
 """Checkpoints: each in a new folder, then an atomic pointer; a crash at any moment leaves the last
 one loadable.
 
-MODEL/best the name of the folder to load MODEL/latest the name of the folder to resume from
-MODEL/step-000600/{model.safetensors, state.safetensors, config.toml, metrics.json}
+    MODEL/best                 the name of the folder to load
+    MODEL/latest               the name of the folder to resume from
+    MODEL/step-000600/         model.safetensors, state.safetensors, config.toml, metrics.json
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from re import fullmatch
 from tempfile import TemporaryFile
@@ -28,8 +29,11 @@ from metadyn.model.trained import ARCHITECTURE, TrainedModel, session_entries
 from metadyn.records import ModelFile
 
 
-def writing(path: Path):
-    """What the system refuses inside is a WriteError about `path`."""
+def refusals_as_error(path: Path) -> AbstractContextManager[None]:
+    """Within it, what the system refuses is a WriteError about `path`.
+
+    It refuses where the disk is full, or where one has no permission.
+    """
     problem = "the model cannot be written; the checkpoints that were complete are kept"
     remedy = (
         "room on the disk, and `resume=True` where a run has begun; "
@@ -39,20 +43,22 @@ def writing(path: Path):
 
 
 def check_writable(folder: Path) -> None:
-    """Write a byte, which vanishes, into the folder or where it would be made; WriteError where
-    that fails.
+    """Write a byte, which vanishes, into the folder or where it would be made.
 
-    So a training is not in vain, and one that does not come about leaves no empty folder.
+    So no training is in vain, and one that does not start leaves no empty folder. Raises WriteError
+    where that fails.
     """
-    with writing(folder), TemporaryFile(dir=existing_folder(folder)) as probe:
+    with refusals_as_error(folder), TemporaryFile(dir=existing_folder(folder)) as probe:
         probe.write(b"0")
 
 
 def write_durably(path: Path, content: bytes) -> None:
-    """Write, flush to disk, and only then give the file its name; WriteError where that fails,
-    `path` is then as it was."""
+    """Write, flush to disk, and only then give the file its name.
+
+    Raises WriteError where that fails; `path` is then as it was.
+    """
     partial = path.with_name(f".{path.name}.partial")
-    with writing(path):
+    with refusals_as_error(path):
         try:
             with partial.open("wb") as file:
                 file.write(content)
@@ -64,7 +70,11 @@ def write_durably(path: Path, content: bytes) -> None:
 
 
 def toml_ready(config: dict) -> dict:
-    """TOML has no null: absent stays absent."""
+    """The settings without those that are None, as TOML has no null.
+
+    >>> toml_ready({"training": {"steps": 5, "crop_bins": None}})
+    {'training': {'steps': 5}}
+    """
     return {
         key: toml_ready(value) if isinstance(value, dict) else value
         for key, value in config.items()
@@ -75,7 +85,9 @@ def toml_ready(config: dict) -> dict:
 def write_checkpoint(
     folder: Path, name: str, model: bytes, state: dict[str, Tensor], config: dict, metrics: dict
 ) -> str:
-    """A new folder with the four files, which nothing points to yet; returns its name.
+    """Write a new folder with the four files, which nothing points to yet; returns its name.
+
+    model: the bytes of a model file. state: the tensors that a resumed run starts from.
 
     Raises WriteError where the system refuses (disk full, no permission); the other checkpoints are
     as they were.
@@ -87,7 +99,7 @@ def write_checkpoint(
         "metrics.json": json.dumps(metrics, indent=1).encode(),
     }
     partial = folder / f".{name}.partial"
-    with writing(folder):
+    with refusals_as_error(folder):
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         try:
@@ -101,19 +113,19 @@ def write_checkpoint(
 
 
 def free_name(folder: Path, name: str) -> Path:
-    """A folder that is not there yet: one that a pointer names is never touched."""
+    """A folder that is not there yet, as one that a pointer names is never touched: NAME, NAME-2,
+    …"""
     names = itertools.chain([name], (f"{name}-{again}" for again in itertools.count(2)))
     return next(folder / each for each in names if not (folder / each).exists())
 
 
 def point(folder: Path, pointer: str, name: str) -> None:
-    """Let a pointer name a checkpoint, and drop what no pointer names and what killed runs left
-    unfinished.
+    """Let a pointer name a checkpoint, and delete checkpoints without a pointer, finished or not.
 
     Raises WriteError where the system refuses; the pointer then names what it named.
     """
     write_durably(folder / pointer, name.encode())
-    with writing(folder):
+    with refusals_as_error(folder):
         named = {
             (folder / each).read_text() for each in ("best", "latest") if (folder / each).exists()
         }
@@ -139,12 +151,14 @@ def pointed(folder: Path, pointer: str) -> Path:
 
 
 def read_state(checkpoint: Path) -> tuple[dict[str, Tensor], dict]:
-    """Tensors and metrics that a resumed run starts from. Raises ModelFileError where they are
-    damaged."""
-    with damage_told(checkpoint):
-        return load((checkpoint / "state.safetensors").read_bytes()), json.loads(
-            (checkpoint / "metrics.json").read_text()
-        )
+    """Tensors and metrics that a resumed run starts from.
+
+    Raises ModelFileError where they are damaged.
+    """
+    with damage_as_error(checkpoint):
+        tensors = load((checkpoint / "state.safetensors").read_bytes())
+        metrics = json.loads((checkpoint / "metrics.json").read_text())
+    return tensors, metrics
 
 
 def save_model(trained: TrainedModel, folder: str | Path) -> Path:
@@ -169,7 +183,7 @@ def load_model(folder: str | Path) -> TrainedModel:
 def read_model_file(path: Path) -> ModelFile:
     """A model.safetensors file with the configuration in its header. Raises ModelFileError where it
     is damaged."""
-    with damage_told(path):
+    with damage_as_error(path):
         with safe_open(path, "np") as tensors:
             config = json.loads((tensors.metadata() or {})["metadyn"])
         return ModelFile(
@@ -182,8 +196,11 @@ def read_model_file(path: Path) -> ModelFile:
 
 
 @contextmanager
-def damage_told(path: Path) -> Iterator[None]:
-    """What is wrong with the bytes or settings read inside as a ModelFileError about `path`."""
+def damage_as_error(path: Path) -> Iterator[None]:
+    """Within it, errors of reading bytes or settings are a ModelFileError about `path`.
+
+    These are all that damaged files were found to raise.
+    """
     try:
         yield
     except (

@@ -18,12 +18,15 @@ def clip_gradients(
     Returns the norm before. Gradients of parameters that all sessions share are summed over
     processes first; the norm is that of all sessions' parameters.
     """
-    given = {name: each for name, each in parameters.items() if each.grad is not None}
-    sparse = any(each.grad.is_sparse for each in given.values())
+    sparse = any(each.grad is not None and each.grad.is_sparse for each in parameters.values())
     if processes.size == 1 and not sparse:
         return nn.utils.clip_grad_norm_(parameters.values(), most)
-    own = [gradient_of(each) for name, each in given.items() if processes.owns(name)]
-    shared = [gradient_of(each) for name, each in given.items() if not processes.owns(name)]
+    own: list[Tensor] = []
+    shared: list[Tensor] = []
+    for name, parameter in parameters.items():
+        if parameter.grad is not None:
+            gradients = own if processes.owns(name) else shared
+            gradients.append(entries_of(parameter, parameter.grad))
     processes.add_up(shared)
     device = next(iter(parameters.values())).device
     norm = (processes.total(squared_norm(own, device)) + squared_norm(shared, device)).sqrt()
@@ -33,12 +36,16 @@ def clip_gradients(
     return norm
 
 
-def gradient_of(parameter: nn.Parameter) -> Float[Tensor, "..."]:
-    """The gradient, of a sparse one the rows that it has; changed in place, the gradient changes."""
-    if not parameter.grad.is_sparse:
-        return parameter.grad
-    parameter.grad = parameter.grad.coalesce()
-    return parameter.grad.values()
+def entries_of(parameter: nn.Parameter, gradient: Tensor) -> Float[Tensor, "..."]:
+    """The entries of a parameter's gradient, of a sparse one those of the rows that it has.
+
+    They are no copy: changing them changes the gradient.
+    """
+    if not gradient.is_sparse:
+        return gradient
+    coalesced = gradient.coalesce()
+    parameter.grad = coalesced
+    return coalesced.values()
 
 
 def squared_norm(tensors: list[Float[Tensor, "..."]], device: torch.device) -> Float[Tensor, ""]:

@@ -10,8 +10,13 @@ from metadyn.errors import DeviceError
 
 
 def find_device(name: str = "auto") -> torch.device:
-    """`auto` is the GPU where there is one; a DeviceError where the device asked for does not
-    exist."""
+    """The torch device of a name; `auto` is the GPU where there is one.
+
+    Raises DeviceError where the device does not exist.
+
+    >>> find_device("cpu")
+    device(type='cpu')
+    """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if name.startswith("cuda") and not torch.cuda.is_available():
@@ -31,16 +36,15 @@ def find_device(name: str = "auto") -> torch.device:
 
 @contextmanager
 def fixed_order(asked: bool) -> Iterator[None]:
-    """Inside, if it is asked for, torch adds in one order or refuses: a run repeated on the same
-    machine has the same weights.
+    """Within it, if `asked`, torch adds in one order, or refuses where it cannot.
 
-    On a CPU runs of one number of threads repeat anyway.
+    A run repeated on the same machine then has the same weights. On a CPU, runs with one number of
+    threads repeat anyway.
     """
     before = torch.are_deterministic_algorithms_enabled()
     if asked:
-        os.environ.setdefault(
-            "CUBLAS_WORKSPACE_CONFIG", ":4096:8"
-        )  # read when CUDA first multiplies
+        # Read when CUDA first multiplies
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
     try:
         yield

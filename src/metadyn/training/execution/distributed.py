@@ -1,8 +1,8 @@
 """Several processes that train one model, each with some of the sessions
 (docs/decisions/sessions-over-processes.md).
 
-`SINGLE_PROCESS` is one process, which has them all: nothing is asked of others, and nothing is
-changed.
+`SINGLE_PROCESS` is one process that has all sessions: it asks nothing of others, and changes
+nothing.
 """
 
 from __future__ import annotations
@@ -13,19 +13,22 @@ from collections.abc import Callable
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from jaxtyping import Float, Int, Num, Shaped
+from torch import Tensor
 
 from metadyn.config import ModelConfig
 from metadyn.errors import ConfigError, TrainingError
 from metadyn.model.build import names_per_session
+from metadyn.model.meta_ssm import MetaSSM
 
-MOST = 1 << 30  # more than any number of bins
+NEVER_LEAST = 1 << 30  # above any number of bins or trials
 
 
 class SingleProcess:
     """One process with all sessions."""
 
-    rank, size = 0, 1
+    rank: int = 0
+    size: int = 1
 
     def here(self, rows: list[int]) -> list[int]:
         """Which of these sessions are of this process: places in `rows`."""
@@ -36,41 +39,43 @@ class SingleProcess:
         return row
 
     def owns(self, name: str) -> bool:
-        """Whether a parameter or its state has rows here that no other process has."""
+        """Whether a parameter, or its state, has rows here that no other process has."""
         return False
 
-    def total(self, values: Tensor) -> Tensor:
+    def total(self, values: Num[Tensor, "..."]) -> Num[Tensor, "..."]:
         """The sum over processes."""
         return values
 
-    def least(self, values: Tensor) -> Tensor:
+    def least(self, values: Int[Tensor, "..."]) -> Int[Tensor, ""]:
         """The smallest of all processes' whole numbers."""
         return values.min()
 
     def totals(self, terms: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Terms of which each process has a part, summed."""
+        """Terms of which each process has a part, summed over processes."""
         return terms
 
     def any(self, flag: bool) -> bool:
-        """Whether it is so in any process."""
+        """Whether the flag is true in any process."""
         return flag
 
-    def placed(self, values: Tensor, here: list[int], among: int) -> Tensor:
-        """Values (session, …) of a step's sessions that are here, as those of all of them."""
+    def placed(
+        self, values: Float[Tensor, "here ..."], here: list[int], among: int
+    ) -> Float[Tensor, "among ..."]:
+        """Values of the step's sessions that are here, as those of all of its sessions."""
         return values
 
     def add_up(self, gradients: list[Tensor]) -> None:
-        """Sum each over processes, in place."""
+        """Sum each gradient over processes, in place."""
 
     def whole(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         """Tensors by name with the rows of all sessions."""
         return tensors
 
     def part(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The inverse of `whole`."""
+        """The inverse of `whole`: tensors with the rows of this process's sessions."""
         return tensors
 
-    def narrowed(self, module: nn.Module) -> nn.Module:
+    def narrowed(self, module: MetaSSM) -> MetaSSM:
         """A model of all sessions as one of this process's sessions."""
         return module
 
@@ -83,86 +88,105 @@ class Processes(SingleProcess):
 
     def __init__(
         self, rank: int, size: int, n_sessions: int, config: ModelConfig, device: torch.device
-    ):
-        self.rank, self.size = rank, size
-        self.n_sessions, self.device = n_sessions, device
+    ) -> None:
+        """n_sessions: of all processes. device: where this process computes."""
+        self.rank = rank
+        self.size = size
+        self.n_sessions = n_sessions
+        self.device = device
         self.per_session = names_per_session(config)
 
     def here(self, rows: list[int]) -> list[int]:
+        """Which of these sessions are of this process: places in `rows`."""
         return [place for place, row in enumerate(rows) if row % self.size == self.rank]
 
     def local(self, row: int) -> int:
+        """The row of this process's model that holds a session of its own."""
         return row // self.size
 
     def owns(self, name: str) -> bool:
-        return name.partition("|")[0] in self.per_session  # the optimiser's state is NAME|KEY
+        """Whether a tensor has one row for each session; the optimiser's state is NAME|KEY."""
+        return name.partition("|")[0] in self.per_session
 
-    def total(self, values: Tensor) -> Tensor:
-        return self._reduced(values.detach().clone(), dist.ReduceOp.SUM)
+    def total(self, values: Num[Tensor, "..."]) -> Num[Tensor, "..."]:
+        """The sum over processes, of which no gradient flows back."""
+        return self._reduce(values.detach().clone(), dist.ReduceOp.SUM)
 
-    def least(self, values: Tensor) -> Tensor:
-        smallest = values.min() if values.numel() else values.new_tensor(MOST)
-        return self._reduced(smallest, dist.ReduceOp.MIN)
+    def least(self, values: Int[Tensor, "..."]) -> Int[Tensor, ""]:
+        """The smallest of all processes' whole numbers; a process may have none."""
+        smallest = values.min() if values.numel() else values.new_tensor(NEVER_LEAST)
+        return self._reduce(smallest, dist.ReduceOp.MIN)
 
     def totals(self, terms: dict[str, Tensor]) -> dict[str, Tensor]:
-        return (
-            dict(zip(terms, self.total(torch.stack([*terms.values()])), strict=True))
-            if terms
-            else {}
-        )
+        """Terms of which each process has a part, summed over processes in one exchange."""
+        if not terms:
+            return {}
+        sums = self.total(torch.stack([*terms.values()]))
+        return dict(zip(terms, sums, strict=True))
 
     def any(self, flag: bool) -> bool:
+        """Whether the flag is true in any process."""
         return bool(self.total(torch.tensor(float(flag), device=self.device)))
 
-    def placed(self, values: Tensor, here: list[int], among: int) -> Tensor:
+    def placed(
+        self, values: Float[Tensor, "here ..."], here: list[int], among: int
+    ) -> Float[Tensor, "among ..."]:
+        """Values of the step's sessions that are here, as those of all of its sessions."""
         full = values.new_zeros(among, *values.shape[1:])
         full[here] = values
-        return self.total(full)
+        return self.total(full)  # zeros stand where other processes have theirs
 
     def add_up(self, gradients: list[Tensor]) -> None:
+        """Sum each gradient over processes, in place and in one exchange."""
         if not gradients:
             return
-        flat = self.total(torch.cat([each.flatten() for each in gradients]))
-        for each, summed in zip(
-            gradients, flat.split([each.numel() for each in gradients]), strict=True
-        ):
+        sums = self.total(torch.cat([each.flatten() for each in gradients]))
+        parts = sums.split([each.numel() for each in gradients])
+        for each, summed in zip(gradients, parts, strict=True):
             each.copy_(summed.view_as(each))
 
     def whole(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Tensors by name with the rows of all sessions."""
         return {
-            name: self._gathered(value) if self._stacked(name, value) else value
+            name: self._gather(value) if self._stacked(name, value) else value
             for name, value in tensors.items()
         }
 
     def part(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The inverse of `whole`: tensors with the rows of this process's sessions."""
         mine = slice(self.rank, None, self.size)
         return {
             name: value[mine].clone() if self._stacked(name, value) else value
             for name, value in tensors.items()
         }
 
-    def narrowed(self, module: nn.Module) -> nn.Module:
+    def narrowed(self, module: MetaSSM) -> MetaSSM:
+        """A model of all sessions as one of this process's sessions; the model is changed."""
         for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
             tensor.data = self.part({name: tensor.data})[name]
         module.n_sessions = len(self.here(list(range(self.n_sessions))))
         return module
 
     def _stacked(self, name: str, value: Tensor) -> bool:
+        """Whether the first axis counts sessions, which it does not of an optimiser's one count."""
         return self.owns(name) and value.ndim > 0
 
-    def _gathered(self, value: Tensor) -> Tensor:
+    def _gather(self, value: Shaped[Tensor, "here ..."]) -> Shaped[Tensor, "session ..."]:
+        """The rows of all processes, in the order of the sessions."""
         full = torch.zeros(self.n_sessions, *value.shape[1:], dtype=value.dtype, device=self.device)
         full[self.rank :: self.size] = value.detach().to(self.device)
-        return self._reduced(full, dist.ReduceOp.SUM).to(value.device)
+        return self._reduce(full, dist.ReduceOp.SUM).to(value.device)
 
-    def _reduced(self, values: Tensor, how: dist.ReduceOp) -> Tensor:
+    def _reduce(self, values: Tensor, how: dist.ReduceOp.RedOpType) -> Tensor:
+        """The values of all processes as one, in place; TrainingError where one does not answer."""
         try:
             dist.all_reduce(values, how)
         except RuntimeError as problem:
             raise TrainingError(
                 "another process of this run was lost",
                 found=str(problem).splitlines()[0],
-                remedy="the same torchrun command with `resume=True`; any number of processes goes on from the last checkpoint",
+                remedy="the same torchrun command with `resume=True`; any number of processes goes on "
+                "from the last checkpoint",
             ) from problem
         return values
 
@@ -170,8 +194,11 @@ class Processes(SingleProcess):
 def join_processes(
     n_sessions: int, config: ModelConfig, find: Callable[[], torch.device]
 ) -> tuple[SingleProcess, torch.device]:
-    """The processes that torchrun started, or SINGLE_PROCESS, and where this one computes; they
-    stay joined until they end."""
+    """The processes that torchrun started, or SINGLE_PROCESS, and the device of this one.
+
+    They stay joined until they end. find: finds the device. Raises ConfigError for more processes
+    than sessions.
+    """
     size = int(os.environ.get("WORLD_SIZE", "1")) if dist.is_torchelastic_launched() else 1
     if size == 1:
         return SINGLE_PROCESS, find()

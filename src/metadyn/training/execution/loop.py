@@ -62,8 +62,8 @@ def reported(items: Sequence[Item], stage: str, report: Reporter) -> Iterator[It
 class Progress:
     """How far a run is.
 
-    `step_size`: halved at each recovery. `best`: the weights of the best validation, at `best_step`.
-    `history`: metrics and scores of each validation.
+    step_size: halved at each recovery. best: the weights of the best validation, which was at
+    `best_step`. history: metrics and scores of each validation.
     """
 
     step: int = 0

@@ -1,117 +1,164 @@
-"""The optimisers: Adam or LAMB with decoupled weight decay, which spares readout, noise and priors
-(recipe.md, "Recipe P")."""
+"""The optimisers: Adam or LAMB with decoupled weight decay.
+
+Readout, noise, priors and biases are spared from decay, as their modules declare
+(`metadyn.model.ops.per_session`).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from metadyn.model.ops.per_session import Declaration
 
+# Hyperparameters of some parameters, with them, as torch's optimisers have it
+Group = dict[str, Any]
+
 
 class Lamb(torch.optim.Optimizer):
-    """LAMB (You et al., ICLR 2020, algorithm 2): each layer goes Adam's way by a step in proportion
-    to its weights' norm.
+    """LAMB (You et al., ICLR 2020, algorithm 2): Adam's step, scaled for each layer by the norm of
+    its weights.
 
-    Parameters of a group with `layers` "none" go Adam's way as it is, "one" are a layer each,
-    "stacked" as many as rows.
+    A group's `layers` say what a layer is: "one" each parameter, "stacked" each row of a parameter;
+    with "none" the step is Adam's own.
     """
 
     def __init__(
         self,
-        groups: list[dict],
+        groups: list[Group],
         lr: float,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-6,
-    ):
+    ) -> None:
+        """betas: of the running means of gradients and of their squares. eps: added to the root of
+        the latter."""
         super().__init__(
             groups, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": 0.0, "layers": "one"}
         )
 
     @torch.no_grad()
-    def step(self) -> None:
+    def step(self) -> None:  # type: ignore[override]  # nobody gives a closure
+        """Move every parameter that has a gradient."""
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is not None:
-                    self._move(parameter, group)
+                    self._move(parameter, parameter.grad, group)
 
-    def _move(self, parameter: nn.Parameter, group: dict) -> None:
-        move(parameter, parameter.grad, self._state(parameter), group)
+    def _move(self, parameter: nn.Parameter, gradient: Tensor, group: Group) -> None:
+        """Move a parameter in place."""
+        lamb_step(parameter, gradient, self._state(parameter), group)
 
     def _state(self, parameter: nn.Parameter, counted: tuple[int, ...] = ()) -> dict[str, Tensor]:
-        """Moments, and the numbers of steps `counted`: one, or one a row."""
+        """The moments of a parameter, and its number of steps, of shape `counted`: () or (row,)."""
         state = self.state[parameter]
         if not state:
             state["step"] = torch.zeros(counted, device=parameter.device)
-            state["exp_avg"], state["exp_avg_sq"] = (
-                torch.zeros_like(parameter),
-                torch.zeros_like(parameter),
-            )
+            state["exp_avg"] = torch.zeros_like(parameter)
+            state["exp_avg_sq"] = torch.zeros_like(parameter)
         return state
 
 
-def move(weight: Tensor, gradient: Tensor, state: dict[str, Tensor], group: dict) -> None:
-    """A step of LAMB, in place; state["step"] counts the steps of the weight, or of each of its
-    rows."""
-    state["step"] += 1
-    first, second = corrections(state, group)
-    state["exp_avg"].lerp_(gradient, 1 - group["betas"][0])
-    state["exp_avg_sq"].lerp_(gradient**2, 1 - group["betas"][1])
-    update = state["exp_avg"] / first / ((state["exp_avg_sq"] / second).sqrt() + group["eps"])
-    update = update + group["weight_decay"] * weight
-    weight -= group["lr"] * trust_ratio(weight, update, group["layers"]) * update
-
-
-def corrections(state: dict[str, Tensor], group: dict) -> list[Tensor]:
-    """1 − β^steps of the weight, or of each of its rows, which the moments are divided by; computed
-    in double precision."""
-    steps = state["step"].double()
-    steps = steps.view(*steps.shape, *[1] * (state["exp_avg"].ndim - steps.ndim))
-    return [(1 - beta**steps).to(state["exp_avg"].dtype) for beta in group["betas"]]
-
-
-class ByRows(Lamb):
-    """AdamW or LAMB where a step may have gradients of some rows alone (`model.rows`), of
-    parameters in groups of `by_rows`.
+class LambOfRows(Lamb):
+    """AdamW or LAMB where a step may have gradients of some rows alone, of parameters in groups of
+    `by_rows`.
 
     A row that has no gradient is neither decayed nor moved, and each row's moments are corrected
     for its own number of steps.
     """
 
-    def _move(self, parameter: nn.Parameter, group: dict) -> None:
+    def _move(self, parameter: nn.Parameter, gradient: Tensor, group: Group) -> None:
+        """Move a parameter, or those of its rows that have a gradient, in place."""
         if not group["by_rows"]:
-            return super()._move(parameter, group)
+            super()._move(parameter, gradient, group)
+            return
         state = self._state(parameter, (len(parameter),))
-        if not parameter.grad.is_sparse:
-            return move(parameter, parameter.grad, state, group)
-        gradient = parameter.grad.coalesce()
+        if not gradient.is_sparse:
+            lamb_step(parameter, gradient, state, group)
+            return
+        gradient = gradient.coalesce()
         rows = gradient.indices()[0]
-        weight, part = parameter[rows], {key: value[rows] for key, value in state.items()}
-        move(weight, gradient.values(), part, group)
+        # Copies of these rows are moved, and written back
+        weight = parameter[rows]
+        part = {key: value[rows] for key, value in state.items()}
+        lamb_step(weight, gradient.values(), part, group)
         parameter[rows] = weight
         for key, value in part.items():
             state[key][rows] = value
 
 
-def trust_ratio(weight: Tensor, update: Tensor, layers: str) -> Tensor | float:
+def lamb_step(
+    weight: Float[Tensor, "*shape"],
+    gradient: Float[Tensor, "*shape"],
+    state: dict[str, Tensor],
+    group: Group,
+) -> None:
+    """A step of LAMB, in place; state["step"] counts the steps of the weight, or of each row."""
+    state["step"] += 1
+    first, second = corrections(state, group)
+    state["exp_avg"].lerp_(gradient, 1 - group["betas"][0])
+    state["exp_avg_sq"].lerp_(gradient**2, 1 - group["betas"][1])
+    scale = (state["exp_avg_sq"] / second).sqrt() + group["eps"]
+    update = state["exp_avg"] / first / scale
+    update = update + group["weight_decay"] * weight
+    weight -= group["lr"] * trust_ratio(weight, update, group["layers"]) * update
+
+
+def corrections(state: dict[str, Tensor], group: Group) -> list[Tensor]:
+    """1 − β^steps of both moments, which they are divided by: of the weight, or of each row.
+
+    Computed in double precision.
+    """
+    steps = state["step"].double()
+    dims = state["exp_avg"].ndim - steps.ndim
+    steps = steps.view(*steps.shape, *[1] * dims)  # () or (row, 1, …)
+    return [(1 - beta**steps).to(state["exp_avg"].dtype) for beta in group["betas"]]
+
+
+def trust_ratio(
+    weight: Float[Tensor, "*shape"], update: Float[Tensor, "*shape"], layers: str
+) -> Tensor | float:
     """‖weight‖ / ‖update‖ of each layer; 1 where either is zero."""
     if layers == "none":
         return 1.0
     dims = tuple(range(1 if layers == "stacked" else 0, weight.ndim))
-    norms = [
-        torch.linalg.vector_norm(values, dim=dims, keepdim=True) for values in (weight, update)
-    ]
-    return torch.where((norms[0] > 0) & (norms[1] > 0), norms[0] / norms[1], 1.0)
+    weights = torch.linalg.vector_norm(weight, dim=dims, keepdim=True)
+    updates = torch.linalg.vector_norm(update, dim=dims, keepdim=True)
+    return torch.where((weights > 0) & (updates > 0), weights / updates, 1.0)
 
 
 def layers_of(declared: Declaration) -> str:
-    """What counts as a layer of LAMB: nothing, each row, or all of the parameter."""
+    """Which part of a parameter is a layer of LAMB: none, each row, or all of it."""
     if not declared.decayed:
         return "none"
     return "stacked" if declared.per_session else "one"
+
+
+def make_groups(
+    parameters: dict[str, nn.Parameter],
+    weight_decay: float,
+    declared: Mapping[str, Declaration],
+    by_rows: bool,
+) -> list[Group]:
+    """Parameters by what counts as a layer of them, and by whether their rows move alone."""
+    groups: dict[tuple[str, bool], Group] = {}
+    for layers in ("none", "one", "stacked"):
+        for rows in (False, True):
+            decay = 0.0 if layers == "none" else weight_decay
+            groups[layers, rows] = {
+                "params": [],
+                "weight_decay": decay,
+                "layers": layers,
+                "by_rows": rows,
+            }
+    for name, parameter in parameters.items():
+        known = declared.get(name, Declaration())
+        groups[layers_of(known), by_rows and known.per_session]["params"].append(parameter)
+    return [each for each in groups.values() if each["params"]]
 
 
 def make_optimiser(
@@ -123,52 +170,30 @@ def make_optimiser(
     *,
     by_rows: bool = False,
 ) -> torch.optim.Optimizer:
-    """AdamW or LAMB over named parameters; what is spared from decay also keeps Adam's step, as in
-    LAMB's own experiments.
+    """AdamW or LAMB over named parameters; those spared from decay have Adam's step, as in LAMB's
+    own experiments.
 
-    declared: how each is treated, by its name (`metadyn.model.ops.per_session`); by_rows: whether a
-    step moves only some rows of those that have one for each session.
+    kind: "adam" or "lamb". declared: how each parameter is treated, by its name
+    (`metadyn.model.ops.per_session`). by_rows: a step may move some of a parameter's sessions.
     """
-
-    known = {name: declared.get(name, Declaration()) for name in parameters}
-
-    def group(layers: str, rows: bool) -> dict:
-        chosen = [
-            name
-            for name in parameters
-            if layers_of(known[name]) == layers and (by_rows and known[name].per_session) == rows
-        ]
-        decay = 0.0 if layers == "none" else weight_decay
-        return {
-            "params": [parameters[name] for name in chosen],
-            "weight_decay": decay,
-            "layers": layers,
-            "by_rows": rows,
-        }
-
-    groups = [
-        group(layers, rows) for layers in ("none", "one", "stacked") for rows in (False, True)
-    ]
-    groups = [each for each in groups if each["params"]]
-    if (
-        not by_rows and kind == "adam"
-    ):  # on a GPU with all of its state there, which a CUDA graph needs
-        return torch.optim.AdamW(
-            groups, lr=learning_rate, capturable=groups[0]["params"][0].is_cuda
-        )
+    groups = make_groups(parameters, weight_decay, declared, by_rows)
+    if not by_rows and kind == "adam":
+        # On a GPU all of its state is there, which a CUDA graph needs
+        on_gpu = groups[0]["params"][0].is_cuda
+        return torch.optim.AdamW(groups, lr=learning_rate, capturable=on_gpu)
     if not by_rows:
         return Lamb(groups, lr=learning_rate)
     if kind == "lamb":
-        return ByRows(groups, lr=learning_rate)
-    return ByRows(
-        [{**each, "layers": "none"} for each in groups], lr=learning_rate, eps=1e-8
-    )  # LAMB without its ratio
+        return LambOfRows(groups, lr=learning_rate)
+    # LAMB without its ratio is AdamW
+    groups = [{**each, "layers": "none"} for each in groups]
+    return LambOfRows(groups, lr=learning_rate, eps=1e-8)
 
 
 def optimiser_state(
     optimiser: torch.optim.Optimizer, parameters: dict[str, nn.Parameter]
 ) -> dict[str, Tensor]:
-    """The optimiser's tensors by parameter name."""
+    """Copies of the optimiser's tensors, named PARAMETER|KEY."""
     return {
         f"{name}|{key}": value.clone()
         for name, parameter in parameters.items()
@@ -179,14 +204,8 @@ def optimiser_state(
 def restore_optimiser(
     optimiser: torch.optim.Optimizer, parameters: dict[str, nn.Parameter], state: dict[str, Tensor]
 ) -> None:
-    """The inverse of `optimiser_state`."""
-    for name, parameter in parameters.items():
-        own = {
-            key.split("|")[1]: value.to(parameter.device, copy=True)
-            for key, value in state.items()
-            if key.startswith(f"{name}|")
-        }
-        if own:
-            optimiser.state[parameter] = {
-                key: value.to(parameter.device, copy=True) for key, value in own.items()
-            }
+    """Put copies of tensors named as by `optimiser_state` into an optimiser."""
+    for full, value in state.items():
+        name, _, key = full.partition("|")
+        parameter = parameters[name]
+        optimiser.state[parameter][key] = value.to(parameter.device, copy=True)

@@ -1,4 +1,7 @@
-"""What a run leaves on disk, and how it goes on from there."""
+"""What a run leaves on disk, and how it goes on from there.
+
+The files of a checkpoint are those of `metadyn.training.execution.checkpoint`.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +11,12 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load
+from torch import Tensor
 
 from metadyn.model.file_names import name_in_file
 from metadyn.model.trained import TrainedModel
 from metadyn.training.execution.checkpoint import (
-    damage_told,
+    damage_as_error,
     point,
     pointed,
     read_model_file,
@@ -26,6 +30,7 @@ from metadyn.training.execution.step import Task
 
 
 def metrics_of(progress: Progress, record: RunRecord) -> dict:
+    """What metrics.json holds: how far the run is, and its record."""
     return {
         "step": progress.step,
         "step_size": progress.step_size,
@@ -48,7 +53,7 @@ def checkpointer(
     processes = task.processes
 
     def save(progress: Progress) -> None:
-        name = f"step-{progress.step:06d}"
+        # Every process takes part in these, as each has its own sessions
         state = processes.whole(optimiser_state(task.optimiser, task.parameters))
         best = processes.whole(progress.best)
         collect(task, trained)
@@ -56,10 +61,11 @@ def checkpointer(
             return
         tensors = {f"optimiser/{key}": value for key, value in state.items()}
         tensors |= {f"best/{key}": value for key, value in best.items()}
-        tensors["step"], tensors["seed"] = torch.tensor(progress.step), torch.tensor(task.seed)
+        tensors["step"] = torch.tensor(progress.step)
+        tensors["seed"] = torch.tensor(task.seed)
         name = write_checkpoint(
             folder,
-            name,
+            f"step-{progress.step:06d}",
             trained.file().weights,
             tensors,
             record.settings,
@@ -79,45 +85,52 @@ def collect(task: Task, trained: TrainedModel) -> None:
 
 
 def resumed(task: Task, folder: Path) -> Progress:
-    """Weights, optimiser and progress of the last checkpoint put back."""
+    """Put weights and optimiser of the last checkpoint into the task; returns the progress of then.
+
+    Raises ModelFileError where the checkpoint is damaged.
+    """
     checkpoint = pointed(folder, "latest")
     tensors, metrics = read_state(checkpoint)
     before = read_model_file(checkpoint / "model.safetensors")
-    with damage_told(checkpoint):
-        return _put_back(task, load(before.weights), tensors, metrics)
+    with damage_as_error(checkpoint):
+        weights = load(before.weights)
+        own = {name: weights[name_in_file(name)] for name in task.parameters}
+        state = task.processes.part(with_prefix(tensors, "optimiser/"))
+        restore(task, task.processes.part(own), state)
+        return progress_of(metrics, task.processes.part(with_prefix(tensors, "best/")))
 
 
-def _put_back(task: Task, weights: dict, tensors: dict, metrics: dict) -> Progress:
-    parts = {
-        prefix: {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
-        for prefix in ("optimiser/", "best/")
+def with_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The tensors whose names begin with a prefix, by the rest of their names."""
+    return {
+        name.removeprefix(prefix): value
+        for name, value in tensors.items()
+        if name.startswith(prefix)
     }
-    processes = task.processes
-    restore(
-        task,
-        processes.part({name: weights[name_in_file(name)] for name in task.parameters}),
-        processes.part(parts["optimiser/"]),
-    )
+
+
+def progress_of(metrics: dict, best: dict[str, Tensor]) -> Progress:
+    """The inverse of `metrics_of`."""
     score = metrics["best_score"]
     return Progress(
-        metrics["step"],
-        metrics["step_size"],
-        float("-inf") if score is None else score,
-        metrics["best_step"],
-        processes.part(parts["best/"]),
-        metrics["history"],
+        step=metrics["step"],
+        step_size=metrics["step_size"],
+        best_score=float("-inf") if score is None else score,
+        best_step=metrics["best_step"],
+        best=best,
+        history=metrics["history"],
     )
 
 
 def put_best(task: Task, progress: Progress) -> None:
-    """The weights of the best validation."""
+    """Put the weights of the best validation into the task."""
     with torch.no_grad():
         for name, value in progress.best.items():
             task.parameters[name].copy_(value)
 
 
 def finish(trained: TrainedModel, folder: Path, record: RunRecord, progress: Progress) -> None:
-    """The finished model, which `best` then names; `latest` stays what a resumed run starts
+    """Write the finished model, which `best` then names; `latest` stays what a resumed run starts
     from."""
     name = f"step-{progress.best_step:06d}-best"
     name = write_checkpoint(

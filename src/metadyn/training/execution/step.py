@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import torch
 from jaxtyping import Bool, Float
@@ -18,6 +19,7 @@ Metrics = dict[str, Bool[Tensor, ""] | Float[Tensor, ""]]
 Objective = Callable[[int, torch.Generator, float | Tensor], tuple[Tensor, Metrics]]
 # A learning rate or weight by step of the stage
 Schedule = Callable[[int], float]
+Model = TypeVar("Model", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class Stage:
 
 
 @dataclass(frozen=True)
-class Task:
+class Task(Generic[Model]):
     """A model to train: named `parameters` of `module`, and the stages that it goes through.
 
     validate() → scores, called after every `every` steps; `clip`: the largest norm of a gradient.
@@ -46,7 +48,7 @@ class Task:
     metrics are read when they are reported, not before (`metadyn.training.execution.capture`).
     """
 
-    module: nn.Module
+    module: Model
     parameters: dict[str, nn.Parameter]
     optimiser: torch.optim.Optimizer
     stages: tuple[Stage, ...]

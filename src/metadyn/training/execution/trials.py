@@ -1,4 +1,4 @@
-"""Training trials, wherever they are kept: on the device, or on the host until a step needs them."""
+"""Trials that training takes its batches of, on the device or on the host."""
 
 from __future__ import annotations
 
