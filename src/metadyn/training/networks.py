@@ -79,7 +79,7 @@ class Initialiser:
         return task, progress
 
     def model(self, task: Task[MetaSSM], data: dict) -> TrainedModel:
-        """The model that a task trains, with what its sessions' first weights have in common as shared latents.
+        """The model that a task trains, with the latents that its sessions' first weights share.
 
         Its module is the task's; of several processes, a new one that has all sessions.
         """
@@ -107,8 +107,7 @@ def find_initialiser(
     processes: SingleProcess,
     report: Reporter,
 ) -> Initialiser:
-    """Find each session's start from its training trials, and place all trials where steps take
-    them."""
+    """First weights of each session from its training trials, and all trials where steps take them."""
     inits = initialise_sessions(sessions.train, config, training, storage, report)
     latents: list[np.ndarray] | None = None
     if training.warm_start:

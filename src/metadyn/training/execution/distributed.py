@@ -185,8 +185,8 @@ class Processes(SingleProcess):
             raise TrainingError(
                 "another process of this run was lost",
                 found=str(problem).splitlines()[0],
-                remedy="the same torchrun command with `resume=True`; any number of processes goes on "
-                "from the last checkpoint",
+                remedy="the same torchrun command with `resume=True`; any number of processes "
+                "goes on from the last checkpoint",
             ) from problem
         return values
 
