@@ -65,6 +65,17 @@ def test_the_key_is_never_shown(folder, monkeypatch):
     assert SECRET not in result.stdout + result.stderr
 
 
+def test_another_archive_is_named_and_has_a_key_of_its_own(folder, run, monkeypatch):
+    monkeypatch.setenv("DANDI_API_KEY", SECRET)
+    monkeypatch.delenv("DANDI_SANDBOX_API_KEY", raising=False)
+    result = run("upload", folder, "--dry-run", "--instance", "dandi-sandbox")
+    assert "at dandi-sandbox:" in result.stdout
+    assert "dandi's keyring (or the environment variable DANDI_SANDBOX_API_KEY)" in result.stdout
+    monkeypatch.setenv("DANDI_SANDBOX_API_KEY", SECRET)
+    result = run("upload", folder, "--dry-run", "--instance", "dandi-sandbox")
+    assert "key: the environment variable DANDI_SANDBOX_API_KEY" in result.stdout
+
+
 def test_a_folder_without_dandiset_yaml_is_to_be_packaged(tmp_path):
     with pytest.raises(DataError, match="metadyn package"):
         plan(tmp_path)
