@@ -41,15 +41,20 @@ def test_the_penalty_keeps_the_change_of_weights_small(run, world, tmp_path):
     assert change_of_weights(tmp_path / "10") < 0.5 * change_of_weights(tmp_path / "0")
 
 
+def types_in(file) -> list[str]:
+    """The neurodata types of the objects in a file."""
+    found = []
+    with h5py.File(file) as opened:
+        opened.visititems(lambda _, item: found.append(item.attrs.get("neurodata_type")))
+    return found
+
+
 def test_without_the_model_a_file_holds_the_run_alone(run, world, tmp_path):
     for option, held in (("--no-model", False), ("--embed-model", True)):
         folder = tmp_path / option
         assert run("annotate", world.model, world.files[0], "-o", folder, option).exit_code == 0
         (file,) = folder.rglob("*.nwb")
-        with h5py.File(file) as opened:
-            kinds = []
-            opened.visititems(lambda _, item: kinds.append(item.attrs.get("neurodata_type")))
-        assert ("LatentDynamicsModel" in kinds) == held
+        assert ("LatentDynamicsModel" in types_in(file)) == held
         assert (
             "LatentSeries" in read_nwb(file).processing["ecephys"]["LatentDynamics"].latent_series
         )
