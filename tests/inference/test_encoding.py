@@ -11,7 +11,7 @@ from metadyn.errors import DataError, ModelFileError
 from metadyn.inference import encoding
 from metadyn.inference.encoding import observations
 from metadyn.inference.infer import infer
-from metadyn.model.readin import FEWEST
+from metadyn.model.readin import SHARE_OFFSET
 
 
 @pytest.mark.parametrize("pooling", ["mean", "trial", "product"])
@@ -40,7 +40,7 @@ def test_an_entry_that_is_missing_is_one_that_is_hidden(trained, counts):
         model.module, replace(data, unit_observed=None), 1, slice(0, 2), visible=data.unit_observed
     )
     assert torch.equal(seen.visible.entries, whole.visible.entries)
-    share = (data.unit_observed[:2].mean(-1) + FEWEST) / (1 + FEWEST)
+    share = (data.unit_observed[:2].mean(-1) + SHARE_OFFSET) / (1 + SHARE_OFFSET)
     np.testing.assert_allclose(seen.visible.share[0], share, rtol=1e-6)
     both = observations(
         model.module, data, 1, slice(0, 2), visible=np.arange(5) < np.full((6, 20, 1), 4)

@@ -9,6 +9,7 @@ import torch
 from scipy import special, stats
 from torch import nn
 
+from metadyn.choices import LIKELIHOODS
 from metadyn.model.likelihoods.softplus_poisson import log_softplus
 from metadyn.model.ops import chunks
 from metadyn.model.ops.weighted_log_prob import EntryWeights
@@ -133,17 +134,24 @@ def test_gaussian_log_prob_is_that_of_scipy(model):
     np.testing.assert_allclose(likelihood(z, session).log_prob(y).detach(), expected, rtol=1e-9)
 
 
-LIKELIHOODS = [{}, {"link": "softplus"}, {"likelihood": "gaussian"}]
+each_likelihood = pytest.mark.parametrize(
+    "options",
+    [
+        {key: word for key, word in zip(("likelihood", "link"), line, strict=True) if word}
+        for line in LIKELIHOODS
+    ],
+    ids=lambda options: "-".join(options.values()),
+)
 
 
 @pytest.mark.parametrize("rows", ORDERS)
 @pytest.mark.parametrize("entries", [1, 1 << 20])
-@pytest.mark.parametrize("options", LIKELIHOODS, ids=str)
+@each_likelihood
 def test_the_score_is_the_weighted_sum_of_log_prob_in_value_and_gradient(
     model, options, entries, rows, monkeypatch
 ):
     """Also session by session; some counts are beyond the table of factorials."""
-    monkeypatch.setattr(chunks, "ENTRIES", entries)
+    monkeypatch.setattr(chunks, "CHUNK_ENTRIES", entries)
     likelihood, session, sizes = (
         model(**options).likelihood,
         torch.tensor(rows),
@@ -167,11 +175,63 @@ def test_the_score_is_the_weighted_sum_of_log_prob_in_value_and_gradient(
             torch.testing.assert_close(each, expected, rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("likelihood", ["poisson", "gaussian"])
-def test_samples_have_the_distributions_mean(model, likelihood):
+@each_likelihood
+def test_samples_have_the_distributions_mean_which_is_the_expected_value(model, options):
     torch.manual_seed(0)
-    distribution = model(likelihood=likelihood).likelihood(
-        torch.zeros(2, 1, 1, 2).double(), torch.tensor([0, 1])
-    )
+    likelihood, session = model(**options).likelihood, torch.tensor([0, 1])
+    z = torch.zeros(2, 1, 1, 2).double()
+    distribution = likelihood(z, session)
     many = distribution.sample((20_000,))
     assert ((many.mean(0) - distribution.mean).abs() < 5 * many.std(0) / 20_000**0.5).all()
+    expected = likelihood.expected(likelihood.linear(z, session))
+    torch.testing.assert_close(distribution.mean, expected)
+
+
+@each_likelihood
+def test_rates_have_the_moments_of_samples_of_the_latents(model, options):
+    likelihood, generator = model(**options).likelihood, torch.Generator().manual_seed(0)
+    mean = torch.tensor([-3.0, 0.0, 2.0]).double()
+    variance = torch.tensor([0.5, 0.3, 0.1]).double()
+    samples = torch.randn(200_000, 3, generator=generator).double() * variance.sqrt() + mean
+    rates = likelihood.expected(samples)
+    first, sd = likelihood.rate_moments(mean, variance)
+    assert ((first - rates.mean(0)).abs() < 5 * rates.std(0) / 200_000**0.5).all()
+    torch.testing.assert_close(sd, rates.std(0), rtol=0.02, atol=0)
+
+
+@each_likelihood
+def test_the_slope_at_a_mean_is_that_of_the_expected_value(model, options):
+    likelihood = model(**options).likelihood
+    linear = torch.tensor([-3.0, -0.5, 0.0, 2.0]).double().requires_grad_()
+    mean = likelihood.expected(linear)
+    (slope,) = torch.autograd.grad(mean.sum(), linear)
+    found = torch.ones_like(mean) * likelihood.slope_at(mean.detach())
+    torch.testing.assert_close(found, slope)
+
+
+@each_likelihood
+def test_units_keep_their_mean_count_when_a_start_becomes_one_of_the_link(model, options):
+    """Over z ~ N(0, I): the start is a readout of log rates, or of continuous observations."""
+    likelihood, rng = model(**options).likelihood, np.random.default_rng(0)
+    weight, mean = 0.4 * rng.standard_normal((6, 2)), np.array([0.05, 0.2, 0.5, 1.0, 3.0, 9.0])
+    log_mean = np.log(mean) - 0.5 * (weight**2).sum(1)
+    start = (weight, log_mean if likelihood.of_counts else mean, mean)
+    c, d = (torch.from_numpy(each) for each in likelihood.initial_readout(*start))
+    first, _ = likelihood.rate_moments(d, (c**2).sum(1))
+    np.testing.assert_allclose(first, mean, rtol=1e-3)
+    assert set(likelihood.initial_own(np.zeros(6), 1.0)) <= set(likelihood.own)
+
+
+@each_likelihood
+def test_a_session_has_the_parameters_that_it_was_given_and_no_other_has(model, options):
+    likelihood, rng = model(**options).likelihood.float(), np.random.default_rng(0)
+    before = {name: each.detach().clone() for name, each in likelihood.named_parameters()}
+    units = N_UNITS[0]
+    own = {name: rng.standard_normal(units) for name in likelihood.own}
+    given = {"weight": rng.standard_normal((units, 2)), "bias": rng.standard_normal(units)}
+    likelihood.set_session(0, **given, own=own)
+    for name, value in (given | own).items():
+        after = getattr(likelihood, name)
+        np.testing.assert_allclose(after[0, :units].detach(), value, rtol=1e-6)
+        assert torch.equal(after[0, units:], before[name][0, units:])
+        assert torch.equal(after[1], before[name][1])

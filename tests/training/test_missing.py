@@ -11,7 +11,7 @@ from scipy.ndimage import gaussian_filter1d
 
 from metadyn.data.smoothing import smooth
 from metadyn.data.storage import is_on_disk, on_disk
-from metadyn.model.readin import FEWEST, ReadIn, Visible
+from metadyn.model.readin import SHARE_OFFSET, ReadIn, Visible
 from metadyn.records import Source, TrialCounts, Windows
 from metadyn.training.alignment.shared_latents import (
     common_trajectories,
@@ -118,7 +118,7 @@ def test_the_features_are_those_of_the_visible_deviations_over_their_share(batch
     found = readin(counts, batch.session, visible=visible, n_units=batch.n_units)
     for row in range(3):
         known = batch.unit_observed[row].float()
-        share = (known.sum(-1) / n_units[row] + FEWEST) / (1 + FEWEST)
+        share = (known.sum(-1) / n_units[row] + SHARE_OFFSET) / (1 + SHARE_OFFSET)
         deviation = (counts[row] - readin.mean[row]) / readin.sd[row] * known / share[..., None]
         hidden = torch.relu(deviation @ readin.weight_in[row] + readin.bias_in[row])
         torch.testing.assert_close(
@@ -358,7 +358,7 @@ def test_the_visible_entries_of_a_bin_stand_for_the_units_that_its_session_has(b
     seen, _ = hide(batch, tail_bins=3, masking=0.2, dropout=dropout, generator=generator())
     for row, trial, time in np.ndindex(*batch.observed.shape):
         known = int(batch.unit_observed[row, trial, time].sum()) / batch.n_units[row]
-        expected = (known + FEWEST) / (1 + FEWEST) * (1 - dropout)
+        expected = (known + SHARE_OFFSET) / (1 + SHARE_OFFSET) * (1 - dropout)
         assert float(seen.visible.share[row, trial, time]) == pytest.approx(expected, rel=1e-5)
 
 

@@ -227,7 +227,7 @@ def test_scores_are_in_bits_per_spike_of_what_the_model_says_behind_the_context(
 ):
     """A model that nothing tells about the trial, so that its forecast is known: spike by spike
     with scipy."""
-    monkeypatch.setattr(chunks, "ENTRIES", entries)
+    monkeypatch.setattr(chunks, "CHUNK_ENTRIES", entries)
     sessions = uneven()
     model = build_model(small(), [counts.n_units for counts in sessions], seed=1)
     with torch.no_grad():
@@ -272,7 +272,7 @@ def test_a_score_of_some_units_at_a_time_is_that_of_all_at_once(
     model.readin.mean += 0.4
 
     def scores(entries: int) -> dict[str, float]:
-        monkeypatch.setattr(chunks, "ENTRIES", entries)
+        monkeypatch.setattr(chunks, "CHUNK_ENTRIES", entries)
         return validate(model, trials, short(), 24, (3, 16), config.pooling)
 
     whole = scores(1 << 20)
@@ -312,7 +312,7 @@ def test_no_array_of_floats_in_a_validation_is_larger_than_a_session(
         model = build_model(config, [counts.n_units for counts in sessions], seed=1)
         trials = DeviceTrials.of(sessions, torch.device("cpu"))
         with pytest.MonkeyPatch.context() as patch, Floats() as floats:
-            patch.setattr(chunks, "ENTRIES", 50_000)
+            patch.setattr(chunks, "CHUNK_ENTRIES", 50_000)
             validate(model, trials, short(), 24, (0, 16), config.pooling)
         most[n_sessions] = floats.most
     assert most[3] <= 12 * 24 * 300

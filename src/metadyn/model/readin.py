@@ -23,7 +23,7 @@ from metadyn.model.ops.tf32 import tf32
 
 # Added to the share of the units that were seen, so that deviations of few units are not multiplied
 # by more than eleven
-FEWEST = 0.1
+SHARE_OFFSET = 0.1
 
 
 class Visible(NamedTuple):
@@ -42,7 +42,7 @@ class Visible(NamedTuple):
     ) -> Visible:
         """The entries that were observed, of sessions with so many units."""
         seen = entries.sum(-1) / n_units  # (session, trial, time)
-        return Visible(entries, (seen + FEWEST) / (1 + FEWEST))
+        return Visible(entries, (seen + SHARE_OFFSET) / (1 + SHARE_OFFSET))
 
     def without(self, hidden: Bool[Tensor, "session trial time unit"], share: float) -> Visible:
         """The same without the entries `hidden`, which are that share of all."""

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 # Of a piece on a CPU, whose cache holds that many numbers of a few tensors; a GPU takes all at once
-ENTRIES = 1 << 20
+CHUNK_ENTRIES = 1 << 20
 
 
 def session_chunks(
@@ -27,7 +27,11 @@ def session_chunks(
     """
     sessions, points, units = shape
     n_units = n_units or (units,) * sessions
-    most = max(1, ENTRIES // max(1, points * units)) if device.type == "cpu" else max(1, sessions)
+    most = (
+        max(1, CHUNK_ENTRIES // max(1, points * units))
+        if device.type == "cpu"
+        else max(1, sessions)
+    )
     return [
         (slice(first, first + most), max(n_units[first : first + most]))
         for first in range(0, sessions, most)
@@ -39,11 +43,11 @@ def entry_chunks(
 ) -> Iterator[tuple[slice, slice]]:
     """Slices of sessions, as `session_chunks` has them, and of some of their units.
 
-    Each pair selects at most ENTRIES entries, or those of one unit, on any device.
+    Each pair selects at most CHUNK_ENTRIES entries, or those of one unit, on any device.
     """
     for rows, units in session_chunks(shape, n_units, device):
         points = shape[1] * len(range(*rows.indices(shape[0])))
-        most = max(1, ENTRIES // max(1, points))
+        most = max(1, CHUNK_ENTRIES // max(1, points))
         for first in range(0, units, most):
             yield rows, slice(first, min(first + most, units))
 

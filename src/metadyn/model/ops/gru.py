@@ -15,7 +15,7 @@ from torch.autograd.function import once_differentiable
 
 from metadyn.model.ops.kernels import call, runs, threads
 
-BLOCK = 16  # sequences that the kernel runs together; a thread takes whole blocks
+BLOCK_SEQUENCES = 16  # that the kernel runs together; a thread takes whole blocks
 
 
 def reverse_within(
@@ -98,7 +98,7 @@ class Fused(torch.autograd.Function):
         ctx.sizes = (sequences, time, inputs, hidden, int(reverse))
         tensors = (length, features, bias, weight, weight_hidden, states)
         ctx.save_for_backward(*tensors)
-        call("gru_forward", threads(-(-sequences // BLOCK)), *ctx.sizes, *tensors)
+        call("gru_forward", threads(-(-sequences // BLOCK_SEQUENCES)), *ctx.sizes, *tensors)
         return states
 
     @staticmethod
@@ -106,7 +106,7 @@ class Fused(torch.autograd.Function):
     def backward(ctx: Any, d_states: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients by features, bias and the two weights."""
         _, features, bias, weight, weight_hidden, _ = ctx.saved_tensors
-        parts = threads(-(-len(features) // BLOCK))
+        parts = threads(-(-len(features) // BLOCK_SEQUENCES))
         d_inputs = [torch.empty_like(features), torch.empty_like(bias)]
         # Of each thread, (thread, …), and then added up
         d_weights = [each.new_empty(parts, *each.shape) for each in (weight, weight_hidden)]
