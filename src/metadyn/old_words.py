@@ -24,32 +24,51 @@ NEW_KEYS: dict[str, dict[str, Any]] = {
 
 
 def modern(section: str, values: dict[str, Any]) -> dict[str, Any]:
-    """A section of a configuration in today's words, whichever it was written in."""
-    keys = KEYS.get(section, {})
-    renamed = {keys.get(key, key): value for key, value in values.items()}
-    return {key: _reworded(value, VALUES.get((section, key), {})) for key, value in renamed.items()}
+    """A section of a configuration in today's words, whichever it was written in.
+
+    >>> modern("model", {"conditioning": "input", "rank": 2})
+    {'conditioning': 'embedding_input', 'rank': 2}
+    """
+    found = {}
+    for old, value in values.items():
+        key = KEYS.get(section, {}).get(old, old)
+        words = VALUES.get((section, key), {})
+        found[key] = _reworded(value, words)
+    return found
 
 
 def as_in_format_1(section: str, values: dict[str, Any]) -> dict[str, Any]:
-    """A section of a configuration in the words of 0.1.0, without keys that say what it did anyway.
+    """A section of a configuration in the words of 0.1.0.
 
-    Keys that say something else stay: a file that has them is of format 2.
+    Keys that 0.1.0 does not know are left out where they say what it did anyway. The others stay,
+    and make a file one of format 2.
+
+    >>> as_in_format_1("model", {"dynamics": "mlp", "conditioning": "embedding_input"})
+    {'conditioning': 'input'}
     """
-    usual = NEW_KEYS.get(section, {})
-    keys = {new: old for old, new in KEYS.get(section, {}).items()}
+    old_keys = _inverse(KEYS.get(section, {}))
+    needed = beyond_format_1(section, values)
     found = {}
     for key, value in values.items():
-        if key in usual and value == usual[key]:
+        if key in NEW_KEYS.get(section, {}) and key not in needed:
             continue
-        words = {new: old for old, new in VALUES.get((section, key), {}).items()}
-        found[keys.get(key, key)] = _reworded(value, words)
+        words = _inverse(VALUES.get((section, key), {}))
+        found[old_keys.get(key, key)] = _reworded(value, words)
     return found
 
 
 def beyond_format_1(section: str, values: dict[str, Any]) -> list[str]:
-    """Keys whose values 0.1.0 could not follow."""
+    """Keys whose values 0.1.0 could not follow.
+
+    >>> beyond_format_1("model", {"dynamics": "linear", "rank": 2})
+    ['dynamics']
+    """
     usual = NEW_KEYS.get(section, {})
     return [key for key, value in values.items() if key in usual and value != usual[key]]
+
+
+def _inverse(words: dict[str, str]) -> dict[str, str]:
+    return {new: old for old, new in words.items()}
 
 
 def _reworded(value: Any, words: dict[str, str]) -> Any:

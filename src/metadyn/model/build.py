@@ -50,14 +50,21 @@ def build_model(
     posterior_log_var: float = -4.0,
     seed: int = 0,
 ) -> MetaSSM:
-    """A model of len(n_units) sessions with that many units each.
+    """A model of as many sessions as `n_units` has numbers, with that many units each.
 
-    process_noise : first variance of the process noise; posterior_log_var : first log variance of
-    q(z); seed : the one thing that the first weights follow from.
+    process_noise : first variance of the process noise.
+    posterior_log_var : first log variance of q(z).
+    seed : the one thing that the first weights follow from.
+
+    >>> model = build_model(ModelConfig(latent_dim=3), n_units=[20, 31])
+    >>> model.n_sessions, model.likelihood.weight.shape
+    (2, torch.Size([2, 31, 3]))
     """
+    # torch's generator is the caller's again afterwards.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         dynamics = build_dynamics(config)
+        # Where nothing depends on an embedding, no encoder sees or infers one.
         seen_embedding = config.embedding_dim if dynamics.embedded else 0
         # The warm start hands the latents on through the features,
         features = max(config.readin_dim, config.latent_dim)
@@ -89,6 +96,6 @@ def build_model(
 
 def names_per_session(config: ModelConfig) -> frozenset[str]:
     """The names of the tensors of a model that have one row for each session."""
-    with torch.device("meta"):
+    with torch.device("meta"):  # names and sizes, without memory
         declared = declarations(build_model(config, [1]))
     return frozenset(name for name, each in declared.items() if each.per_session)

@@ -1,4 +1,4 @@
-"""p(z_t | z_{t-1}, e) = N(f(z_{t-1}; W(e)), Q): a flow whose layers an embedding changes, and noise.
+"""p(z_t | z_{t-1}, e) = N(f(z_{t-1}; W(e)), Q): a flow with layers that e changes, and noise.
 
 f: the flow (`flows`); W(e): its layers, changed by the conditioning (`conditioning`); Q: diagonal.
 Section 3.1 of Vermani et al., arXiv:2410.05454, eqs. 9 and 11-14.
@@ -27,9 +27,10 @@ BinIndex = Int[Tensor, "session trial point"] | slice | None
 class Transition:
     """The dynamics of some embeddings: z_{t-1} → N(f(z_{t-1}), diag exp(log_q)).
 
-    changes: what the embeddings change, by layer; one_per_session: all trials of a session have one
-    embedding, and their states go through the layers together; inputs: what is known of each bin
-    and drives the flow (None: nothing is, and no bin is looked up).
+    changes : what the embeddings change, by layer.
+    one_per_session : all trials of a session have one embedding, and their states go through the
+    layers together.
+    inputs : u of each bin, which drives the flow; None where nothing does, and no bin is looked up.
     """
 
     flow: Flow
@@ -49,7 +50,11 @@ class Transition:
     def mean(
         self, z: Float[Tensor, "session trial point latent"], bins: BinIndex = None
     ) -> Float[Tensor, "session trial point latent"]:
-        """E z_t of states z_{t-1}; `bins` are the t, which only inputs need."""
+        """E z_t of states z_{t-1}, which may be of any bins of a trial, in any order.
+
+        bins : t of each state, by which inputs are looked up.
+        """
+        # Inputs are looked up before trials stand in one row: bins are those of a trial.
         given = [z] if self.inputs is None else [z, values_at(self.inputs, bins)]
         if self.one_per_session:
             given = [each.flatten(1, 2)[:, None] for each in given]  # (session, 1, point, …)
@@ -70,9 +75,9 @@ class Transition:
         generator: torch.Generator | None = None,
         first: int = 0,
     ) -> Float[Tensor, "session trial time latent"]:
-        """The `steps` states after z, which go to bins `first` and on.
+        """The states after z, in bins `first`, `first` + 1, …: as many as `steps`.
 
-        Without a generator the mean path, with one a noisy path.
+        generator : None for the mean path; else a noisy path, with numbers from it.
         """
         state = z[:, :, None]  # (session, trial, 1, latent)
         path = []
@@ -86,7 +91,10 @@ class Transition:
         return torch.cat(path, 2)
 
     def end_to_end(self) -> Transition:
-        """The same for states of a session's trials one after the other, (session, 1, point, …)."""
+        """The same for states of a session's trials one after the other, (session, 1, point, …).
+
+        Bin t of trial n is there bin n · time + t.
+        """
         if self.inputs is None:
             return self
         return replace(self, inputs=self.inputs.flatten(1, 2)[:, None])
@@ -96,15 +104,16 @@ class Transition:
         return replace(self, log_q=self.log_q + 2 * log(factor))
 
     def weight_change(self) -> Tensor:
-        """‖ΔW‖_F of all layers together, of each embedding: the penalty of appendix D.1.
+        """‖ΔW‖_F of all layers together: the penalty of appendix D.1.
 
-        (session, trial), or a zero where no weight is changed.
+        One for each embedding, (session, trial or 1), or a single 0 where no weight is changed.
         """
         norms = [change.squared_norm() for change in self.changes.values()]
         known = [each for each in norms if each is not None]
-        if not known:
+        if not known:  # the shared dynamics, or an embedding that shifts biases alone
             return self.log_q.new_zeros(())
-        return (sum(known[1:], known[0]) + 1e-12).sqrt()  # so that the root of 0 has a gradient
+        # The root of 0 has no gradient.
+        return (sum(known[1:], known[0]) + 1e-12).sqrt()
 
 
 class Dynamics(nn.Module):
@@ -126,8 +135,12 @@ class Dynamics(nn.Module):
         log_q: Float[Tensor, "session latent"],
         inputs: Float[Tensor, "session trial time input"] | None = None,
     ) -> Transition:
-        """The transition of each trial; of one embedding a session, (session, 1, embedding), that
-        of all its trials."""
+        """The transitions of these embeddings.
+
+        embedding : of each trial, or (session, 1, embedding) one for all trials of a session.
+        log_q : log variances of the process noise.
+        inputs : u of each bin of the trials, where the flow takes any.
+        """
         return Transition(
             self.flow,
             self.conditioning(embedding),
@@ -140,7 +153,7 @@ class Dynamics(nn.Module):
 def values_at(
     values: Float[Tensor, "session trial time value"], bins: BinIndex
 ) -> Float[Tensor, "session trial point value"]:
-    """Values of some bins of each window."""
+    """Values of some bins of each trial."""
     if bins is None:
         raise ValueError("where there are inputs, the bins that states go to are needed")
     if isinstance(bins, slice):

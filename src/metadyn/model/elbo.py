@@ -69,7 +69,7 @@ class ElboTerms:
 def combine_embeddings(
     q: Gaussian, pooling: str, distinct: Bool[Tensor, "session trial"] | None = None
 ) -> Gaussian:
-    """q(e) of each trial as it is (`trial`), or one for all trials of a session (`mean`, `product`).
+    """q(e) of each trial as it is (`trial`), or one for a session's trials (`mean`, `product`).
 
     q : (session, trial, embedding).
     distinct : trials that count in a product, which a trial that stands there twice would sharpen;
@@ -131,13 +131,13 @@ def sample_posterior(
 
     masked : whether bins whose latent comes from the dynamics get their "mean" or a "sample".
     """
-    features = model.features(seen, generator)
+    features = model.features(seen, generator)  # (session, trial, time, feature)
     q_e = embedding_of(model, features, seen, pooling)
     embedding = q_e.sample(generator)  # (session, trial or 1, embedding)
     q_z = model.latents(features, embedding, seen.length)
     transition = model.transition(embedding, seen.session)
     noise = q_z.noise(generator)  # (session, trial, time, latent)
-    sample = q_z.at(noise)
+    sample = q_z.at(noise)  # z ~ q(z), a differentiable function of mean and variance
     of_masked = noise if masked == "sample" else None
     z = fill_masked(sample, targets.forecast, transition, of_masked, targets.longest)
     return PosteriorSample(q_e, q_z, sample, z, transition)
@@ -156,9 +156,10 @@ def elbo(
     KL terms count bins that the encoders see; masked ones among them only with `masked_kl`.
     """
     q_e, q_z, z = sample.q_e, sample.q_z, sample.z
-    # Bin t is expected from the state at t − 1: (session, trial, time − 1, latent)
+    # p(z_t | z_{t−1}) of all bins but the first: (session, trial, time − 1, latent)
     prior = sample.transition(z[:, :, :-1], slice(1, None))
     kl_latent = Gaussian(q_z.mean[:, :, 1:], q_z.log_var[:, :, 1:]).kl(prior)
+    # Bins without a posterior of their own have no KL term.
     kept = (seen.within & (masked_kl | ~targets.forecast))[:, :, 1:]
     kl_initial = Gaussian(q_z.mean[:, :, 0], q_z.log_var[:, :, 0]).kl(model.initial())
     kl_embedding = q_e.kl(standard_normal(q_e.mean))

@@ -1,4 +1,4 @@
-"""z_t = f(z_{t−1}; e), or a sample of p(z_t | z_{t−1}, e), in masked bins t instead of q(z_t | y, e).
+"""z_t = f(z_{t−1}; e), or a sample of p(z_t | z_{t−1}, e), in masked bins t, without q(z_t | y, e).
 
 f: mean of the dynamics; masked: bins of training chosen at random, and bins that are forecast.
 Appendix D.1 of Vermani et al., arXiv:2410.05454.
@@ -128,11 +128,15 @@ def place_of_bins(
     start: Int[Tensor, "session row slot"],
     runs_of_depth: Int[Tensor, " depth"],
 ) -> Int[Tensor, "session row bin"]:
-    """Where each bin's state stands behind one another: bins as they are, then runs depth by depth."""
+    """Where each bin's state stands in `fill_rows`: kept bins in place, runs depth by depth."""
     bins = depth.shape[-1]
     time = torch.arange(bins, device=depth.device)
+    # The slot of each run, at its first bin and then at all of its bins: (session, row, bin)
     number = torch.arange(start.shape[-1], device=depth.device).expand_as(start)
-    slot_of_start = torch.zeros_like(depth).scatter(-1, start, number)  # (session, row, bin)
-    slot = slot_of_start.gather(-1, (time + 1 - depth).clamp(max=bins - 1))
-    first_of_depth = bins + runs_of_depth.cumsum(0) - runs_of_depth
-    return torch.where(depth > 0, first_of_depth[(depth - 1).clamp(min=0)] + slot, time)
+    slot_of_start = torch.zeros_like(depth).scatter(-1, start, number)
+    first_of_run = (time + 1 - depth).clamp(max=bins - 1)
+    slot = slot_of_start.gather(-1, first_of_run)
+    # Where the states of depth 1, 2, … begin
+    begin = bins + runs_of_depth.cumsum(0) - runs_of_depth
+    place = begin[(depth - 1).clamp(min=0)] + slot
+    return torch.where(depth > 0, place, time)

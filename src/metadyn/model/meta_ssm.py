@@ -46,7 +46,7 @@ class Observations:
     def within(self) -> Bool[Tensor, "session trial time"]:
         """Bins before `length`, observed or not."""
         time = torch.arange(self.counts.shape[2], device=self.counts.device)
-        return time < self.length[..., None]
+        return time < self.length[..., None]  # (session, trial, time)
 
     @property
     def seen(self) -> Bool[Tensor, "session trial time"]:
@@ -137,6 +137,7 @@ class MetaSSM(Declared):
         """
         if self.embedding_encoder is None:
             return standard_normal(features.new_zeros(*features.shape[:2], self.embedding_dim))
+        # The encoders take trials of all sessions as (sequence, time, feature).
         q = self.embedding_encoder(features.flatten(0, 1), length.flatten())
         return by_session(q, length)
 
@@ -162,6 +163,7 @@ class MetaSSM(Declared):
         """p(z_t | z_{t-1}, e) of these sessions, with each one's process noise (eqs. 9 and 12)."""
         if len(self.log_q) == self.n_sessions:
             return self.dynamics(embedding, session_rows(self.log_q, session))
+        # One row that all sessions share
         return self.dynamics(embedding, self.log_q.expand(self.n_sessions, -1)[session])
 
 

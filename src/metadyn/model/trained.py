@@ -1,4 +1,4 @@
-"""A trained model, the sessions that it knows, and its one form as bytes: safetensors, never a pickle.
+"""A trained model, the sessions that it knows, and its one form as bytes (safetensors).
 
 A file holds the tensors by their names (`file_names`) and, as JSON, what they belong to. It speaks
 the words of version 0.1.0 (`old_words`), which reads what is of format 1.
@@ -33,7 +33,7 @@ SHARED_TENSORS = ("latent_sd", "weight_var", "latents", "centers", "trial_spread
 
 @dataclass(frozen=True)
 class SharedLatents:
-    """What the latents of the training sessions have in common: by it a new session finds its place.
+    """What the latents of the training sessions have in common, by which a new one is placed.
 
     latent_sd : SD of the latents, (latent,).
     weight_var : variance of the sessions' readouts, the prior of a new one, (latent,).
@@ -71,6 +71,7 @@ class SharedLatents:
         if "centers" not in arrays:  # before 0.1.0
             arrays["centers"] = np.zeros((0, len(arrays["latent_sd"])), np.float32)
             arrays["trial_spread"] = np.diag(arrays["latent_sd"] ** 2)
+        # A file has 0 for NaN.
         for latents, n_bins in zip(
             arrays["latents"], config.get("condition_bins", ()), strict=False
         ):
@@ -115,6 +116,7 @@ class TrainedModel:
     def file(self) -> ModelFile:
         """The model as bytes, with a digest of all of them."""
         config = self._config()
+        # In memory of the host, and in one piece each, as the format wants them
         tensors = {
             name_in_file(name): tensor.detach().cpu().contiguous()
             for name, tensor in self.module.state_dict().items()
@@ -181,6 +183,7 @@ def rebuilt(file: ModelFile) -> TrainedModel:
     # On the device "meta", sizes that a file only claims cost no memory.
     with torch.device("meta"):
         module = build_model(config, [entry.n_units for entry in file.sessions])
+    # A tensor that the model has not keeps its name in the file, by which the error calls it.
     names = {name_in_file(name): name for name in module.state_dict()}
     renamed = {names.get(name, name): tensor for name, tensor in tensors.items()}
     module.load_state_dict(renamed, strict=True, assign=True)

@@ -1,1 +1,1 @@
-"""How an embedding changes the dynamics; each way is a file here and a line in `metadyn.choices`."""
+"""How an embedding changes the dynamics: each way a file here and a line in `metadyn.choices`."""

@@ -24,7 +24,8 @@ def layer_of(weight: Float[Tensor, "item in out"], bias: Float[Tensor, " out"]) 
 
     def apply(x: Tensor, tanh: bool) -> Tensor:
         items = x.flatten(0, 1)  # (session * trial, point, in)
-        return layer(items, weight, bias[None], tanh).unflatten(0, x.shape[:2])
+        out = layer(items, weight, bias[None], tanh)
+        return out.unflatten(0, x.shape[:2])  # (session, trial, point, out)
 
     return apply
 

@@ -45,8 +45,8 @@ class LowRankChange(Change):
 class LowRank(Conditioning):
     """A hypernetwork that gives the factors of each changed layer.
 
-    shapes: (out, in) of each of them by name; sizes: lengths of U and V of each, one after the
-    other, in the hypernetwork's output.
+    shapes : (out, in) of each of them by name.
+    sizes : lengths of U and V of each, one after the other, in the hypernetwork's output.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class LowRank(Conditioning):
 
     def forward(self, embedding: Float[Tensor, "session trial embedding"]) -> dict[str, Change]:
         """U Vᵀ of each changed layer."""
-        parts = self.hyper(embedding).split(self.sizes, -1)
+        parts = self.hyper(embedding).split(self.sizes, -1)  # U, V, U, V, …, each flat
         factors = [part.unflatten(-1, (-1, self.rank)) for part in parts]  # (…, out or in, rank)
         pairs = zip(factors[::2], factors[1::2], strict=True)
         return {

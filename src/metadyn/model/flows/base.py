@@ -31,8 +31,8 @@ class AffineMap(nn.Module):
 class Flow(nn.Module, ABC):
     """f: its attributes that are `AffineMap`s are its layers, by their names.
 
-    changed: the layers that an embedding changes where the configuration names none; entry: the
-    layer that z enters, whose input an embedding may be joined to.
+    changed : the layers that an embedding changes where the configuration names none.
+    entry : the layer that z enters, whose input an embedding may be joined to.
     """
 
     changed: ClassVar[tuple[str, ...]]
@@ -55,6 +55,7 @@ class Flow(nn.Module, ABC):
     @property
     def maps(self) -> dict[str, AffineMap]:
         """The layers by their names, in the order in which they were made."""
+        # torch keeps children in the order of their assignment.
         children = self.named_children()
         return {name: child for name, child in children if isinstance(child, AffineMap)}
 

@@ -25,7 +25,7 @@ class GRUCell(Flow):
 
     def __init__(self, latent_dim: int) -> None:
         super().__init__()
-        scale = latent_dim**-0.5
+        scale = latent_dim**-0.5  # keeps the size of what goes through a weight
         self.gates = AffineMap(
             scale * torch.randn(2 * latent_dim, latent_dim),
             torch.zeros(2 * latent_dim),

@@ -36,5 +36,5 @@ class LinearFlow(Flow):
     def forward(
         self, z: Float[Tensor, "session trial point latent"], layers: Mapping[str, ChangedLayer]
     ) -> Float[Tensor, "session trial point latent"]:
-        """A z + b."""
+        """A z + b, one product for all points of a session."""
         return layers["matrix"](z, False)
