@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from hdmf.common import DynamicTableRegion
 from nwbinspector import Importance, InspectorMessage, register_check
 
 from ndx_metadyn import DynamicalEmbeddingsTable, LatentDynamics, LatentDynamicsModel
@@ -128,19 +129,21 @@ def check_units_are_those_of_the_model_in_its_order(
         )
     if expected is None:
         return None
-    regions = {"units": run.units}
-    for name, series in series_of(run).items():
-        regions[name] = getattr(series, "units", None)
-    other = [
-        name
-        for name, region in regions.items()
-        if region is not None and read_values(region.data).tolist() != expected
-    ]
+    regions = _unit_regions(run)
+    other = [name for name, rows in regions.items() if read_values(rows.data).tolist() != expected]
     if not other:
         return None
     return InspectorMessage(
         f"other units than the model's, or in another order: {', '.join(other)}."
     )
+
+
+def _unit_regions(run: LatentDynamics) -> dict[str, DynamicTableRegion]:
+    """The rows of the Units table that the input ("units") and each series of a run name."""
+    regions = {"units": run.units}
+    for name, series in series_of(run).items():
+        regions[name] = getattr(series, "units", None)
+    return {name: region for name, region in regions.items() if region is not None}
 
 
 def _unit_rows_in_model(run: LatentDynamics) -> list[int] | None:

@@ -101,7 +101,7 @@ def window_of_bin(table: DynamicalEmbeddingsTable, series: TimeSeries) -> np.nda
     rows = np.full(len(bin_times(series)), NO_WINDOW)
     if "timeseries" not in table.colnames:
         return rows
-    references, counts = _references(table)
+    references, counts = _references_by_row(table)
     row_of_reference = np.repeat(np.arange(len(table)), counts)
     for row, (start, count, referred) in zip(row_of_reference, references, strict=True):
         if referred is series and start >= 0:
@@ -109,7 +109,7 @@ def window_of_bin(table: DynamicalEmbeddingsTable, series: TimeSeries) -> np.nda
     return rows
 
 
-def _references(table: DynamicalEmbeddingsTable) -> tuple[Any, np.ndarray]:
+def _references_by_row(table: DynamicalEmbeddingsTable) -> tuple[Any, np.ndarray]:
     """All references of the column `timeseries`, row after row, and how many each row has."""
     index = table["timeseries"]
     references = index.target.data[:]

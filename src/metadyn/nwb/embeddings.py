@@ -57,13 +57,13 @@ def embeddings_table(
     WriteError : an embedding is not finite, or its SD negative.
     """
     start, stop = window_bounds(posterior)
-    references, index = _references(estimates, series)
+    references, index = _sample_references(estimates, series)
     columns = [
         VectorData(name="start_time", description="Start of the window, in seconds.", data=start),
         VectorData(name="stop_time", description="End of the window, in seconds.", data=stop),
         references,
         index,
-        *_embeddings(posterior),
+        *_embedding_columns(posterior),
         *_forecast_starts(forecast),
     ]
     table = interval_table(nwbfile, posterior.attrs.get("table"))
@@ -78,7 +78,7 @@ def embeddings_table(
     )
 
 
-def _embeddings(posterior: xr.Dataset) -> list[VectorData]:
+def _embedding_columns(posterior: xr.Dataset) -> list[VectorData]:
     """Mean and SD of the embeddings (window, embedding), as far as the posterior has them."""
     columns = []
     for name, statistic in EMBEDDING_STATISTICS.items():
@@ -107,7 +107,7 @@ def _forecast_starts(forecast: xr.Dataset | None) -> list[VectorData]:
     ]
 
 
-def _references(
+def _sample_references(
     estimates: list[ConcatenatedWindows], series: list[list[TimeSeries]]
 ) -> tuple[TimeSeriesReferenceVectorData, VectorIndex]:
     """The ragged column `timeseries` and its index, as arguments of `embeddings_table`.
@@ -151,7 +151,10 @@ def _trial_column(table: DynamicTable, rows: np.ndarray) -> VectorData:
 
 
 def interval_table(nwbfile: NWBFile, name: str | None) -> DynamicTable | None:
-    """The interval table of that name (trials, epochs, behavior/trials, …); None for none."""
+    """The interval table of a name (trials, epochs, behavior/trials, …).
+
+    None without a name, or where the file has no such table.
+    """
     return interval_tables(nwbfile).get(name) if name else None
 
 

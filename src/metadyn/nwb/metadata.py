@@ -128,7 +128,7 @@ def missing(values: dict[str, Any]) -> list[Field]:
 
 
 def _has(values: dict[str, Any], field: Field) -> bool:
-    """Whether a field or its alternative is there, the former in a form that DANDI accepts."""
+    """Whether `values` have a field or its alternative, the former in a form that DANDI accepts."""
     if field.name in values:
         return field.accepts(values[field.name])
     return field.alternative in values

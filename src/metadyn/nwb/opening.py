@@ -117,7 +117,10 @@ def open_nwb2(source: Path | Asset) -> Iterator[h5py.File]:
 
 
 def _check_is_file(path: Path) -> None:
-    """Raise DataError for a Zarr store, a folder, and a file that is not here."""
+    """Raise DataError where a path is no file that is here.
+
+    It may be a Zarr store, a folder, not there at all, or not fetched yet.
+    """
     if is_zarr(path):
         raise refuse_to_read(path)
     if not path.is_dir():

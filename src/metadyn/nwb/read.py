@@ -10,6 +10,7 @@ from os import PathLike
 import numpy as np
 from hdmf.common import DynamicTable, VectorIndex
 from pynwb import NWBFile
+from pynwb.misc import Units
 
 from metadyn.data.behavior import series_name
 from metadyn.data.ticks import LATEST
@@ -52,7 +53,7 @@ def read_session(
     with open_nwb(source) as nwbfile:
         uri = nwbfile.container_source if isinstance(source, NWBFile) else str(source)
         file = uri or nwbfile.identifier  # a file in memory is known by its identifier
-        units = units_table(nwbfile, file)
+        units = _required_units(nwbfile, file)
         spike_times, spike_index = read_spikes(units, file)
         say_where(units, nwbfile, file)
         seen = read_observation(nwbfile, units, spike_times, file)
@@ -71,7 +72,18 @@ def read_session(
         )
 
 
-def read_spikes(units: DynamicTable | None, file: str) -> tuple[np.ndarray, np.ndarray]:
+def _required_units(nwbfile: NWBFile, file: str) -> Units:
+    """The table of the units; DataError where there is none, or it has no rows."""
+    units = units_table(nwbfile, file)
+    if units is None or len(units) == 0:
+        found = "no Units table" if units is None else "a Units table without rows"
+        raise DataError(
+            "the file holds no units", file=file, item="/units", found=found, remedy=NO_UNITS
+        )
+    return units
+
+
+def read_spikes(units: DynamicTable, file: str) -> tuple[np.ndarray, np.ndarray]:
     """Spike times (spike,) [s] of all units end to end, and their index (unit + 1,).
 
     The times are finite and ascend within a unit; what had to be left out or sorted for that is
@@ -79,13 +91,8 @@ def read_spikes(units: DynamicTable | None, file: str) -> tuple[np.ndarray, np.n
 
     Raises
     ------
-    DataError : there are no units or no spikes, the index is damaged, or the times are no seconds.
+    DataError : there are no spikes, the index is damaged, or the times are no seconds.
     """
-    if units is None or len(units) == 0:
-        found = "no Units table" if units is None else "a Units table without rows"
-        raise DataError(
-            "the file holds no units", file=file, item="/units", found=found, remedy=NO_UNITS
-        )
     times, bounds = _spikes_by_unit(units, file)
     _check_index(bounds, len(times), file)
     return _clean(times, bounds, file)
@@ -172,7 +179,7 @@ def _clean(times: np.ndarray, bounds: np.ndarray, file: str) -> tuple[np.ndarray
             f"{file}: the spike times of {len(unsorted)} units are not in order; sorted",
             stacklevel=4,
         )
-        times = times.copy()
+        times = times.copy()  # those of an open file in memory are not ours to change
         for own in unsorted:
             times[slice(*own)].sort()
     return times, bounds

@@ -39,7 +39,7 @@ REFUSED = (
     "download the file by hand"
 )
 
-Progress = Callable[[str, int, int], None]
+DownloadProgress = Callable[[str, int, int], None]
 
 # Its warning of a retry has the URL with its token
 logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
@@ -258,7 +258,7 @@ def _credentials(url: str) -> dict[str, str]:
     return urllib3.make_headers(basic_auth=auth) if auth else {}
 
 
-def download(asset: Asset, target: Path, progress: Progress = lambda *_: None) -> Path:
+def download(asset: Asset, target: Path, progress: DownloadProgress = lambda *_: None) -> Path:
     """Fetch a file whole to `target`; a download that was broken off goes on from where it was.
 
     Parameters
@@ -290,7 +290,7 @@ def download(asset: Asset, target: Path, progress: Progress = lambda *_: None) -
 
 
 @contextmanager
-def local_copy(source: Path | Asset, folder: Path, progress: Progress) -> Iterator[Path]:
+def local_copy(source: Path | Asset, folder: Path, progress: DownloadProgress) -> Iterator[Path]:
     """The path of a file; one on the net is downloaded into `folder` and deleted afterwards.
 
     `progress` as of `download`.

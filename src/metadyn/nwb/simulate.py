@@ -37,7 +37,7 @@ def simulated_path(folder: str | Path, key: str) -> Path:
     >>> simulated_path("data", "limit-cycle 3").as_posix()
     'data/sub-limitcycle3/sub-limitcycle3_ses-limitcycle3_ecephys.nwb'
     """
-    label = _label(key)
+    label = _bids_label(key)
     return Path(folder).expanduser() / f"sub-{label}" / f"sub-{label}_ses-{label}_ecephys.nwb"
 
 
@@ -68,7 +68,7 @@ def write_simulated(session: SimulatedSession, folder: str | Path) -> Path:
 
 def _nwbfile(session: SimulatedSpikes) -> NWBFile:
     """The file of a session in memory."""
-    label = _label(session.key)
+    label = _bids_label(session.key)
     n_units = _n_units(session)
     content = f"{SOFTWARE}/{session.key}/{_fingerprint(session)}"
     nwbfile = NWBFile(
@@ -103,7 +103,7 @@ def _subject(label: str) -> Subject:
     )
 
 
-def _label(key: str) -> str:
+def _bids_label(key: str) -> str:
     """A session's key without what BIDS-like file names do not allow."""
     return re.sub(r"[^A-Za-z0-9]", "", key)
 

@@ -72,7 +72,12 @@ def models_in(nwbfile: NWBFile) -> Iterator[LatentDynamicsModel]:
 def _choose(
     models: list[LatentDynamicsModel], name: str | None, path: str | Path | Asset
 ) -> LatentDynamicsModel:
-    """The one model, or that of the name; ModelFileError where that is not one."""
+    """The one of a file's models that has the name, or the only one where no name is asked for.
+
+    Raises
+    ------
+    ModelFileError : there is none, or there are several.
+    """
     names = ", ".join(model.name for model in models) or "none"
     chosen = [model for model in models if name in (None, model.name)]
     if not chosen:
@@ -91,7 +96,13 @@ def _choose(
 
 
 def _to_model_file(stored: LatentDynamicsModel, path: str | Path | Asset) -> ModelFile:
-    """The model of a file, once digest, config, tensors and sessions are checked."""
+    """The model of a file as the rest of the package takes it.
+
+    Raises
+    ------
+    ModelFileError, WeightsError : its bytes do not have the digest, config and tensors do not fit
+        each other, or a session's entry is damaged.
+    """
     stored.verify()
     config = stored.settings()
     with suppress(NoTwinError):  # then torch alone can say whether settings and tensors fit
