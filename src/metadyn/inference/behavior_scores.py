@@ -44,9 +44,10 @@ def decode_behavior(
             remedy="another `behavior`, or `held_out=False` "
             "(then the scores are of trials that the model has seen)",
         )
-    learned, targets = (None, behavior[:0]) if training is None else with_behavior(training)
-    reason = why_not(scored, behavior, learned)
-    if learned is None or reason:
+    no_windows = counts.select(trials=slice(0))
+    learned, targets = with_behavior(no_windows if training is None else training)
+    reason = why_not(scored, behavior, learned.n_trials)
+    if reason:
         unknown = np.full(behavior.shape, np.nan)
         return r2_scores({"model": unknown}, behavior, np.zeros(behavior.shape[-1])), reason
     decoder = fit_decoder(latents_of(trained, learned), targets, LAGS, folds_of(learned))
@@ -95,14 +96,12 @@ def mean_of_channels(
 
 
 def why_not(
-    scored: TrialCounts,
-    behavior: Float[np.ndarray, "trial time channel"],
-    training: TrialCounts | None,
+    scored: TrialCounts, behavior: Float[np.ndarray, "trial time channel"], n_training: int
 ) -> str:
-    """Why behaviour has no r²; empty where it has one."""
-    number = 0 if training is None else training.n_trials
-    if number < FEWEST_TO_DECODE:
-        return f"{number} windows that trained the model hold it, too few to learn a decoder on"
+    """Why the behaviour of the scored windows has no r² with decoders fitted to so many windows;
+    empty where it has one."""
+    if n_training < FEWEST_TO_DECODE:
+        return f"{n_training} windows that trained the model hold it, too few to learn a decoder on"
     if not varies(observed_behavior(scored, behavior)).any():
         return "it does not vary in the windows that are scored"
     return ""

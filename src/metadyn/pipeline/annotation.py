@@ -102,6 +102,7 @@ def annotate(
     )
     written = []
     with skipping(skip_bad) as skipped:
+        # all that can be refused is, before anything is computed
         for each in planned:
             check = partial(check_target, each.source, each.target, **settings)
             skipped.attempt(each.recording, check)
@@ -144,6 +145,7 @@ def _plan(recording: Recording, output: str | Path | None, in_place: bool) -> An
         return Annotation(recording, source, source)
     path = source.path if isinstance(source, Asset) else source.absolute()
     folder = Path(output).expanduser()
+    # in a dandiset files of several subjects may have one name
     if path.parent.name.startswith("sub-"):
         folder /= path.parent.name
     return Annotation(recording, source, folder / path.name)
