@@ -1,5 +1,7 @@
-"""One configuration: how spikes become counts, what the model is, how it is trained. Every number
-has its reason beside it."""
+"""One configuration: how spikes become counts, what the model is, how it is trained.
+
+The description of each key is its help on the command line, with its place in the paper.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +19,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic_core import ErrorDetails
 
 from metadyn.choices import CONDITIONINGS, FLOWS, LIKELIHOODS
 from metadyn.errors import ConfigError
@@ -69,29 +72,33 @@ class DataConfig(_Section):
     bin_width: float = Field(0.02, gt=0, description="width of a time bin [s]")
     intervals: str | None = Field(
         None,
-        description="interval table to take windows from; default: trials, else the whole recording",
+        description="interval table to take windows from; default: trials, else the whole "
+        "recording",
     )
     align: str | None = Field(
         None,
-        description='event column that windows start from, or a sum of columns, e.g. "start_time + cue / 1000"; default: each '
-        "row from start_time to stop_time",
+        description="event column that windows start from, or a sum of columns, e.g. "
+        '"start_time + cue / 1000"; default: each row from start_time to stop_time',
     )
     start: float = Field(0.0, description="start of the window after the event [s]")
     n_bins: int | None = Field(
         None,
         gt=0,
-        description="bins in a window; needed with align, and the length of a window of a continuous recording",
+        description="bins in a window; needed with align, and the length of a window of a "
+        "continuous recording",
     )
     max_bins: int | None = Field(
         None, gt=0, description="cut windows longer than this many bins into pieces"
     )
     where: str | None = Field(
         None,
-        description="rows to keep, e.g. \"result == 'R' and not bad\"; missing values satisfy neither x nor not x",
+        description="rows to keep, e.g. \"result == 'R' and not bad\"; missing values satisfy "
+        "neither x nor not x",
     )
     units: str | None = Field(
         None,
-        description="units to keep, e.g. \"quality == 'good'\", or by their electrodes: \"location == 'M1'\"",
+        description="units to keep, e.g. \"quality == 'good'\", or by their electrodes: "
+        "\"location == 'M1'\"",
     )
     min_rate: float = Field(
         0.1,
@@ -104,7 +111,7 @@ class DataConfig(_Section):
     )
     behavior: str | None = Field(None, description="behaviour series for decoding")
     condition: str | None = Field(
-        None, description="column of condition labels, for a common frame across sessions"
+        None, description="column of condition labels, for latents that sessions share"
     )
 
 
@@ -116,14 +123,16 @@ class ModelConfig(_Section):
     latent_dim: int = Field(
         16,
         gt=0,
-        description="dimensions of the latent state; by default no more than the smallest session has units",
+        description="dimensions of the latent state; by default no more than the smallest "
+        "session has units",
     )
     embedding_dim: int = Field(
         2, gt=0, description="dimensions of the dynamical embedding (1 or 2 in the paper)"
     )
     dynamics: FlowName = Field(
         "mlp",
-        description="family of the dynamics: multilayer perceptron (eq. 13), linear, gated recurrent unit",
+        description="family of the dynamics: multilayer perceptron (eq. 13), linear, gated "
+        "recurrent unit",
     )
     conditioning: ConditioningName = Field(
         "low_rank", description="how the embedding changes the dynamics (section 5: baselines)"
@@ -134,7 +143,8 @@ class ModelConfig(_Section):
     changed_layers: tuple[str, ...] | None = Field(
         None,
         min_length=1,
-        description="layers of the dynamics that low_rank changes; default: first and hidden of mlp (App. D.3), "
+        description="layers of the dynamics that low_rank changes; default: first and hidden of"
+        " mlp (App. D.3), "
         "all of the others",
     )
     residual: bool = Field(
@@ -145,7 +155,7 @@ class ModelConfig(_Section):
     )
     detach_embedding: bool = Field(
         False,
-        description="keep gradients of q(z) from the embedding that it is told (the authors' code)",
+        description="keep gradients of q(z) from the embedding that it takes (the authors' code)",
     )
     likelihood: LikelihoodName = Field("poisson", description="distribution of the observations")
     link: Link = Field(
@@ -159,7 +169,8 @@ class ModelConfig(_Section):
         0.0,
         ge=0,
         lt=1,
-        description="share of the read-in's hidden units left out of a training step (App. D.3: .6 for motor)",
+        description="share of the read-in's hidden units left out of a training step (App. D.3:"
+        " .6 for motor)",
     )
     embedding_hidden: int = Field(
         16, gt=0, description="hidden units of the embedding encoder (App. D.3)"
@@ -169,7 +180,8 @@ class ModelConfig(_Section):
     )
     pooling: Literal["trial", "mean", "product"] = Field(
         "mean",
-        description="q(e) per trial, or one a session: mean over trials, or product, which sharpens with their number",
+        description="q(e) per trial, or one a session: mean over trials, or product, which "
+        "sharpens with their number",
     )
 
     @field_validator("changed_layers")
@@ -201,7 +213,8 @@ class TrainingConfig(_Section):
 
     warm_start: bool = Field(
         True,
-        description="start from the data; without it at random, as the paper does, and with nothing to pretrain",
+        description="start from the data; without it at random, as the paper does, and with "
+        "nothing to pretrain",
     )
     pretrain_steps: int = Field(
         200,
@@ -212,7 +225,8 @@ class TrainingConfig(_Section):
     pretrain_inits: int = Field(
         1,
         gt=0,
-        description="random initial networks to pretrain, of which that with the best validation forecasts goes on",
+        description="random initial networks to pretrain, of which that with the best "
+        "validation forecasts goes on",
     )
     steps: int = Field(1200, ge=0, description="steps on the ELBO")
     optimiser: Literal["adam", "lamb"] = Field(
@@ -229,7 +243,8 @@ class TrainingConfig(_Section):
     sessions_per_step: int | None = Field(
         None,
         gt=0,
-        description="sessions drawn at random for a step (App. D.3: 20 of motor recordings); default: all of them",
+        description="sessions drawn at random for a step (App. D.3: 20 of motor recordings); "
+        "default: all of them",
     )
     crop_bins: tuple[int, int] | None = Field(
         None, description="range of random crop lengths; default: whole windows up to 150 bins"
@@ -237,15 +252,18 @@ class TrainingConfig(_Section):
     tail_bins: int | None = Field(
         None,
         ge=0,
-        description="bins at a crop's end hidden from the encoder and forecast; default: none in half of the steps, "
-        "else a random number up to two thirds of the window; with crop_bins a fifth of the shortest crop",
+        description="bins at a crop's end hidden from the encoder and forecast; default: none "
+        "in half of the steps, "
+        "else a random number up to two thirds of the window; with crop_bins a fifth of the "
+        "shortest crop",
     )
     masking: float = Field(
         0.2, ge=0, lt=1, description="share of bins whose latent comes from the dynamics (App. D.1)"
     )
     masked: Literal["mean", "sample"] = Field(
         "mean",
-        description="what these bins get: the dynamics' mean (the authors' code) or a sample (App. D.1)",
+        description="what these bins get: the dynamics' mean (the authors' code) or a sample "
+        "(App. D.1)",
     )
     mask_scope: Literal["trial", "session"] = Field(
         "trial",
@@ -257,7 +275,8 @@ class TrainingConfig(_Section):
     multi_step: float = Field(
         0.0,
         ge=0,
-        description="weight of a loss on rollouts of up to 15 bins against later posterior means; not in the paper",
+        description="weight of a loss on rollouts of up to 15 bins against later posterior "
+        "means; not in the paper",
     )
     coordinated_dropout: float = Field(
         0.5, ge=0, lt=1, description="share of entries hidden from the encoder and scored alone"
@@ -265,7 +284,8 @@ class TrainingConfig(_Section):
     kl_weight: float = Field(
         0.1,
         gt=0,
-        description="weight of the KL terms at the end of the ramp; 1 is the ELBO, and flattens sparse recordings",
+        description="weight of the KL terms at the end of the ramp; 1 is the ELBO, and flattens"
+        " sparse recordings",
     )
     kl_ramp: int = Field(500, ge=0, description="steps until the KL terms have their full weight")
     process_noise: float = Field(
@@ -287,7 +307,8 @@ class TrainingConfig(_Section):
         0.15,
         ge=0,
         lt=1,
-        description="share of each session's trials kept aside for `score`, which nothing sees; of 20 trials or more",
+        description="share of each session's trials kept aside for `score`, which nothing sees;"
+        " of 20 trials or more",
     )
     validate_every: int = Field(50, gt=0, description="steps between validations and checkpoints")
     seed: int = Field(0, ge=0, description="seed of every random number of the run")
@@ -319,7 +340,8 @@ class AlignConfig(_Section):
         0.15,
         ge=0,
         lt=1,
-        description="share of the trials kept aside for `score`, which nothing sees; of 20 trials or more, "
+        description="share of the trials kept aside for `score`, which nothing sees; of 20 "
+        "trials or more, "
         "and not where `trials` says how many are used",
     )
     seed: int = Field(0, ge=0, description="seed of every random number of the run")
@@ -335,7 +357,10 @@ class Config(_Section):
 
 
 SECTIONS: dict[str, type[_Section]] = {
-    name: field.annotation for name, field in Config.model_fields.items()
+    "data": DataConfig,
+    "model": ModelConfig,
+    "training": TrainingConfig,
+    "align": AlignConfig,
 }
 
 
@@ -397,11 +422,10 @@ def _read_toml(path: str | Path) -> dict:
 
 
 def _paper_preset(values: dict) -> dict:
-    """Model and training of the preset of the paper that `values` name; none for other presets."""
+    """The sections [model] and [training] of the preset that `values` name; {} without any."""
     data = values.get("data")
     name = data.get("preset") if isinstance(data, dict) else None
-    known = isinstance(name, str) and name in PRESETS
-    return dict(PRESETS[name].sections) if known else {}
+    return dict(PRESETS[name].sections) if isinstance(name, str) and name in PRESETS else {}
 
 
 def _present(values: dict) -> dict:
@@ -420,7 +444,7 @@ def _merge(layers: list[dict]) -> dict:
     return merged
 
 
-def _explain(error: dict, file: str | Path | None) -> ConfigError:
+def _explain(error: ErrorDetails, file: str | Path | None) -> ConfigError:
     item = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
         return ConfigError(

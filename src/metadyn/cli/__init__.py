@@ -37,9 +37,10 @@ class Commands(Mapping):
     """The commands by name; each is imported when it is first looked up."""
 
     def __init__(self) -> None:
-        order = list(VERBS)
+        verbs = list(VERBS)
         names = [module.name for module in iter_modules(commands.__path__)]
-        self._names = sorted(names, key=lambda name: order.index(VERB_OF.get(name, name)))
+        places = {name: verbs.index(VERB_OF.get(name, name)) for name in names}
+        self._names = sorted(names, key=places.__getitem__)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)
@@ -115,7 +116,8 @@ app = typer.Typer(
         "help_option_names": ["-h", "--help"],
         "token_normalize_func": current_name,
     },
-    help="Shared latent dynamics from many recordings: NWB units in, latents, embeddings and the model back into NWB.",
+    help="Shared latent dynamics from many recordings: NWB units in, latents, embeddings and "
+    "the model back into NWB.",
 )
 
 

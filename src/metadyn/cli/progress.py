@@ -75,8 +75,13 @@ def training_progress() -> Iterator[Callable[[StepReport], None]]:
             console = err()
             width = console.width if console.is_terminal else None
             console.print(Text(validation_line(step, width)), highlight=False)
-        at = {"description": step.stage, "completed": step.step, "total": step.steps}
-        progress.update(bar, speed=_speed(step), **at)
+        progress.update(
+            bar,
+            description=step.stage,
+            completed=step.step,
+            total=step.steps,
+            speed=_speed(step),
+        )
 
     with on_terminal(progress):
         yield report
@@ -113,7 +118,8 @@ def working(doing: str) -> Iterator[Callable[[str, int, int], None]]:
 
 def validation_line(step: StepReport, width: int | None) -> str:
     """Stage, step, terms, speed and time left; with a width as lines broken between the terms."""
-    terms = [f"{name} {value:.4g}" for name, value in {**step.terms, **step.validation}.items()]
+    values = step.terms | (step.validation or {})
+    terms = [f"{name} {value:.4g}" for name, value in values.items()]
     ends = [_speed(step), f"{step.seconds_left:.0f} s left"]
     parts = [f"{step.stage} {step.step}/{step.steps}", *terms, *ends]
     line = " ".join(part.replace(" ", NO_BREAK) for part in parts if part)

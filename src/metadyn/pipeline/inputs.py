@@ -1,5 +1,7 @@
-"""What a person hands over, as counts: files, folders, addresses, NAME=FILE, open NWBFiles,
-Sessions or ready TrialCounts."""
+"""Recordings as a person names them, and their counts.
+
+Files, folders, addresses, NAME=FILE, open NWBFiles, Sessions or TrialCounts.
+"""
 
 from __future__ import annotations
 
@@ -26,8 +28,7 @@ HASHED = 2**30  # bytes: about a second (docs/decisions/files-on-the-net.md)
 
 @dataclass(frozen=True)
 class Recording:
-    """A recording to read, and the name that the model shall know it by (None: its NWB
-    identifier)."""
+    """A recording to read, and its name in the model (None: its NWB identifier)."""
 
     source: object
     name: str | None = None
@@ -38,17 +39,21 @@ class Recording:
 
 
 def recordings(given: object | Iterable[object], *, absent_too: bool = False) -> list[Recording]:
-    """The recordings meant by paths, folders (all NWB files below, but hidden ones), addresses,
-    `NAME=FILE` or objects.
+    """The recordings that a person means.
 
-    They come one alone or in any iterable, whose order is kept; a set has none, and is taken in
-    that of its names.
+    They come alone or in any iterable, whose order is kept; a set has none, and is taken in that of
+    its names. A folder stands for all NWB files below it, but hidden ones.
+
+    Parameters
+    ----------
+    given : paths, folders, addresses, `NAME=FILE`, or objects that hold a recording.
+    absent_too : leave it to reading to say that a file is not here.
 
     Raises
     ------
-    DataError : a file is not here (unless `absent_too`, which leaves that for reading to say), or a
-    folder holds no NWB file. RemoteError : DANDI has no NWB file at an address. ConfigError :
-    something else was given.
+    DataError : a file is not here, or a folder holds no NWB file.
+    RemoteError : DANDI has no NWB file at an address.
+    ConfigError : something else was given.
     """
     found = [recording for item in _one_by_one(given) for recording in _expand(item)]
     if not found:
@@ -95,7 +100,10 @@ def _known(item: object) -> object:
 
     if isinstance(item, Session | TrialCounts | Asset | NWBFile):
         return item
-    remedy = "paths, addresses, NAME=FILE, open NWBFiles, Sessions or TrialCounts, one or any iterable of them"
+    remedy = (
+        "paths, addresses, NAME=FILE, open NWBFiles, Sessions or TrialCounts, "
+        "one or any iterable of them"
+    )
     raise ConfigError(
         "this is no recording", found=f"{type(item).__name__}: {item!r}"[:200], remedy=remedy
     )
@@ -138,8 +146,10 @@ def _split_name(text: str) -> tuple[str | None, str]:
 
 
 def read_counts(recording: Recording, data: DataConfig) -> TrialCounts:
-    """Read and bin one recording; a session's source names the file without the folders of this
-    machine, and its digest."""
+    """Read and bin one recording.
+
+    The source of the counts names the file, without the folders of this machine, and its digest.
+    """
     from metadyn.data.binning import bin_spikes
 
     source = recording.source
@@ -154,14 +164,14 @@ def read_counts(recording: Recording, data: DataConfig) -> TrialCounts:
 
 
 def _digest(source: object) -> str | None:
-    """The sha256 of a file on disk that is not too large for a reader to wait for; None of anything
-    else."""
-    small = isinstance(source, Path) and source.stat().st_size <= HASHED
-    return file_digest(source) if small else None
+    """The sha256 of a file on disk that is small enough to be read for it; None of others."""
+    if isinstance(source, Path) and source.stat().st_size <= HASHED:
+        return file_digest(source)
+    return None
 
 
 def _session_and_options(recording: Recording, data: DataConfig) -> tuple[Session, dict]:
-    """The session with the behaviour that its options name; a preset looks at the session first."""
+    """The session with the behaviour that its options name, and the options with the preset's."""
     from metadyn.nwb.read import read_session
 
     session = recording.source if isinstance(recording.source, Session) else None

@@ -1,5 +1,4 @@
-"""Ctrl-C goes to every process of a terminal: this one answers it, and those that it starts never
-hear of it."""
+"""Ctrl-C goes to every process of a terminal: this one answers it, those that it starts do not."""
 
 from __future__ import annotations
 
@@ -12,9 +11,10 @@ from multiprocessing import resource_tracker
 
 @contextmanager
 def interrupts_held() -> Iterator[None]:
-    """Ctrl-C is answered at the end. Processes that are started meanwhile are deaf to it from their
-    first moment: they inherit that it is blocked, where a handler of their own would come after
-    their imports."""
+    """Answer Ctrl-C at the end; processes that are started meanwhile never receive it.
+
+    They inherit that it is blocked; a handler of their own would come after their imports.
+    """
     # Python's own helper process; its start would end the blocking
     resource_tracker.ensure_running()
     if (

@@ -1,11 +1,11 @@
-"""Models as a person names them: a folder of checkpoints, an NWB file or address that holds one, or
-the model itself."""
+"""Models as a person names them: a folder, an NWB file or address that holds one, or the model."""
 
 from __future__ import annotations
 
 import os
 import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from metadyn.config import DataConfig, check_config, load_config
 from metadyn.errors import ConfigError, DataError, ModelFileError, SelectionError
@@ -13,15 +13,19 @@ from metadyn.nwb.addresses import is_address
 from metadyn.pipeline.inputs import Recording, read_counts
 from metadyn.records import Source, TrialCounts
 
-# the model says which units: their rows are kept with it; and what it infers asks for no conditions
+if TYPE_CHECKING:
+    from metadyn.model.trained import TrainedModel
+
+# The rows of the units are kept with the model, and what it infers asks for no conditions
 OF_A_SESSION = {"units": None, "min_rate": 0.0, "condition": None}
 
 
-def load_model(model):
-    """The `TrainedModel` in a folder that `fit` or `align` wrote, or in an NWB file that `annotate`
-    wrote, or at its address.
+def load_model(model: TrainedModel | str | Path) -> TrainedModel:
+    """The model that `fit` or `align` wrote into a folder, or `annotate` into an NWB file.
 
-    A model is returned as it is.
+    Parameters
+    ----------
+    model : a folder, an NWB file or its address; a TrainedModel is returned as it is.
 
     Raises
     ------
@@ -32,22 +36,20 @@ def load_model(model):
     if isinstance(model, TrainedModel):
         return model
     path = Path(os.path.expanduser(model))
-    if (
-        is_address(model) or path.is_file() or (path.is_symlink() and not path.exists())
-    ):  # such a one was not fetched
+    not_fetched = path.is_symlink() and not path.exists()  # as git-annex leaves a file
+    if is_address(model) or path.is_file() or not_fetched:
         from metadyn.nwb.stored_model import read_model
 
         return TrainedModel.from_file(read_model(model if is_address(model) else path))
     if not path.is_dir():
-        raise ModelFileError(
-            "there is no such model", file=path, remedy="metadyn fit FILES… -o MODEL"
-        )
+        remedy = "metadyn fit FILES… -o MODEL"
+        raise ModelFileError("there is no such model", file=path, remedy=remedy)
     from metadyn.training.execution import checkpoint
 
     return checkpoint.load_model(path)
 
 
-def on_device(trained, device: str):
+def on_device(trained: TrainedModel, device: str) -> TrainedModel:
     """The model with its weights on the device; raises DeviceError where there is none."""
     from metadyn.training.execution.devices import find_device
 
@@ -55,17 +57,23 @@ def on_device(trained, device: str):
     return trained
 
 
-def counts_for(model, recording: Recording, overrides: dict | None = None) -> TrialCounts:
-    """The counts of a session that the model knows, made as for its training, of the model's units
-    in the model's order.
+def counts_for(
+    model: TrainedModel, recording: Recording, overrides: dict | None = None
+) -> TrialCounts:
+    """The counts of a session that the model knows, binned as for its training.
 
-    `overrides` are data options for other windows than those trained on, e.g. {"where": None}.
+    Units are the model's, in its order.
+
+    Parameters
+    ----------
+    overrides : data options for other windows than those trained on, e.g. {"where": None}.
 
     Raises
     ------
-    ModelFileError : the model knows no such session. DataError : the file lacks units of the model.
-    (Other spikes in these units are refused where the counts are used.) ConfigError : another bin
-    width than the model's.
+    ModelFileError : the model knows no such session.
+    DataError : the file lacks units of the model. (Other spikes in these units are refused where
+        the counts are used.)
+    ConfigError : another bin width than the model's.
     """
     from metadyn.data.binning import drop_unobserved_windows, observed_alike
 
@@ -89,12 +97,15 @@ def counts_for(model, recording: Recording, overrides: dict | None = None) -> Tr
     )
 
 
-def counts_to_align(model, recording: Recording, given: dict) -> TrialCounts:
-    """The counts of a new recording, made as for the model's training but for the options given.
+def counts_to_align(model: TrainedModel, recording: Recording, given: dict) -> TrialCounts:
+    """The counts of a new recording, binned as for the model's training but for options given.
 
     Condition labels come from the model's column where the recording has it, with a warning where
-    it has not. Raises SelectionError where another column is asked for by name and its labels do
-    not place the recording.
+    it has not.
+
+    Raises
+    ------
+    SelectionError : another column is asked for by name, and its labels do not place the recording.
     """
     from metadyn.training.alignment.initialise import unplaced
 
@@ -117,26 +128,31 @@ def counts_to_align(model, recording: Recording, given: dict) -> TrialCounts:
             file=recording,
             item=asked,
             found=reason,
-            remedy="the column that labels what the model knows; or no `condition`: a search then places it, without labels",
+            remedy="the column that labels what the model knows; or no `condition`: a search "
+            "then places it, without labels",
         )
     return counts
 
 
 def _warn_of_other_units(recording: Recording, trained: Source, found: Source) -> None:
-    """A model of before spikes were compared knows units by their rows; in another Units table
-    these may be other units."""
+    """Warn where the Units table is another one than the model was trained on.
+
+    A model of before spikes were compared knows units by their rows alone.
+    """
     if (
         None not in (trained.units_object_id, found.units_object_id)
         and trained.units_object_id != found.units_object_id
     ):
         warnings.warn(
-            f"{recording}: its Units table is not the one that the model was trained on (another object id); "
-            "if rows or sorting differ, align it under a name of its own: metadyn align MODEL NAME=FILE",
+            f"{recording}: its Units table is not the one that the model was trained on (another"
+            f" object id); "
+            "if rows or sorting differ, align it under a name of its own: metadyn align MODEL "
+            "NAME=FILE",
             stacklevel=3,
         )
 
 
-def data_options(model, overrides: dict | None = None) -> DataConfig:
+def data_options(model: TrainedModel, overrides: dict | None = None) -> DataConfig:
     """How the model's training data were binned, with other windows where asked for."""
     given = overrides or {}
     if given.get("bin_width") not in (None, model.bin_width):

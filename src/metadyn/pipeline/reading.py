@@ -1,5 +1,7 @@
-"""Reading and binning of many recordings: in parallel processes where that pays, and on disk what
-memory shall not hold."""
+"""Reading and binning of many recordings.
+
+In parallel processes where that pays; counts that memory shall not hold lie on disk.
+"""
 
 from __future__ import annotations
 
@@ -25,16 +27,13 @@ from metadyn.pipeline.interrupts import interrupts_held
 from metadyn.pipeline.skipping import Skipped
 from metadyn.records import TrialCounts
 
-OPENING = (
-    64 * 2**20
-)  # bytes that are read and binned in the time that it takes to open a file (0.05 s)
-ENOUGH = (
-    6 * 2**30
-)  # bytes that take 5 s to read and bin, twice as long as processes take to start (2.5 s)
-GIB, SHARE = (
-    2**30,
-    4,
-)  # of the memory that is free one part in four: training holds the trials a second time, and much else
+# Bytes that are read and binned in the time that it takes to open a file (0.05 s)
+OPENING = 64 * 2**20
+# Bytes that take 5 s to read and bin, twice as long as processes take to start (2.5 s)
+ENOUGH = 6 * 2**30
+GIB = 2**30
+# Of the memory that is free one part in four: training holds the trials a second time, and more
+SHARE = 4
 
 
 def read_all(
@@ -45,13 +44,19 @@ def read_all(
     report: Callable[[int], None] = lambda _: None,
     skipped: Skipped | None = None,
 ) -> list[TrialCounts]:
-    """The counts of all recordings but those that are `skipped`, in the order given; report(n) when
-    n of them are read.
+    """The counts of all recordings but those that are `skipped`, in the order given.
 
-    Up to `memory` GiB of counts (by default a quarter of what is free) are held in memory, all
-    others in files of `folder` without a name, mapped; counts that were given stay what they are.
-    Raises what `read_counts` raises, DataError where the system killed a process that reads,
-    WriteError where the folder has no room.
+    Parameters
+    ----------
+    folder : keeps, in files without a name, the counts that memory shall not hold.
+    memory : GiB of counts held in memory; default: a quarter of what is free. Counts that were
+        given stay what they are.
+    report : called with the number of recordings read so far.
+
+    Raises
+    ------
+    DataError : the system killed a process that reads; and what `read_counts` raises.
+    WriteError : the folder has no room.
     """
     read: dict[int, TrialCounts] = {}
     skipped = skipped or Skipped(asked=False)
@@ -111,8 +116,10 @@ def read_in_processes(
     take: Callable[[int, TrialCounts], None],
     skipped: Skipped,
 ) -> None:
-    """take(place, counts) of each recording as it is read, in this process; counts lie on disk.
-    Ctrl-C ends all at once."""
+    """Call take(place, counts), in this process, for each recording as it is read.
+
+    The counts lie on disk. Ctrl-C ends all processes at once.
+    """
     from loky import ProcessPoolExecutor
 
     pool = ProcessPoolExecutor(workers)
@@ -129,10 +136,11 @@ def read_in_processes(
                 if sent is not None:
                     take(place, received(*sent))
         except BrokenProcessPool as lost:
-            told = str(lost).splitlines()
+            lines = str(lost).splitlines()
             raise DataError(
-                "a process that read recordings was ended from outside, as the system does when memory runs out",
-                found=next((line for line in told if "exit code" in line), told[0]),
+                "a process that read recordings was ended from outside, as the system does when"
+                " memory runs out",
+                found=next((line for line in lines if "exit code" in line), lines[0]),
                 remedy="fewer at a time: LOKY_MAX_CPU_COUNT=1 metadyn fit …",
             ) from lost
         finally:
@@ -142,8 +150,10 @@ def read_in_processes(
 
 @contextmanager
 def passage(folder: Path) -> Iterator[Path]:
-    """A folder through which counts pass from process to process; it vanishes, and with it those
-    that killed runs left."""
+    """A folder through which counts pass from process to process.
+
+    It vanishes at the end, and with it those that killed runs left.
+    """
     remove_leftovers(folder / "reading")
     way = private_name(folder / "reading")
     with disk_errors(folder):
@@ -157,8 +167,10 @@ def passage(folder: Path) -> Iterator[Path]:
 def send(
     recording: Recording, data: DataConfig, path: Path
 ) -> tuple[TrialCounts, list[dict], list[tuple]]:
-    """Read and bin a recording; what it holds of each entry goes into files. Returns all else,
-    their layouts, and what was warned of."""
+    """Read and bin a recording, and write its arrays of entries into files.
+
+    Returns the counts without these arrays, the layouts of the files, and the warnings.
+    """
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         counts = read_counts(recording, data)
@@ -177,8 +189,10 @@ def send(
 
 
 def received(counts: TrialCounts, layouts: list[dict], warned: list[tuple]) -> TrialCounts:
-    """The counts that another process sent, mapped from files that have no name any more; warns of
-    what it warned of."""
+    """The counts that another process sent, mapped from files that have no name any more.
+
+    Warns of what that process warned of.
+    """
     for each in warned:
         warnings.warn_explicit(*each)
     mapped = (np.memmap(mode="r", **layout) for layout in layouts)

@@ -6,11 +6,16 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from metadyn.errors import ConfigError, WriteError
 from metadyn.nwb.addresses import Asset, assets, dandi_address, is_address, located
 from metadyn.pipeline.inputs import recordings
 from metadyn.records import Session
+
+if TYPE_CHECKING:
+    from metadyn.sharing.findings import Finding
+    from metadyn.sharing.upload import Plan
 
 
 def fetch(
@@ -93,7 +98,7 @@ def left_out(file: str | Path) -> list[str]:
 
 
 def package(
-    files,
+    files: object,
     output: str | Path,
     metadata: str | Path | None = None,
     *,
@@ -112,17 +117,20 @@ def _local(source: object) -> Path:
     if isinstance(source, Asset):
         remedy = f"metadyn fetch {source} -o FOLDER, and package that"
         raise ConfigError("only files on disk can be packaged", file=source, remedy=remedy)
+    if not isinstance(source, str | Path):
+        remedy = "the paths of derived files"
+        raise ConfigError("only files can be packaged", found=type(source).__name__, remedy=remedy)
     return Path(source)
 
 
-def findings(folder: str | Path):
+def findings(folder: str | Path) -> list[Finding]:
     """What `dandi validate` and nwbinspector find; see `metadyn.sharing.findings.findings`."""
     from metadyn.sharing.findings import findings
 
     return findings(Path(folder).expanduser())
 
 
-def upload(folder: str | Path, *, instance: str = "dandi", dry_run: bool = False):
+def upload(folder: str | Path, *, instance: str = "dandi", dry_run: bool = False) -> Plan:
     """The plan of an upload to DANDI, which is carried out unless `dry_run`.
 
     Raises ConfigError where something stands in the way of an upload that is no dry run.
@@ -143,22 +151,16 @@ def upload(folder: str | Path, *, instance: str = "dandi", dry_run: bool = False
     return planned
 
 
-def stored_model(file: str | Path):
-    """The model in an NWB file, by path or address, its digest verified, as a
-    `metadyn.records.ModelFile`; needs no torch."""
-    from metadyn.nwb.stored_model import read_model
-
-    return read_model(file)
-
-
 def export_model(
     file: str | Path, output: str | Path, *, overwrite: bool = False
 ) -> tuple[Path, Path]:
     """The model in an NWB file as safetensors, byte for byte, and its config beside it as JSON;
     returns both paths."""
     from metadyn.nwb.replace import new_file
+    from metadyn.nwb.stored_model import read_model
 
-    model, weights = stored_model(file), Path(output).expanduser()
+    model = read_model(file)
+    weights = Path(output).expanduser()
     config = json.dumps({**model.config, "architecture": model.architecture}, indent=1)
     contents = {weights: model.weights, weights.with_suffix(".json"): config.encode()}
     for path in contents:

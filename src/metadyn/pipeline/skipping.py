@@ -13,23 +13,22 @@ from metadyn.errors import ConfigError, DataError, DeviceError, MetadynError, Tr
 from metadyn.pipeline.inputs import Recording
 
 Result = TypeVar("Result")
-OF_ALL = (
-    ConfigError,
-    DeviceError,
-    TrainingError,
-)  # what was asked for, and no fault of a recording
+# Faults of what was asked for, and not of a recording
+OF_ALL = (ConfigError, DeviceError, TrainingError)
 
 
 class Skipped:
     """The recordings that were left out so far, with the error of each."""
 
-    def __init__(self, asked: bool):
+    def __init__(self, asked: bool) -> None:
         self._asked = asked
         self.found: list[tuple[Recording, MetadynError]] = []
 
     def attempt(self, recording: Recording, do: Callable[[], Result]) -> Result | None:
-        """What `do` returns; None where it fails for this recording, which then is left out. Raises
-        its error if not asked."""
+        """The result of `do`; None where it fails for this recording, which is then left out.
+
+        Raises its error where leaving out was not asked for.
+        """
         try:
             return do()
         except OF_ALL:
@@ -45,11 +44,11 @@ class Skipped:
         bad = {id(recording) for recording, _ in self.found}
         left = [each for each in given if id(each) not in bad]
         if not left:
-            problem, remedy = (
+            raise DataError(
                 "no recording is left",
-                "the remedies of the recordings, which the note lists",
+                found=f"{len(given)} recordings, all left out",
+                remedy="the remedies of the recordings, which the note lists",
             )
-            raise DataError(problem, found=f"{len(given)} recordings, all left out", remedy=remedy)
         return left
 
     def __str__(self) -> str:
@@ -59,8 +58,10 @@ class Skipped:
 
 @contextmanager
 def skipping(asked: bool) -> Iterator[Skipped]:
-    """Tries recordings one by one; when the block ends, however it does, a warning lists those left
-    out."""
+    """Try recordings one by one.
+
+    When the block ends, however it does, a warning lists those that were left out.
+    """
     skipped = Skipped(asked)
     try:
         yield skipped

@@ -1,4 +1,4 @@
-"""Presets: choices that suit a known dandiset, or the paper's. One file each, one line in the table.
+"""Presets: settings that suit a known dandiset, or the paper's; a file and a line of a table each.
 
 A preset gives fields of `DataConfig` by the columns that a session's trials have, and may give
 values for the sections [model] and [training], which lie under those of a configuration.
