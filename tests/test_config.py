@@ -127,3 +127,17 @@ def dump_config_of(model):
 def test_layers_that_the_flow_does_not_have_are_refused_with_those_that_it_has():
     with pytest.raises(ConfigError, match=r"changed_layers(?s:.*)readout.*first, hidden, output"):
         load_config(model={"changed_layers": ["first", "readout"]})
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"dynamics": "linear", "residual": True}, r"residual(?s:.*)only the dynamics mlp"),
+        ({"dynamics": "gru", "changed_layers": ["first"]}, r"first; it has gates, candidate"),
+        ({"changed_layers": []}, r"changed_layers(?s:.*)at least 1"),
+        ({"dynamics": "lorenz"}, r"dynamics(?s:.*)'mlp', 'linear' or 'gru'"),
+    ],
+)
+def test_options_that_do_not_go_with_the_dynamics_are_refused(options, message):
+    with pytest.raises(ConfigError, match=message):
+        load_config(model=options)

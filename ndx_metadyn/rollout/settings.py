@@ -66,10 +66,11 @@ def read_settings(config: Mapping[str, Any]) -> Settings:
 
 
 def _check_kinds(model: dict[str, Any]) -> None:
-    """Flow, conditioning and likelihood are those that have a numpy form."""
+    """Flow, conditioning, likelihood and its link are those that have a numpy form."""
     _check_twin("dynamics", model["dynamics"], NUMPY_FLOWS)
     _check_twin("conditioning", model["conditioning"], NUMPY_CONDITIONINGS)
     _check_twin("likelihood", model["likelihood"], NUMPY_LIKELIHOODS)
+    _check_twin("link", model["link"], LINKS)
 
 
 def _check_twin(name: str, word: Any, table: Iterable[str]) -> None:
@@ -109,10 +110,6 @@ def _check_sessions(sessions: tuple[dict[str, Any], ...]) -> None:
 
 def _check_options(model: dict[str, Any]) -> None:
     """Options are of those that there are."""
-    if not _is_word_of(model["link"], LINKS):
-        raise WeightsError(
-            "model config: unknown link", found=repr(model["link"]), expected=" or ".join(LINKS)
-        )
     for name in ("residual", "shared_noise"):
         if type(model[name]) is not bool:
             raise WeightsError(f"model config: {name} is no truth value", found=repr(model[name]))
