@@ -36,7 +36,7 @@ def messages(simulated, small, short):
         with torch.no_grad():
             change(model)
         trials = DeviceTrials.of(simulated()[:sessions], torch.device("cpu"))
-        reporter = warning_reporter(said.append, model, trials, config, training, 24)
+        reporter = warning_reporter(said.append, model, trials, training, 24)
         for step in range(4, 45, 4):
             reporter(StepReport(step, 44, "pretrain" if step <= 4 else "elbo", {}, dict(scores)))
         return [(each.step, each.message) for each in said if each.message]

@@ -23,9 +23,12 @@ from metadyn.records import SessionEntry, TrialCounts
 from metadyn.training.execution.loop import Reporter, reported, silent
 
 # Range of the factor on the SD of process noise, as powers of two
-LOWEST_OCTAVE, HIGHEST_OCTAVE = -4.0, 2.0
-# Trials of a session, and about as many of all sessions
-MOST_TRIALS, FEWEST_TRIALS, TRIALS_IN_ALL = 16, 4, 512
+LOWEST_OCTAVE = -4.0
+HIGHEST_OCTAVE = 2.0
+# How many trials calibrate a session: fewer of many sessions, of which there are about so many
+FEWEST_TRIALS_OF_SESSION = 4
+MOST_TRIALS_OF_SESSION = 16
+TRIALS_OF_ALL_SESSIONS = 512
 # Bins of a trial that are forecast, at most
 FORECAST_STEPS = 30
 FORECAST_SAMPLES = 128
@@ -135,7 +138,9 @@ def calibrated(
     trained: TrainedModel, given: list[TrialCounts], report: Reporter = silent
 ) -> TrainedModel:
     """The model with new factors of the sessions that trials are given of; others keep theirs."""
-    most = max(FEWEST_TRIALS, min(MOST_TRIALS, TRIALS_IN_ALL // len(given)))
+    most = max(
+        FEWEST_TRIALS_OF_SESSION, min(MOST_TRIALS_OF_SESSION, TRIALS_OF_ALL_SESSIONS // len(given))
+    )
     found = {
         counts.session: find_scale(trained, counts, most)
         for counts in reported(given, "calibrate", report)

@@ -36,10 +36,19 @@ def fit(
 ) -> TrainedModel:
     """Train a model on binned sessions (sections 3.2 and D.1) and return its best checkpoint.
 
-    folder: where checkpoints are kept. resume: go on from the last of them. data: the options that
-    the bins were made with, kept with the model. Processes that torchrun started share the sessions
-    among them, and all return the same model. Raises DataError for sessions that do not fit
-    together, TrainingError when the loss stays NaN.
+    sessions: of one bin width, with keys that differ.
+    config: the model; fewer latents if a session has fewer units and their number was not set.
+    training: steps, batches and what is kept aside.
+    data: the options that the bins were made with, kept with the model.
+    folder: where checkpoints are kept, if anywhere.
+    resume: go on from the last checkpoint in the folder.
+    device: "auto", "cpu", "cuda" or another of torch's.
+    report: called with the progress of every tenth step.
+
+    Processes that torchrun started share the sessions among them, and all return the same model.
+    Raises DataError for sessions that do not fit together, ConfigError for more processes than
+    sessions, DeviceError for a device that does not exist, TrainingError when the loss stays NaN or
+    the run in the folder had other settings or data, KeyboardInterrupt after a checkpoint.
     """
     processes, where = join_processes(len(sessions), config, partial(find_device, device))
     report = report if processes.rank == 0 else silent
@@ -85,9 +94,15 @@ def train(
     record: RunRecord,
     report: Reporter,
 ) -> None:
-    """Run the stages that are left, put back the best weights, and give them to the model."""
+    """Run the stages that are left, put back the best weights, and give them to the model.
+
+    task, progress: what is to be trained, and how far it is.
+    trained: the model that gets the weights of all sessions.
+    initial: has the trials that train, of which warnings are made.
+    folder, record: where checkpoints are kept with the record of the run, if anywhere.
+    """
     reporter = warning_reporter(
-        report, task.module, initial.trials, initial.config, initial.training, initial.crops[1]
+        report, task.module, initial.trials, initial.training, initial.crops[1]
     )
     save = checkpointer(task, trained, folder, record) if folder else silent
     run(task, progress, report=reporter, save=save)

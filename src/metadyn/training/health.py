@@ -11,12 +11,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from metadyn.config import ModelConfig, TrainingConfig
+from metadyn.config import TrainingConfig
 from metadyn.model.meta_ssm import MetaSSM
 from metadyn.model.ops.random import SessionGenerator
 from metadyn.training.execution.batch import hide
 from metadyn.training.execution.loop import Reporter, StepReport
-from metadyn.training.execution.trials import Trials
+from metadyn.training.execution.step import EVIDENCE
+from metadyn.training.execution.trials import SessionTrials
 
 # bits per spike: below, rates say no more than the unit's mean
 FLAT_BITS = 0.005
@@ -47,15 +48,18 @@ def is_collapsed(
 
 @torch.no_grad()
 def embedding_spread(
-    model: MetaSSM, trials: Trials, training: TrainingConfig, crop_bins: int
+    model: MetaSSM, trials: SessionTrials, training: TrainingConfig, crop_bins: int
 ) -> tuple[Float[Tensor, " embedding"], Float[Tensor, " embedding"]]:
-    """SD of the mean of q(e) between sessions, and within a session over its trials."""
+    """SD of the mean of q(e) between sessions, and within a session over its trials.
+
+    Of one batch of random trials, the same at every call; of several processes, of all sessions.
+    """
     generator = SessionGenerator(trials.device).manual_seed(training.seed)
     most = int(trials.processes.least(trials.n_trials))  # trials that every session has
     batch = trials.batch(min(training.trials_per_session, most), crop_bins, generator)
     seen, _ = hide(batch, tail_bins=0, masking=0.0, dropout=0.0, generator=generator)
     mean = model.embedding(model.features(seen), seen.length).mean  # (session, trial, embedding)
-    center = mean.mean(1)
+    center = mean.mean(1)  # (session, embedding)
     variance = ((mean - center[:, None]) ** 2).mean(1)
     centers, variances = (
         trials.processes.placed(each, batch.here, batch.among) for each in (center, variance)
@@ -66,14 +70,17 @@ def embedding_spread(
 def warning_reporter(
     report: Reporter,
     model: MetaSSM,
-    trials: Trials,
-    config: ModelConfig,
+    trials: SessionTrials,
     training: TrainingConfig,
     crop_bins: int,
 ) -> Reporter:
-    """`report`, with a message where the embedding or the rates have collapsed, once each a run.
+    """`report`, with a message where the embedding collapses or rates are flat, each once a run.
 
-    Validations are looked at after a quarter of the steps on the ELBO.
+    Validations are checked after a quarter of the steps on the ELBO: the embedding where dynamics
+    depend on it and a step takes several sessions, rates where observations are counts.
+
+    model, trials: those of the run, the trials that train.
+    crop_bins: the longest crop.
     """
     checks: dict[str, Callable[[dict[str, float]], bool]] = {}
     several = min(trials.among, training.sessions_per_step or trials.among) > 1
@@ -86,8 +93,9 @@ def warning_reporter(
 
     def reporter(step: StepReport) -> None:
         messages = []
+        # The last stage is the ELBO's, so steps are counted from the end
         late = step.steps - step.step <= (1 - GRACE) * training.steps
-        if step.validation is not None and step.stage == "elbo" and late:
+        if step.validation is not None and step.stage == EVIDENCE and late:
             messages = [each for each, fails in checks.items() if fails(step.validation)]
         for each in messages:
             del checks[each]

@@ -18,7 +18,7 @@ from metadyn.training.alignment.shared_latents import shared_latents_of
 from metadyn.training.execution.distributed import SingleProcess
 from metadyn.training.execution.loop import Progress, Reporter, StepReport, run, silent
 from metadyn.training.execution.step import Task
-from metadyn.training.execution.trials import Trials, place_trials
+from metadyn.training.execution.trials import SessionTrials, place_trials
 from metadyn.training.initial.initialise import initialise_sessions, initialised_model
 from metadyn.training.initial.moments import SessionInit
 from metadyn.training.sessions import SplitSessions
@@ -32,14 +32,17 @@ SEED_SPACING = 1_000_000
 class Initialiser:
     """Makes initial networks of one fit, and the task of training each.
 
-    inits: each session's initial readout, read-in and latents. trials: those that train;
-    validation: those that are scored. crops: shortest and longest crop [bins].
+    sessions: training and validation trials as counts.
+    inits: each session's initial readout, read-in and latents.
+    trials: the training trials where steps take them.
+    validation: the validation trials where they are scored.
+    crops: shortest and longest crop [bins].
     """
 
     sessions: SplitSessions
     inits: list[SessionInit]
-    trials: Trials
-    validation: Trials
+    trials: SessionTrials
+    validation: SessionTrials
     config: ModelConfig
     training: TrainingConfig
     crops: tuple[int, int]
@@ -56,14 +59,14 @@ class Initialiser:
     def best_task(self, report: Reporter) -> tuple[Task[MetaSSM], Progress]:
         """The task of training the best of `pretrain_inits` initial networks, and how far it is.
 
-        Each is pre-trained, as an embedding can fold while it forms; the one whose forecasts
-        validate best goes on. A single network is not pre-trained here.
+        An embedding can fold while it forms, so each network is pre-trained, and the one whose
+        forecasts validate best goes on. A single network is not pre-trained here.
         """
         training = self.training
         seeds = [training.seed + SEED_SPACING * place for place in range(training.pretrain_inits)]
         if len(seeds) == 1 or not training.pretrain_steps:
             return self.task(seeds[0]), Progress()
-        tried = []
+        tried = []  # (score of its forecasts, task, progress) of each network
         for place, seed in enumerate(seeds, 1):
             task = self.task(seed)
             progress = Progress()
@@ -88,6 +91,7 @@ class Initialiser:
         weights = [init.weight for init in self.inits]
         shared = shared_latents_of(train, latents, weights)
         module = task.module
+        # Of several processes each trains the rows of its own sessions
         if task.processes.size > 1:
             module = build_model(self.config, [counts.n_units for counts in train]).to(task.device)
         entries = map(SessionEntry.of, train, self.sessions.validation, self.sessions.gaps)
@@ -107,11 +111,18 @@ def find_initialiser(
     processes: SingleProcess,
     report: Reporter,
 ) -> Initialiser:
-    """First weights of each session from its training trials, and all trials where steps take them."""
+    """First weights of each session from its training trials, and its trials where steps take them.
+
+    sessions: what is trained on, with at least as many units as the model has latents.
+    crops: shortest and longest crop [bins].
+    storage: where latents of the warm start are kept.
+    device, processes: where this process computes, and those that share the sessions.
+    """
     inits = initialise_sessions(sessions.train, config, training, storage, report)
     latents: list[np.ndarray] | None = None
     if training.warm_start:
         latents = [init.latents for init in inits]
+    # Validation needs no latents of the warm start
     held_out = limit_validation(sessions.validation, training)
     return Initialiser(
         sessions,

@@ -20,7 +20,7 @@ from metadyn.model.meta_ssm import MetaSSM, Observations
 from metadyn.records import TrialCounts
 from metadyn.training.execution.batch import Batch, hide
 from metadyn.training.execution.step import Metrics
-from metadyn.training.execution.trials import Trials
+from metadyn.training.execution.trials import SessionTrials
 from metadyn.training.initial.pretraining import (
     part_of_mean,
     pretrain_loss,
@@ -78,13 +78,17 @@ def draw_tail(
 class Objectives:
     """The losses of pre-training and of the ELBO, of random batches of the trials that train.
 
-    Of several processes each has the part of its own sessions. crops: shortest and longest crop
-    [bins]. static: all steps of a stage do the same operations on tensors of the same shapes, those
-    of the longest crop, and no value is read (docs/decisions/whole-step-graphs.md).
+    Of several processes each has the part of its own sessions; the parts add up to the loss.
+
+    model: of the sessions of this process.
+    trials: those that train.
+    crops: shortest and longest crop [bins].
+    static: all steps of a stage do the same operations on tensors of the same shapes, those of the
+        longest crop, and no value is read (docs/decisions/whole-step-graphs.md).
     """
 
     model: MetaSSM
-    trials: Trials
+    trials: SessionTrials
     config: ModelConfig
     training: TrainingConfig
     crops: tuple[int, int]
@@ -93,7 +97,10 @@ class Objectives:
     def pretraining_loss(
         self, step: int, generator: torch.Generator, kl_weight: float | Tensor
     ) -> tuple[Float[Tensor, ""], Metrics]:
-        """The loss of pre-training on whole crops, the same at every step of the stage."""
+        """The loss of pre-training, on crops of which entries alone are hidden.
+
+        step, kl_weight: not used, as the loss is the same at every step of the stage.
+        """
         batch = self.draw_batch(generator)
         seen, _ = hide(
             batch,
@@ -119,8 +126,10 @@ class Objectives:
     ) -> tuple[Float[Tensor, ""], Metrics]:
         """−ELBO per scored entry with its penalties, and the terms of the ELBO.
 
-        Before the first step of the stage (0) process noise is set by the latents of the warm
-        start, if there is one.
+        step: of the stage; before the first (0) process noise is set by the latents of the warm
+            start, if there is one.
+        generator: the random numbers of the step.
+        kl_weight: of the KL terms.
         """
         training = self.training
         processes = self.trials.processes

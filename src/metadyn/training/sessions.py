@@ -69,7 +69,8 @@ def select_observed_units(
 
     Nothing can be learnt about such a unit.
     """
-    seen = train.observed_entries.any((0, 1))  # (unit,), or (1,) if all are observed alike
+    # (unit,), or (1,) where all units are observed alike
+    seen = np.asarray(train.observed_entries.any((0, 1)))
     if seen.all():
         return train, held_out
     count = f"{np.sum(~seen)} of {train.n_units} units"

@@ -22,8 +22,11 @@ from metadyn.training.sessions import SplitSessions
 def summarise(
     trained: TrainedModel, sessions: SplitSessions, storage: Storage, report: Reporter
 ) -> TrainedModel:
-    """The trained model with embeddings and shared latents of its training trials, and with the
-    noise of forecasts that its validation trials ask for."""
+    """The trained model with embeddings, shared latents and noise of forecasts.
+
+    Embeddings and shared latents are those of the training trials. The noise of forecasts is
+    calibrated on the validation trials, to which the dynamics were not fitted.
+    """
     for counts in reported(sessions.train, "embed", report):
         trained = with_embedding(trained, counts)
     shared = learn_shared_latents(trained, sessions.train, storage, report)

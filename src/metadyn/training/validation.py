@@ -19,13 +19,13 @@ from metadyn.model.meta_ssm import MetaSSM, Observations
 from metadyn.model.ops.chunks import entry_chunks
 from metadyn.model.ops.random import SessionGenerator
 from metadyn.training.execution.batch import DeviceTrials, crop, hide, restrict_to
-from metadyn.training.execution.trials import Trials
+from metadyn.training.execution.trials import SessionTrials
 
 
 @torch.no_grad()
 def validate(
     model: MetaSSM,
-    trials: Trials,
+    trials: SessionTrials,
     config: TrainingConfig,
     crop_bins: int,
     tails: tuple[int, int],
@@ -33,8 +33,13 @@ def validate(
 ) -> dict[str, float]:
     """Log-likelihood above the mean rate, in bits per spike (Poisson) or per entry (Gaussian).
 
-    `hidden_entries`: of a fifth of the entries before the shortest of `tails`; `forecast`: of the
-    longest of `tails`, bins at the end of a crop that the encoders do not see.
+    Returns the scores `hidden_entries`, of a fifth of the entries, which the encoders do not see,
+    before the shortest of `tails`; and `forecast`, of the bins in the longest of `tails`.
+
+    trials: those that are scored.
+    crop_bins: bins of a trial that are seen and scored, at most.
+    tails: fewest and most bins at the end of a crop that the encoders do not see.
+    pooling: how q(e) of a session's trials are combined.
     """
     scores = {
         tail: score_tail(model, trials, config, crop_bins, tail, pooling) for tail in set(tails)
@@ -48,7 +53,7 @@ def validate(
 
 def score_tail(
     model: MetaSSM,
-    trials: Trials,
+    trials: SessionTrials,
     config: TrainingConfig,
     crop_bins: int,
     tail: int,
@@ -56,7 +61,8 @@ def score_tail(
 ) -> dict[str, float]:
     """Both scores where the last `tail` bins are not seen.
 
-    Every call has the same crops and hidden entries, so that scores of a run can be compared.
+    Every call has the same crops and hidden entries, so that scores of a run can be compared. Of
+    several processes all have the scores of all sessions.
     """
     gains = torch.zeros(2, 2, device=trials.device)  # (hidden entries or forecast, gain or number)
     for number, part in enumerate(trials.parts()):
@@ -64,6 +70,7 @@ def score_tail(
         restrict_to(generator, part.here, part.among)
         if part.n_sessions:
             gains = gains + batch_gains(model, part, crop_bins, tail, pooling, generator)
+    # Sums over parts and processes come before the quotient: an entry weighs the same anywhere
     gains = trials.processes.total(gains)
     scores = [float(gain / number.clamp(min=1)) for gain, number in gains]
     return dict(zip(("hidden_entries", "forecast"), scores, strict=True))
@@ -79,7 +86,10 @@ def batch_gains(
 ) -> Float[Tensor, "2 2"]:
     """Gain in bits and the number it is divided by, of hidden entries and of forecasts.
 
-    Every trial is scored once, at the mean of q(e) and q(z), without the noise of training.
+    Every trial is scored once, at the mean of q(e) and q(z): no embedding or latent is sampled, and
+    the read-in has no dropout. Latents of the tail come from the dynamics.
+
+    trials: those of the sessions that are in this process; the others' numbers are added up later.
     """
     count = trials.n_bins.shape[1]
     place = torch.arange(count, device=trials.counts.device)
@@ -91,6 +101,7 @@ def batch_gains(
     transition = model.transition(embedding, seen.session)
     mean = model.latents(features, embedding, seen.length).mean
     z = fill_masked(mean, targets.forecast, transition)
+    # A trial that comes round again does not count again
     once = place < trials.n_trials[:, None]
     weight = targets.weight._replace(bins=targets.weight.bins * once[..., None])
     return gains_given(model, seen, replace(targets, weight=weight), z)
@@ -102,7 +113,10 @@ def gains_given(
     targets: Targets,
     z: Float[Tensor, "session trial time latent"],
 ) -> Float[Tensor, "2 2"]:
-    """`batch_gains` at latents z, of some units at a time, which bounds the memory."""
+    """`batch_gains` at latents z.
+
+    Some units are scored at a time, so that the memory does not grow with their number.
+    """
     gain = model.likelihood.gain
     mean = model.readin.mean[seen.session]  # (session, unit), of training trials
     weight = targets.weight

@@ -11,7 +11,7 @@ import torch
 
 from metadyn.model.ops.random import SessionGenerator
 from metadyn.training.execution.step import Metrics, Task, optimise, seed_of, take_step
-from metadyn.training.execution.trials import Trials
+from metadyn.training.execution.trials import SessionTrials
 
 # Steps of a stage before it is captured: the optimiser makes its state, libraries choose their
 # kernels
@@ -21,7 +21,7 @@ WARM_UP = 3
 TakeStep = Callable[[int, float], Metrics]
 
 
-def is_static(trials: Trials) -> bool:
+def is_static(trials: SessionTrials) -> bool:
     """Whether steps on these trials need nothing of the host.
 
     They do not where all trials are on a device that works on its own, and no process waits for

@@ -63,6 +63,7 @@ def write_durably(path: Path, content: bytes) -> None:
             with partial.open("wb") as file:
                 file.write(content)
                 file.flush()
+                # Before the name: after a crash of the machine it must not name an empty file
                 os.fsync(file.fileno())
             os.replace(partial, path)
         finally:
@@ -98,6 +99,7 @@ def write_checkpoint(
         "config.toml": tomli_w.dumps(toml_ready(config)).encode(),
         "metrics.json": json.dumps(metrics, indent=1).encode(),
     }
+    # Under another name until it is complete, so that a crash leaves nothing that looks like one
     partial = folder / f".{name}.partial"
     with refusals_as_error(folder):
         shutil.rmtree(partial, ignore_errors=True)

@@ -67,12 +67,12 @@ class SingleProcess:
     def add_up(self, gradients: list[Tensor]) -> None:
         """Sum each gradient over processes, in place."""
 
-    def whole(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    def gather_sessions(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         """Tensors by name with the rows of all sessions."""
         return tensors
 
-    def part(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The inverse of `whole`: tensors with the rows of this process's sessions."""
+    def select_sessions(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The inverse of `gather_sessions`: tensors with the rows of this process's sessions."""
         return tensors
 
     def narrowed(self, module: MetaSSM) -> MetaSSM:
@@ -145,15 +145,15 @@ class Processes(SingleProcess):
         for each, summed in zip(gradients, parts, strict=True):
             each.copy_(summed.view_as(each))
 
-    def whole(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    def gather_sessions(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         """Tensors by name with the rows of all sessions."""
         return {
             name: self._gather(value) if self._stacked(name, value) else value
             for name, value in tensors.items()
         }
 
-    def part(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The inverse of `whole`: tensors with the rows of this process's sessions."""
+    def select_sessions(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The inverse of `gather_sessions`: tensors with the rows of this process's sessions."""
         mine = slice(self.rank, None, self.size)
         return {
             name: value[mine].clone() if self._stacked(name, value) else value
@@ -163,7 +163,7 @@ class Processes(SingleProcess):
     def narrowed(self, module: MetaSSM) -> MetaSSM:
         """A model of all sessions as one of this process's sessions; the model is changed."""
         for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
-            tensor.data = self.part({name: tensor.data})[name]
+            tensor.data = self.select_sessions({name: tensor.data})[name]
         module.n_sessions = len(self.here(list(range(self.n_sessions))))
         return module
 

@@ -19,10 +19,14 @@ from metadyn.training.execution.distributed import SINGLE_PROCESS, SingleProcess
 
 @dataclass(frozen=True)
 class HostTrials:
-    """All sessions, `per_step` of which are on the device at a time.
+    """Trials of all sessions on the host, `per_step` sessions of which are on the device at a time.
 
-    latents: of the warm start of each session (trial, time, latent), or None. Counts are not
-    copied: arrays may be small integers, or mapped from a file.
+    Counts are not copied: arrays may be small integers, or mapped from a file.
+
+    sessions: of the run, also those of other processes.
+    device: where batches go.
+    latents: of the warm start of each session (trial, time, latent), or None.
+    processes: those that share the sessions.
     """
 
     sessions: list[TrialCounts]
@@ -53,7 +57,10 @@ class HostTrials:
         generator: torch.Generator,
         crop_bins: Int[Tensor, ""] | None = None,
     ) -> Batch:
-        """Crops of random trials of random sessions, as `crop`."""
+        """Crops of random trials of random sessions, as `crop`.
+
+        All processes draw the same sessions, and have those of their own.
+        """
         order = torch.randperm(self.among, generator=generator, device=generator.device)
         rows = sorted(order[: self.per_step].tolist())
         return self._batch_of(rows, trials, width, generator, crop_bins)

@@ -119,7 +119,10 @@ def take_snapshot(task: Task, step: int) -> Snapshot:
 
 
 def restore(task: Task, weights: dict[str, Tensor], state: dict[str, Tensor]) -> None:
-    """Put weights and optimiser's state, each by name, into a task."""
+    """Put weights and optimiser's state, each by name, into a task.
+
+    They are copied, so that a snapshot can be restored more than once.
+    """
     with torch.no_grad():
         for name, value in weights.items():
             task.parameters[name].copy_(value)
@@ -154,7 +157,10 @@ class Clock:
         terms: dict[str, float],
         scores: dict[str, float] | None,
     ) -> StepReport:
-        """The report of the last step, with the time that the steps left will take."""
+        """The report of the last step, with the time that the steps left will take.
+
+        terms: its metrics. scores: of the validation after it, if there was one.
+        """
         rate = (progress.step - self.first) / (time.monotonic() - self.began)
         left = (task.steps - progress.step) / max(rate, 1e-9)
         stage = task.stage(progress.step - 1).name
@@ -164,9 +170,14 @@ class Clock:
 def run(
     task: Task, progress: Progress, *, report: Reporter, save: Callable[[Progress], None]
 ) -> Progress:
-    """Train to the end of the last stage.
+    """Train to the end of the last stage, from the step that `progress` is at.
 
-    KeyboardInterrupt comes out after a save; a TrainingError when NaN cannot be recovered from.
+    task: what is trained; its weights are changed.
+    progress: changed too, and returned.
+    report: called at every tenth step, validation and recovery.
+    save: called after every validation.
+
+    Raises KeyboardInterrupt after a save, TrainingError when NaN cannot be recovered from.
     """
     good = take_snapshot(task, progress.step)
     recoveries = 0
@@ -186,6 +197,7 @@ def run(
             bad = None if bad is None else progress.step - len(unread) + bad
             unread.clear()
             if bad is not None:
+                # The optimiser's state is now elsewhere, so a graph would be captured anew
                 recoveries += 1
                 recover(task, progress, good, bad, recoveries > MAX_RECOVERIES, report)
                 take = stepper(task)

@@ -44,18 +44,22 @@ def metrics_of(progress: Progress, record: RunRecord) -> dict:
 def checkpointer(
     task: Task, trained: TrainedModel, folder: Path, record: RunRecord
 ) -> Callable[[Progress], None]:
-    """save(progress) → a checkpoint of the weights, the optimiser and the best weights, which
-    `latest` then names.
+    """A function save(progress) that writes a checkpoint, which `latest` then names.
 
-    A step's random numbers follow from seed and step, so these two are the random state. Of several
-    processes the first writes for all what one process would.
+    It holds the weights, the optimiser's state and the best weights so far. A step's random numbers
+    follow from seed and step, so these two are the random state. Of several processes the first
+    writes for all what one process would.
+
+    task: what is trained.
+    trained: the model of all sessions, which gets the task's weights.
+    record: the settings and data of the run.
     """
     processes = task.processes
 
     def save(progress: Progress) -> None:
         # Every process takes part in these, as each has its own sessions
-        state = processes.whole(optimiser_state(task.optimiser, task.parameters))
-        best = processes.whole(progress.best)
+        state = processes.gather_sessions(optimiser_state(task.optimiser, task.parameters))
+        best = processes.gather_sessions(progress.best)
         collect(task, trained)
         if processes.rank:
             return
@@ -72,6 +76,7 @@ def checkpointer(
             metrics_of(progress, record),
         )
         point(folder, "latest", name)
+        # A run without a validation yet has its first checkpoint as the best
         if progress.best_step == progress.step or not (folder / "best").exists():
             point(folder, "best", name)
 
@@ -81,7 +86,7 @@ def checkpointer(
 def collect(task: Task, trained: TrainedModel) -> None:
     """Give the trained model the weights of the sessions of all processes."""
     if task.module is not trained.module:
-        trained.module.load_state_dict(task.processes.whole(task.module.state_dict()))
+        trained.module.load_state_dict(task.processes.gather_sessions(task.module.state_dict()))
 
 
 def resumed(task: Task, folder: Path) -> Progress:
@@ -94,10 +99,11 @@ def resumed(task: Task, folder: Path) -> Progress:
     before = read_model_file(checkpoint / "model.safetensors")
     with damage_as_error(checkpoint):
         weights = load(before.weights)
+        # A file has the names of version 0.1.0
         own = {name: weights[name_in_file(name)] for name in task.parameters}
-        state = task.processes.part(with_prefix(tensors, "optimiser/"))
-        restore(task, task.processes.part(own), state)
-        return progress_of(metrics, task.processes.part(with_prefix(tensors, "best/")))
+        state = task.processes.select_sessions(with_prefix(tensors, "optimiser/"))
+        restore(task, task.processes.select_sessions(own), state)
+        return progress_of(metrics, task.processes.select_sessions(with_prefix(tensors, "best/")))
 
 
 def with_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

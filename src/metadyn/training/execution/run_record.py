@@ -128,13 +128,13 @@ def other_settings(then: dict, now: dict) -> list[str]:
         for part in (then, now)
     )
     return [
-        f"{key} {_as_text(before.get(key))} in the run, {_as_text(after.get(key))} now"
+        f"{key} {_setting_text(before.get(key))} in the run, {_setting_text(after.get(key))} now"
         for key in sorted(before.keys() | after.keys())
         if before.get(key) != after.get(key)
     ]
 
 
-def _as_text(value: object) -> str:
+def _setting_text(value: object) -> str:
     """A setting as a message shows it."""
     return "not set" if value is None else json.dumps(value)
 

@@ -14,20 +14,26 @@ from metadyn.model.ops.random import SessionGenerator
 from metadyn.training.execution.clip import clip_gradients
 from metadyn.training.execution.distributed import SINGLE_PROCESS, SingleProcess
 
+# Names of the stages, as reports have them
+PRETRAINING = "pretrain"
+EVIDENCE = "elbo"
 Metrics = dict[str, Bool[Tensor, ""] | Float[Tensor, ""]]
 # (step of the stage, random numbers, weight of the KL terms) → (loss, metrics)
 Objective = Callable[[int, torch.Generator, float | Tensor], tuple[Tensor, Metrics]]
 # A learning rate or weight by step of the stage
 Schedule = Callable[[int], float]
-Model = TypeVar("Model", bound=nn.Module)
+Module = TypeVar("Module", bound=nn.Module)
 
 
 @dataclass(frozen=True)
 class Stage:
-    """Consecutive steps that minimise one objective.
+    """Consecutive steps that minimise one objective, counted from the stage's first, which is 0.
 
-    Steps of a stage are counted from its first, which is 0. `chooses_best`: validations within the
-    stage may choose the weights that the run ends with.
+    name: shown in reports.
+    steps: how many there are.
+    objective: gives the loss and metrics of a step.
+    learning_rate, kl_weight: of a step.
+    chooses_best: validations within the stage may choose the weights that the run ends with.
     """
 
     name: str
@@ -39,16 +45,21 @@ class Stage:
 
 
 @dataclass(frozen=True)
-class Task(Generic[Model]):
-    """A model to train: named `parameters` of `module`, and the stages that it goes through.
+class Task(Generic[Module]):
+    """A model to train, and the stages that it goes through.
 
-    validate() → scores, called after every `every` steps; `clip`: the largest norm of a gradient.
-    Of several `processes` each has its own sessions, in module and objectives; scores are of all.
-    `static`: every step of a stage is the same operations on tensors of the same shapes, and its
-    metrics are read when they are reported, not before (`metadyn.training.execution.capture`).
+    module: the model; of several processes, of this process's sessions.
+    parameters: those of the module that are trained, by name.
+    stages: in the order in which they come, each after the last step of the one before.
+    validate: gives the scores of all sessions, called after every `every` steps.
+    clip: the largest norm of a step's gradient.
+    seed: of the random numbers of all steps.
+    processes: those that share the sessions.
+    static: every step of a stage is the same operations on tensors of the same shapes, and its
+        metrics are read when they are reported, not before (`metadyn.training.execution.capture`).
     """
 
-    module: Model
+    module: Module
     parameters: dict[str, nn.Parameter]
     optimiser: torch.optim.Optimizer
     stages: tuple[Stage, ...]

@@ -18,7 +18,7 @@ from metadyn.training.execution.host_trials import HostTrials
 
 
 @runtime_checkable
-class Trials(Protocol):
+class SessionTrials(Protocol):
     """Trials of all sessions of a run, as training steps and validations take them.
 
     Of several processes each has the trials of its own sessions.
@@ -53,7 +53,9 @@ class Trials(Protocol):
     ) -> Batch:
         """Crops of random trials: of all sessions, or of random ones.
 
-        trials: of each session. width: bins of a crop. crop_bins: fewer bins, the rest is padding.
+        trials: how many of each session.
+        width: bins of a crop.
+        crop_bins: fewer bins, where the others are to be padding.
         """
 
     def batches(self, trials: int, width: int, seed: int) -> Iterator[Batch]:
@@ -69,10 +71,12 @@ def place_trials(
     training: TrainingConfig,
     device: torch.device,
     processes: SingleProcess,
-) -> Trials:
+) -> SessionTrials:
     """All trials on the device, or on the host where a step takes few of the sessions.
 
+    sessions: those of the run, also of other processes.
     latents: of each session's warm start (trial, time, latent), or None without one.
+    device: where this process computes.
     """
     if training.sessions_per_step is None:
         return DeviceTrials.of(sessions, device, latents, processes=processes)
