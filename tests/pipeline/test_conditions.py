@@ -61,7 +61,7 @@ def model(files, tmp_path_factory):
 @pytest.fixture(autouse=True)
 def short_search(monkeypatch):
     monkeypatch.setattr(
-        "metadyn.training.alignment.search.ITERATIONS", 6
+        "metadyn.training.alignment.placement.ITERATIONS", 6
     )  # whose result these tests do not look at
 
 

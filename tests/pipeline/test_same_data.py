@@ -101,7 +101,7 @@ def test_other_spikes_under_a_known_name_are_refused_by_every_step(world, tmp_pa
 
 def test_the_way_that_the_refusal_offers_works(run, world, tmp_path, monkeypatch):
     monkeypatch.setattr(
-        "metadyn.training.alignment.search.ITERATIONS", 6
+        "metadyn.training.alignment.placement.ITERATIONS", 6
     )  # of the search, whose result is not looked at
     other = changed(world.files[0], tmp_path / "other", one_unit_sorted_anew)
     refused = run("annotate", world.model, other, "-o", tmp_path / "out")

@@ -10,12 +10,12 @@ from metadyn.config import AlignConfig
 from metadyn.errors import DataError, ModelFileError
 from metadyn.inference.forecast import forecast, sample_context
 from metadyn.inference.infer import infer
-from metadyn.training.alignment import search as gauge
-from metadyn.training.alignment.align import align, chosen_steps
-from metadyn.training.alignment.shared_latents import init_by_regression
+from metadyn.training.alignment import placement as search_settings
+from metadyn.training.alignment.align import align, choose_steps
 from metadyn.training.calibrate import FORECAST_SAMPLES, surprise
 from metadyn.training.execution.checkpoint import load_model, save_model
 from metadyn.training.fit import fit
+from metadyn.training.initial.conditions import init_by_regression
 
 SPECIFIC = ("readin.", "likelihood.", "log_q")
 STEPS = AlignConfig(steps=3)
@@ -26,8 +26,8 @@ def short_search():
     """A search that is over soon: these tests ask what alignment changes, not how well it places a
     session."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(gauge, "ITERATIONS", 6)
-        patch.setattr(gauge, "STARTS", 4)
+        patch.setattr(search_settings, "ITERATIONS", 6)
+        patch.setattr(search_settings, "N_CANDIDATES", 4)
         yield
 
 
@@ -132,9 +132,9 @@ def test_as_many_steps_are_taken_as_score_best_on_trials_kept_aside_which_may_be
             "learning_rate": 0.003,
         }
     )
-    assert chosen_steps(trained, new, training, lambda _: None) == best
+    assert choose_steps(trained, new, training, lambda _: None) == best
     assert seen == [[2]] * 4  # of 8 trials
-    assert chosen_steps(trained, new.select(slice(3)), training, lambda _: None) == 0
+    assert choose_steps(trained, new.select(slice(3)), training, lambda _: None) == 0
 
 
 def test_a_larger_session_makes_room_in_which_the_others_padding_means_nothing(trained, new):

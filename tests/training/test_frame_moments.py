@@ -10,27 +10,25 @@ import torch
 from metadyn.config import TrainingConfig
 from metadyn.model.build import build_model
 from metadyn.model.likelihoods.gaussian import GaussianLikelihood
-from metadyn.training.alignment.shared_latents import (
-    common_trajectories,
-    init_by_regression,
-    shared_bins,
-    shared_latents_of,
-    spread,
-)
-from metadyn.training.initial.initialise import initialise_sessions, initialised_model, set_session
-from metadyn.training.initial.moments import (
+from metadyn.training.alignment.shared_latents import pooled_sd, shared_latents_of
+from metadyn.training.initial.activity import (
     MOST_LOG_SD,
-    canonical_rotation,
     init_by_moments,
     init_by_pca,
     init_from_activity,
-    kernel_power,
-    moments,
     of_unit_variance,
-    rate_projection,
+)
+from metadyn.training.initial.condition_averages import common_trajectories, shared_bins
+from metadyn.training.initial.conditions import init_by_regression
+from metadyn.training.initial.initialise import initialise_sessions, initialised_model, set_session
+from metadyn.training.initial.latents import rate_projection
+from metadyn.training.initial.moments import (
+    kernel_power,
+    mean_and_covariance,
     smoothed,
     wide_enough,
 )
+from metadyn.training.initial.rotation import canonical_rotation
 
 
 @pytest.fixture
@@ -46,7 +44,7 @@ def latents(uneven):
 
 def test_the_spread_of_latents_is_that_of_all_bins_of_all_sessions(latents):
     rows = np.concatenate([z[np.isfinite(z).all(-1)] for z in latents])
-    np.testing.assert_allclose(spread(latents), rows.std(0), rtol=1e-9)
+    np.testing.assert_allclose(pooled_sd(latents), rows.std(0), rtol=1e-9)
 
 
 def test_a_frame_holds_centres_the_spread_of_trials_about_them_and_of_readouts(uneven, latents):
@@ -67,7 +65,7 @@ def test_a_frame_holds_centres_the_spread_of_trials_about_them_and_of_readouts(u
         freedom += len(means) - 1
     np.testing.assert_allclose(frame.trial_spread, scatter / freedom, rtol=1e-9)
     np.testing.assert_allclose(frame.weight_var, np.concatenate(weights).var(0), atol=2e-4)
-    np.testing.assert_allclose(frame.latent_sd, spread(latents))
+    np.testing.assert_allclose(frame.latent_sd, pooled_sd(latents))
 
 
 def labelled(sessions):
@@ -136,7 +134,7 @@ def test_counts_become_latents_by_regression_weighted_by_the_rates_with_a_tenth_
 def test_moments_are_those_of_observed_bins(uneven):
     for counts in uneven():
         rows = counts.counts[counts.observed].astype(float)
-        mean, covariance = moments(counts.counts, counts.observed_entries)
+        mean, covariance = mean_and_covariance(counts.counts, counts.observed_entries)
         np.testing.assert_allclose(mean, rows.mean(0), rtol=1e-9)
         np.testing.assert_allclose(covariance, np.cov(rows.T), rtol=1e-9)
 

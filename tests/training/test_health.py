@@ -19,8 +19,8 @@ from metadyn.training.health import (
     embedding_spread,
     warning_reporter,
 )
+from metadyn.training.initial.activity import init_from_activity
 from metadyn.training.initial.initialise import set_session
-from metadyn.training.initial.moments import init_from_activity
 
 GOOD, BAD = {"hidden_entries": 0.1, "forecast": -0.2}, {"hidden_entries": 0.001, "forecast": -0.2}
 

@@ -7,8 +7,8 @@ import pytest
 
 from metadyn.errors import DataError
 from metadyn.records import Source
-from metadyn.training.alignment.labels import labels_of, listed, shared_labels
 from metadyn.training.fit import fit
+from metadyn.training.initial.labels import labels_of, listed, shared_labels
 
 
 @pytest.fixture(scope="module")

@@ -13,24 +13,15 @@ from metadyn.data.smoothing import smooth
 from metadyn.data.storage import is_on_disk, on_disk
 from metadyn.model.readin import SHARE_OFFSET, ReadIn, Visible
 from metadyn.records import Source, TrialCounts, Windows
-from metadyn.training.alignment.shared_latents import (
-    common_trajectories,
-    condition_totals,
-    readout_on,
-)
 from metadyn.training.execution.batch import DeviceTrials, crop, hide
 from metadyn.training.execution.host_trials import HostTrials
 from metadyn.training.fit import fit
+from metadyn.training.initial.activity import init_by_moments, init_by_pca
+from metadyn.training.initial.condition_averages import common_trajectories, condition_totals
+from metadyn.training.initial.conditions import readout_on
 from metadyn.training.initial.initialise import initialise_sessions
-from metadyn.training.initial.moments import (
-    init_by_moments,
-    init_by_pca,
-    least_squares,
-    moments,
-    projected,
-    rate_projection,
-    wide_enough,
-)
+from metadyn.training.initial.latents import least_squares, projected, rate_projection
+from metadyn.training.initial.moments import mean_and_covariance, wide_enough
 from metadyn.training.sessions import split_sessions
 
 LABELS = np.array(["up", "left", "up", "down", "left", "up", "down", "left"])
@@ -150,7 +141,7 @@ def test_gradients_of_the_read_in_are_those_of_autograd(batch):
 
 def test_moments_are_those_of_pandas_over_pairs_of_observed_entries(sessions):
     counts = rest_filled(sessions[1])
-    mean, covariance = moments(counts.counts, counts.unit_observed)
+    mean, covariance = mean_and_covariance(counts.counts, counts.unit_observed)
     frame = pd.DataFrame(
         np.where(counts.unit_observed, counts.counts, np.nan).reshape(-1, counts.n_units)
     )

@@ -13,15 +13,11 @@ from metadyn.model.build import build_model
 from metadyn.model.likelihoods.poisson import PoissonLikelihood
 from metadyn.model.likelihoods.softplus_poisson import SoftplusPoissonLikelihood
 from metadyn.records import Source, TrialCounts, Windows
-from metadyn.training.alignment.shared_latents import poisson_regression
+from metadyn.training.initial.activity import init_by_moments, init_by_pca, init_from_activity
+from metadyn.training.initial.conditions import poisson_regression
 from metadyn.training.initial.initialise import set_session, with_link
-from metadyn.training.initial.moments import (
-    canonical_rotation,
-    init_by_moments,
-    init_by_pca,
-    init_from_activity,
-    smoothed,
-)
+from metadyn.training.initial.moments import smoothed
+from metadyn.training.initial.rotation import canonical_rotation
 
 
 def made_counts(counts, observed=None):
@@ -196,7 +192,7 @@ def test_canonical_rotation_is_orthogonal_also_where_latents_stand_still(dim):
 def test_turned_and_scaled_starts_predict_the_same_rates(factor_model):
     start = init_by_moments(factor_model[0], 2, 4.0)
     rotation = canonical_rotation(start.latents, factor_model[0].observed)
-    other = start.turned(rotation).scaled(3.0)
+    other = start.rotated(rotation).scaled(3.0)
     np.testing.assert_allclose(
         other.latents @ other.weight.T, start.latents @ start.weight.T, atol=1e-4
     )

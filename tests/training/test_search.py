@@ -1,4 +1,4 @@
-"""The search for gauge and embedding: its parts by plain loops and dense matrices, and truth that
+"""The search for placement and embedding: its parts by plain loops and dense matrices, and truth that
 it finds again."""
 
 from dataclasses import replace
@@ -14,19 +14,17 @@ from metadyn.model.build import build_model
 from metadyn.model.dynamics import Transition
 from metadyn.model.trained import SharedLatents, TrainedModel
 from metadyn.records import SessionEntry, Source, TrialCounts, Windows
-from metadyn.training.alignment import search as gauge
-from metadyn.training.alignment.search import (
-    Search,
-    candidates,
-    factor_of,
+from metadyn.training.alignment import placement as search_settings
+from metadyn.training.alignment.placement import (
+    Candidates,
     find_placement,
+    first_candidates,
     laplace_variance,
-    learn_prior,
     orthogonal_maps,
-    pull_of,
-    ranked,
-    readout_shape,
+    rank,
 )
+from metadyn.training.alignment.prior import factor_of, learn_prior, readout_shape
+from metadyn.training.alignment.search import Search, latent_part_of_mean
 from metadyn.training.initial.initialise import initialise_sessions
 
 N_SESSIONS, N_UNITS, NOISE = 8, 20, 0.05
@@ -121,9 +119,9 @@ def recorded(trained: TrainedModel, e: float, n_trials: int, baseline: float = 0
 def test_the_embedding_and_the_map_that_made_a_session_are_found(trained, e, n_trials):
     path, _, counts = recorded(trained, e, n_trials)
     start = initialise_sessions([counts], CONFIG, trained.training)[0]
-    gauge = find_placement(trained, start, counts)
-    assert gauge.embedding_mean[0] == pytest.approx(e, abs=0.15)
-    found = start.mapped(gauge.map, gauge.offset).latents.reshape(-1, 2)
+    placement = find_placement(trained, start, counts)
+    assert placement.embedding_mean[0] == pytest.approx(e, abs=0.15)
+    found = start.mapped(placement.map, placement.offset).latents.reshape(-1, 2)
     true = path.reshape(-1, 2)
     turn = np.linalg.lstsq(true, found, rcond=None)[
         0
@@ -136,18 +134,18 @@ def test_the_embedding_and_the_map_that_made_a_session_are_found(trained, e, n_t
 def test_more_trials_make_the_embedding_surer_and_its_error_is_of_the_size_it_says(trained):
     errors, sds = {}, {}
     for n_trials in (1, 8):
-        gauges = []
+        placements = []
         for seed in range(3):
             _, _, counts = recorded(trained, 0.3, n_trials, seed=10 + seed)
-            gauges.append(
+            placements.append(
                 find_placement(
                     trained, initialise_sessions([counts], CONFIG, trained.training)[0], counts
                 )
             )
         errors[n_trials] = np.sqrt(
-            np.mean([(gauge.embedding_mean[0] - 0.3) ** 2 for gauge in gauges])
+            np.mean([(placement.embedding_mean[0] - 0.3) ** 2 for placement in placements])
         )
-        sds[n_trials] = np.mean([gauge.embedding_sd[0] for gauge in gauges])
+        sds[n_trials] = np.mean([placement.embedding_sd[0] for placement in placements])
     assert sds[8] < 0.6 * sds[1]
     assert all(0.2 < errors[n] / sds[n] < 4 for n in errors)
 
@@ -158,12 +156,12 @@ def test_a_session_of_other_baselines_is_placed_where_baselines_are_known_to_dif
     try:
         _, _, counts = recorded(trained, 0.5, 8, baseline=2.0)
         start = initialise_sessions([counts], CONFIG, trained.training)[0]
-        gauge = find_placement(trained, start, counts)
+        placement = find_placement(trained, start, counts)
     finally:
         with torch.no_grad():
             trained.module.likelihood.bias.zero_()
-    assert gauge.embedding_mean[0] == pytest.approx(0.5, abs=0.2)
-    found = start.mapped(gauge.map, gauge.offset).latents.reshape(-1, 2)
+    assert placement.embedding_mean[0] == pytest.approx(0.5, abs=0.2)
+    found = start.mapped(placement.map, placement.offset).latents.reshape(-1, 2)
     assert np.linalg.norm(found.mean(0)) < 0.3
 
 
@@ -180,7 +178,7 @@ def test_rollout_errors_are_those_of_a_plain_loop(trained):
         fast = search.errors(maps, shift, e, (trial, first)).numpy()
         for c in range(4):
             transition = trained.module.dynamics(e[c : c + 1, None], torch.zeros(1, 2))
-            offset = shift[c] + maps[c] @ search.pull
+            offset = shift[c] + maps[c] @ search.latent_mean
             total = np.zeros((search.steps, 2))
             for n, t in zip(trial.tolist(), first.tolist(), strict=True):
                 z = maps[c] @ search.x[n, t] + offset
@@ -311,7 +309,7 @@ def test_the_loss_is_a_negative_log_posterior_of_misfit_features_and_baselines(u
         ):
             readout, offset = (
                 weight @ np.linalg.inv(maps),
-                shift + maps @ search.pull.double().numpy(),
+                shift + maps @ search.latent_mean.double().numpy(),
             )
             shape = readout_shape(torch.tensor(readout).float()).double().numpy()
             fit = multivariate_normal(prior.mean, prior.covariance).logpdf(
@@ -333,7 +331,7 @@ def test_the_loss_is_a_negative_log_posterior_of_misfit_features_and_baselines(u
 def test_errors_of_rollouts_count_where_start_and_end_were_observed(uneven_model):
     """Whatever the latents are elsewhere."""
     search, parts, _ = searched(uneven_model)
-    where = search.rollouts(200, torch.Generator().manual_seed(0))
+    where = search.random_origins(200, torch.Generator().manual_seed(0))
     garbled = replace(search, x=torch.where(search.observed[..., None], search.x, 30.0))
     with torch.no_grad():
         torch.testing.assert_close(search.errors(*parts, where), garbled.errors(*parts, where))
@@ -341,13 +339,13 @@ def test_errors_of_rollouts_count_where_start_and_end_were_observed(uneven_model
 
 def test_rollouts_over_all_data_start_every_quarter_of_their_length_in_every_trial(uneven_model):
     search, _, _ = searched(uneven_model)
-    trial, first = search.rollouts(None, torch.Generator())
+    trial, first = search.all_origins()
     starts = list(range(0, 60 - search.steps, search.steps // 4))
     assert list(zip(trial.tolist(), first.tolist(), strict=True)) == [
         (n, t) for n in range(3) for t in starts
     ]
     assert (first + search.steps < 60).all()
-    trial, first = search.rollouts(5000, torch.Generator().manual_seed(0))
+    trial, first = search.random_origins(5000, torch.Generator().manual_seed(0))
     assert set(trial.tolist()) == {0, 1, 2}
     assert set(first.tolist()) == set(range(60 - search.steps))
 
@@ -356,8 +354,12 @@ def test_the_variance_of_the_embedding_is_that_of_the_curvature_by_differences(u
     """The inverse of a Hessian by differences of the loss, map and shift free too; no direction is
     less sure than SD 1."""
     search, _, _ = searched(uneven_model)
-    best = (torch.tensor([[1.5, 0.6], [-0.9, 1.1]]), torch.tensor([0.4, -0.2]), torch.tensor([1.3]))
-    where = search.rollouts(None, torch.Generator())
+    best = Candidates(
+        torch.tensor([[[1.5, 0.6], [-0.9, 1.1]]]),
+        torch.tensor([[0.4, -0.2]]),
+        torch.tensor([[1.3]]),
+    )
+    where = search.all_origins()
     flat = np.concatenate([part.flatten().numpy() for part in best])
 
     def gradient(values):
@@ -378,12 +380,12 @@ def test_the_first_maps_give_the_readout_its_usual_shape(uneven_model):
     _, _, counts = recorded(uneven_model, 0.2, 3)
     start = initialise_sessions([counts], CONFIG, uneven_model.training)[0]
     search = Search.of(uneven_model, start, counts)
-    maps, shifts, embeddings = candidates(search, start, 0)
+    maps, shifts, embeddings = first_candidates(search, start, 0)
     usual = search.prior.mean[1:4]
     shapes = readout_shape(search.weight @ torch.linalg.inv(maps))
     np.testing.assert_allclose(shapes, np.tile(usual, (len(maps), 1)), atol=1e-2)
     np.testing.assert_allclose(shifts, np.tile(search.prior.mean[4:], (len(maps), 1)), rtol=1e-5)
-    many = np.concatenate([candidates(search, start, seed)[2].numpy() for seed in range(60)])
+    many = np.concatenate([first_candidates(search, start, seed)[2].numpy() for seed in range(60)])
     assert many.std() == pytest.approx(search.prior.covariance[0, 0] ** 0.5, rel=0.15)
     assert len(np.unique(embeddings)) == len(maps)
 
@@ -394,16 +396,16 @@ def test_the_embedding_is_as_unsure_as_its_curvature_says_and_as_other_candidate
     """Each candidate beside the best by its probability; of what the search ranked last."""
     _, _, counts = recorded(uneven_model, 0.2, 2)
     start, seen = initialise_sessions([counts], CONFIG, uneven_model.training)[0], []
-    inner = gauge.ranked
+    inner = search_settings.rank
 
-    def noted(search, parts, generator):
-        loss, order = inner(search, parts, generator)
+    def noted(search, parts):
+        loss, order = inner(search, parts)
         loss = loss.min() + 0.05 * (loss - loss.min())  # near enough for all to be probable
         seen.append((search, parts, loss))
         return loss, order
 
-    monkeypatch.setattr(gauge, "ranked", noted)
-    monkeypatch.setattr(gauge, "ITERATIONS", 9)
+    monkeypatch.setattr(search_settings, "rank", noted)
+    monkeypatch.setattr(search_settings, "ITERATIONS", 9)
     found = find_placement(uneven_model, start, counts)
     (_, tried, _), (search, parts, loss) = seen
     assert (len(tried[0]), len(parts[0])) == (16, 6)
@@ -411,13 +413,13 @@ def test_the_embedding_is_as_unsure_as_its_curvature_says_and_as_other_candidate
     probability = np.exp(-(loss - loss.min()).numpy())
     e = parts[2][:, 0].numpy()
     between = (probability / probability.sum() * (e - e[best]) ** 2).sum()
-    of_curvature = laplace_variance(search, tuple(part[best] for part in parts))
+    of_curvature = laplace_variance(search, parts.select(slice(best, best + 1)))
     assert between > 0.1 * float(of_curvature)
     np.testing.assert_allclose(found.embedding_sd**2, between + of_curvature.numpy(), rtol=1e-4)
     np.testing.assert_allclose(found.embedding_mean, e[[best]], rtol=1e-6)
     np.testing.assert_allclose(found.map, parts[0][best], rtol=1e-6)
     np.testing.assert_allclose(
-        found.offset, parts[1][best] + parts[0][best] @ search.pull, rtol=1e-5, atol=1e-6
+        found.offset, parts[1][best] + parts[0][best] @ search.latent_mean, rtol=1e-5, atol=1e-6
     )
 
 
@@ -437,12 +439,12 @@ def test_candidates_are_ranked_by_their_loss_over_all_rollouts_and_what_is_no_ma
     uneven_model,
 ):
     search, parts, _ = searched(uneven_model)
-    parts = (
+    parts = Candidates(
         torch.cat([torch.zeros(1, 2, 2), parts[0]]),
         *(torch.cat([part[:1], part]) for part in parts[1:]),
     )
-    loss, order = ranked(search, parts, torch.Generator())
-    where = search.rollouts(None, torch.Generator())
+    loss, order = rank(search, parts)
+    where = search.all_origins()
     with torch.no_grad():
         expected = [
             float(search.loss(*(part[row : row + 1] for part in parts), where)) for row in (1, 2, 3)
@@ -454,7 +456,7 @@ def test_candidates_are_ranked_by_their_loss_over_all_rollouts_and_what_is_no_ma
 def test_a_candidate_that_is_no_map_is_told_and_changes_nothing_for_the_others(trained):
     _, _, counts = recorded(trained, 0.3, 2)
     search = Search.of(trained, initialise_sessions([counts], CONFIG, trained.training)[0], counts)
-    where = search.rollouts(20, torch.Generator().manual_seed(0))
+    where = search.random_origins(20, torch.Generator().manual_seed(0))
     maps, shift, embedding = (
         torch.eye(2).repeat(3, 1, 1),
         torch.zeros(3, 2),
@@ -495,10 +497,10 @@ def test_the_mean_of_a_session_belongs_to_its_latents_where_baselines_are_alike_
     _, _, counts = recorded(trained, 0.2, 1)
     start = initialise_sessions([counts], CONFIG, trained.training)[0]
     prior = learn_prior(trained, 1)
-    alike = start.latents + pull_of(start, replace(prior, baseline_var=1e-9))
+    alike = start.latents + latent_part_of_mean(start, replace(prior, baseline_var=1e-9))
     uncentred = counts.counts @ np.linalg.pinv(start.weight).T
     np.testing.assert_allclose(alike, uncentred, atol=1e-4)
-    assert np.abs(pull_of(start, replace(prior, baseline_var=1e9))).max() < 1e-6
+    assert np.abs(latent_part_of_mean(start, replace(prior, baseline_var=1e9))).max() < 1e-6
 
 
 def test_windows_of_one_bin_are_refused(trained):

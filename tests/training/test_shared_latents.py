@@ -6,15 +6,13 @@ import numpy as np
 import pytest
 
 from metadyn.records import Source, TrialCounts, Windows
-from metadyn.training.alignment.shared_latents import (
+from metadyn.training.alignment.shared_latents import mean_latents
+from metadyn.training.initial.condition_averages import (
     common_trajectories,
     condition_totals,
-    init_from_conditions,
-    mean_latents,
-    poisson_regression,
-    readout_on,
     shared_bins,
 )
+from metadyn.training.initial.conditions import init_from_conditions, poisson_regression, readout_on
 
 LABELS = np.array(["left", "right", "left", "up", "right", "left", "right", "left"])
 

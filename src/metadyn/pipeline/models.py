@@ -107,7 +107,7 @@ def counts_to_align(model: TrainedModel, recording: Recording, given: dict) -> T
     ------
     SelectionError : another column is asked for by name, and its labels do not place the recording.
     """
-    from metadyn.training.alignment.initialise import unplaced
+    from metadyn.training.alignment.initialise import why_not_by_conditions
 
     options = {**model.data, **given, "bin_width": model.bin_width}
     asked = given.get("condition")
@@ -121,7 +121,7 @@ def counts_to_align(model: TrainedModel, recording: Recording, given: dict) -> T
         warnings.warn(
             f"{recording}: {said}; it is placed by a search instead, without labels", stacklevel=3
         )
-    reason = unplaced(model, counts) if asked else None
+    reason = why_not_by_conditions(model, counts) if asked else None
     if reason:
         raise SelectionError(
             "these condition labels do not place the recording in the model",

@@ -20,7 +20,7 @@ from metadyn.training.execution.loop import Progress, Reporter, StepReport, run,
 from metadyn.training.execution.step import Task
 from metadyn.training.execution.trials import SessionTrials, place_trials
 from metadyn.training.initial.initialise import initialise_sessions, initialised_model
-from metadyn.training.initial.moments import SessionInit
+from metadyn.training.initial.session_init import SessionInit
 from metadyn.training.sessions import SplitSessions
 from metadyn.training.task import make_task
 

@@ -1,0 +1,1 @@
+"""A new session joins a trained model; nothing that the sessions share is changed."""

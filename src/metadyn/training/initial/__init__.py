@@ -1,0 +1,1 @@
+"""First weights from the data alone, and pre-training on the latents that they give."""

@@ -10,9 +10,14 @@ import torch
 from metadyn.model.build import build_model
 from metadyn.model.trained import SharedLatents, TrainedModel
 from metadyn.records import SessionEntry
-from metadyn.training.alignment.align import solo
-from metadyn.training.alignment.initialise import copy_readin, install, nearest, slope_of_counts
-from metadyn.training.alignment.search import Placement
+from metadyn.training.alignment.initialise import (
+    copy_readin,
+    initialise_session,
+    nearest_session,
+    slope_of_counts,
+)
+from metadyn.training.alignment.new_session import new_session_model
+from metadyn.training.alignment.placement import Placement
 from metadyn.training.initial.initialise import initialise_sessions
 
 LINKS = [{"likelihood": "gaussian"}, {"link": "exp"}, {"link": "softplus"}]
@@ -67,7 +72,7 @@ def test_at_any_latents_the_new_read_in_gives_the_features_that_the_donors_gives
     """Counts of the new session that its start takes to z; counts of the donor that it has at z,
     which stands about its own centre."""
     trained, new = known(**options), uneven(4)[3]
-    start, module = start_of(trained, new), solo(trained, new.n_units)
+    start, module = start_of(trained, new), new_session_model(trained, new.n_units)
     copy_readin(module, start, trained, row)
     z = np.random.default_rng(0).normal(size=(40, 2))
     ours = features(module, 0, (z - start.offset) @ np.linalg.pinv(start.projection).T)
@@ -102,7 +107,7 @@ def test_counts_change_with_latents_as_the_link_says_at_the_mean_count(known, op
 @pytest.mark.parametrize("likelihood", ["poisson", "gaussian"])
 def test_readout_and_moments_are_those_of_the_start(known, uneven, likelihood):
     trained, new = known(likelihood=likelihood), uneven(4)[3]
-    start, module = start_of(trained, new), solo(trained, new.n_units)
+    start, module = start_of(trained, new), new_session_model(trained, new.n_units)
     copy_readin(module, start, trained, 1)
     pairs = {
         "readin.mean": start.mean,
@@ -119,40 +124,41 @@ def test_the_donor_is_the_session_of_the_nearest_embedding_or_the_one_that_score
     known, uneven
 ):
     trained, new = known(), uneven(4)[3]
-    start, module = start_of(trained, new), solo(trained, new.n_units)
+    start, module = start_of(trained, new), new_session_model(trained, new.n_units)
     found = Placement(np.eye(2), np.zeros(2), np.array([1.0]), np.array([0.1]), 0.0)
     assert [
-        nearest(trained, replace(found, embedding_mean=np.array([e]))) for e in (-3.0, 0.0, 1.0)
+        nearest_session(trained, replace(found, embedding_mean=np.array([e])))
+        for e in (-3.0, 0.0, 1.0)
     ] == [0, 1, 2]
     unknown = replace(
         trained, sessions=(replace(trained.sessions[0], embedding_mean=()), *trained.sessions[1:])
     )
-    assert nearest(unknown, replace(found, embedding_mean=np.array([-3.0]))) == 1
+    assert nearest_session(unknown, replace(found, embedding_mean=np.array([-3.0]))) == 1
 
-    def installed(gauge, scores=()):
+    def initialised(placement, scores=()):
         given = iter(scores)
-        install(trained, module, start, gauge, lambda: next(given), lambda _: None)
+        initialise_session(trained, module, start, placement, lambda: next(given), lambda _: None)
         return [
             row
             for row in range(3)
             if torch.equal(module.readin.weight_out[0], trained.module.readin.weight_out[row])
         ]
 
-    assert installed(found) == [2]
-    assert installed(None, [0.1, 0.9, 0.3]) == [1]
-    assert installed(None, [0.1, -0.9, 0.3]) == [2]
+    assert initialised(found) == [2]
+    assert initialised(None, [0.1, 0.9, 0.3]) == [1]
+    assert initialised(None, [0.1, -0.9, 0.3]) == [2]
 
 
-def test_a_session_alone_has_the_embedding_of_its_gauge_the_others_noise_and_trains_what_is_its_own(
+def test_a_session_alone_has_the_embedding_of_its_placement_the_others_noise_and_trains_what_is_its_own(
     known, uneven
 ):
     trained = known()
     with torch.no_grad():
         trained.module.log_q.copy_(torch.tensor([[-3.0, -1.0], [-5.0, -2.0], [-4.0, -6.0]]))
-    gauge = Placement(
+    placement = Placement(
         np.eye(2), np.zeros(2), np.array([0.4], np.float32), np.array([0.25], np.float32), 0.0
     )
-    module = solo(trained, 7, gauge)
+    module = new_session_model(trained, 7, placement)
     q = module.embedding(torch.zeros(1, 3, 9, 4), torch.tensor([[9, 4, 1]]))
     torch.testing.assert_close(q.mean, torch.full((1, 3, 1), 0.4))
     torch.testing.assert_close(q.sd, torch.full((1, 3, 1), 0.25))
