@@ -35,7 +35,9 @@ from ndx_metadyn.containers.registry import TYPES  # noqa: E402
 from ndx_metadyn.containers.series import ESTIMATES  # noqa: E402
 from ndx_metadyn.containers.series import FiringRateSeries as FiringRateSeries  # noqa: E402
 from ndx_metadyn.containers.series import LatentSeries as LatentSeries  # noqa: E402
-from ndx_metadyn.containers.tables import DynamicalEmbeddingsTable as DynamicalEmbeddingsTable  # noqa: E402
+from ndx_metadyn.containers.tables import (  # noqa: E402
+    DynamicalEmbeddingsTable as DynamicalEmbeddingsTable,
+)
 from ndx_metadyn.containers.tables import TrainingAssetsTable as TrainingAssetsTable  # noqa: E402
 
 # isort: split
