@@ -31,7 +31,7 @@ def shown(simulated, small, monkeypatch):
 
     def show(training: TrainingConfig, first: int, static: bool = False) -> list:
         latents = [np.zeros((*each.observed.shape, 2), np.float32) for each in sessions]
-        warm = latents if training.distil_steps else None
+        warm = latents if training.pretrain_steps else None
         trials = DeviceTrials.of(sessions, torch.device("cpu"), warm)
         model = build_model(small(), [counts.n_units for counts in sessions])
         crops = crop_range(training, sessions)
