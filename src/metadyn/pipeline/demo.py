@@ -1,17 +1,22 @@
-"""The main job on sessions whose truth is known: simulate, fit, align a new one, annotate; all held
-against the truth."""
+"""`metadyn.demo`: simulate, fit, align a new session and annotate, all compared with the truth."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from metadyn.config import AlignConfig, Config, DataConfig, ModelConfig, TrainingConfig
 from metadyn.data.synthetic import SimulatedSpikes, simulate
 from metadyn.records import TrialCounts
+
+if TYPE_CHECKING:
+    from metadyn.model.trained import TrainedModel
+    from metadyn.training.execution.loop import StepReport
 
 SESSIONS, TRIALS, TEST, BINS, SHOTS = 8, 40, 10, 120, 8
 NEW_SPEED = 3.3  # between two of the training speeds
@@ -35,9 +40,12 @@ CONFIG = Config(
 
 @dataclass(frozen=True)
 class DemoResult:
-    """What the demo found. r² of forecast rates against true rates (session, horizon), test trials;
-    the last session is the one aligned from SHOTS trials, which shared dynamics were not fitted to
-    (NaN)."""
+    """The findings of the demo; sessions in the order of their files, the aligned one last.
+
+    speeds, embeddings (session,); low_rank, shared (session, horizon): r² of forecast rates of
+    test trials against the true rates. The last session is aligned from SHOTS trials; shared
+    dynamics were not fitted to it (NaN).
+    """
 
     sessions: list[str]
     speeds: np.ndarray
@@ -46,15 +54,18 @@ class DemoResult:
     shared: np.ndarray
     spearman: float
     files: list[Path]
-    model: object
+    model: TrainedModel
     example: dict[str, np.ndarray]
 
 
 def forecast_r2(
-    trained, truth: SimulatedSpikes, counts: TrialCounts, trials: np.ndarray
+    trained: TrainedModel, truth: SimulatedSpikes, counts: TrialCounts, trials: np.ndarray
 ) -> np.ndarray:
-    """At-K r² of rates (horizon,), contexts together: 1 − Σ(λ − λ̂)² / Σ(λ − λ̄)², λ̄ a trial's
-    mean rate (model.md)."""
+    """r² of forecast rates (horizon,), all contexts together.
+
+    1 − Σ(λ − λ̂)² / Σ(λ − λ̄)² over trials and units at each horizon, where λ̄ is the mean true
+    rate of a unit in a trial.
+    """
     from metadyn.inference.forecast import forecast
 
     error, total = np.zeros(len(HORIZONS)), np.zeros(len(HORIZONS))
@@ -75,49 +86,49 @@ def demo(
     *,
     seed: int = 0,
     device: str = "auto",
-    report: Callable = lambda _: None,
+    report: Callable[[StepReport], None] = lambda _: None,
     say: Callable[[str], None] = lambda _: None,
 ) -> DemoResult:
-    """Everything from NWB files of simulated spikes to annotated NWB files, below `folder`."""
-    from scipy.stats import spearmanr
+    """Simulate, fit, align and annotate, from NWB files of spikes to annotated ones.
 
-    from metadyn.inference.infer import infer
-    from metadyn.nwb.simulate import write_simulated
+    Parameters
+    ----------
+    folder : for files and models.
+    seed : of the simulation and the training.
+    device : auto, cpu or cuda.
+    report : called with the progress of training.
+    say : called with a sentence at each stage.
+
+    Returns
+    -------
+    Embeddings, forecasts and files, held against the simulated truth.
+    """
     from metadyn.pipeline.align import align
     from metadyn.pipeline.annotation import annotate
     from metadyn.pipeline.fit import fit
     from metadyn.pipeline.inputs import Recording, read_counts
 
-    def training(step) -> None:
+    def training(step: StepReport) -> None:
         if step.stage != "verdict":  # the demo's own comes at its end, against the truth
             report(step)
 
     folder = Path(folder)
     say(f"simulating {SESSIONS} sessions of different speed, and a ninth of a speed between them")
-    truths = simulate("limit-cycle", n_sessions=SESSIONS, n_trials=TRIALS, n_bins=BINS, seed=seed)
-    new = simulate(
-        "limit-cycle", parameters=[NEW_SPEED], n_trials=TRIALS, n_bins=BINS, seed=seed + 1000
-    )[0]
-    truths.append(replace(new, key="limit-cycle-new"))
-    paths = [write_simulated(truth, folder / "sessions") for truth in truths]
+    truths, paths = simulated(folder / "sessions", seed)
     counts = [
         read_counts(Recording(path, truth.key), CONFIG.data)
         for path, truth in zip(paths, truths, strict=True)
     ]
     train, test = np.arange(TRIALS - TEST), np.arange(TRIALS - TEST, TRIALS)
-
     models = {}
     for conditioning in ("low_rank", "shared"):
         say(f"training the {conditioning.replace('_', '-')} model")
-        config = CONFIG.model_copy(
-            update={
-                "model": CONFIG.model.model_copy(update={"conditioning": conditioning}),
-                "training": CONFIG.training.model_copy(update={"seed": seed}),
-            }
-        )
-        known = [each.select(train) for each in counts[:-1]]
         models[conditioning] = fit(
-            known, folder / f"model-{conditioning}", config, device=device, report=training
+            [each.select(train) for each in counts[:-1]],
+            folder / f"model-{conditioning}",
+            configured(conditioning, seed),
+            device=device,
+            report=training,
         )
     say(f"aligning the ninth session from {SHOTS} trials")
     model = align(
@@ -133,37 +144,65 @@ def demo(
     files = annotate(
         model, named, folder / "annotated", context=CONTEXTS[0], steps=max(HORIZONS), overwrite=True
     )
+    return compared(model, models["shared"], truths, counts, test, files)
+
+
+def simulated(folder: Path, seed: int) -> tuple[list[SimulatedSpikes], list[Path]]:
+    """The sessions of the demo, the new one last, and their files below `folder`."""
+    from metadyn.nwb.simulate import write_simulated
+
+    limit_cycle = partial(simulate, "limit-cycle", n_trials=TRIALS, n_bins=BINS)
+    known = limit_cycle(n_sessions=SESSIONS, seed=seed)
+    (new,) = limit_cycle(parameters=[NEW_SPEED], seed=seed + 1000)
+    every = [*known, replace(new, key="limit-cycle-new")]
+    truths = [each for each in every if isinstance(each, SimulatedSpikes)]
+    return truths, [write_simulated(truth, folder) for truth in truths]
+
+
+def configured(conditioning: str, seed: int) -> Config:
+    """The demo's configuration with this conditioning and seed."""
+    model = CONFIG.model.model_copy(update={"conditioning": conditioning})
+    training = CONFIG.training.model_copy(update={"seed": seed})
+    return CONFIG.model_copy(update={"model": model, "training": training})
+
+
+def compared(
+    model: TrainedModel,
+    shared_model: TrainedModel,
+    truths: list[SimulatedSpikes],
+    counts: list[TrialCounts],
+    test: np.ndarray,
+    files: list[Path],
+) -> DemoResult:
+    """Embeddings beside true speeds, and forecasts of both models beside true rates."""
+    from scipy.stats import spearmanr
+
+    from metadyn.inference.infer import infer
 
     speeds = np.array([truth.parameters["speed"] for truth in truths])
-    low_rank = np.array(
-        [forecast_r2(model, truth, each, test) for truth, each in zip(truths, counts, strict=True)]
-    )
+    pairs = list(zip(truths, counts, strict=True))
+    low_rank = np.array([forecast_r2(model, *pair, test) for pair in pairs])
     shared = np.full_like(low_rank, np.nan)
-    shared[:-1] = [
-        forecast_r2(models["shared"], *pair, test)
-        for pair in zip(truths[:-1], counts[:-1], strict=True)
-    ]
-    embeddings = np.array(
-        [infer(model, each.select(test))["session_embedding_mean"].values[0] for each in counts]
-    )
+    shared[:-1] = [forecast_r2(shared_model, *pair, test) for pair in pairs[:-1]]
+    means = [infer(model, each.select(test))["session_embedding_mean"] for each in counts]
+    embeddings = np.array([mean.values[0] for mean in means])
     return DemoResult(
-        [truth.key for truth in truths],
-        speeds,
-        embeddings,
-        low_rank,
-        shared,
-        float(spearmanr(embeddings, speeds).statistic),
-        files,
-        model,
-        example(model, truths[-1], counts[-1].select(test), int(test[0])),
+        sessions=[truth.key for truth in truths],
+        speeds=speeds,
+        embeddings=embeddings,
+        low_rank=low_rank,
+        shared=shared,
+        spearman=float(spearmanr(embeddings, speeds).statistic),
+        files=files,
+        model=model,
+        example=example(model, truths[-1], counts[-1].select(test), int(test[0])),
     )
 
 
 def example(
-    model, truth: SimulatedSpikes, counts: TrialCounts, trial: int
+    model: TrainedModel, truth: SimulatedSpikes, counts: TrialCounts, trial: int
 ) -> dict[str, np.ndarray]:
-    """One test trial of the new session: the unit that changes most, its spikes, true and forecast
-    rate."""
+    """A test trial of the new session: spikes and rates of the unit that varies most."""
     from metadyn.inference.forecast import forecast
 
     context = CONTEXTS[0]

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from metadyn.pipeline.demo import HORIZONS, SHOTS, DemoResult
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 
 def draw(result: DemoResult, path: str | Path) -> Path:
-    """Embedding against speed, forecasts of both models, learnt flows slow and fast, and a forecast
-    of the new session."""
+    """Draw embeddings, forecasts, two learnt flows and one forecast of the new session."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 6.4), layout="constrained")
-    top, bottom = figure.subfigures(2, 1)
+    top, bottom = np.asarray(figure.subfigures(2, 1))
     left, right = top.subplots(1, 2)
     _embeddings(left, result)
     _forecasts(right, result)
@@ -28,7 +31,7 @@ def draw(result: DemoResult, path: str | Path) -> Path:
     return Path(path)
 
 
-def _embeddings(axis, result: DemoResult) -> None:
+def _embeddings(axis: Axes, result: DemoResult) -> None:
     axis.plot(
         result.speeds[:-1], result.embeddings[:-1], "o", color="C0", label="training sessions"
     )
@@ -48,7 +51,7 @@ def _embeddings(axis, result: DemoResult) -> None:
     axis.legend(frameon=False)
 
 
-def _forecasts(axis, result: DemoResult) -> None:
+def _forecasts(axis: Axes, result: DemoResult) -> None:
     for values, name, color in (
         (result.low_rank, "embedding-conditioned", "C0"),
         (result.shared, "shared dynamics", "0.5"),
@@ -69,7 +72,7 @@ def _forecasts(axis, result: DemoResult) -> None:
     axis.legend(frameon=False, loc="lower left")
 
 
-def _flow(axis, result: DemoResult, row: int, name: str) -> None:
+def _flow(axis: Axes, result: DemoResult, row: int, name: str) -> None:
     import torch
 
     reach = 2.2 * float(result.model.shared_latents.latent_sd.mean())
@@ -100,7 +103,7 @@ def _flow(axis, result: DemoResult, row: int, name: str) -> None:
     )
 
 
-def _example(axis, result: DemoResult) -> None:
+def _example(axis: Axes, result: DemoResult) -> None:
     shown = result.example
     axis.plot(shown["time"], shown["true"], "k", lw=1.5, label="true rate")
     axis.fill_between(

@@ -1,4 +1,4 @@
-"""What an NWB file holds for a model, what stands in the way, and the command to run next."""
+"""`metadyn.inspect`: the contents of an NWB file, what stands in the way, and the next command."""
 
 from __future__ import annotations
 
@@ -96,111 +96,136 @@ class Description:
 
 
 def describe(path: str | PathLike) -> Description:
-    """Look through an NWB 2 file, by path or address, without loading raw data. Raises DataError
-    when it is no such file.
+    """A file at a glance: units, tables, behaviour, problems, and commands that work on it.
 
-    A file that lacks units or spikes is described as well; its `problems` say so.
+    No raw data are loaded. A file that lacks units or spikes is described as well; its `problems`
+    say so.
+
+    Parameters
+    ----------
+    path : of an NWB 2 file, or its address.
+
+    Raises
+    ------
+    DataError : it is no such file.
     """
     with open_nwb(path) as nwbfile, warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         session, problems = _session(nwbfile)
-        options, more = usable_options(session) if session else (None, ())
-        options = enriched(session, options) if options is not None else None
+        options = None
+        where_events: tuple[str, ...] = ()
+        if session is not None:
+            options, more = usable_options(session)
+            problems += more
+            where_events = where_events_are(session)
+        if session is not None and options is not None:
+            options = enriched(session, options)
         of_units = _of_units(session)
         behavior = summaries(nwbfile, str(path), of_units["span"])
+        warned = dict.fromkeys(str(warning.message) for warning in caught)
         return Description(
             file=str(path),
             identifier=nwbfile.identifier,
             **of_units,
             tables=tuple(_table(name, table) for name, table in interval_frames(nwbfile).items()),
             behavior=behavior,
-            runs=tuple(
-                item.name
-                for item in nwbfile.objects.values()
-                if getattr(item, "neurodata_type", None) in standalone_types()
-            ),
-            problems=(*problems, *more, *behavior_problems(nwbfile, behavior)),
-            notes=(
-                *dict.fromkeys(str(warning.message) for warning in caught),
-                *(where_events_are(session) if session else ()),
-            ),
+            runs=_runs(nwbfile),
+            problems=(*problems, *behavior_problems(nwbfile, behavior)),
+            notes=(*warned, *where_events),
             next_commands=next_commands(str(path), options),
         )
 
 
-def _session(nwbfile: NWBFile):
+def _runs(nwbfile: NWBFile) -> tuple[str, ...]:
+    """The names of the runs and models in a file."""
+    types = standalone_types()
+    objects = nwbfile.objects.values()
+    return tuple(each.name for each in objects if getattr(each, "neurodata_type", None) in types)
+
+
+def _session(nwbfile: NWBFile) -> tuple[Session | None, tuple[str, ...]]:
+    """The session, or what stands in the way of reading it."""
     try:
         return read_session(nwbfile), ()
     except DataError as error:
         return None, (str(error),)
 
 
+WITHOUT_UNITS = {
+    "n_units": 0,
+    "n_spikes": 0,
+    "rate_quantiles": (),
+    "span": None,
+    "observed_seconds": None,
+    "unit_columns": (),
+    "areas": (),
+    "invalid_seconds": 0.0,
+    "units_observed": (),
+}
+
+
 def _of_units(session: Session | None) -> dict:
+    """The fields of a Description that come from units, spikes and observed times."""
     if session is None:
-        none = {
-            "n_units": 0,
-            "n_spikes": 0,
-            "rate_quantiles": (),
-            "span": None,
-            "observed_seconds": None,
-            "unit_columns": (),
-        }
-        return none | {"areas": (), "invalid_seconds": 0.0, "units_observed": ()}
+        return WITHOUT_UNITS
     span = (float(session.spike_times.min()), float(session.spike_times.max()))
-    extent = session.observed if is_bounded(session.observed) else np.array([span])
-    whole = np.array([[min(span[0], extent[0, 0]), max(span[1], extent[-1, 1])]])
-    own = (
-        session.unit_observed
-        or (extent if session.observed is None else session.observed,) * session.n_units
-    )
-    seconds = np.array([duration(intersection(each, extent)) for each in own])
-    of_units = np.split(session.spike_times, session.spike_index[1:-1])
-    n_observed = np.array(
-        [_number_inside(times, each) for times, each in zip(of_units, own, strict=True)]
-    )
-    rates = np.divide(n_observed, seconds, out=np.full(session.n_units, np.nan), where=seconds > 0)
-    alike: dict[bytes, list[int]] = {}
-    for row, each in enumerate(session.unit_observed or ()):
-        alike.setdefault(each.tobytes(), []).append(row)
+    # (interval, 2): when the recording was observed; without a word of it, from first to last spike
+    if session.observed is not None and is_bounded(session.observed):
+        extent = session.observed
+    else:
+        extent = np.array([span])
+    recording = np.array([[min(span[0], extent[0, 0]), max(span[1], extent[-1, 1])]])
+    rates, seconds = _rates(session, extent)
+    observed = session.observed
+    quantiles = np.nanquantile(rates, [0, 0.25, 0.5, 0.75, 1]).tolist() if seconds.any() else ()
     return {
         "n_units": session.n_units,
         "n_spikes": len(session.spike_times),
-        "rate_quantiles": tuple(np.nanquantile(rates, [0, 0.25, 0.5, 0.75, 1]).tolist())
-        if seconds.any()
-        else (),
+        "rate_quantiles": tuple(quantiles),
         "span": span,
-        "observed_seconds": None
-        if session.observed is None
-        else duration(intersection(session.observed, extent)),
-        "invalid_seconds": duration(intersection(session.invalid, whole)),
-        "units_observed": tuple(
-            UnitsObserved(tuple(rows), float(seconds[rows[0]])) for rows in alike.values()
-        ),
+        "observed_seconds": None if observed is None else duration(intersection(observed, extent)),
+        "invalid_seconds": duration(intersection(session.invalid, recording)),
+        "units_observed": _observed_alike(session, seconds),
         "unit_columns": tuple(session.units.columns),
         "areas": areas(session.units),
     }
 
 
+def _rates(session: Session, extent: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Each unit's rate [Hz] while it was observed, NaN where it never was; and for how long [s]."""
+    common = extent if session.observed is None else session.observed
+    own = session.unit_observed or (common,) * session.n_units
+    seconds = np.array([duration(intersection(each, extent)) for each in own])
+    spikes = np.split(session.spike_times, session.spike_index[1:-1])
+    counts = [_number_inside(times, each) for times, each in zip(spikes, own, strict=True)]
+    unknown = np.full(session.n_units, np.nan)
+    return np.divide(np.array(counts), seconds, out=unknown, where=seconds > 0), seconds
+
+
+def _observed_alike(session: Session, seconds: np.ndarray) -> tuple[UnitsObserved, ...]:
+    """Units grouped by the times at which they were observed; () where all were observed alike."""
+    alike: dict[bytes, list[int]] = {}
+    for row, intervals in enumerate(session.unit_observed or ()):
+        alike.setdefault(intervals.tobytes(), []).append(row)
+    return tuple(UnitsObserved(tuple(rows), float(seconds[rows[0]])) for rows in alike.values())
+
+
 def _number_inside(times: np.ndarray, intervals: np.ndarray) -> int:
     """How many of the ascending `times` (spike,) lie in the intervals (interval, 2)."""
-    return int(
-        (
-            np.searchsorted(times, intervals[:, 1], "right")
-            - np.searchsorted(times, intervals[:, 0])
-        ).sum()
-    )
+    before = np.searchsorted(times, intervals[:, 0])
+    until = np.searchsorted(times, intervals[:, 1], "right")
+    return int((until - before).sum())
 
 
 def areas(units: pd.DataFrame) -> tuple[tuple[str, int], ...]:
-    """How many units lie in each area, by the location of their electrodes; one on several areas
-    counts in each."""
+    """How many units lie in each area, by the location of their electrodes.
+
+    A unit on electrodes of several areas counts in each.
+    """
     if "location" not in units:
         return ()
-    each = (
-        units.location.map(lambda area: area if isinstance(area, tuple) else (area,))
-        .explode()
-        .dropna()
-    )
+    located = units.location.map(lambda area: area if isinstance(area, tuple) else (area,))
+    each = located.explode().dropna()
     return tuple((str(area), int(count)) for area, count in each[each != ""].value_counts().items())
 
 
@@ -222,8 +247,7 @@ def _table(name: str, table: pd.DataFrame) -> TableSummary:
 
 
 def next_commands(path: str, options: dict | None) -> tuple[str, ...]:
-    """Command lines that fit a model on the file and write its results, with these options; none
-    without options."""
+    """Commands that fit a model to the file with these options and annotate it; () without any."""
     if options is None:
         return ()
     flags = as_flags(options)

@@ -47,13 +47,18 @@ BEFORE, LONGEST = 0.2, 1.0  # [s] before and after an event, where rows have tha
 STEP = 5  # bins; a proposal is a round number
 
 
-def usable_options(session: Session):
-    """The first choice of windows that gives counts (None when none does), and what was wrong with
-    the default ones.
+def usable_options(session: Session) -> tuple[dict | None, tuple[str, ...]]:
+    """Options of windows that give counts, and the problems of the default ones.
 
-    What a message proposes is tried next, so that the message and the next command are of one mind.
+    What an error proposes is tried next, so that the message and the next command agree.
+
+    Returns
+    -------
+    The first options that work (None when none do), and the messages.
     """
-    waiting, tried, problems = candidates(session), [], []
+    waiting = candidates(session)
+    tried: list[dict] = []
+    problems: list[MetadynError] = []
     while waiting:
         options = waiting.pop(0)
         tried.append(options)
@@ -63,9 +68,8 @@ def usable_options(session: Session):
             problems.append(error)
             if error.item == SPIKE_TIMES:  # no windows mend these
                 break
-            proposed = getattr(error, "options", None)
-            if proposed and proposed not in tried:
-                waiting.insert(0, proposed)
+            if error.options and error.options not in tried:
+                waiting.insert(0, dict(error.options))
         else:
             return options, tuple(str(error) for error in problems[:1])
     kinds = {error.problem: str(error) for error in problems}
@@ -73,16 +77,17 @@ def usable_options(session: Session):
 
 
 def candidates(session: Session) -> list[dict]:
-    """Choices of windows to try, the plainest first: default, round starts, a task's table, the
-    whole recording."""
+    """Options of windows to try, the plainest first.
+
+    The defaults, windows around starts of trials, a table of a task, the recording end to end.
+    """
     round_start = [{"align": "start_time", "n_bins": 50}] if "trials" in session.intervals else []
     tables = [{"intervals": name} for name in task_tables(session.intervals) if name != "trials"]
     return [{}, *round_start, *tables, {"intervals": "recording"}]
 
 
 def enriched(session: Session, options: dict) -> dict:
-    """Options that work, with whatever event, condition and units the file names and that work with
-    them."""
+    """Options that work, with an event, a condition and units that the file names and that work."""
     name = choose_table(session, options.get("intervals"))
     proposed = [{"units": good_units(session.units)}]
     if name is not None:
@@ -140,8 +145,7 @@ def _is_condition(column: pd.Series) -> bool:
 
 
 def windows_round_event(session: Session, name: str) -> dict:
-    """Options for windows round the likeliest event of those that most rows have; none if there is
-    no such."""
+    """Options for windows around the likeliest event of those that most rows have; {} without."""
     table = session.intervals[name]
     meant = {**{column: column for column in event_columns(table)}, **misplaced_columns(table)}
     for pattern in EVENTS:
@@ -165,8 +169,10 @@ def _windows(table: pd.DataFrame, times: np.ndarray, align: str, bin_width: floa
 
 
 def where_events_are(session: Session) -> tuple[str, ...]:
-    """For each table what puts the events into their rows that lie outside of them, as options that
-    were tried."""
+    """For each table, options that put events that lie outside of their rows into them.
+
+    The options were tried.
+    """
     notes = []
     for name, table in session.intervals.items():
         tried = {
