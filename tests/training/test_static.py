@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_leaves
 from metadyn.model.build import build_model
 from metadyn.training.execution import batch
 from metadyn.training.execution.batch import DeviceTrials, hide
-from metadyn.training.execution.step import optimise
+from metadyn.training.execution.step import apply_step
 from metadyn.training.initial.initialise import initialise_sessions
 from metadyn.training.objective import Objectives
 from metadyn.training.task import make_task
@@ -52,7 +52,7 @@ def recorded(task, step: int) -> list:
     for group in task.optimiser.param_groups:
         group["lr"] = torch.empty((), device=META)
     with Recorded() as mode:
-        optimise(task, step, numbers, kl_weight)
+        apply_step(task, step, numbers, kl_weight)
     return mode.record
 
 
@@ -83,7 +83,7 @@ def test_steps_of_a_stage_are_the_same_operations_and_none_of_them_waits(
     trials = DeviceTrials.of(sessions, META, latents)
     task = make_task(model, trials, trials, config, training, (3, 6))
     assert task.static
-    optimise(task, first, torch.Generator(), 0.0)  # makes the optimiser's state
+    apply_step(task, first, torch.Generator(), 0.0)  # makes the optimiser's state
     one, other = (recorded(task, step) for step in (first + 1, first + 2))
     assert len(one) > 500
     assert one == other

@@ -8,12 +8,11 @@ import numpy as np
 import torch
 
 from metadyn.config import ModelConfig, TrainingConfig
-from metadyn.data.splits import evenly_spaced
 from metadyn.data.storage import Storage
 from metadyn.model.build import build_model
 from metadyn.model.meta_ssm import MetaSSM
 from metadyn.model.trained import TrainedModel
-from metadyn.records import SessionEntry, TrialCounts
+from metadyn.records import SessionEntry
 from metadyn.training.alignment.shared_latents import shared_latents_of
 from metadyn.training.execution.distributed import SingleProcess
 from metadyn.training.execution.loop import Progress, Reporter, StepReport, run, silent
@@ -21,7 +20,7 @@ from metadyn.training.execution.step import Task
 from metadyn.training.execution.trials import SessionTrials, place_trials
 from metadyn.training.initial.initialise import initialise_sessions, initialised_model
 from metadyn.training.initial.session_init import SessionInit
-from metadyn.training.sessions import SplitSessions
+from metadyn.training.sessions import SplitSessions, limit_validation
 from metadyn.training.task import make_task
 
 # Seeds of the initial networks of one run lie this far apart: those of other runs do not meet them
@@ -133,14 +132,3 @@ def find_initialiser(
         training,
         crops,
     )
-
-
-def limit_validation(held_out: list[TrialCounts], training: TrainingConfig) -> list[TrialCounts]:
-    """The validation trials; where a step takes few of many sessions, no more of each than a step.
-
-    Otherwise validation would take longer than training.
-    """
-    if training.sessions_per_step is None:
-        return held_out
-    most = training.trials_per_session
-    return [counts.select(evenly_spaced(counts.n_trials, most)) for counts in held_out]

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from metadyn.config import ModelConfig
-from metadyn.data.splits import split_windows
+from metadyn.config import ModelConfig, TrainingConfig
+from metadyn.data.splits import evenly_spaced, split_windows
 from metadyn.data.storage import Storage, existing_folder, in_memory, is_on_disk, on_disk
 from metadyn.errors import DataError
 from metadyn.records import TrialCounts
@@ -31,7 +31,7 @@ class SplitSessions:
 
 
 def choose_storage(sessions: list[TrialCounts], folder: Path | None) -> Storage:
-    """Where large arrays are kept: on disk beside the model if a session already is, else in
+    """Where large arrays are kept: on disk in the model's folder if a session already is, else in
     memory."""
     if any(is_on_disk(counts.counts) for counts in sessions):
         return partial(on_disk, folder=existing_folder(folder))
@@ -136,3 +136,14 @@ def limit_latents(config: ModelConfig, sessions: list[TrialCounts]) -> ModelConf
     if "latent_dim" in config.model_fields_set or config.latent_dim <= fewest:
         return config
     return config.model_copy(update={"latent_dim": fewest})
+
+
+def limit_validation(held_out: list[TrialCounts], training: TrainingConfig) -> list[TrialCounts]:
+    """The validation trials; where a step takes few of many sessions, no more of each than a step.
+
+    Otherwise validation would take longer than training.
+    """
+    if training.sessions_per_step is None:
+        return held_out
+    most = training.trials_per_session
+    return [counts.select(evenly_spaced(counts.n_trials, most)) for counts in held_out]

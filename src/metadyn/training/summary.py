@@ -1,4 +1,4 @@
-"""Step 4 of a fit: what a trained model keeps of its sessions beside the weights.
+"""Step 4 of a fit: what a trained model keeps of its sessions, apart from the weights.
 
 Each session's embedding, what the latents of all sessions have in common, and how wide forecast
 intervals are.

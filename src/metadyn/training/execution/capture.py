@@ -10,7 +10,7 @@ from collections.abc import Callable
 import torch
 
 from metadyn.model.ops.random import SessionGenerator
-from metadyn.training.execution.step import Metrics, Task, optimise, seed_of, take_step
+from metadyn.training.execution.step import Metrics, Task, apply_step, seed_of, take_step
 from metadyn.training.execution.trials import SessionTrials
 
 # Steps of a stage before it is captured: the optimiser makes its state, libraries choose their
@@ -81,7 +81,7 @@ class CapturedSteps:
         current = torch.cuda.current_stream(self.stream.device)
         self.stream.wait_stream(current)
         with torch.cuda.stream(self.stream):
-            metrics = optimise(self.task, step, self.generator, self.kl_weight)
+            metrics = apply_step(self.task, step, self.generator, self.kl_weight)
         current.wait_stream(self.stream)
         return metrics
 
@@ -95,7 +95,7 @@ class CapturedSteps:
         graph.register_generator_state(self.generator)
         try:
             with torch.cuda.graph(graph, stream=self.stream):
-                metrics = optimise(self.task, step, self.generator, self.kl_weight)
+                metrics = apply_step(self.task, step, self.generator, self.kl_weight)
         except RuntimeError as problem:
             torch.cuda.set_stream(current)  # a capture that failed may leave its own
             reason = str(problem).splitlines()[0]

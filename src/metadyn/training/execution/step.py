@@ -116,7 +116,7 @@ def take_step(task: Task, step: int, step_size: float) -> Metrics:
     for group in task.optimiser.param_groups:
         group["lr"] = step_size * task.learning_rate(step)
     generator = SessionGenerator(task.device).manual_seed(seed_of(task, step))
-    return optimise(task, step, generator, task.kl_weight(step))
+    return apply_step(task, step, generator, task.kl_weight(step))
 
 
 def seed_of(task: Task, step: int) -> int:
@@ -124,7 +124,7 @@ def seed_of(task: Task, step: int) -> int:
     return task.seed * 1_000_003 + step
 
 
-def optimise(
+def apply_step(
     task: Task, step: int, generator: torch.Generator, kl_weight: float | Tensor
 ) -> Metrics:
     """`take_step` with random numbers and KL weight given, and the optimiser's learning rate."""
