@@ -131,6 +131,7 @@ def point(folder: Path, pointer: str, name: str) -> None:
         named = {
             (folder / each).read_text() for each in ("best", "latest") if (folder / each).exists()
         }
+    # Only now, when the pointer names the new one
     for checkpoint in [*folder.glob("step-*"), *folder.glob(".step-*.partial")]:
         if checkpoint.name not in named:
             shutil.rmtree(checkpoint, ignore_errors=True)

@@ -30,6 +30,7 @@ def clip_gradients(
     processes.add_up(shared)
     device = next(iter(parameters.values())).device
     norm = (processes.total(squared_norm(own, device)) + squared_norm(shared, device)).sqrt()
+    # As torch's own, with the same small number
     scale = (most / (norm + 1e-6)).clamp(max=1.0)
     for gradient in (*own, *shared):
         gradient.mul_(scale)

@@ -162,6 +162,7 @@ class Processes(SingleProcess):
 
     def narrowed(self, module: MetaSSM) -> MetaSSM:
         """A model of all sessions as one of this process's sessions; the model is changed."""
+        # `data`, so that parameters stay the same objects, without a gradient of the selection
         for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
             tensor.data = self.select_sessions({name: tensor.data})[name]
         module.n_sessions = len(self.here(list(range(self.n_sessions))))
@@ -174,6 +175,7 @@ class Processes(SingleProcess):
     def _gather(self, value: Shaped[Tensor, "here ..."]) -> Shaped[Tensor, "session ..."]:
         """The rows of all processes, in the order of the sessions."""
         full = torch.zeros(self.n_sessions, *value.shape[1:], dtype=value.dtype, device=self.device)
+        # Session s is of process s mod size; the rows of others stay zero here
         full[self.rank :: self.size] = value.detach().to(self.device)
         return self._reduce(full, dist.ReduceOp.SUM).to(value.device)
 
@@ -209,6 +211,7 @@ def join_processes(
             remedy=f"torchrun --nproc-per-node {n_sessions}",
         )
     if torch.cuda.is_available():
+        # Before the device is found, so that "cuda" is this process's own
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
     device = find()
     if not dist.is_initialized():

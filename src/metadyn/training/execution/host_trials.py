@@ -102,6 +102,7 @@ class HostTrials:
         latents = None
         if self.latents is not None:
             latents = [self.latents[row][trial] for row, trial in zip(rows, chosen, strict=True)]
+        # Only the chosen trials are read, which matters where counts are mapped from a file
         taken = [counts.select(trial) for counts, trial in zip(sessions, chosen, strict=True)]
         resident = DeviceTrials.of(taken, self.device, latents, rows=rows, processes=self.processes)
         # (session, trial): the chosen trials in order, from the first again where there are fewer

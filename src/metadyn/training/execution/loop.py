@@ -206,6 +206,7 @@ def run(
             if due or progress.step % REPORT_EVERY == 0:
                 report(clock.report(task, progress, terms, scores))
             if due:
+                # Metrics up to here are finite, and so are the weights that were scored
                 good = take_snapshot(task, progress.step)
             stop = task.processes.any(interrupted())
             if due or stop:

@@ -47,6 +47,7 @@ def record_run(
         "training": training.model_dump(mode="json"),
         "data": data,
     }
+    # Digests read all counts, so they are made only for a run that is kept
     of_sessions = {counts.session: trial_digests(counts) for counts in sessions} if digests else {}
     return RunRecord(settings, of_sessions)
 
@@ -123,6 +124,7 @@ def other_settings(then: dict, now: dict) -> list[str]:
     >>> other_settings({"training": {"steps": 5}}, {"training": {"steps": 9}})
     ['training.steps 5 in the run, 9 now']
     """
+    # By "section.setting"
     before, after = (
         {f"{section}.{key}": value for section in part for key, value in part[section].items()}
         for part in (then, now)
