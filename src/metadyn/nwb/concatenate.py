@@ -66,7 +66,12 @@ def sort_windows(dataset: xr.Dataset) -> xr.Dataset:
     is_sorted = bool((np.diff(order) > 0).all())
     if not is_sorted:  # indexing copies
         dataset = dataset.isel(trial=order)
-    start, stop = window_bounds(dataset)
+    _check_apart(*window_bounds(dataset))
+    return dataset
+
+
+def _check_apart(start: np.ndarray, stop: np.ndarray) -> None:
+    """Raise WindowError unless there are windows (window,) [s], and none overlaps the next."""
     overlapping = int((start[1:] < stop[:-1]).sum())
     if overlapping:
         raise WindowError(
@@ -79,7 +84,6 @@ def sort_windows(dataset: xr.Dataset) -> xr.Dataset:
         raise WindowError(
             "there are no windows to write", remedy="`metadyn inspect FILE` shows what there is"
         )
-    return dataset
 
 
 def window_bounds(dataset: xr.Dataset) -> tuple[np.ndarray, np.ndarray]:

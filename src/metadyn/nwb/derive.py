@@ -296,9 +296,7 @@ def _copy(old: h5py.Group, new: h5py.Group, path: str, keep: _Keep) -> None:
     Datasets are copied byte by byte; links stay links, except those to other files, which become
     what they lead to. Object references are nulls afterwards (see `restore_references`).
     """
-    for key, value in old.attrs.items():
-        dtype = None if isinstance(value, h5py.Empty) else old.attrs.get_id(key).dtype
-        new.attrs.create(key, value, dtype=dtype)
+    _copy_attributes(old, new)
     for key in old:
         child = f"{path}/{key}".lstrip("/")
         if not keep.holds(child):
@@ -313,6 +311,13 @@ def _copy(old: h5py.Group, new: h5py.Group, path: str, keep: _Keep) -> None:
         else:
             old.copy(old[key], new, name=key)
     _keep_columns(new)
+
+
+def _copy_attributes(old: h5py.Group, new: h5py.Group) -> None:
+    """Copy the attributes of a group, each in its dtype."""
+    for key, value in old.attrs.items():
+        dtype = None if isinstance(value, h5py.Empty) else old.attrs.get_id(key).dtype
+        new.attrs.create(key, value, dtype=dtype)
 
 
 def _copy_values(old: h5py.Dataset, new: h5py.Group, key: str) -> None:

@@ -141,11 +141,10 @@ def _turn(series: TimeSeries, channel: int, values: np.ndarray, smooth: bool) ->
     if len(known) < 2:
         return np.inf
     is_direction = isinstance(series.parent, CompassDirection)
-    if smooth:
-        is_named = is_direction or bool(ANGLE_NAMES.search(series.name.lower()))
-        seen = _turn_seen(known, is_named)
-        if np.isfinite(seen):
-            return seen
+    is_named = is_direction or bool(ANGLE_NAMES.search(series.name.lower()))
+    seen = _turn_seen(known, is_named) if smooth else np.inf
+    if np.isfinite(seen):
+        return seen
     span = np.ptp(known)
     # A direction without a unit that is known is in radians, as NWB asks, if it fits
     fallback = RADIANS if is_direction and span <= RADIANS * (1 + ROUNDING) else np.inf

@@ -37,15 +37,20 @@ def units_table(nwbfile: NWBFile, file: str | None = None) -> Units | None:
         if isinstance(each, Units) and _has_spikes(each)
     }
     if len(found) > 1:
-        listed = ", ".join(f"{path} ({len(table)} units)" for path, table in sorted(found.items()))
-        raise DataError(
-            "it is not clear which units are meant",
-            file=file,
-            item="/units",
-            found=f"no units there, but {listed}",
-            remedy="a copy of the file with the units to use at /units",
-        )
+        raise _ambiguous(found, file)
     return next(iter(found.values()), nwbfile.units)
+
+
+def _ambiguous(found: dict[str, Units], file: str | None) -> DataError:
+    """The error for several tables of units, by path, that could be meant."""
+    listed = ", ".join(f"{path} ({len(table)} units)" for path, table in sorted(found.items()))
+    return DataError(
+        "it is not clear which units are meant",
+        file=file,
+        item="/units",
+        found=f"no units there, but {listed}",
+        remedy="a copy of the file with the units to use at /units",
+    )
 
 
 def _has_spikes(units: Units) -> bool:

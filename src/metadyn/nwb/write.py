@@ -272,12 +272,18 @@ def _units_of_result(nwbfile: NWBFile, rows: np.ndarray, posterior: xr.Dataset) 
             item="units",
             found=f"{n_units} units, rows {rows}",
         )
+    _check_trials(nwbfile, posterior)
+    return units
+
+
+def _check_trials(nwbfile: NWBFile, posterior: xr.Dataset) -> None:
+    """Raise WriteError unless the file has the rows of the interval table that windows are of."""
+    file = nwbfile.identifier
     table = interval_table(nwbfile, posterior.attrs.get("table"))
     if table is not None and posterior.trial_row.values.max() >= len(table):
         raise WriteError(
             "the result is of other trials", file=file, item=table.name, found=f"{len(table)} rows"
         )
-    return units
 
 
 def _module(nwbfile: NWBFile, name: str) -> ProcessingModule:
