@@ -25,6 +25,7 @@ docs: $(INSTALLED)
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 # The pinned torch comes first and alone: a build for this machine's CPU satisfies it, where one is offered.
 $(INSTALLED): pyproject.toml constraints.txt
