@@ -251,17 +251,19 @@ def test_a_run_of_other_settings_names_each_with_both_values_and_its_own_setting
     assert run("fit", *world.files[:2], "-o", folder, "--config", config, "--resume").exit_code == 0
 
 
-def test_a_run_of_a_version_without_a_setting_can_only_begin_anew(run, world, tmp_path):
+@pytest.mark.parametrize("setting", ["training.test_fraction", "model.dynamics"])
+def test_a_run_of_a_version_without_a_setting_can_only_begin_anew(run, world, tmp_path, setting):
     """Its config.toml cannot say what that version did not know, so it is not proposed."""
     folder, small = tmp_path / "model", ["--latent-dim", 2, "--pretrain-steps", 2, "--steps", 3]
     assert run("fit", *world.files[:2], "-o", folder, *small).exit_code == 0
     metrics = folder / (folder / "latest").read_text() / "metrics.json"
     kept = json.loads(metrics.read_text())
-    del kept["settings"]["training"]["test_fraction"]
+    section, key = setting.split(".")
+    del kept["settings"][section][key]
     metrics.write_text(json.dumps(kept))
     refused = run("fit", *world.files[:2], "-o", folder, *small, "--resume")
     said = " ".join(refused.stderr.split())
-    assert "training.test_fraction not set in the run" in said
+    assert f"{setting} not set in the run" in said
     assert "another folder (-o)" in said
     assert "--config" not in said
 

@@ -99,7 +99,10 @@ def check_same(folder: Path, sessions: list[TrialCounts], record: RunRecord) -> 
         before = {section: modern(section, part) for section, part in metrics["settings"].items()}
         settings = other_settings(before, record.settings)
         data = other_sessions(entries, sessions, metrics.get("sessions", {}), record.sessions)
-        same_version = before["training"].keys() == record.settings["training"].keys()
+        same_version = all(
+            before[section].keys() == record.settings[section].keys()
+            for section in ("model", "training")
+        )
     if not settings and not data:
         return
     remedies = []
