@@ -23,7 +23,7 @@ from metadyn.errors import MetadynError, MissingMetadataError
 MOST_ROWS = 12  # lines of a table that still fit on a screen; the rest is counted
 
 NO_BREAK = "\ue000"  # a private letter, which no text has, where a line may not end
-QUOTED = re.compile(r'"[^"]*"')
+TOGETHER = re.compile(r'"[^"]*"')
 COPIED = re.compile(
     r" *(file: |try: (.*\s)?(--[a-z]|(metadyn|git|datalad|pip|python|h5clear|cp|curl) ))"
 )
@@ -97,7 +97,7 @@ def wrapped(text: str, width: int) -> str:
 def filled(line: str, width: int) -> str:
     """One line as lines of this width, indented after the first; what is quoted stays together."""
     indent = line[: len(line) - len(line.lstrip(" "))] + "    "
-    joined = QUOTED.sub(lambda quoted: quoted[0].replace(" ", NO_BREAK), line)
+    joined = TOGETHER.sub(lambda quoted: quoted[0].replace(" ", NO_BREAK), line)
     broken = fill(
         joined, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
     )

@@ -18,8 +18,8 @@ from metadyn.pipeline.commands import as_argument
 CALLED = {"n_sessions": "sessions"}  # keywords that a command calls otherwise
 SHORT = {"output": "-o"}  # the form in which everybody types it
 
-TEXT = r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\""
-VALUE = rf"(?:{TEXT}|True|False|None|-?\d[\d.]*(?:e[-+]?\d+)?|[\[(][^\])]*[\])])"
+STRING = r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\""
+VALUE = rf"(?:{STRING}|True|False|None|-?\d[\d.]*(?:e[-+]?\d+)?|[\[(][^\])]*[\])])"
 ITEM = rf"[a-z_]+={VALUE}"
 QUOTED = re.compile(rf"`([a-z_]+)(?:=({VALUE}))?`")
 PROPOSED = re.compile(rf"(?<![\w`'\"/.-]){ITEM}(?:, {ITEM})*(?=[\s,;)]|$)")

@@ -129,14 +129,14 @@ def describe(path: str | PathLike) -> Description:
             **of_units,
             tables=tuple(_table(name, table) for name, table in interval_frames(nwbfile).items()),
             behavior=behavior,
-            runs=_runs(nwbfile),
+            runs=_run_names(nwbfile),
             problems=(*problems, *behavior_problems(nwbfile, behavior)),
             notes=(*warned, *where_events),
             next_commands=next_commands(str(path), options),
         )
 
 
-def _runs(nwbfile: NWBFile) -> tuple[str, ...]:
+def _run_names(nwbfile: NWBFile) -> tuple[str, ...]:
     """The names of the runs and models in a file."""
     types = standalone_types()
     objects = nwbfile.objects.values()

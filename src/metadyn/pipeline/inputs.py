@@ -20,7 +20,7 @@ from metadyn.nwb.addresses import Asset, assets, is_address
 from metadyn.nwb.presence import check_here, files_below
 from metadyn.nwb.provenance import file_digest, public_uri
 from metadyn.nwb.zarr import is_zarr
-from metadyn.presets import data_options
+from metadyn.presets import preset_data
 from metadyn.records import Session, TrialCounts
 
 HASHED = 2**30  # bytes: about a second (docs/decisions/files-on-the-net.md)
@@ -191,7 +191,7 @@ def preset_options(name: str, session: Session) -> dict:
     """The fields of `DataConfig` that a preset gives for this session, see `metadyn.presets`."""
     trials = session.intervals.get("trials")
     columns = [] if trials is None else [str(column) for column in trials.columns]
-    return data_options(name, columns, session.source.uri)
+    return preset_data(name, columns, session.source.uri)
 
 
 def check_distinct(given: list[Recording], sessions: list[str]) -> None:

@@ -21,7 +21,7 @@ PRESETS: dict[str, Preset] = {
 }
 
 
-def data_options(name: str, columns: Sequence[str], file: str | None = None) -> dict:
+def preset_data(name: str, columns: Sequence[str], file: str | None = None) -> dict:
     """The fields of `DataConfig` that a preset gives for trials of these columns.
 
     Parameters
@@ -35,7 +35,7 @@ def data_options(name: str, columns: Sequence[str], file: str | None = None) -> 
     ConfigError : there is no such preset; the nearest one is named.
     SelectionError : the trials lack a column that the preset needs.
 
-    >>> data_options("paper-synthetic", ["start_time", "stop_time"])
+    >>> preset_data("paper-synthetic", ["start_time", "stop_time"])
     {'min_rate': 0.0}
     """
     if name not in PRESETS:

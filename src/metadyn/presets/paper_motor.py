@@ -31,7 +31,7 @@ TRAINING = {
     "mask_scope": "session",
     "masked_kl": False,
 }
-WINDOWS = {
+ONSET_WINDOWS = {
     "start": -0.26,  # 13 bins before movement onset, from which forecasts start (D.2)
     "n_bins": 36,  # of 20 ms
     "smoothing": 0.025,  # SD of the Gaussian [s]
@@ -42,7 +42,7 @@ WINDOWS = {
 def data(trials: Trials) -> dict:
     """The trials of the dandiset whose columns these are, in the paper's windows."""
     layout = churchland_maze if "move_begins_time" in trials.columns else perich_co
-    return layout.data(trials) | WINDOWS
+    return layout.data(trials) | ONSET_WINDOWS
 
 
 PRESET = Preset(data, sections={"model": MODEL, "training": TRAINING})

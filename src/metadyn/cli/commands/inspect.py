@@ -33,7 +33,9 @@ def show_description(found: Description) -> None:
     """Print units, tables, behaviour, runs, problems, notes and the next commands of a file."""
     console = out()
     console.print(Text(f"{found.file}  (identifier {found.identifier})", style="bold"))
-    console.print(f"{found.n_units} units, {found.n_spikes} spikes{_rates(found)}{_span(found)}")
+    console.print(
+        f"{found.n_units} units, {found.n_spikes} spikes{_rates_text(found)}{_span(found)}"
+    )
     for each in found.units_observed[:MOST_ROWS]:
         which = f"{len(each.rows)} of the units (rows {_ranges(each.rows)})"
         console.print(f"{which}: {each.seconds:.1f} s observed")
@@ -72,7 +74,7 @@ def _areas(found: Description) -> str:
     return f"units by location: {shown}" + (f", and {left} more" if left > 0 else "")
 
 
-def _rates(found: Description) -> str:
+def _rates_text(found: Description) -> str:
     if not found.rate_quantiles:
         return ""
     low, _, middle, _, high = found.rate_quantiles

@@ -18,7 +18,7 @@ from metadyn.cli.progress import working
 if TYPE_CHECKING:
     import xarray as xr
 
-WINDOWS = {
+SCORED_WINDOWS = {
     "test": "test windows, which the model has never met",
     "validation": "validation windows, which chose the checkpoint but trained nothing",
     "held-out": "windows that trained nothing; some may have chosen the checkpoint",
@@ -104,7 +104,7 @@ def show_score(scores: xr.Dataset) -> None:
     """Print a line a predictor (`-` where it has no score), the definitions and the verdict."""
     about = scores.attrs
     columns = {heading: name for heading, name in SCORE_COLUMNS.items() if name in scores}
-    title = f"{about['session']}: {about['n_windows']} {WINDOWS[about['windows']]}"
+    title = f"{about['session']}: {about['n_windows']} {SCORED_WINDOWS[about['windows']]}"
     definitions = _definitions(scores)
     table = Table("predictor", *columns, title=title, caption=definitions, caption_justify="left")
     for i, predictor in enumerate(scores.predictor.values):
