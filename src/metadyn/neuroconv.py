@@ -35,10 +35,13 @@ class LatentDynamicsInterface(BaseDataInterface):
     display_name = "Latent dynamics"
     keywords = ("latent dynamics", "dynamical embedding", "firing rates")
     associated_suffixes = (".nwb",)
-    info = "Latent dynamics, firing rates and dynamical embeddings inferred by a trained model of ndx-metadyn."
+    info = (
+        "Latent dynamics, firing rates and dynamical embeddings inferred by a trained model of "
+        "ndx-metadyn."
+    )
 
     @validate_call
-    def __init__(self, model_path: DirectoryPath | FilePath, verbose: bool = False):
+    def __init__(self, model_path: DirectoryPath | FilePath, verbose: bool = False) -> None:
         """Parameters
         ----------
         model_path : DirectoryPath or FilePath

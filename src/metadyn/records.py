@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-Selection = np.ndarray | Sequence[int] | slice  # indices, a mask, or a slice of an axis
+# Indices (a sequence of Python's or numpy's integers), a mask, or a slice of an axis
+Selection = np.ndarray | Sequence[Any] | slice
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,10 @@ def binned_period(session: Session, name: str) -> np.ndarray | None:
 def _series(session: Session, name: str) -> BehaviorSeries:
     if name in session.behavior:
         return session.behavior[name]
-    found = f"read: {', '.join(session.behavior) or 'none'}; in the file: {', '.join(session.behavior_names) or 'none'}"
+    found = (
+        f"read: {', '.join(session.behavior) or 'none'}; in the file: "
+        f"{', '.join(session.behavior_names) or 'none'}"
+    )
     remedy = f"read_session(..., behavior=({name!r},))"
     raise DataError(
         "the behaviour was not read", file=session.source.uri, item=name, found=found, remedy=remedy
@@ -173,7 +176,7 @@ def _nearest_sample(
     return found
 
 
-def _last_sample(own: np.ndarray, values: np.ndarray, times: np.ndarray, _) -> np.ndarray:
+def _last_sample(own: np.ndarray, values: np.ndarray, times: np.ndarray, _: float) -> np.ndarray:
     last = np.searchsorted(own, times, side="right") - 1
     found = values[np.maximum(last, 0)]
     found[last < 0] = np.nan

@@ -4,9 +4,11 @@ bins."""
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import replace
 from hashlib import sha256
 from numbers import Integral, Number
+from typing import SupportsFloat, cast
 
 import numpy as np
 import pandas as pd
@@ -28,17 +30,17 @@ MOST_CELLS = 2**33  # trials x bins x units, a byte each at least: what a workst
 def bin_spikes(
     session: Session,
     *,
-    bin_width=0.02,
+    bin_width: float | int = 0.02,
     intervals: str | None = None,
     align: str | None = None,
-    start=0.0,
-    n_bins=None,
-    max_bins=None,
+    start: float | int = 0.0,
+    n_bins: int | None = None,
+    max_bins: int | None = None,
     where: str | None = None,
     units: str | None = None,
-    min_rate=0.1,
-    spike_lag=0.0,
-    smoothing=0.0,
+    min_rate: float | int = 0.1,
+    spike_lag: float | int = 0.0,
+    smoothing: float | int = 0.0,
     behavior: str | None = None,
     condition: str | None = None,
 ) -> TrialCounts:
@@ -93,7 +95,13 @@ def bin_spikes(
     return smooth(counts, smoothing) if smoothing else counts
 
 
-def count_spikes(session: Session, windows: Windows, *, units=None, spike_lag=0.0) -> TrialCounts:
+def count_spikes(
+    session: Session,
+    windows: Windows,
+    *,
+    units: np.ndarray | Sequence[int] | None = None,
+    spike_lag: float | int = 0.0,
+) -> TrialCounts:
     """Counts of the given rows of the Units table (default all) in half-open bins, zero where
     nothing was observed.
 
@@ -116,7 +124,7 @@ def count_spikes(session: Session, windows: Windows, *, units=None, spike_lag=0.
 
 
 def observed_of_units(
-    session: Session, windows: Windows, rows: np.ndarray, lag: float
+    session: Session, windows: Windows, rows: np.ndarray, lag: float | int
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Masks (trial, time) of the bins where some of these units was observed, and (trial, time,
     unit) of each.
@@ -134,7 +142,7 @@ def observed_of_units(
     if (masks == masks[..., :1]).all():
         return masks[..., 0], None
     place = {key: number for number, key in enumerate(different)}
-    return masks.any(-1), masks[..., [place[own.tobytes()] for own in of_units]]
+    return np.asarray(masks.any(-1)), masks[..., [place[own.tobytes()] for own in of_units]]
 
 
 def unit_digests(session: Session, rows: np.ndarray) -> np.ndarray:
@@ -143,11 +151,12 @@ def unit_digests(session: Session, rows: np.ndarray) -> np.ndarray:
     bounds = session.spike_index
     spikes = (session.spike_times[bounds[row] : bounds[row + 1]] for row in rows)
     return np.array(
-        [sha256(np.ascontiguousarray(times, "<f8")).hexdigest()[:16] for times in spikes]
+        [sha256(np.ascontiguousarray(times, "<f8").data).hexdigest()[:16] for times in spikes]
     )
 
 
-def _check_memory(session: Session, shape) -> None:
+def _check_memory(session: Session, shape: tuple[int, int, int]) -> None:
+    """Raise WindowError where counts (trial, time, unit) of this shape are too large."""
     n_trials, n_bins, n_units = shape
     if n_trials * n_bins <= MOST_BINS and n_trials * n_bins * n_units <= MOST_CELLS:
         return
@@ -161,7 +170,7 @@ def _check_memory(session: Session, shape) -> None:
     )
 
 
-def drop_quiet_units(counts: TrialCounts, min_rate) -> TrialCounts:
+def drop_quiet_units(counts: TrialCounts, min_rate: float | int) -> TrialCounts:
     """Without the units that fire less than `min_rate` [Hz] in the bins in which they were
     observed.
 
@@ -178,7 +187,10 @@ def drop_quiet_units(counts: TrialCounts, min_rate) -> TrialCounts:
             warnings.warn(f"{counts.source.uri or counts.session}: {found}; left out", stacklevel=3)
         return counts if len(kept) == counts.n_units else observed_alike(counts.select(units=kept))
     many = counts.n_units > 1
-    found = f"{len(kept)} of {counts.n_units} units fire at {min_rate:g} Hz or more; rates {_sorted_rates(rates)} Hz"
+    found = (
+        f"{len(kept)} of {counts.n_units} units fire at {min_rate:g} Hz or more; rates "
+        f"{_sorted_rates(rates)} Hz"
+    )
     remedy = (
         "`min_rate=0`, or other windows"
         if many and (rates > 0).sum() > 1
@@ -199,12 +211,15 @@ def observed_alike(counts: TrialCounts) -> TrialCounts:
 def drop_unobserved_windows(counts: TrialCounts) -> TrialCounts:
     """Without the windows in which no unit was observed, of those that are left, with a warning
     that counts them."""
-    seen = counts.observed.any(1)
+    seen = np.asarray(counts.observed.any(1))
     if seen.all():
         return counts
     if not seen.any():
         raise _nothing_observed(counts)
-    found = f"in {np.sum(~seen)} of {counts.n_trials} windows none of the {counts.n_units} units was observed"
+    found = (
+        f"in {np.sum(~seen)} of {counts.n_trials} windows none of the {counts.n_units} units was "
+        "observed"
+    )
     warnings.warn(f"{counts.source.uri or counts.session}: {found}; left out", stacklevel=3)
     return counts.select(trials=seen)
 
@@ -220,11 +235,13 @@ def mean_rates(counts: TrialCounts) -> np.ndarray:
 
 
 def _nothing_observed(counts: TrialCounts) -> WindowError:
+    """The error for windows that lie outside of all observed time."""
     remedy = "other windows, or a spike lag that leaves them inside the recording"
     return WindowError("no bin of any window was observed", file=counts.source.uri, remedy=remedy)
 
 
 def _sorted_rates(rates: np.ndarray, most: int = 8) -> str:
+    """The highest rates as text, highest first."""
     shown = ", ".join(f"{rate:.3g}" for rate in np.sort(rates)[::-1][:most])
     return shown + (", …" if len(rates) > most else "")
 
@@ -265,7 +282,7 @@ def label_of(value: object) -> str:
     if not isinstance(value, Number | np.bool_):
         text = str(value).strip()
         return "" if text.lower() == "nan" else text  # NaN that was written as text
-    number = float(value)
+    number = float(cast(SupportsFloat, value))
     if abs(number) < FLOAT32_INTEGERS:
         number = float(np.float32(number))
         return str(int(number)) if number.is_integer() else str(np.float32(number))

@@ -3,8 +3,9 @@ installed, else numpy in blocks."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
-from typing import NamedTuple, no_type_check
+from typing import NamedTuple, cast, no_type_check
 
 import numpy as np
 
@@ -13,12 +14,10 @@ from metadyn.records import Windows
 
 # Numpy counts so many spikes in a tenth of the time it takes to load numba and the compiled loop
 FEW_SPIKES = 1_000_000
-SPIKES_AT_ONCE = (
-    1 << 16
-)  # spikes that numpy counts at a time, so that what it makes on the way stays small and in cache
-LONGEST_WINDOW = (
-    2**49
-)  # window in ticks, six days, in which products of doubles still find every bin
+# spikes that numpy counts at a time, so that what it makes on the way stays small and in cache
+SPIKES_AT_ONCE = 1 << 16
+# window in ticks, six days, in which products of doubles still find every bin
+LONGEST_WINDOW = 2**49
 ALL_TICKS = np.iinfo(np.int64)
 
 
@@ -74,8 +73,12 @@ def sorted_bins(windows: Windows) -> Bins:
     start = to_ticks(windows.start)[order]
     end = start + windows.n_bins[order] * width
     end[:-1] = np.minimum(end[:-1], start[1:])
-    around = [np.r_[ALL_TICKS.min, bounds, ALL_TICKS.max] for bounds in (start, end)]
-    return Bins(*around, np.r_[0, order, 0], width)
+    return Bins(
+        start=np.r_[ALL_TICKS.min, start, ALL_TICKS.max],
+        end=np.r_[ALL_TICKS.min, end, ALL_TICKS.max],
+        trial=np.r_[0, order, 0],
+        width=width,
+    )
 
 
 def count_by_numpy(spikes: Spikes, bins: Bins, shape: tuple, lag: int) -> np.ndarray:
@@ -94,7 +97,7 @@ def count_by_numpy(spikes: Spikes, bins: Bins, shape: tuple, lag: int) -> np.nda
     return counts
 
 
-def _spikes_from(spikes: Spikes, behind: np.ndarray, begin: int):
+def _spikes_from(spikes: Spikes, behind: np.ndarray, begin: int) -> tuple[np.ndarray, np.ndarray]:
     """Times and units (spike,) of the spikes from `begin` on; `behind` (unit + 1,) counts those
     before each unit."""
     inside = np.clip(behind, begin, begin + SPIKES_AT_ONCE)
@@ -112,7 +115,9 @@ def _cells(ticks: np.ndarray, unit: np.ndarray, bins: Bins, shape: tuple) -> np.
     return np.ravel_multi_index((bins.trial[window], time, unit), shape)
 
 
-def count_by_kernel(fill, spikes: Spikes, bins: Bins, shape: tuple, lag: int) -> np.ndarray | None:
+def count_by_kernel(
+    fill: Callable[..., int], spikes: Spikes, bins: Bins, shape: tuple, lag: int
+) -> np.ndarray | None:
     """The same by `fill` or its compiled form; None where the spikes of a unit are not in order."""
     counts = np.zeros(shape, dtype=np.uint8)
     times, at = np.ascontiguousarray(spikes.times, dtype=np.float64), spikes.first.astype(np.int64)
@@ -123,7 +128,7 @@ def count_by_kernel(fill, spikes: Spikes, bins: Bins, shape: tuple, lag: int) ->
 
 
 @cache
-def kernel():
+def kernel() -> Callable[..., int] | None:
     """The compiled `fill`, kept on disk for later processes where that can be written; None where
     numba is not installed."""
     try:
@@ -131,21 +136,32 @@ def kernel():
     except ImportError:
         return None
     try:
-        return njit(cache=True)(fill)
+        return cast(Callable[..., int], njit(cache=True)(fill))
     except RuntimeError:  # no folder to keep it in
-        return njit(fill)
+        return cast(Callable[..., int], njit(fill))
 
 
-@no_type_check  # numba compiles the plain function
-def fill(counts, times, at, stop, start, end, trial, width, lag, window):
+@no_type_check  # at run time: numba compiles the plain function
+def fill(
+    counts: np.ndarray,
+    times: np.ndarray,
+    at: np.ndarray,
+    stop: np.ndarray,
+    start: np.ndarray,
+    end: np.ndarray,
+    trial: np.ndarray,
+    width: int,
+    lag: int,
+    window: int,
+) -> int:
     """Add spikes to the counts, window after window from `window` on, and within a window unit
     after unit: it stays in cache.
 
     Returns how many windows there are; or the one where a count was full, to go on from there with
     counts of a wider type, since `at` (unit,), each unit's next spike, moves on; or -1 where a
     spike belongs to a window that is done. A bin is found from the middle of the tick: that is 0.5
-    / width from the next bin at least, and up to LONGEST_WINDOW the product is off by less, so it never
-    rounds across.
+    / width from the next bin at least, and up to LONGEST_WINDOW the product is
+    off by less, so it never rounds across.
     """
     full, inverse = np.iinfo(counts.dtype).max, 1.0 / width
     for now in range(window, len(start)):

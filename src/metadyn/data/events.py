@@ -23,9 +23,8 @@ ARITHMETIC = {
     ast.Div: operator.truediv,
 }
 TIME_NAME = re.compile(r"_times?$")  # how columns of times are called
-DURATION_NAME = re.compile(
-    r"reaction|response_time|duration|latency|delay|interval"
-)  # lengths, which start nowhere
+# lengths, which start nowhere
+DURATION_NAME = re.compile(r"reaction|response_time|duration|latency|delay|interval")
 CLOCK_RATES = (
     30e3,
     25e3,
@@ -37,9 +36,8 @@ CLOCK_RATES = (
     10e3,
     1e3,
 )  # [Hz] of clocks and recordings
-SHORTEST_DELAY = (
-    0.01  # [s]; what is said to follow a row's start sooner than that is no event in other units
-)
+# [s]; what is said to follow a row's start sooner than that is no event in other units
+SHORTEST_DELAY = 0.01
 FEWEST_EVENTS = 5  # rows from which on it is no accident that all events lie in their rows
 
 
@@ -128,7 +126,7 @@ def _is_event(table: pd.DataFrame, name: str) -> bool:
     return bool(own.sum() >= FEWEST_EVENTS and inside[own].mean() >= 0.9)
 
 
-def share_inside(table: pd.DataFrame, times: np.ndarray) -> float:
+def share_inside(table: pd.DataFrame, times: np.ndarray | float) -> float:
     """Of the rows with an event, how many have it between the start of the row before theirs and
     the end of the row after."""
     order = np.argsort(table.start_time.to_numpy(dtype=np.float64), kind="stable")
@@ -207,10 +205,14 @@ def check_inside(
         )
         return
     options = {**({} if name == "trials" else {"intervals": name}), "align": meant, **windows}
-    problem = f"the times in {align!r} lie outside of their rows: they count from elsewhere, or in other units than seconds"
+    problem = (
+        f"the times in {align!r} lie outside of their rows: they count from elsewhere, or in other "
+        "units than seconds"
+    )
     item, remedy = (
         f"{name}.{align}",
-        f"{as_keywords(options)} (or {as_keywords({'align': spelled(align) + ' + 0'})}, to take them as they are)",
+        f"{as_keywords(options)} (or {as_keywords({'align': spelled(align) + ' + 0'})}, to take "
+        "them as they are)",
     )
     raise WindowError(
         problem, file=session.source.uri, item=item, found=found, remedy=remedy, options=options

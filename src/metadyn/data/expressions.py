@@ -7,6 +7,7 @@ import ast
 import keyword
 import re
 import unicodedata
+from collections.abc import Iterable
 
 MOST_CHARACTERS = 10_000  # characters; no person writes more
 TEXT = r"""'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*\""""  # a literal, in which nothing is a column
@@ -50,7 +51,7 @@ def spelled(name: str) -> str:
     return name if plain else f"`{name}`"
 
 
-def with_backquotes(expression: str, names) -> str:
+def with_backquotes(expression: str, names: Iterable[str]) -> str:
     """The expression with every name that needs them in backquotes; texts in double quotes, as a
     shell bears them."""
     odd = sorted((name for name in names if spelled(name) != name), key=len, reverse=True)

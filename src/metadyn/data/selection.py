@@ -8,7 +8,9 @@ import difflib
 import operator
 import re
 import warnings
+from collections.abc import Callable
 from itertools import chain
+from typing import Any, TypeAlias, TypeGuard, cast
 
 import numpy as np
 import pandas as pd
@@ -16,7 +18,10 @@ import pandas as pd
 from metadyn.data.expressions import MOST_CHARACTERS, names_in, parse, spelled, with_backquotes
 from metadyn.errors import SelectionError, as_keywords
 
-COMPARISONS = {
+Literal: TypeAlias = str | bool | int | float
+Operand: TypeAlias = pd.Series | Literal | list[Literal]
+Comparison = Callable[[Any, Any], Any]  # of columns and literals, row by row
+COMPARISONS: dict[type[ast.cmpop], Comparison] = {
     ast.Eq: operator.eq,
     ast.NotEq: operator.ne,
     ast.Lt: operator.lt,
@@ -24,9 +29,13 @@ COMPARISONS = {
     ast.Gt: operator.gt,
     ast.GtE: operator.ge,
 }
-GRAMMAR = "comparisons (== != < <= > >= in) of columns and literals, joined by and, or, not and parentheses"
+GRAMMAR = (
+    "comparisons (== != < <= > >= in) of columns and literals, joined by and, or, not and "
+    "parentheses"
+)
 EXAMPLE = "\"result == 'R' and not (target_id in [1, 2])\""
-HOLDS, FAILS = 0, 1  # rows of a truth (2, row); where a value is missing, neither
+HOLDS = 0
+FAILS = 1  # rows of a truth (2, row); where a value is missing, neither
 
 
 def select_rows(
@@ -100,7 +109,7 @@ def summarise_values(column: pd.Series, most: int = 8) -> str:
     return ", ".join(listed) + ("" if shown == most else f", … ({len(counts)} different)")
 
 
-def has_several(column) -> bool:
+def has_several(column: object) -> TypeGuard[pd.Series]:
     """Whether a row of this column may have several values, as a tuple."""
     return (
         isinstance(column, pd.Series)
@@ -110,6 +119,7 @@ def has_several(column) -> bool:
 
 
 def nearest_column(table: pd.DataFrame, name: str) -> str | None:
+    """The column whose name is most like this one; None where none is like it."""
     nearest = difflib.get_close_matches(name, map(str, table.columns), n=1, cutoff=0.5)
     return nearest[0] if nearest else None
 
@@ -130,7 +140,9 @@ def no_such_column(
 class _Evaluator:
     """Walks the few kinds of node that are allowed; every other one is refused by name."""
 
-    def __init__(self, table, expression, what, option, file):
+    def __init__(
+        self, table: pd.DataFrame, expression: str, what: str, option: str, file: str | None
+    ) -> None:
         self.table, self.expression, self.what, self.option, self.file = (
             table,
             expression,
@@ -139,7 +151,7 @@ class _Evaluator:
             file,
         )
 
-    def truth(self, node) -> np.ndarray:
+    def truth(self, node: ast.expr) -> np.ndarray:
         """Where the expression holds and where it fails (2, row)."""
         match node:
             case ast.BoolOp(op=ast.And(), values=values):
@@ -154,14 +166,14 @@ class _Evaluator:
                 return self.flag(name)
         raise self.refused(node)
 
-    def comparison(self, node) -> np.ndarray:
+    def comparison(self, node: ast.Compare) -> np.ndarray:
         operands = [node.left, *node.comparators]
         if not names_in(node):
             raise self.refused(node)
         pairs = zip(operands, node.ops, operands[1:], strict=False)
         return _all([self.compare(left, op, right) for left, op, right in pairs])
 
-    def compare(self, left, op, right) -> np.ndarray:
+    def compare(self, left: ast.expr, op: ast.cmpop, right: ast.expr) -> np.ndarray:
         if isinstance(op, ast.In | ast.NotIn):
             return self.membership(left, right, isinstance(op, ast.NotIn))
         if type(op) not in COMPARISONS:
@@ -176,15 +188,18 @@ class _Evaluator:
             _is_missing(first, second),
         )
 
-    def holds(self, compare, first, second) -> np.ndarray:
+    def holds(self, compare: Comparison, first: Operand, second: Operand) -> np.ndarray:
         try:
             return np.asarray(compare(first, second), dtype=bool)
         except TypeError as error:
             raise self.malformed(str(error)) from error
 
-    def of_several(self, first, second, compare, said: str) -> np.ndarray:
+    def of_several(
+        self, first: Operand, second: Operand, compare: Comparison, said: str
+    ) -> np.ndarray:
         """Where a comparison with a literal holds of all values of a row, and where of none."""
-        column, flipped = (first, False) if has_several(first) else (second, True)
+        flipped = not has_several(first)
+        column = cast(pd.Series, second if flipped else first)
         other = first if flipped else second
         if isinstance(other, pd.Series):
             raise self.malformed(
@@ -208,20 +223,24 @@ class _Evaluator:
         if mixed.any():
             example = " + ".join(map(str, column[mixed].iloc[0]))
             one = f"{column[mixed].iloc[0][0]!r} in {spelled(column.name)}"
-            found = f"of {mixed.sum()} of {len(mixed)} {self.what} some values of {column.name!r} fulfil {said}, some do not"
+            found = (
+                f"of {mixed.sum()} of {len(mixed)} {self.what} some values of {column.name!r} "
+                f"fulfil {said}, some do not"
+            )
             warnings.warn(
-                f"{self.file or self.what}: {found} ({example}); left out ({one} asks for one of them)",
+                f"{self.file or self.what}: {found} ({example}); left out ({one} asks for one of "
+                "them)",
                 stacklevel=8,
             )
 
-    def membership(self, left, right, negated) -> np.ndarray:
+    def membership(self, left: ast.expr, right: ast.expr, negated: bool) -> np.ndarray:
         if isinstance(left, ast.Constant) and isinstance(right, ast.Name):
             return self.one_of_several(left, right, negated)
         if not (isinstance(left, ast.Name) and isinstance(right, ast.List | ast.Tuple | ast.Set)):
             raise self.refused(right)
         column, listed = self.column(left.id), [self.literal(item) for item in right.elts]
 
-        def inside(values, _) -> np.ndarray:
+        def inside(values: pd.Series, _: object) -> np.ndarray:
             return values.isin(listed).to_numpy() ^ negated
 
         if has_several(column):
@@ -229,7 +248,7 @@ class _Evaluator:
             return self.of_several(column, listed, inside, said)
         return _truth(inside(column, listed), _is_missing(column))
 
-    def one_of_several(self, left, right, negated) -> np.ndarray:
+    def one_of_several(self, left: ast.Constant, right: ast.Name, negated: bool) -> np.ndarray:
         """`'M1' in location`: whether it is one of a row's values. Of a row that refers to nothing,
         that is not known."""
         column, value = self.column(right.id), self.literal(left)
@@ -243,7 +262,7 @@ class _Evaluator:
         )
         return _truth(inside ^ negated, _is_missing(column))
 
-    def operand(self, node):
+    def operand(self, node: ast.expr) -> Operand:
         return self.column(node.id) if isinstance(node, ast.Name) else self.literal(node)
 
     def column(self, name: str) -> pd.Series:
@@ -259,10 +278,10 @@ class _Evaluator:
             remedy = self.as_option(with_backquotes(meant, [nearest]))
         return no_such_column(self.table, name, self.what, self.file, remedy)
 
-    def literal(self, node):
+    def literal(self, node: ast.expr) -> Literal:
         match node:
-            case ast.Constant(value=str() | bool() | int() | float()):
-                return node.value
+            case ast.Constant(value=str() | bool() | int() | float() as value):
+                return value
             case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as value)):
                 return -value
         raise self.refused(node)
@@ -275,7 +294,7 @@ class _Evaluator:
             raise self.malformed(f"{name!r} is not boolean: {summarise_values(column)}")
         return _truth(column.isin([True]).to_numpy(), missing)
 
-    def refused(self, node) -> SelectionError:
+    def refused(self, node: ast.AST) -> SelectionError:
         return self.malformed(f"{type(node).__name__}, which is not evaluated")
 
     def malformed(self, found: str, remedy: str | None = None) -> SelectionError:
@@ -307,7 +326,7 @@ class _Evaluator:
         return as_keywords({self.option: expression})
 
 
-def _truth(holds: np.ndarray, missing) -> np.ndarray:
+def _truth(holds: np.ndarray, missing: np.ndarray | bool) -> np.ndarray:
     return np.stack([holds & ~missing, ~holds & ~missing])
 
 
@@ -317,7 +336,7 @@ def _all(truths: list[np.ndarray]) -> np.ndarray:
     return np.stack([holds.all(axis=0), fails.any(axis=0)])
 
 
-def _is_missing(*operands) -> np.ndarray | bool:
+def _is_missing(*operands: Operand) -> np.ndarray | bool:
     """Mask (row,) of NaN, None and empty text in any column of these; a literal is never
     missing."""
     missing = [

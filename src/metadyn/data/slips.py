@@ -11,15 +11,14 @@ from metadyn.data.tables import table_option
 from metadyn.errors import DataError, WindowError
 from metadyn.records import Session, Windows
 
-FAR_BEYOND = (
-    100  # times as far as the last window: recordings do go on after their trials, but hardly so
-)
-MOST_OF_MILLISECONDS = (
-    5000  # as far as milliseconds reach; sample numbers reach at least 10000 times as far (10 kHz)
-)
+# times as far as the last window: recordings do go on after their trials, but hardly so
+FAR_BEYOND = 100
+# as far as milliseconds reach; sample numbers reach at least 10000 times as far (10 kHz)
+MOST_OF_MILLISECONDS = 5000
 SPIKE_TIMES = "/units/spike_times"
 CONVERT_SCRIPT = (
-    "import h5py; u = h5py.File('seconds.nwb', 'r+')['units']; t = u['spike_times']; del u['spike_times']; "
+    "import h5py; u = h5py.File('seconds.nwb', 'r+')['units']; t = u['spike_times']; del "
+    "u['spike_times']; "
     "n = u.create_dataset('spike_times', data=t[:] / {factor}); n.attrs.update(t.attrs); "
     "u['spike_times_index'].attrs['target'] = n.ref"
 )
@@ -33,7 +32,10 @@ def spike_times_in_other_unit(session: Session, windows: Windows) -> DataError |
         return None
     times = last_spike / last_window
     guess, factor = _guess(times)
-    found = f"spikes to {last_spike:g} s, windows to {last_window:g} s: {times:.0f} times as far, as {guess} would be"
+    found = (
+        f"spikes to {last_spike:g} s, windows to {last_window:g} s: {times:.0f} times as far, as "
+        f"{guess} would be"
+    )
     file = shlex.quote(session.source.uri or "FILE.nwb")
     remedy = f'cp {file} seconds.nwb && python -c "{CONVERT_SCRIPT.format(factor=factor)}"'
     problem = "the spike times are not in seconds, as NWB has them"
@@ -48,7 +50,10 @@ def table_in_other_unit(session: Session, windows: Windows) -> WindowError | Non
         return None
     last_window = float(windows.stop.max())
     guess, factor = _guess(last_window / last_spike)
-    found = f"windows to {last_window:g} s, spikes to {last_spike:g} s: {last_window / last_spike:.0f} times as far, "
+    found = (
+        f"windows to {last_window:g} s, spikes to {last_spike:g} s: {last_window / last_spike:.0f} "
+        "times as far, "
+    )
     found += f"as {guess} would be"
     starts = np.unique(windows.start)
     room = min([float(np.median(windows.stop - windows.start)), *np.diff(starts)]) / factor

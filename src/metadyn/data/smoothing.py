@@ -10,18 +10,18 @@ import numpy as np
 
 from metadyn.records import TrialCounts
 
-ENTRIES_AT_ONCE = (
-    2**20
-)  # entries (trial, time, unit) that are worked on at once: what is made on the way stays small beside the counts
+# entries (trial, time, unit) that are worked on at once: what is made on the way stays small
+# beside the counts
+ENTRIES_AT_ONCE = 2**20
 
 
-def trial_chunks(values: np.ndarray) -> Iterator[slice]:
+def slices_of_trials(values: np.ndarray) -> Iterator[slice]:
     """Some trials at a time of values (trial, time, unit)."""
     size = max(1, ENTRIES_AT_ONCE // max(1, values[0].size))
     return (slice(first, first + size) for first in range(0, len(values), size))
 
 
-def smooth(counts: TrialCounts, sd) -> TrialCounts:
+def smooth(counts: TrialCounts, sd: float | int) -> TrialCounts:
     """Counts (trial, time, unit) convolved in time with a Gaussian of `sd` seconds, as float32
     spikes per bin.
 
@@ -29,7 +29,7 @@ def smooth(counts: TrialCounts, sd) -> TrialCounts:
     a gap or an edge.
     """
     smoothed, entries = np.zeros(counts.counts.shape, np.float32), counts.observed_entries
-    for trials in trial_chunks(smoothed):
+    for trials in slices_of_trials(smoothed):
         _smooth_into(
             smoothed[trials], counts.counts[trials], entries[trials], sd / counts.bin_width
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,12 +10,10 @@ import numpy as np
 from metadyn.errors import DataError
 from metadyn.records import Windows
 
-ENOUGH_TO_TEST = (
-    20  # windows of a session; of fewer a test part would hold one or two, which score by chance
-)
-ENOUGH_FOR_GAPS = (
-    6  # windows of a continuous recording; of fewer a gap would cost more than it is worth
-)
+# windows of a session; of fewer a test part would hold one or two, which score by chance
+ENOUGH_TO_TEST = 20
+# windows of a continuous recording; of fewer a gap would cost more than it is worth
+ENOUGH_FOR_GAPS = 6
 MOST_BLOCKS = 3  # that validation or test has of a continuous recording, to meet it early and late
 WINDOWS_OF_A_BLOCK = 5
 
@@ -57,7 +56,8 @@ def split_windows(windows: Windows, validation: float, test: float, seed: int = 
     if continuous and n_validation + n_test:
         return split_blocks(windows, n_validation, n_test, seed)
     parts = split_trials(size, (size - n_validation - n_test, n_validation, n_test), seed)
-    return Split(*(np.flatnonzero(np.isin(trials, part)) for part in parts))
+    train, chosen, tested = (np.flatnonzero(np.isin(trials, part)) for part in parts)
+    return Split(train, chosen, tested)
 
 
 def split_blocks(windows: Windows, n_validation: int, n_test: int, seed: int) -> Split:
@@ -101,7 +101,7 @@ def with_gap(windows: Windows, part: np.ndarray, gap: float) -> Split:
     train = (part == 0) & ~windows.share_time(windows.start[held_out], windows.stop[held_out], gap)
     if gap and not train.any():
         return with_gap(windows, part, 0.0)
-    return Split(*(np.flatnonzero(each) for each in (train, validation, test)), gap)
+    return Split(np.flatnonzero(train), np.flatnonzero(validation), np.flatnonzero(test), gap)
 
 
 def block_lengths(number: int) -> list[int]:
@@ -116,7 +116,9 @@ def evenly_spaced(size: int, most: int) -> np.ndarray:
     return np.unique(np.linspace(0, size - 1, min(size, most)).round().astype(int))
 
 
-def split_trials(n_trials: int, parts=(0.7, 0.15, 0.15), seed: int = 0):
+def split_trials(
+    n_trials: int, parts: Sequence[float | int] = (0.7, 0.15, 0.15), seed: int = 0
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Ascending indices (train, validation, test) of a random split, disjoint and complete; the
     same for the same seed.
 

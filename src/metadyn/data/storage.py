@@ -4,6 +4,7 @@ where it needs the room."""
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from tempfile import TemporaryFile, gettempdir
 from typing import IO
@@ -38,11 +39,12 @@ def write_array(values: np.ndarray, file: IO[bytes]) -> None:
 
 
 def is_on_disk(values: np.ndarray) -> bool:
+    """Whether the array is mapped from a file, as `on_disk` returns it."""
     return isinstance(values, np.memmap)
 
 
-def disk_errors(folder: Path):
-    """What the system refuses inside is a WriteError about the folder."""
+def disk_errors(folder: Path) -> AbstractContextManager[None]:
+    """A context in which an OSError becomes a WriteError that names the folder."""
     problem = "the counts cannot be kept on disk while the model is trained"
     remedy = (
         "room on that disk, a model folder on another one (`output`), "

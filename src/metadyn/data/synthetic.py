@@ -6,7 +6,7 @@ Observations are spikes of Poisson units, or Gaussian as in the paper.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -82,7 +82,7 @@ def random_weights(n_units: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def observe_gaussian(
-    truth: dict, family: Family, n_units: int, rng, *, offset: float = 0.0
+    truth: dict, family: Family, n_units: int, rng: np.random.Generator, *, offset: float = 0.0
 ) -> SimulatedGaussian:
     """y = C z + D + noise; D normal of SD `offset`, zero in the paper."""
     weight, bias = random_weights(n_units, rng), rng.normal(0, offset, n_units)
@@ -94,7 +94,12 @@ def observe_gaussian(
 
 
 def observe_spikes(
-    truth: dict, family: Family, n_units: int, rng, *, rate_range: tuple[float, float] = (5.0, 30.0)
+    truth: dict,
+    family: Family,
+    n_units: int,
+    rng: np.random.Generator,
+    *,
+    rate_range: tuple[float, float] = (5.0, 30.0),
 ) -> SimulatedSpikes:
     """Units with mean rates drawn from `rate_range` [Hz]; tuning as deep in a family's widest
     member as on the ring."""
@@ -111,7 +116,7 @@ def observe_spikes(
 
 def spikes_in_bins(
     counts: np.ndarray, trial_start: np.ndarray, bin_width: float, rng: np.random.Generator
-):
+) -> tuple[np.ndarray, np.ndarray]:
     """Spike times placed uniformly inside their bins: (spike_times, spike_index), ascending within
     a unit."""
     trial, time, unit = np.nonzero(counts)
@@ -124,7 +129,7 @@ def spikes_in_bins(
     return times[order], index
 
 
-OBSERVATIONS = {
+OBSERVATIONS: dict[str, tuple[Callable[..., SimulatedSession], tuple[int, int]]] = {
     "spikes": (observe_spikes, (20, 60)),
     "gaussian": (observe_gaussian, (30, 100)),
 }  # and their range of units
@@ -142,7 +147,7 @@ def simulate(
     bin_width: float = 0.02,
     gap: float = 0.5,
     seed: int = 0,
-    **options,
+    **options: object,
 ) -> list[SimulatedSession]:
     """Sessions with different units and counts of units, `SimulatedSpikes` or
     (`observations="gaussian"`) `SimulatedGaussian`.
@@ -202,8 +207,10 @@ def as_counts(session: SimulatedSession) -> TrialCounts:
     scores without files."""
     if isinstance(session, SimulatedSpikes):
         values = session.counts.astype(np.min_scalar_type(int(session.counts.max(initial=0))))
-    else:
+    elif isinstance(session, SimulatedGaussian):
         values = session.observations
+    else:
+        raise TypeError(f"{type(session).__name__} has no observations")
     n_trials, n_bins, n_units = values.shape
     windows = Windows(
         session.trial_start,

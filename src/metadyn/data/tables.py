@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import warnings
+from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
@@ -26,7 +27,10 @@ def choose_table(session: Session, intervals: str | None) -> str | None:
     """
     if intervals is None:
         trials = tables_called("trials", session.intervals)
-        return trials[0] if len(trials) == 1 else _whole_recording(session)
+        if len(trials) == 1:
+            return trials[0]
+        _check_no_task(session)
+        return None
     found = tables_called(intervals, session.intervals)
     if intervals == RECORDING and not found:
         return None
@@ -56,7 +60,7 @@ def choose_table(session: Session, intervals: str | None) -> str | None:
     return intervals
 
 
-def tables_called(name: str, tables) -> list[str]:
+def tables_called(name: str, tables: Iterable[str]) -> list[str]:
     """The tables of that name or path: `trials` is behavior/trials too, where there is no table of
     the whole name."""
     return [name] if name in tables else [path for path in tables if path.endswith("/" + name)]
@@ -67,7 +71,8 @@ def table_option(name: str) -> dict:
     return {} if name == "trials" else {"intervals": name}
 
 
-def _whole_recording(session: Session) -> None:
+def _check_no_task(session: Session) -> None:
+    """Raise WindowError where tables of a task are there, but none called `trials`."""
     tasks = task_tables(session.intervals)
     if tasks:
         remedy = (
@@ -94,6 +99,7 @@ def task_tables(tables: dict[str, pd.DataFrame]) -> list[str]:
 
 
 def _other_table(session: Session, asked: str) -> str:
+    """The remedy that names the table most like the one asked for."""
     there = [name for name, table in session.intervals.items() if len(table)]
     nearest = (
         difflib.get_close_matches(asked, there, n=1)
@@ -131,7 +137,10 @@ def usable_rows(
     return rows[~lost]
 
 
-def _no_times(session, name, n_rows, missing, counts) -> WindowError:
+def _no_times(
+    session: Session, name: str, n_rows: int, missing: dict[str, np.ndarray], counts: str
+) -> WindowError:
+    """The error for a column without any time; its remedy names a column that has some."""
     worst = max(missing, key=lambda column: missing[column].sum())
     usable = {other: event_columns(table) for other, table in session.intervals.items()}
     found = f"no time (NaN) in {counts} of {n_rows} rows; " + "; ".join(

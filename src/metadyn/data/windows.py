@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import replace
+from typing import TypeGuard
 
 import numpy as np
+import pandas as pd
 
 from metadyn.data.events import check_inside, event_columns, event_times
 from metadyn.data.intervals import intersection, overlapping_pairs
@@ -19,9 +21,8 @@ from metadyn.records import Session, Windows
 
 CONTINUOUS_BINS = 100  # 2 s at 20 ms: long against a time constant, short against a recording
 MOST_BINS = 100_000_000  # in all windows together (23 days at 20 ms); more is a slip in the times
-MOST_UNEVEN = (
-    20  # longest window over the median one; more means that rows are not trials from start to stop
-)
+# longest window over the median one; more means that rows are not trials from start to stop
+MOST_UNEVEN = 20
 # [s] with no spike of any unit, in a file without obs_intervals, is a gap in the recording
 LONGEST_SILENCE = 60.0
 
@@ -29,12 +30,12 @@ LONGEST_SILENCE = 60.0
 def make_windows(
     session: Session,
     *,
-    bin_width=0.02,
+    bin_width: float | int = 0.02,
     intervals: str | None = None,
     align: str | None = None,
-    start=0.0,
-    n_bins=None,
-    max_bins=None,
+    start: float | int = 0.0,
+    n_bins: int | None = None,
+    max_bins: int | None = None,
     where: str | None = None,
 ) -> Windows:
     """The windows that these choices give, in the order of the table's rows; times in seconds.
@@ -83,7 +84,8 @@ def _selected_rows(session: Session, name: str, where: str | None) -> np.ndarray
     )
 
 
-def _refuse_row_options(session, **options) -> None:
+def _refuse_row_options(session: Session, **options: object) -> None:
+    """Raise WindowError for options that choose rows where there is no table."""
     given = ", ".join(name for name, value in options.items() if value)
     if given:
         found = f"interval tables: {', '.join(session.intervals) or 'none'}"
@@ -101,9 +103,20 @@ def _refuse_row_options(session, **options) -> None:
         )
 
 
-def _refuse_event_options(session, name, table, *, start, n_bins) -> None:
+def _refuse_event_options(
+    session: Session,
+    name: str,
+    table: pd.DataFrame,
+    *,
+    start: float | int,
+    n_bins: int | None,
+) -> None:
+    """Raise WindowError for options of windows around an event where no event is named."""
     if start or n_bins:
-        found = f"{'n_bins' if n_bins else 'start'} without align; event columns: {', '.join(event_columns(table))}"
+        found = (
+            f"{'n_bins' if n_bins else 'start'} without align; event columns: "
+            f"{', '.join(event_columns(table))}"
+        )
         remedy = f"align='start_time', n_bins={n_bins or 50}, or `max_bins` to cut long rows"
         problem = "windows of a fixed length need an event to start from"
         raise WindowError(problem, file=session.source.uri, item=name, found=found, remedy=remedy)
@@ -121,7 +134,10 @@ def from_start_to_stop(session: Session, name: str, rows: np.ndarray, bin_ticks:
     n_bins = (stop - start) // bin_ticks
     kept = n_bins > 0
     if not kept.all():
-        found = f"{np.sum(~kept)} of {len(table)} rows of {name} are shorter than a bin ({to_seconds(bin_ticks):g} s)"
+        found = (
+            f"{np.sum(~kept)} of {len(table)} rows of {name} are shorter than a bin "
+            f"({to_seconds(bin_ticks):g} s)"
+        )
         if not kept.any():
             remedy = "a smaller `bin_width`, or align='start_time', n_bins=50"
             raise WindowError(
@@ -138,7 +154,13 @@ def from_start_to_stop(session: Session, name: str, rows: np.ndarray, bin_ticks:
 
 
 def from_events(
-    session: Session, name: str, rows: np.ndarray, align: str, start, n_bins, bin_ticks: int
+    session: Session,
+    name: str,
+    rows: np.ndarray,
+    align: str,
+    start: float | int,
+    n_bins: int | None,
+    bin_ticks: int,
 ) -> Windows:
     """One window of `n_bins` a row, from `start` seconds after the event in column `align`."""
     if n_bins is None:
@@ -171,7 +193,10 @@ def consecutive_windows(session: Session, bin_ticks: int, n_bins: int) -> Window
     start, lengths = recorded[:, 0], (recorded[:, 1] - recorded[:, 0]) // bin_ticks
     kept = lengths > 0
     if not kept.any():
-        found = f"{len(recorded)} recorded stretches, the longest {to_seconds((recorded[:, 1] - recorded[:, 0]).max()):g} s"
+        found = (
+            f"{len(recorded)} recorded stretches, the longest "
+            f"{to_seconds((recorded[:, 1] - recorded[:, 0]).max()):g} s"
+        )
         problem, remedy = "no stretch of the recording is as long as a bin", "a smaller `bin_width`"
         raise WindowError(
             problem, file=session.source.uri, item="recording", found=found, remedy=remedy
@@ -192,7 +217,10 @@ def recorded_stretches(session: Session) -> np.ndarray:
     times = np.sort(session.spike_times)
     gaps = np.flatnonzero(np.diff(times) > LONGEST_SILENCE)
     if len(gaps):
-        found = f"{len(gaps)} stretches of over {LONGEST_SILENCE:g} s in which no unit fires, and no obs_intervals"
+        found = (
+            f"{len(gaps)} stretches of over {LONGEST_SILENCE:g} s in which no unit fires, and no "
+            "obs_intervals"
+        )
         warnings.warn(
             f"{session.source.uri or session.key}: {found}; taken as not recorded", stacklevel=4
         )
@@ -200,7 +228,7 @@ def recorded_stretches(session: Session) -> np.ndarray:
     return stretches if session.observed is None else intersection(stretches, session.observed)
 
 
-def is_bounded(observed: np.ndarray | None) -> bool:
+def is_bounded(observed: np.ndarray | None) -> TypeGuard[np.ndarray]:
     """Whether the file says when observation began and ended, not only what is invalid."""
     return observed is not None and bool(observed[0, 0] > -LATEST and observed[-1, 1] < LATEST)
 
@@ -242,14 +270,17 @@ def drop_unobserved(session: Session, windows: Windows) -> Windows:
     found += " or all of it is invalid" if len(session.invalid) else ""
     found += f" (recorded from {extent[0]:g} to {extent[1]:g} s)"
     if not kept.any():
-        if slip := spike_times_in_other_unit(session, windows):
-            raise slip
+        if other := spike_times_in_other_unit(session, windows):
+            raise other
         start, stop = windows.start.min(), to_seconds(window_ends(windows)).max()
         remedy = (
             "check the unit of the table's times (seconds on the session's clock), "
             "or another `intervals` or `align`"
         )
-        found = f"windows from {start:g} to {stop:g} s, a recording from {extent[0]:g} to {extent[1]:g} s"
+        found = (
+            f"windows from {start:g} to {stop:g} s, a recording from {extent[0]:g} to "
+            f"{extent[1]:g} s"
+        )
         problem = "every window lies where nothing was recorded"
         raise WindowError(
             problem, file=session.source.uri, item=windows.table, found=found, remedy=remedy
@@ -275,7 +306,9 @@ def has_observed_bin(observed: np.ndarray, windows: Windows) -> np.ndarray:
     return np.bincount(window[whole], minlength=len(windows)) > 0
 
 
-def observed_bins(observed: np.ndarray | None, windows: Windows, lag=0.0) -> np.ndarray:
+def observed_bins(
+    observed: np.ndarray | None, windows: Windows, lag: float | int = 0.0
+) -> np.ndarray:
     """Mask (trial, time) of the bins in a window that lie wholly in observed time, `lag` seconds
     earlier; padding is False."""
     bins = np.arange(windows.n_bins.max())
@@ -287,7 +320,8 @@ def observed_bins(observed: np.ndarray | None, windows: Windows, lag=0.0) -> np.
     return inside & within(left, left + width, to_ticks(observed))
 
 
-def _check_size(session, windows) -> None:
+def _check_size(session: Session, windows: Windows) -> None:
+    """Raise WindowError where the windows hold more than MOST_BINS bins."""
     total = int(windows.n_bins.sum(dtype=np.float64))
     if total > MOST_BINS:
         worst = int(np.argmax(windows.n_bins))
@@ -318,7 +352,10 @@ def check_lengths(session: Session, windows: Windows, cut: bool) -> None:
     if cut or longest <= MOST_UNEVEN * median:
         return
     width = windows.bin_width
-    found = f"{len(windows)} rows, the median one {median * width:.3g} s, the longest {longest * width:.4g} s"
+    found = (
+        f"{len(windows)} rows, the median one {median * width:.3g} s, the longest "
+        f"{longest * width:.4g} s"
+    )
     options = fitting_options(windows, "start_time")
     remedy = f"`max_bins={CONTINUOUS_BINS}` (cuts long rows into pieces)" + (
         f", or {as_keywords(options)}" if options else ""
@@ -364,7 +401,10 @@ def check_overlap(session: Session, windows: Windows, align: str | None = None) 
         return
     here = shared[0]
     first, second = windows.trial_row[order[[here, here + 1]]]
-    found = f"{len(shared)} overlaps; rows {first} and {second} share {to_seconds(end[here] - start[here + 1]):g} s"
+    found = (
+        f"{len(shared)} overlaps; rows {first} and {second} share "
+        f"{to_seconds(end[here] - start[here + 1]):g} s"
+    )
     options = fitting_options(windows, align or "start_time")
     remedy = as_keywords(options) if options else "`where`, to leave doubled rows out"
     raise WindowError(

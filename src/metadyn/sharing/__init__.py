@@ -1,0 +1,1 @@
+"""Derived files as a dandiset: metadata, paths, checks and upload."""

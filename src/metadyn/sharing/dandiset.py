@@ -20,8 +20,9 @@ METADATA_FILE = "dandiset.yaml"
 LONGEST_NAME = 255  # bytes, of nearly all file systems
 PLACEHOLDER = "PLACEHOLDER"  # dandi warns of this word
 DRAFT = """\
-# A draft for you to fill in. `dandi validate` reads this file; `metadyn upload` only its identifier: what the archive shows is
-# entered on its web page of the dandiset, and this file is where to prepare it.
+# A draft for you to fill in. `dandi validate` reads this file; `metadyn upload` only its
+# identifier: what the archive shows is entered on its web page of the dandiset, and this file is
+# where to prepare it.
 identifier: {placeholder}  # TODO: DANDI:123456, the number that the archive gives on "New Dandiset"
 name: {placeholder}  # TODO: a title, at most 150 characters
 description: {description}
@@ -120,7 +121,9 @@ def _description(files: list[Path]) -> str:
     """What the files are, in words that hold for any of them."""
     many = "recording" if len(files) == 1 else "recordings"
     return (
-        f"Latent dynamics of {len(files)} {many}, inferred by ndx-metadyn from the spike times of sorted units: latent states, "
-        "firing rates, dynamical embeddings and, where stored, the model, beside the units and intervals that they rest on. "
+        f"Latent dynamics of {len(files)} {many}, inferred by ndx-metadyn from the spike times of "
+        "sorted units: latent states, "
+        "firing rates, dynamical embeddings and, where stored, the model, beside the units and "
+        "intervals that they rest on. "
         "Each file names the recording that it was derived from."
     )

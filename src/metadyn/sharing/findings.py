@@ -7,11 +7,15 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from metadyn.errors import DataError, MetadynError
 from metadyn.nwb.addresses import NEED_DANDI
 from metadyn.nwb.metadata import FIELDS
 from metadyn.sharing.dandiset import METADATA_FILE
+
+if TYPE_CHECKING:
+    from dandi.dandiset import Dandiset
 
 CHECK_OF = {  # checks of nwbinspector that a field of --metadata answers
     "check_subject_exists": "subject_id",
@@ -67,14 +71,15 @@ def findings(folder: Path) -> list[Finding]:
 
 def _joined(group: list[Finding]) -> Finding:
     """Findings of one check as one."""
-    joined = {
-        name: tuple(dict.fromkeys(value for each in group for value in getattr(each, name)))
-        for name in ("messages", "files", "objects")
-    }
-    return replace(group[0], **joined)
+    return replace(
+        group[0],
+        messages=tuple(dict.fromkeys(text for each in group for text in each.messages)),
+        files=tuple(dict.fromkeys(path for each in group for path in each.files)),
+        objects=tuple(dict.fromkeys(name for each in group for name in each.objects)),
+    )
 
 
-def dandiset_in(folder: Path):
+def dandiset_in(folder: Path) -> Dandiset:
     """dandi's view of a folder. Raises DataError where its dandiset.yaml is no YAML of keys and
     values."""
     from dandi.dandiset import Dandiset
@@ -141,11 +146,17 @@ def _remedy(check: str, path: Path, folder: Path) -> str:
     again = f"metadyn package {folder} -o {folder} --overwrite"
     if check in CHECK_OF:
         field = CHECK_OF[check]
-        return f"{field} = … in metadata.toml ({EXAMPLES[field]}), then {again} --metadata metadata.toml"
+        return (
+            f"{field} = … in metadata.toml ({EXAMPLES[field]}), then {again} --metadata "
+            "metadata.toml"
+        )
     if path.name == "dandiset.yaml":
         return f"edit {path}"
     if check.startswith("DANDI."):
         return f"move the file out of the folder, and metadyn package FILE -o {folder}"
     if check.startswith("pynwb."):
-        return f"pynwb-validate {path} shows all of it; if the recording has it too, mend it there and annotate anew"
+        return (
+            f"pynwb-validate {path} shows all of it; if the recording has it too, mend it there "
+            "and annotate anew"
+        )
     return "if nwbinspector RECORDING says so too, mend it there, then annotate and derive anew"

@@ -73,7 +73,8 @@ def names_of(paths: list[Path]) -> dict[Path, str]:
 def template(needed: dict[str, list[Field]]) -> str:
     """TOML with an empty value for each field that a file needs."""
     lines = [
-        "# Keys above the first [table] are for every file that lacks them, those in a file's own [table] for that file."
+        "# Keys above the first [table] are for every file that lacks them, those in a file's own "
+        "[table] for that file."
     ]
     for name, fields in needed.items():
         lines += [
@@ -110,7 +111,8 @@ def _read_metadata_toml(path: str | Path, names: set[str]) -> tuple[dict, dict]:
     return _checked(common, path), {name: _checked(table, path) for name, table in own.items()}
 
 
-def _checked(values: dict, path) -> dict:
+def _checked(values: dict, path: str | Path) -> dict:
+    """The values that are no empty text; ConfigError for an unknown key or a malformed value."""
     for name, value in values.items():
         if name not in BY_NAME:
             raise ConfigError(

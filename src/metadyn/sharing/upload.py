@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from metadyn.errors import DataError, MetadynError
 from metadyn.nwb.addresses import NEED_DANDI
@@ -13,16 +15,19 @@ from metadyn.nwb.derive import origin_of
 from metadyn.sharing.dandiset import METADATA_FILE
 from metadyn.sharing.findings import dandiset_in, findings
 
+if TYPE_CHECKING:
+    from dandi.files import LocalAsset
+
 DANDISET = re.compile(r"(DANDI:)?\d{6}")
 RELATION = "dcite:IsDerivedFrom"
 
 
 @dataclass(frozen=True)
 class PlannedAsset:
-    """One file to upload: `file` is dandi's view of it, `metadata` what the archive is told of
-    it."""
+    """One file to upload: `file` is dandi's view of it, `metadata` what the archive gets to
+    know of it."""
 
-    file: object
+    file: LocalAsset
     path: str
     size: int
     metadata: dict
@@ -69,7 +74,8 @@ def plan(folder: Path, instance: str = "dandi") -> Plan:
     )
 
 
-def _planned(file) -> PlannedAsset:
+def _planned(file: LocalAsset) -> PlannedAsset:
+    """A file with the metadata that the archive would get; DataError where dandi cannot read it."""
     try:
         metadata = file.get_metadata(digest=file.get_digest(), ignore_errors=False).model_dump(
             mode="json", exclude_none=True
@@ -77,7 +83,10 @@ def _planned(file) -> PlannedAsset:
     except (
         Exception
     ) as error:  # whatever dandi stumbles over, it would stumble over it when uploading
-        remedy = "dandi looks species up on the net unless they are well known: try again where there is one, or mend the file"
+        remedy = (
+            "dandi looks species up on the net unless they are well known: try again where there "
+            "is one, or mend the file"
+        )
         problem, found = (
             "dandi cannot read the metadata of a file",
             f"{type(error).__name__}: {error}"[:300],
@@ -106,13 +115,20 @@ def related_resource(origin: dict[str, str]) -> dict:
     return resource.model_dump(mode="json", exclude_none=True)
 
 
-def _obstacles(folder: Path, number: str):
+def _obstacles(folder: Path, number: str) -> Iterator[str]:
+    """Reasons why the archive would refuse the folder, each with its remedy."""
     if not DANDISET.fullmatch(number):
-        remedy = f"make a dandiset on the archive's web page and write its number into {folder / METADATA_FILE}"
+        remedy = (
+            "make a dandiset on the archive's web page and write its number into "
+            f"{folder / METADATA_FILE}"
+        )
         yield f"identifier is {number}, no number of a dandiset: {remedy}"
     for each in findings(folder):
         if each.blocks:
-            yield f"{each.check}: {each.messages[0]} ({', '.join(str(file) for file in each.files)}): {each.remedy}"
+            yield (
+                f"{each.check}: {each.messages[0]} "
+                f"({', '.join(str(file) for file in each.files)}): {each.remedy}"
+            )
 
 
 def _key_variable(instance: str) -> str:
@@ -150,12 +166,16 @@ def upload(planned: Plan) -> None:
 
 
 def _key(instance: str) -> str:
+    """The key of the archive, from the environment or dandi's keyring; MetadynError without one."""
     from dandi.keyring_utils import keyring_lookup
 
     key = (
         os.environ.get(_key_variable(instance)) or keyring_lookup(f"dandi-api-{instance}", "key")[1]
     )
     if not key:
-        remedy = f"export {_key_variable(instance)}=…, or dandi upload, which asks for the key once and keeps it"
+        remedy = (
+            f"export {_key_variable(instance)}=…, or dandi upload, which asks for the key once and "
+            "keeps it"
+        )
         raise MetadynError("there is no key of the archive", item=instance, remedy=remedy)
     return key

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Num, Shaped
 from scipy.ndimage import gaussian_filter1d
 
-from metadyn.data.smoothing import trial_chunks
+from metadyn.data.smoothing import slices_of_trials
 from metadyn.errors import DataError
 from metadyn.records import TrialCounts
 from metadyn.training.initial.labels import conditions, listed
@@ -34,7 +34,7 @@ def condition_totals(
 
     def total(values: Shaped[np.ndarray, "trial time unit_or_1"]) -> np.ndarray:
         sums = np.zeros((len(labels), min(n_bins, values.shape[1]), values.shape[2]))
-        for trials in trial_chunks(values):
+        for trials in slices_of_trials(values):
             part = values[trials, :n_bins].astype(float)
             sums = sums + np.tensordot(member[:, trials], part, 1)
         return np.pad(sums, ((0, 0), (0, n_bins - sums.shape[1]), (0, 0)))

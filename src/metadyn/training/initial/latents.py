@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Bool, Float, Num
 
-from metadyn.data.smoothing import trial_chunks
+from metadyn.data.smoothing import slices_of_trials
 from metadyn.training.initial.moments import PerUnit, Values
 
 RIDGE = 0.1  # on latents of variance one that follow from counts
@@ -33,7 +33,7 @@ def projected(
 ) -> Latents:
     """projection (values − mean); zero in bins in which nothing was observed."""
     parts = []
-    for trials in trial_chunks(values):
+    for trials in slices_of_trials(values):
         latents = (values[trials] - mean) @ projection.T * observed[trials][..., None]
         parts.append(latents.astype(np.float32))
     return np.concatenate(parts)
@@ -53,7 +53,7 @@ def least_squares(
     products = products.reshape(len(weight), -1)
     prior = ridge * np.eye(weight.shape[1])
     parts = []
-    for trials in trial_chunks(values):
+    for trials in slices_of_trials(values):
         known = entries[trials].astype(np.float64)
         right = ((values[trials] - mean) * known) @ weight  # (trial, time, latent)
         information = (known @ products).reshape(*right.shape, -1) + prior

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Num
 from scipy.ndimage import gaussian_filter1d
 
-from metadyn.data.smoothing import smooth, trial_chunks
+from metadyn.data.smoothing import slices_of_trials, smooth
 from metadyn.records import TrialCounts
 
 SPIKES_PER_SD = 0.25  # spikes that the mean unit should fire within one SD of the smoothing
@@ -35,7 +35,7 @@ def deviations(
 
     Bins in which nothing was observed are left out; entries that were not observed are zero.
     """
-    for trials in trial_chunks(values):
+    for trials in slices_of_trials(values):
         seen = entries[trials].any(-1)  # (trial, time)
         known = entries[trials][seen]  # (bin, unit or 1)
         rows = values[trials][seen] - np.asarray(mean, dtype=np.float64)  # (bin, unit)
