@@ -43,7 +43,7 @@ class LatentBlocks:
 
     @property
     def labels(self) -> Shaped[np.ndarray, " latent"]:
-        """One for each latent: its number, or with several blocks the block and its number there."""
+        """Of each latent: its number, or with several blocks the block and its number there."""
         if len(self.names) == 1:
             return np.arange(self.sizes[0])
         pairs = zip(self.names, self.sizes, strict=True)
