@@ -1,4 +1,9 @@
-"""The demo in one picture."""
+"""The results of the demo as one figure.
+
+Top: embeddings against true speeds; r² of forecasts with embedding-conditioned and with shared
+dynamics. Bottom: the learnt flow of the slowest and of the fastest training session; the forecast
+of one unit of the new session. Blue is the model, red the new session, grey shared dynamics.
+"""
 
 from __future__ import annotations
 
@@ -12,37 +17,46 @@ from metadyn.pipeline.demo import HORIZONS, SHOTS, DemoResult
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+NEW_SESSION = f"new session, {SHOTS} trials"  # in the legends
+
 
 def draw(result: DemoResult, path: str | Path) -> Path:
-    """Draw embeddings, forecasts, two learnt flows and one forecast of the new session."""
+    """Draw the figure and write it to a file.
+
+    Parameters
+    ----------
+    result : of `metadyn.pipeline.demo.demo`.
+    path : of the picture; its suffix says the format, e.g. .png or .pdf.
+
+    Returns
+    -------
+    The path.
+
+    Raises
+    ------
+    ModuleNotFoundError : matplotlib is not installed.
+    """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 6.4), layout="constrained")
-    top, bottom = np.asarray(figure.subfigures(2, 1))
+    top, bottom = figure.subfigures(2, 1, squeeze=False)[:, 0]
     left, right = top.subplots(1, 2)
     _embeddings(left, result)
     _forecasts(right, result)
-    axes = bottom.subplots(1, 3, width_ratios=[1, 1, 1.8])
+    slow, fast, new = bottom.subplots(1, 3, width_ratios=[1, 1, 1.8])
     order = np.argsort(result.speeds[:-1])
-    for axis, row, name in ((axes[0], order[0], "slowest"), (axes[1], order[-1], "fastest")):
-        _flow(axis, result, int(row), name)
-    _example(axes[2], result)
+    _flow(slow, result, int(order[0]), "slowest")
+    _flow(fast, result, int(order[-1]), "fastest")
+    _example(new, result)
     figure.savefig(path, dpi=130)
     return Path(path)
 
 
 def _embeddings(axis: Axes, result: DemoResult) -> None:
-    axis.plot(
-        result.speeds[:-1], result.embeddings[:-1], "o", color="C0", label="training sessions"
-    )
-    axis.plot(
-        result.speeds[-1],
-        result.embeddings[-1],
-        "*",
-        ms=14,
-        color="C3",
-        label=f"new session, {SHOTS} trials",
-    )
+    """Each session's embedding against its true speed; the new session is a star."""
+    speeds, embeddings = result.speeds, result.embeddings
+    axis.plot(speeds[:-1], embeddings[:-1], "o", color="C0", label="training sessions")
+    axis.plot(speeds[-1], embeddings[-1], "*", ms=14, color="C3", label=NEW_SESSION)
     axis.set(
         xlabel="true speed of the session",
         ylabel="dynamical embedding",
@@ -52,16 +66,11 @@ def _embeddings(axis: Axes, result: DemoResult) -> None:
 
 
 def _forecasts(axis: Axes, result: DemoResult) -> None:
-    for values, name, color in (
-        (result.low_rank, "embedding-conditioned", "C0"),
-        (result.shared, "shared dynamics", "0.5"),
-    ):
-        axis.plot(HORIZONS, values[:-1].T, color=color, alpha=0.25, lw=1)
-        axis.plot(HORIZONS, values[:-1].mean(0), "o-", color=color, lw=2.5, label=name)
-    axis.plot(
-        HORIZONS, result.low_rank[-1], "*-", ms=12, color="C3", label=f"new session, {SHOTS} trials"
-    )
-    axis.axhline(0, color="k", lw=0.6)
+    """r² of forecast rates by the bins ahead: a thin line a session, a thick one for their mean."""
+    _sessions_and_mean(axis, result.low_rank[:-1], "embedding-conditioned", "C0")
+    _sessions_and_mean(axis, result.shared[:-1], "shared dynamics", "0.5")
+    axis.plot(HORIZONS, result.low_rank[-1], "*-", ms=12, color="C3", label=NEW_SESSION)
+    axis.axhline(0, color="k", lw=0.6)  # the score of a trial's mean rate
     axis.set(
         xlabel="bins ahead",
         ylabel="r² of forecast rates",
@@ -72,28 +81,29 @@ def _forecasts(axis: Axes, result: DemoResult) -> None:
     axis.legend(frameon=False, loc="lower left")
 
 
-def _flow(axis: Axes, result: DemoResult, row: int, name: str) -> None:
-    import torch
+def _sessions_and_mean(axis: Axes, values: np.ndarray, name: str, color: str) -> None:
+    """Lines of values (session, horizon) and of their mean over sessions, which has the name."""
+    axis.plot(HORIZONS, values.T, color=color, alpha=0.25, lw=1)
+    axis.plot(HORIZONS, values.mean(0), "o-", color=color, lw=2.5, label=name)
 
-    reach = 2.2 * float(result.model.shared_latents.latent_sd.mean())
-    grid = np.linspace(-reach, reach, 21)
-    points = np.stack(np.meshgrid(grid, grid), -1).astype(np.float32)
-    embedding = torch.full((1, 1, 1), float(result.embeddings[row]))
-    transition = result.model.module.cpu().transition(embedding, torch.tensor([row]))
-    with torch.no_grad():
-        z = torch.from_numpy(points.reshape(1, 1, -1, 2))
-        step = (transition.mean(z) - z).numpy().reshape(points.shape)
-    speed = np.hypot(step[..., 0], step[..., 1])
+
+def _flow(axis: Axes, result: DemoResult, row: int, name: str) -> None:
+    """Streamlines of the dynamics that the embedding of one session gives, in both latents.
+
+    Their colour is the length of a step from one bin to the next.
+
+    Parameters
+    ----------
+    result : with the model and the embeddings.
+    row : of the session, among those of the result and of the model.
+    name : of the session, for the title.
+    """
+    grid = _latent_grid(result)
+    step = _steps_from(result, row, grid)
+    u, v = step[..., 0], step[..., 1]
+    speed = np.hypot(u, v)
     axis.streamplot(
-        grid,
-        grid,
-        step[..., 0],
-        step[..., 1],
-        color=speed,
-        cmap="viridis",
-        density=0.9,
-        linewidth=1,
-        arrowsize=0.8,
+        grid, grid, u, v, density=0.9, color=speed, cmap="viridis", linewidth=1, arrowsize=0.8
     )
     axis.set(
         title=f"learnt flow, {name} (speed {result.speeds[row]:.2g})",
@@ -103,28 +113,42 @@ def _flow(axis: Axes, result: DemoResult, row: int, name: str) -> None:
     )
 
 
+def _latent_grid(result: DemoResult) -> np.ndarray:
+    """Coordinates of a grid on either latent (21,), up to 2.2 SD of the latents of training."""
+    reach = 2.2 * float(result.model.shared_latents.latent_sd.mean())
+    return np.linspace(-reach, reach, 21)
+
+
+def _steps_from(result: DemoResult, row: int, grid: np.ndarray) -> np.ndarray:
+    """The mean step of the dynamics, one bin ahead, from each point of a grid (21, 21, latent).
+
+    The first axis of the grid is that of latent 1, as `streamplot` takes it.
+    """
+    import torch
+
+    points = np.stack(np.meshgrid(grid, grid), -1).astype(np.float32)
+    embedding = torch.full((1, 1, 1), float(result.embeddings[row]))  # (session, trial, embedding)
+    transition = result.model.module.cpu().transition(embedding, torch.tensor([row]))
+    with torch.no_grad():
+        z = torch.from_numpy(points.reshape(1, 1, -1, 2))  # (session, trial, point, latent)
+        return (transition.mean(z) - z).numpy().reshape(points.shape)
+
+
 def _example(axis: Axes, result: DemoResult) -> None:
+    """True rate, forecast and spikes of one unit; a dashed line where the forecast begins."""
     shown = result.example
+    ahead, highest = shown["ahead"], shown["true"].max()
     axis.plot(shown["time"], shown["true"], "k", lw=1.5, label="true rate")
-    axis.fill_between(
-        shown["ahead"],
-        shown["low"],
-        shown["high"],
-        color="C3",
-        alpha=0.2,
-        lw=0,
-        label="90 % of sampled rates",
-    )
-    axis.plot(shown["ahead"], shown["mean"], color="C3", lw=2, label="forecast")
+    between, band = (shown["low"], shown["high"]), "90 % of sampled rates"
+    axis.fill_between(ahead, *between, color="C3", alpha=0.2, lw=0, label=band)
+    axis.plot(ahead, shown["mean"], color="C3", lw=2, label="forecast")
     spikes = shown["time"][shown["counts"] > 0]
-    axis.plot(
-        spikes, np.full(len(spikes), -0.06 * shown["true"].max()), "|", color="0.4", label="spikes"
-    )
-    axis.axvline(shown["ahead"][0], color="0.6", ls="--", lw=1)
+    axis.plot(spikes, np.full(len(spikes), -0.06 * highest), "|", color="0.4", label="spikes")
+    axis.axvline(ahead[0], color="0.6", ls="--", lw=1)
     axis.set(
         xlabel="time in the trial [s]",
         ylabel="rate [Hz]",
         title="One unit of the new session, one test trial",
     )
-    axis.set_ylim(top=1.35 * shown["true"].max())
+    axis.set_ylim(top=1.35 * highest)  # room for the legend
     axis.legend(frameon=False, fontsize=8, loc="upper left", ncols=2)

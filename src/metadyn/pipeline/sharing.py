@@ -28,13 +28,26 @@ def fetch(
     """Download the NWB files of a dandiset (`000123`), of a folder in it (`000123/sub-A`) or at an
     address.
 
-    Returns their paths. A file that is there already stays as it is; what was broken off goes on
-    from where it was. `report` is called with each path when it is there, `progress` during a
-    download, see `metadyn.nwb.remote.download`.
+    A file that is there already stays as it is; a download that was broken off goes on from where
+    it was.
+
+    Parameters
+    ----------
+    what : dandiset, folder in one, or address (dandi://…, https://…).
+    folder : for the files, laid out as in the dandiset.
+    report : called with the path of each file as soon as it is there.
+    progress : called during a download with its name, and the bytes so far and in all.
+
+    Returns
+    -------
+    The paths of the files.
 
     Raises
     ------
-    ConfigError : `what` is neither. RemoteError : nothing is found, or the bytes cannot be had.
+    ConfigError : `what` is neither a dandiset nor an address.
+    RemoteError : nothing is found, or the bytes cannot be had.
+
+    Command: `metadyn fetch 000140/sub-Jenkins -o recordings`
     """
     from metadyn.nwb.remote import download
 
@@ -47,8 +60,24 @@ def fetch(
 
 
 def stream(what: str) -> Iterator[tuple[Asset, Session]]:
-    """What `fetch` would download, read from where it is; what the sessions need is in the cache
-    afterwards."""
+    """Sessions of the files that `fetch` would download, read from where they are.
+
+    Units and intervals of each are in the cache afterwards, where other commands find them; raw
+    data are not read.
+
+    Parameters
+    ----------
+    what : as of `fetch`.
+
+    Yields
+    ------
+    The address of each file, and its session.
+
+    Raises
+    ------
+    ConfigError : `what` is neither a dandiset nor an address.
+    RemoteError : nothing is found, or the bytes cannot be had.
+    """
     from metadyn.nwb.read import read_session
 
     for asset in _assets(what):
@@ -56,6 +85,7 @@ def stream(what: str) -> Iterator[tuple[Asset, Session]]:
 
 
 def _assets(what: str) -> list[Asset]:
+    """The NWB files at an address, or of a dandiset given by its number."""
     address = dandi_address(what)
     if not is_address(address):
         remedy = (
@@ -74,10 +104,31 @@ def derive(
     overwrite: bool = False,
     progress: Callable[[str, int, int], None] = lambda *_: None,
 ) -> Path:
-    """Write the derived file of an annotated one, see `metadyn.nwb.derive.derive`; file and
-    recording may be addresses.
+    """Write the derived file of an annotated one: runs, models, units, intervals, no raw data.
 
-    `progress` is called during the download of a file at an address, which is deleted afterwards.
+    A file at an address is downloaded for it, and the download deleted afterwards.
+
+    Parameters
+    ----------
+    file : annotated NWB file, or its address.
+    output : path of the derived file.
+    recording : file or address of the recording that `file` is an annotated copy of, which is then
+        named as the source in its stead.
+    uri : where others find the recording; default: the address it was given by, or its file name.
+    overwrite : replace a file at `output`.
+    progress : called during a download with its name, and the bytes so far and in all.
+
+    Returns
+    -------
+    The path of the derived file.
+
+    Raises
+    ------
+    DataError : the file holds no run, or is no annotated copy of `recording`.
+    WriteError : there is a file at `output` already, it cannot be written, or would not be valid.
+    RemoteError : the bytes at an address cannot be had.
+
+    Command: `metadyn derive annotated/day1.nwb -o derived/day1.nwb`
     """
     from metadyn.nwb.derive import derive
     from metadyn.nwb.remote import local_copy
@@ -91,7 +142,12 @@ def derive(
 
 
 def left_out(file: str | Path) -> list[str]:
-    """What the derived file of a file is without; see `metadyn.nwb.derive.paths_left_out`."""
+    """Paths of the objects in a file that its derived file is without, e.g. raw data.
+
+    Parameters
+    ----------
+    file : annotated NWB file, or its address.
+    """
     from metadyn.nwb.derive import paths_left_out
 
     return paths_left_out(file)
@@ -105,8 +161,30 @@ def package(
     overwrite: bool = False,
     report: Callable[[Path], None] = lambda _: None,
 ) -> list[Path]:
-    """Lay derived files out as a dandiset, for `metadyn.findings` to look through; see
-    `metadyn.sharing.dandiset.package`."""
+    """Lay derived files out as a dandiset, which `metadyn.findings` then checks.
+
+    Parameters
+    ----------
+    files : paths of derived NWB files, or folders of them.
+    output : folder of the dandiset.
+    metadata : TOML file with the metadata that DANDI asks for and the files lack.
+    overwrite : replace files that are in the folder already.
+    report : called with the path of each file that was written.
+
+    Returns
+    -------
+    The paths of the files in the dandiset.
+
+    Raises
+    ------
+    ConfigError : something else than files on disk was given, or two files are of one subject and
+        session.
+    DataError : a file is not derived.
+    MissingMetadataError : metadata are missing; the error holds a template to fill in.
+    WriteError : a file exists already, or the folder cannot be written.
+
+    Command: `metadyn package derived -o dandiset --metadata metadata.toml`
+    """
     from metadyn.sharing.dandiset import package
 
     given = [_local(each.source) for each in recordings(files)]
@@ -114,6 +192,7 @@ def package(
 
 
 def _local(source: object) -> Path:
+    """The path of a source that is a file on disk; ConfigError for an address or an object."""
     if isinstance(source, Asset):
         remedy = f"metadyn fetch {source} -o FOLDER, and package that"
         raise ConfigError("only files on disk can be packaged", file=source, remedy=remedy)
@@ -124,16 +203,39 @@ def _local(source: object) -> Path:
 
 
 def findings(folder: str | Path) -> list[Finding]:
-    """What `dandi validate` and nwbinspector find; see `metadyn.sharing.findings.findings`."""
+    """Everything that `dandi validate` and nwbinspector complain of in a dandiset, with remedies.
+
+    Parameters
+    ----------
+    folder : of the dandiset, as `package` wrote it.
+
+    Returns
+    -------
+    Findings of one kind together; those that block an upload come first.
+    """
     from metadyn.sharing.findings import findings
 
     return findings(Path(folder).expanduser())
 
 
 def upload(folder: str | Path, *, instance: str = "dandi", dry_run: bool = False) -> Plan:
-    """The plan of an upload to DANDI, which is carried out unless `dry_run`.
+    """Plan an upload to DANDI, and carry it out unless it is a dry run.
 
-    Raises ConfigError where something stands in the way of an upload that is no dry run.
+    Parameters
+    ----------
+    folder : of the dandiset, as `package` wrote it.
+    instance : of the archive, as dandi names it: dandi, dandi-sandbox, …
+    dry_run : only plan; nothing is sent.
+
+    Returns
+    -------
+    Which file goes where, and what is in the way.
+
+    Raises
+    ------
+    ConfigError : something stands in the way of an upload that is no dry run.
+
+    Command: `metadyn upload dandiset --dry-run`
     """
     from metadyn.sharing.upload import plan, upload
 
@@ -154,8 +256,25 @@ def upload(folder: str | Path, *, instance: str = "dandi", dry_run: bool = False
 def export_model(
     file: str | Path, output: str | Path, *, overwrite: bool = False
 ) -> tuple[Path, Path]:
-    """The model in an NWB file as safetensors, byte for byte, and its config beside it as JSON;
-    returns both paths."""
+    """Write the model of an NWB file as safetensors, byte for byte, and its settings as JSON.
+
+    Parameters
+    ----------
+    file : NWB file that holds a model, or its address.
+    output : path for the weights (.safetensors); the settings lie beside it (.json).
+    overwrite : replace files that exist.
+
+    Returns
+    -------
+    The paths of weights and settings.
+
+    Raises
+    ------
+    ModelFileError : the file holds no model, or a damaged one.
+    WriteError : one of the two exists already; neither is written then.
+
+    Command: `metadyn model annotated/day1.nwb -o model.safetensors`
+    """
     from metadyn.nwb.replace import new_file
     from metadyn.nwb.stored_model import read_model
 
