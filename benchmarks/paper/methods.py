@@ -85,7 +85,7 @@ SINGLE_PROCESS = {
     "steps": 150,  # of the ELBO; more of them, with less decay, forecast no better from 8 trials
     "kl_ramp": 50,  # the default's 500 steps would not end
     "tail_bins": 30,  # forecasts are scored that far
-    "multi_step": 1.0,  # as in recipe.md; without it and with tails of 5 bins k30 is .03 lower
+    "multi_step": 1.0,  # without it and with tails of 5 bins k30 is .03 lower
     # A plane of 30 to 100 units has little noise, and 3 bins hide the process noise from f
     "smoothing_bins": 1.0,
     "validation_fraction": 0.25,  # what align spares to choose with

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int, Real
 from torch import Tensor, nn
 
 from metadyn.model.dynamics import Dynamics, Transition
-from metadyn.model.encoders import EmbeddingEncoder, LatentEncoder
+from metadyn.model.encoders import EmbeddingEncoder, KnownEmbedding, LatentEncoder
 from metadyn.model.gaussian import Gaussian, standard_normal
 from metadyn.model.likelihoods.base import Likelihood
 from metadyn.model.ops.per_session import Declared, session_rows
@@ -97,7 +97,7 @@ class MetaSSM(Declared):
         super().__init__()
         self.readin = readin
         self.likelihood = likelihood
-        self.embedding_encoder = embedding_encoder
+        self.embedding_encoder: EmbeddingEncoder | KnownEmbedding | None = embedding_encoder
         self.latent_encoder = latent_encoder
         self.dynamics = dynamics
         self.initial = InitialState(latent_dim)

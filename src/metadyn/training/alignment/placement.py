@@ -74,10 +74,10 @@ def find_placement(
     generator = torch.Generator(search.x.device).manual_seed(seed)
     third = ITERATIONS // 3
     first = first_candidates(search, init, seed)
-    tried = optimise(search, first, third, generator, report)
+    tried = optimise_candidates(search, first, third, generator, report)
     _, order = rank(search, tried)
     survivors = tried.select(order[:N_SURVIVORS])
-    final = optimise(search, survivors, ITERATIONS - third, generator, report)
+    final = optimise_candidates(search, survivors, ITERATIONS - third, generator, report)
     loss, order = rank(search, final)
     best = final.select(order[:1])
     mean, sd = embedding_posterior(search, final, best, loss)
@@ -124,7 +124,7 @@ def orthogonal_maps(
     return np.concatenate([rotations, rotations * [1.0, -1.0]])
 
 
-def optimise(
+def optimise_candidates(
     search: Search,
     candidates: Candidates,
     iterations: int,
@@ -187,7 +187,8 @@ def laplace_variance(search: Search, best: Candidates) -> Float[Tensor, " embedd
 
     def loss(flat: Float[Tensor, " parameter"]) -> Float[Tensor, ""]:
         parts = zip(flat.split(sizes), best, strict=True)
-        return search.loss(*[part.view_as(like) for part, like in parts], origins)[0]
+        one = Candidates(*[part.view_as(like) for part, like in parts])
+        return search.loss(one.maps, one.shifts, one.embeddings, origins)[0]
 
     point = torch.cat([part.flatten() for part in best])
     curvature = torch.autograd.functional.hessian(loss, point)

@@ -26,14 +26,12 @@ from metadyn.training.initial.moments import (
     wide_enough,
 )
 from metadyn.training.initial.rotation import canonical_rotation
-from metadyn.training.initial.session_init import SessionInit
+from metadyn.training.initial.session_init import SessionInit, Weights
 
 # SD of a unit's log rate at first; moments of rare spikes claim more, and training unlearns it
 # slowly
 MOST_LOG_SD = 1.5
 NOISE_SHARE = 0.01  # variance of the noise, of that of a latent, in PCA with missing entries
-
-Readout = Float[np.ndarray, "unit latent"]
 
 
 def init_from_activity(
@@ -80,7 +78,7 @@ def of_unit_variance(
 
 
 def init_by_moments(counts: TrialCounts, latent_dim: int, sd_bins: float) -> SessionInit:
-    """Readout by the moments of smoothed counts, read-in and latents that follow from it."""
+    """Weights by the moments of smoothed counts, read-in and latents that follow from it."""
     sd_bins = wide_enough(counts, sd_bins)
     smooth = smoothed(counts, sd_bins)
     mean, covariance = mean_and_covariance(smooth, counts.observed_entries)
@@ -92,7 +90,7 @@ def init_by_moments(counts: TrialCounts, latent_dim: int, sd_bins: float) -> Ses
 
 def weights_by_moments(
     mean: PerUnit, covariance: Float[np.ndarray, "unit unit"], latent_dim: int, sd_bins: float
-) -> Readout:
+) -> Weights:
     """C of the equation above: factors of log(1 + (Cov − Poisson noise) / m mᵀ).
 
     Units are weighted by √m, the inverse SD of the log of a count.
@@ -109,7 +107,7 @@ def weights_by_moments(
 def init_from_readout(
     counts: TrialCounts,
     smooth: Float[np.ndarray, "trial time unit"],
-    weight: Readout,
+    weight: Weights,
     bias: PerUnit,
 ) -> SessionInit:
     """First weights with a given Poisson readout: read-in and latents that follow from it.
@@ -136,7 +134,7 @@ def init_from_readout(
 
 
 def init_by_pca(counts: TrialCounts, latent_dim: int, sd_bins: float) -> SessionInit:
-    """Readout by principal components of continuous observations, which are not smoothed.
+    """Weights by principal components of continuous observations, which are not smoothed.
 
     Every direction keeps its scale, without which sessions of the same dynamics would differ.
     """
@@ -173,7 +171,7 @@ def init_by_pca(counts: TrialCounts, latent_dim: int, sd_bins: float) -> Session
 
 def residual_variance(
     covariance: Float[np.ndarray, "unit unit"],
-    weight: Readout,
+    weight: Weights,
     projection: Float[np.ndarray, "latent unit"],
 ) -> PerUnit:
     """diag(B S B), with B = I − C W: the variance of each unit that the latents leave."""

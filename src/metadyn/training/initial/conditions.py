@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float, Real
 
 from metadyn.data.storage import Storage, in_memory
+from metadyn.model.likelihoods.base import Readout
 from metadyn.records import TrialCounts
 from metadyn.training.execution.loop import Reporter, reported, silent
 from metadyn.training.initial.activity import init_from_readout
@@ -24,8 +25,6 @@ from metadyn.training.initial.condition_averages import (
 from metadyn.training.initial.labels import check_shared
 from metadyn.training.initial.moments import smoothed
 from metadyn.training.initial.session_init import SessionInit
-
-Readout = tuple[Float[np.ndarray, "unit latent"], Float[np.ndarray, " unit"]]
 
 
 def init_from_conditions(

@@ -1,4 +1,4 @@
-"""Latents of each bin from its counts, given a readout: regularised weighted least squares.
+"""TrialLatents of each bin from its counts, given a readout: regularised weighted least squares.
 
 z = (Cᵀ V C + λ I)⁻¹ Cᵀ (y − ȳ): C (unit, latent) the readout, V (unit, unit) diagonal, the variance
 of each unit's noise per squared unit of C z, λ the ridge (the prior z ~ N(0, λ⁻¹ I)).
@@ -12,14 +12,14 @@ from jaxtyping import Bool, Float, Num
 
 from metadyn.data.smoothing import slices_of_trials
 from metadyn.training.initial.moments import PerUnit, Values
+from metadyn.training.initial.session_init import Weights
 
 RIDGE = 0.1  # on latents of variance one that follow from counts
 
-Readout = Float[np.ndarray, "unit latent"]
-Latents = Float[np.ndarray, "trial time latent"]
+TrialLatents = Float[np.ndarray, "trial time latent"]
 
 
-def rate_projection(weight: Readout, mean: PerUnit) -> Float[np.ndarray, "latent unit"]:
+def rate_projection(weight: Weights, mean: PerUnit) -> Float[np.ndarray, "latent unit"]:
     """The matrix of the least squares above for counts, where every unit is observed."""
     information = weight.T @ (mean[:, None] * weight)  # (latent, latent)
     return np.linalg.solve(information + RIDGE * np.eye(len(information)), weight.T)
@@ -30,7 +30,7 @@ def projected(
     mean: PerUnit,
     projection: Float[np.ndarray, "latent unit"],
     observed: Bool[np.ndarray, "trial time"],
-) -> Latents:
+) -> TrialLatents:
     """projection (values − mean); zero in bins in which nothing was observed."""
     parts = []
     for trials in slices_of_trials(values):
@@ -42,11 +42,11 @@ def projected(
 def least_squares(
     values: Num[np.ndarray, "trial time unit"],
     mean: PerUnit,
-    weight: Readout,
+    weight: Weights,
     variance: PerUnit,
     ridge: float,
     entries: Bool[np.ndarray, "trial time unit"],
-) -> Latents:
+) -> TrialLatents:
     """The least squares above from the units that were observed in each bin."""
     # What each unit adds to the information matrix of a bin: (unit, latent · latent)
     products = variance[:, None, None] * weight[:, :, None] * weight[:, None]

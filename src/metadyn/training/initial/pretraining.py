@@ -1,7 +1,7 @@
-"""Before the ELBO: encoder and dynamics f learn the smoothed latents x of the first weights.
+"""Before the ELBO: encoder and dynamics f learn the smoothed latents x of first weights.
 
 Loss = mean over seen bins t of h(E q(z_t) − x_t) + mean over steps k of h(f^k(x_t) − x_{t+k}) +
-β KL(q(e) ‖ p(e)): h the Huber loss, its mean over latents; x (session, trial, time, latent); k up to
+β KL(q(e) ‖ p(e)): h the Huber loss, its mean over latents; x (session, trial, time, latent); k to
 15. The second term alone, against the encoder's own means, is also the multi-step loss. Not in the
 paper: from a random start, Poisson models collapse to the mean rate.
 """
@@ -25,8 +25,8 @@ EMBEDDING_KL = 1e-3  # keeps the scale of e near its prior's; ten times as much 
 MAX_ROLLOUT_STEPS = 15
 ROLLOUTS_PER_TRIAL = 8
 
-Latents = Float[Tensor, "session trial time latent"]
-Bins = Int[Tensor, "session trial rollout"]
+PaddedLatents = Float[Tensor, "session trial time latent"]
+RolloutBins = Int[Tensor, "session trial rollout"]
 
 
 def part_of_mean(mean: Float[Tensor, ""], share: float) -> Float[Tensor, ""]:
@@ -43,7 +43,7 @@ def part_of_mean(mean: Float[Tensor, ""], share: float) -> Float[Tensor, ""]:
 def pretrain_loss(
     model: MetaSSM,
     seen: Observations,
-    latents: Latents,
+    latents: PaddedLatents,
     pooling: str,
     generator: torch.Generator,
     share: float = 1.0,
@@ -69,8 +69,8 @@ def pretrain_loss(
 def rollout_loss(
     transition: Transition,
     seen: Observations,
-    states: Latents,
-    targets: Latents,
+    states: PaddedLatents,
+    targets: PaddedLatents,
     generator: torch.Generator,
     processes: SingleProcess = SINGLE_PROCESS,
 ) -> Float[Tensor, ""]:
@@ -96,13 +96,15 @@ def rollout_loss(
     return total / steps.clamp(min=1)
 
 
-def at_bins(values: Latents, time: Bins) -> Float[Tensor, "session trial rollout latent"]:
+def at_bins(
+    values: PaddedLatents, time: RolloutBins
+) -> Float[Tensor, "session trial rollout latent"]:
     """The values at some bins of each trial."""
     return values.gather(2, time[..., None].expand(-1, -1, -1, values.shape[-1]))
 
 
 def counted_pairs(
-    seen: Observations, start: Bins, times: list[Bins], steps: Int[Tensor, ""]
+    seen: Observations, start: RolloutBins, times: list[RolloutBins], steps: Int[Tensor, ""]
 ) -> list[Bool[Tensor, "session trial rollout 1"]]:
     """For each step, the rollouts whose first and present bin were observed, up to `steps`."""
     first = seen.observed.gather(2, start)
@@ -116,7 +118,7 @@ def counted_pairs(
 def raise_process_noise(
     model: MetaSSM,
     seen: Observations,
-    latents: Latents,
+    latents: PaddedLatents,
     pooling: str,
     processes: SingleProcess = SINGLE_PROCESS,
 ) -> None:

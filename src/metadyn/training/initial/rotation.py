@@ -40,7 +40,7 @@ def turning(
 
 
 def planes_of(vectors: Complex[np.ndarray, "latent latent"]) -> Rotation:
-    """Real and imaginary part of each eigenvector as two rows; of an odd number, the last is one."""
+    """Real and imaginary part of each eigenvector as two rows; the last of an odd number as one."""
     n_latents = len(vectors)
     half = n_latents // 2
     parts = [vectors[:, :half].real, vectors[:, :half].imag]

@@ -14,6 +14,8 @@ from jaxtyping import Float
 
 from metadyn.data.storage import Storage
 
+Weights = Float[np.ndarray, "unit latent"]
+
 
 @dataclass(frozen=True)
 class SessionInit:
@@ -28,7 +30,7 @@ class SessionInit:
     offset : o, the latents of a bin in which every unit fires at its mean.
     """
 
-    weight: Float[np.ndarray, "unit latent"]
+    weight: Weights
     bias: Float[np.ndarray, " unit"]
     mean: Float[np.ndarray, " unit"]
     sd: Float[np.ndarray, " unit"]
