@@ -30,7 +30,7 @@ class Spikes(NamedTuple):
     stop: np.ndarray
 
 
-class Bins(NamedTuple):
+class SortedBins(NamedTuple):
     """Windows in time's order: where each starts and ends (window,) and which trial it is, and the
     width of a bin, in ticks.
 
@@ -66,14 +66,14 @@ def count(spikes: Spikes, windows: Windows, observed: np.ndarray, lag: int) -> n
     )
 
 
-def sorted_bins(windows: Windows) -> Bins:
-    """The windows as `Bins`."""
+def sorted_bins(windows: Windows) -> SortedBins:
+    """The windows as `SortedBins`."""
     order = np.argsort(windows.start, kind="stable")
     width = int(to_ticks(windows.bin_width))
     start = to_ticks(windows.start)[order]
     end = start + windows.n_bins[order] * width
     end[:-1] = np.minimum(end[:-1], start[1:])
-    return Bins(
+    return SortedBins(
         start=np.r_[ALL_TICKS.min, start, ALL_TICKS.max],
         end=np.r_[ALL_TICKS.min, end, ALL_TICKS.max],
         trial=np.r_[0, order, 0],
@@ -81,7 +81,7 @@ def sorted_bins(windows: Windows) -> Bins:
     )
 
 
-def count_by_numpy(spikes: Spikes, bins: Bins, shape: tuple, lag: int) -> np.ndarray:
+def count_by_numpy(spikes: Spikes, bins: SortedBins, shape: tuple, lag: int) -> np.ndarray:
     """Counts of this shape (trial, time, unit) in all bins, block after block of spikes."""
     counts = np.zeros(shape, dtype=np.uint8)
     behind = np.concatenate([[0], np.cumsum(spikes.stop - spikes.first)])
@@ -106,7 +106,7 @@ def _spikes_from(spikes: Spikes, behind: np.ndarray, begin: int) -> tuple[np.nda
     return spikes.times[place + (spikes.first - behind[:-1])[unit]], unit
 
 
-def _cells(ticks: np.ndarray, unit: np.ndarray, bins: Bins, shape: tuple) -> np.ndarray:
+def _cells(ticks: np.ndarray, unit: np.ndarray, bins: SortedBins, shape: tuple) -> np.ndarray:
     """Where the spikes that lie in a bin count, as places in the flat counts."""
     window = np.searchsorted(bins.start, ticks, side="right") - 1
     inside = ticks < bins.end[window]
@@ -116,7 +116,7 @@ def _cells(ticks: np.ndarray, unit: np.ndarray, bins: Bins, shape: tuple) -> np.
 
 
 def count_by_kernel(
-    fill: Callable[..., int], spikes: Spikes, bins: Bins, shape: tuple, lag: int
+    fill: Callable[..., int], spikes: Spikes, bins: SortedBins, shape: tuple, lag: int
 ) -> np.ndarray | None:
     """The same by `fill` or its compiled form; None where the spikes of a unit are not in order."""
     counts = np.zeros(shape, dtype=np.uint8)
