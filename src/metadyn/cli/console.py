@@ -36,10 +36,12 @@ SHOWN: list[Live] = []  # what stands on the terminal at the moment, see `progre
 class PlainConsole(Console):
     """Prints the text of a file letter by letter.
 
-    No markup; what would steer a terminal or cannot be encoded is printed as an escape.
+    No markup; what would steer a terminal or cannot be encoded is printed as an escape, since names
+    and values in a message come from files of strangers.
     """
 
     def __init__(self, *, stderr: bool = False) -> None:
+        """Of the standard error, or of the standard output."""
         super().__init__(markup=False, emoji=False, soft_wrap=True, stderr=stderr)
         for live in SHOWN if self.is_terminal else ():
             self.push_render_hook(live)  # so that it steps aside for what is printed here
@@ -58,7 +60,11 @@ class PlainConsole(Console):
 
 
 def visible(text: str) -> str:
-    """The text with control, format and half characters as escapes, but line breaks and tabs."""
+    r"""The text with control, format and half characters as escapes, but line breaks and tabs.
+
+    >>> print(visible("red: \x1b[31m"))
+    red: \x1b[31m
+    """
     return "".join(
         ascii(each)[1:-1] if category(each) in UNSEEN and each not in "\n\t" else each
         for each in text
@@ -86,9 +92,14 @@ def first_process() -> bool:
 
 
 def wrapped(text: str, width: int) -> str:
-    """The text in lines of this width, broken between words alone.
+    """The text in lines of this width (characters), broken between words alone.
 
     A line to be copied (a file, a command) stays one line.
+
+    >>> print(wrapped("no units in this file\\n  file: a long name.nwb", 14))
+    no units in
+        this file
+      file: a long name.nwb
     """
     lines = text.split("\n")
     return "\n".join(line if COPIED.match(line) else filled(line, width) for line in lines)
@@ -105,9 +116,10 @@ def filled(line: str, width: int) -> str:
 
 
 def show_error(error: MetadynError) -> None:
-    """Print the kind of an error and its lines to the standard error.
+    """Print the kind of an error and its lines to the standard error, options as flags.
 
-    A template to fill in goes to the standard output, so that it can be kept in a file.
+    The template of a MissingMetadataError goes to the standard output, so that it can be kept in a
+    file: `metadyn package … > metadata.toml`.
     """
     console = err()
     kind = type(error).__name__
@@ -135,7 +147,14 @@ def show_warnings_as_notes() -> None:
 
 
 def rows(table: Table, items: Sequence, cells: Callable) -> Table:
-    """The table with `cells(item)` as the row of each of the first items; the rest is counted."""
+    """The table with a row for each of the first MOST_ROWS items; the rest is counted below.
+
+    Parameters
+    ----------
+    table : with its columns; it is filled and returned.
+    items : of any kind.
+    cells : gives the values of an item's row, in the order of the columns.
+    """
     for item in items[:MOST_ROWS]:
         table.add_row(*map(str, cells(item)))
     if len(items) > MOST_ROWS:
@@ -145,7 +164,12 @@ def rows(table: Table, items: Sequence, cells: Callable) -> Table:
 
 @contextmanager
 def kept_on_interrupt(kept: str) -> Iterator[None]:
-    """Ctrl-C inside is answered with what is kept."""
+    """Answer Ctrl-C inside with a sentence on what is kept, in place of the usual one.
+
+    Raises
+    ------
+    KeyboardInterrupt : with that sentence.
+    """
     try:
         yield
     except KeyboardInterrupt:

@@ -28,7 +28,17 @@ AS_IT_IS = re.compile(r" *(file|object|found): ")  # lines that quote what was f
 
 
 def with_flags(text: str) -> str:
-    """The text with the options that it names as flags; what no command takes stays."""
+    """The text with the options that it names as flags; what no command takes stays.
+
+    Parameters
+    ----------
+    text : a message of any number of lines; those that quote what was found stay as they are.
+
+    >>> with_flags("another path (`output`), or `overwrite=True`")
+    'another path (-o), or --overwrite'
+    >>> with_flags("try: align='start_time', n_bins=50")
+    'try: --align start_time --n-bins 50'
+    """
 
     def flag(found: re.Match) -> str:
         name, literal = found.groups()

@@ -1,6 +1,7 @@
 """Arguments and options that several commands share, and configuration keys as options.
 
-The keys, their defaults and their help come from `metadyn.config`.
+The keys, their defaults and their help come from `metadyn.config`: a key added there is an option
+of each command that takes its section.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from rich.markup import escape
 from metadyn.config import SECTIONS
 from metadyn.old_words import VALUES
 
+# Heading in the help of the options of each section
 PANELS = {
     "data": "Windows, units and bins",
     "model": "Model",
@@ -55,9 +57,17 @@ Device = Annotated[str, typer.Option(help="auto, cpu or cuda")]
 
 
 def config_flags(*sections: str) -> Callable:
-    """Decorator: adds the keys of these sections of the configuration as options.
+    """Decorator of a command: adds the keys of some sections of the configuration as options.
 
-    The command receives them as `flags`, {section: {key: value}}; None where one was not given.
+    The command receives them in one argument `flags`, {section: {key: value}}; the value is None
+    where the option was not given, so that a configuration file counts there.
+
+    Parameters
+    ----------
+    sections : of the configuration: data, model, training, align.
+
+    Example: `@config_flags("data", "align")` gives `metadyn align` the options --bin-width and
+    --test-fraction, among others.
     """
 
     def decorate(command: Callable) -> Callable:
@@ -86,7 +96,17 @@ def config_flags(*sections: str) -> Callable:
 
 
 def _parameter(name: str, section: str, field: FieldInfo) -> inspect.Parameter:
-    """The option of one configuration key; where it is not given its value is None."""
+    """The option of one configuration key; where it is not given its value is None.
+
+    A number, a text or a choice is typed as it is, a switch as --key or --no-key, a sequence of any
+    length as one option for each of its items.
+
+    Parameters
+    ----------
+    name : of the key.
+    section : that it stands in.
+    field : its type, default and description.
+    """
     kind: Any = field.annotation
     if any(Ellipsis in get_args(each) for each in (kind, *get_args(kind))):
         kind = list[str]  # any number of words: the flag is given once for each
@@ -107,7 +127,17 @@ def _parameter(name: str, section: str, field: FieldInfo) -> inspect.Parameter:
 
 
 def _with_old_words(kind: Any, old: dict[str, str]) -> tuple[Any, str | None]:
-    """A choice that takes old words too, which the help does not show; other types as they are."""
+    """A choice that takes old words too, which the help does not show; other types as they are.
+
+    Parameters
+    ----------
+    kind : type of the option.
+    old : today's word for each word of an older version.
+
+    Returns
+    -------
+    The type, and what the help shows in place of its words (None: as typer would).
+    """
     choice, *_ = get_args(kind) or [kind]
     if not old or get_origin(choice) is not Literal:
         return kind, None
@@ -116,7 +146,12 @@ def _with_old_words(kind: Any, old: dict[str, str]) -> tuple[Any, str | None]:
 
 
 def _help(field: FieldInfo) -> str:
-    """The description of a key and its default."""
+    """The description of a key and its default, as the markup of the help.
+
+    >>> from metadyn.config import DataConfig
+    >>> _help(DataConfig.model_fields["bin_width"]).endswith("(default 0.02)")
+    True
+    """
     text = escape(field.description or "")  # "[s]" is a unit here, not markup
     default = field.default
     if default is None:
@@ -127,5 +162,9 @@ def _help(field: FieldInfo) -> str:
 
 
 def chosen(flags: dict) -> dict:
-    """The data options that were given on the command line; all others are the model's."""
+    """The data options that were given on the command line; all others are the model's.
+
+    >>> chosen({"data": {"bin_width": None, "align": "go_cue"}})
+    {'align': 'go_cue'}
+    """
     return {key: value for key, value in flags["data"].items() if value is not None}

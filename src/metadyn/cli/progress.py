@@ -30,9 +30,15 @@ if TYPE_CHECKING:
 
 @contextmanager
 def on_terminal(*lines: Progress, transient: bool = False) -> Iterator[None]:
-    """Keep lines up to date below what is printed meanwhile; `transient`: until the end.
+    """Keep lines up to date below what is printed meanwhile.
 
-    Where the standard error is no terminal, nothing is shown.
+    Where the standard error is no terminal, nothing is shown; nor by any but the first process of
+    those that torchrun started.
+
+    Parameters
+    ----------
+    lines : from top to bottom.
+    transient : clear them away at the end.
     """
     console = err()
     if not (console.is_terminal and first_process()):
@@ -51,9 +57,13 @@ def on_terminal(*lines: Progress, transient: bool = False) -> Iterator[None]:
 
 @contextmanager
 def training_progress() -> Iterator[Callable[[StepReport], None]]:
-    """Give the `report` of training: a bar with stage, steps/s and time left.
+    """Show training as a bar with stage, steps/s and time left.
 
-    Each validation prints a line of all terms; the verdict follows at the end.
+    Each validation prints a line of all terms; the verdict follows at the end, below the bar.
+
+    Yields
+    ------
+    The `report` for `metadyn.fit` and `metadyn.align`, which is called with each step.
     """
     progress = Progress(
         TextColumn("{task.description}"),
@@ -92,9 +102,16 @@ def training_progress() -> Iterator[Callable[[StepReport], None]]:
 
 @contextmanager
 def working(doing: str) -> Iterator[Callable[[str, int, int], None]]:
-    """Show what is done and for how long; give the `progress` of downloads.
+    """Show what is done and for how long; all vanishes at the end.
 
-    Each download has a bar with bytes, speed and time left; all vanishes at the end.
+    Parameters
+    ----------
+    doing : a word or two: reading, scoring.
+
+    Yields
+    ------
+    The `progress` of downloads, called with name, bytes so far and bytes in all. Each download has
+    a bar with bytes, speed and time left, until it is complete.
     """
     line = Progress(TextColumn("{task.description}"), TimeElapsedColumn())
     line.add_task(doing, total=None)
@@ -117,7 +134,13 @@ def working(doing: str) -> Iterator[Callable[[str, int, int], None]]:
 
 
 def validation_line(step: StepReport, width: int | None) -> str:
-    """Stage, step, terms, speed and time left; with a width as lines broken between the terms."""
+    """A validation as text: stage, step, terms of the objective, speed and time left.
+
+    Parameters
+    ----------
+    step : with the terms of training and of the validation.
+    width : lines are broken at it, between the terms; None: one line.
+    """
     values = step.terms | (step.validation or {})
     terms = [f"{name} {value:.4g}" for name, value in values.items()]
     ends = [_speed(step), f"{step.seconds_left:.0f} s left"]
@@ -127,4 +150,5 @@ def validation_line(step: StepReport, width: int | None) -> str:
 
 
 def _speed(step: StepReport) -> str:
+    """Steps per second; nothing before the first ones are timed."""
     return f"{step.steps_per_second:.1f} steps/s" if step.steps_per_second else ""

@@ -28,12 +28,22 @@ HASHED = 2**30  # bytes: about a second (docs/decisions/files-on-the-net.md)
 
 @dataclass(frozen=True)
 class Recording:
-    """A recording to read, and its name in the model (None: its NWB identifier)."""
+    """A recording to read.
+
+    Parameters
+    ----------
+    source : path, address, open NWBFile, Session or TrialCounts.
+    name : of the session in a model; None: the identifier that the file has.
+
+    >>> str(Recording("day1.nwb", "monday"))
+    'monday=day1.nwb'
+    """
 
     source: object
     name: str | None = None
 
     def __str__(self) -> str:
+        """As a person gives it, for messages."""
         source = getattr(self.source, "identifier", self.source)  # of an open NWBFile
         return f"{self.name}={source}" if self.name else str(source)
 
@@ -46,14 +56,17 @@ def recordings(given: object | Iterable[object], *, absent_too: bool = False) ->
 
     Parameters
     ----------
-    given : paths, folders, addresses, `NAME=FILE`, or objects that hold a recording.
+    given : paths, folders, addresses, `NAME=FILE`, open NWBFiles, Sessions or TrialCounts.
     absent_too : leave it to reading to say that a file is not here.
 
     Raises
     ------
     DataError : a file is not here, or a folder holds no NWB file.
     RemoteError : DANDI has no NWB file at an address.
-    ConfigError : something else was given.
+    ConfigError : something else was given, or nothing.
+
+    >>> [str(each) for each in recordings({"b.nwb", "a.nwb"}, absent_too=True)]
+    ['a.nwb', 'b.nwb']
     """
     found = [recording for item in _one_by_one(given) for recording in _expand(item)]
     if not found:
@@ -68,6 +81,7 @@ def recordings(given: object | Iterable[object], *, absent_too: bool = False) ->
 
 
 def _one_by_one(given: object) -> list:
+    """What was given as a list: alone, as an array, as a set by name, or as any iterable."""
     if isinstance(given, str | os.PathLike) or not isinstance(given, Iterable):
         return [given]
     if isinstance(given, np.ndarray):
@@ -76,6 +90,14 @@ def _one_by_one(given: object) -> list:
 
 
 def _expand(item: object) -> list[Recording]:
+    """The recordings that one item stands for; several where it is a folder or a dandiset.
+
+    Raises
+    ------
+    DataError : a folder holds no NWB file, or one name was given to several files.
+    RemoteError : DANDI has no NWB file at an address.
+    ConfigError : the item is no recording.
+    """
     if not isinstance(item, str | os.PathLike):
         return [item if isinstance(item, Recording) else Recording(_known(item))]
     name, text = _split_name(os.fspath(item))
@@ -110,6 +132,14 @@ def _known(item: object) -> object:
 
 
 def _named(name: str | None, files: list, given: str) -> list[Recording]:
+    """The files as recordings of that name; DataError where several would have it.
+
+    Parameters
+    ----------
+    name : None: each goes by its identifier.
+    files : paths or addresses.
+    given : the text that stands for them, for the message.
+    """
     if name and len(files) > 1:
         remedy = f"a name for each: {_letters(files)}"
         raise DataError(
@@ -122,7 +152,11 @@ def _named(name: str | None, files: list, given: str) -> list[Recording]:
 
 
 def _letters(files: list) -> str:
-    """Files as arguments of a command, with a letter for a name."""
+    """Files (ten at most) as arguments of a command, with a letter for a name.
+
+    >>> _letters(["day 1.nwb", "day2.nwb"])
+    "'A=day 1.nwb' B=day2.nwb"
+    """
     return " ".join(
         shlex.quote(f"{letter}={file}") for letter, file in zip("ABCDEFGHIJ", files, strict=False)
     )
@@ -138,7 +172,13 @@ def single(given: object) -> Recording:
 
 
 def _split_name(text: str) -> tuple[str | None, str]:
-    """`NAME=FILE`, unless a file of that whole name exists; an address may have a = of its own."""
+    """Name and file of `NAME=FILE`; None and the text where it has no name.
+
+    A file whose own name has a = in it goes before, and an address may have one of its own.
+
+    >>> _split_name("monday=day1.nwb"), _split_name("https://example.org/?id=1")
+    (('monday', 'day1.nwb'), (None, 'https://example.org/?id=1'))
+    """
     name, equals, path = text.partition("=")
     if not equals or not name or is_address(text) or os.path.lexists(os.path.expanduser(text)):
         return None, text
@@ -149,6 +189,17 @@ def read_counts(recording: Recording, data: DataConfig) -> TrialCounts:
     """Read and bin one recording.
 
     The source of the counts names the file, without the folders of this machine, and its digest.
+
+    Parameters
+    ----------
+    recording : TrialCounts in it are taken as they are, under its name.
+    data : windows, units and bins; those given go before those of a preset.
+
+    Raises
+    ------
+    DataError : the file cannot be read, or has no units.
+    SelectionError : it lacks a table, column or series that `data` names.
+    WindowError : no window is left.
     """
     from metadyn.data.binning import bin_spikes
 
@@ -195,7 +246,17 @@ def preset_options(name: str, session: Session) -> dict:
 
 
 def check_distinct(given: list[Recording], sessions: list[str]) -> None:
-    """Raise DataError where two recordings go by one name, and say how to name them."""
+    """Check that no two recordings go by one name.
+
+    Parameters
+    ----------
+    given : the recordings.
+    sessions : the name of each.
+
+    Raises
+    ------
+    DataError : two have one name; it says how to give them names.
+    """
     repeated = [key for key, times in Counter(sessions).items() if times > 1]
     if not repeated:
         return

@@ -1,6 +1,8 @@
 """Reading and binning of many recordings.
 
-In parallel processes where that pays; counts that memory shall not hold lie on disk.
+In parallel processes where that pays; counts that memory shall not hold lie on disk. A process that
+reads hands its arrays over in files, mapped by this one, and not through a pipe, which would hold
+them in memory twice.
 """
 
 from __future__ import annotations
@@ -48,10 +50,13 @@ def read_all(
 
     Parameters
     ----------
+    given : the recordings, as `metadyn.pipeline.inputs.recordings` finds them.
+    data : how they are binned.
     folder : keeps, in files without a name, the counts that memory shall not hold.
     memory : GiB of counts held in memory; default: a quarter of what is free. Counts that were
         given stay what they are.
     report : called with the number of recordings read so far.
+    skipped : receives recordings that fail; default: their errors are raised.
 
     Raises
     ------
@@ -82,14 +87,24 @@ def read_all(
 
 
 def held(values: np.ndarray, in_memory: bool, folder: Path) -> np.ndarray:
-    """The array in memory, or on disk."""
+    """An array where it shall lie: in memory, or in a file without a name.
+
+    Parameters
+    ----------
+    values : in memory, or mapped from a file; returned as they are if they lie there already.
+    in_memory : False: on disk.
+    folder : of the file.
+    """
     if is_on_disk(values) != in_memory:
         return values
     return np.array(values) if in_memory else on_disk(values, folder)
 
 
 def processes() -> int:
-    """How many processes on this machine do the same, as torchrun says."""
+    """How many processes on this machine do the same, as torchrun says; 1 without it.
+
+    All of them share the memory and the cores.
+    """
     return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
@@ -116,9 +131,20 @@ def read_in_processes(
     take: Callable[[int, TrialCounts], None],
     skipped: Skipped,
 ) -> None:
-    """Call take(place, counts), in this process, for each recording as it is read.
+    """Read recordings in other processes; each is handed over as soon as it is read.
 
-    The counts lie on disk. Ctrl-C ends all processes at once.
+    Ctrl-C ends all processes at once.
+
+    Parameters
+    ----------
+    given, data, folder, skipped : as of `read_all`.
+    workers : how many processes.
+    take : called in this process with the place of a recording in `given`, and its counts, which
+        are mapped from files.
+
+    Raises
+    ------
+    DataError : a process was ended from outside.
     """
     from loky import ProcessPoolExecutor
 
@@ -152,7 +178,12 @@ def read_in_processes(
 def passage(folder: Path) -> Iterator[Path]:
     """A folder through which counts pass from process to process.
 
-    It vanishes at the end, and with it those that killed runs left.
+    Those that killed runs left below the same `folder` are deleted at the start, this one at the
+    end.
+
+    Raises
+    ------
+    WriteError : it cannot be made.
     """
     remove_leftovers(folder / "reading")
     way = private_name(folder / "reading")
@@ -169,7 +200,15 @@ def send(
 ) -> tuple[TrialCounts, list[dict], list[tuple]]:
     """Read and bin a recording, and write its arrays of entries into files.
 
-    Returns the counts without these arrays, the layouts of the files, and the warnings.
+    Parameters
+    ----------
+    recording, data : as of `read_counts`.
+    path : of the files, each of which gets its number for a suffix.
+
+    Returns
+    -------
+    The counts without these arrays; of each file its name, dtype and shape, as `np.memmap` takes
+    them; and the warnings, as `warnings.warn_explicit` takes them.
     """
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -192,6 +231,10 @@ def received(counts: TrialCounts, layouts: list[dict], warned: list[tuple]) -> T
     """The counts that another process sent, mapped from files that have no name any more.
 
     Warns of what that process warned of.
+
+    Parameters
+    ----------
+    counts, layouts, warned : what `send` returned there.
     """
     for each in warned:
         warnings.warn_explicit(*each)

@@ -1,4 +1,7 @@
-"""DANDI:000070, maze reaching (Churchland et al.)."""
+"""DANDI:000070, maze reaching (Churchland et al.).
+
+Command: `metadyn fit FILES… -o MODEL --preset churchland-maze`
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,12 @@ def data(trials: Trials) -> dict:
     """Correct trials that were not discarded, around movement onset, with the hand's velocity.
 
     The files hold the hand's position only; its velocity is the displacement over each bin, divided
-    by the bin's width.
+    by the bin's width. Files differ in the columns that mark correct trials and conditions: the
+    first one that a file has is taken.
+
+    Raises
+    ------
+    SelectionError : trials have no column of movement onsets.
     """
     trials.require("churchland-maze", "move_begins_time")
     correct = trials.first_of("correct_reach", "task_success")

@@ -1,4 +1,10 @@
-"""The paper's motor recordings, in the layout of either dandiset (App. D.1, D.3)."""
+"""The paper's motor recordings (Vermani et al., arXiv:2410.05454 version 1, App. D.1, D.3).
+
+They lie in two dandisets: 000688, centre-out reaching, and 000070, maze reaching. The columns of
+the trials say which of the two a session is of. Spikes are smoothed, and taken as Gaussian.
+
+Command: `metadyn fit FILES… -o MODEL --preset paper-motor`
+"""
 
 from __future__ import annotations
 
@@ -40,7 +46,12 @@ ONSET_WINDOWS = {
 
 
 def data(trials: Trials) -> dict:
-    """The trials of the dandiset whose columns these are, in the paper's windows."""
+    """The trials of the dandiset whose columns these are, in the paper's windows.
+
+    Raises
+    ------
+    SelectionError : the trials lack a column that the layout of the dandiset has.
+    """
     layout = churchland_maze if "move_begins_time" in trials.columns else perich_co
     return layout.data(trials) | ONSET_WINDOWS
 

@@ -1,4 +1,8 @@
-"""The paper's simulations (App. D.1, D.3)."""
+"""The paper's simulations (Vermani et al., arXiv:2410.05454 version 1, App. D.1, D.3).
+
+Two latents, and one number that tells one session's dynamics from another's. Observations are
+Gaussian; `metadyn.data.synthetic.simulate` makes them.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""DANDI:000688, centre-out reaching (Perich et al.)."""
+"""DANDI:000688, centre-out reaching (Perich et al.).
+
+Command: `metadyn fit FILES… -o MODEL --preset perich-co`
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,12 @@ from metadyn.presets.preset import Preset, Trials
 
 
 def data(trials: Trials) -> dict:
-    """Rewarded trials around movement onset, with the velocity of the cursor."""
+    """Rewarded trials around movement onset, with the velocity of the cursor.
+
+    Raises
+    ------
+    SelectionError : trials have no column of results or of movement onsets.
+    """
     trials.require("perich-co", "result", "move_onset_time")
     return {
         "bin_width": 0.02,

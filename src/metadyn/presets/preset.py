@@ -10,17 +10,37 @@ from metadyn.errors import SelectionError
 
 @dataclass(frozen=True)
 class Trials:
-    """The columns of a session's trials (none without trials), and the file, for messages."""
+    """The trials of a session, as far as a preset chooses by them.
+
+    Parameters
+    ----------
+    columns : names of the table's columns; empty without trials.
+    file : where the session comes from, for messages.
+    """
 
     columns: Sequence[str]
     file: str | None = None
 
     def first_of(self, *wanted: str) -> str | None:
-        """The first of the wanted columns that there is; None without one."""
+        """The first of the wanted columns that there is; None without one.
+
+        >>> Trials(["stop_time", "target_dir"]).first_of("target_id", "target_dir")
+        'target_dir'
+        """
         return next((column for column in wanted if column in self.columns), None)
 
     def require(self, preset: str, *needed: str) -> None:
-        """Raise SelectionError where a column is missing that the preset of this name needs."""
+        """Check that no column is missing.
+
+        Parameters
+        ----------
+        preset : its name, for the message.
+        needed : columns that it cannot do without.
+
+        Raises
+        ------
+        SelectionError : one is missing.
+        """
         missing = [column for column in needed if column not in self.columns]
         if missing:
             raise SelectionError(

@@ -1,4 +1,13 @@
-"""`metadyn align`: a new recording for a model that exists."""
+"""`metadyn align`: a new recording for a model that exists.
+
+The given model stays as it is; the output is a model of its sessions and the new one, which every
+command takes in its place. Windows are those of the model's training but for options given here,
+e.g. other trials (--where) or labels that place the recording (--condition). The section [align] of
+a configuration file gives the steps and the rest; options go before it. On a terminal a bar shows
+the progress, and a verdict on the new session is printed at the end.
+
+In Python: `metadyn.align("model", "day3.nwb", "model3", trials=8)`
+"""
 
 from __future__ import annotations
 

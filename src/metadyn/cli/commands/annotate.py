@@ -1,4 +1,16 @@
-"""`metadyn annotate`: latents, rates, embeddings and the model into NWB files."""
+"""`metadyn annotate`: latents, rates, embeddings and the model into NWB files.
+
+What is written is one run in /processing: a LatentDynamics container with its parameters, each
+series aligned to the windows that the model infers. A file is written to a private name first and
+validated, so that no path ever holds half a file: either the annotated file, or what was
+there before.
+
+Output: an annotated copy of each file in the folder (--output), the slim file without raw data
+(--derive), or the file itself (--in-place). One line is printed for each file as soon as it is
+complete, and after Ctrl-C it stays.
+
+In Python: `metadyn.annotate("model", ["day1.nwb", "day2.nwb"], "annotated")`
+"""
 
 from __future__ import annotations
 

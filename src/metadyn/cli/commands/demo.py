@@ -1,4 +1,10 @@
-"""`metadyn demo`: the main job on sessions whose truth is known."""
+"""`metadyn demo`: the main job on sessions whose truth is known.
+
+It takes minutes on a CPU. Below the folder are the simulated files, three models and the annotated
+files, to try the other commands on, and demo.png where matplotlib is installed.
+
+In Python: `metadyn.demo("demo")`
+"""
 
 from __future__ import annotations
 
@@ -43,7 +49,17 @@ def demo(
 
 
 def drawn(found: DemoResult, path: Path) -> Path | None:
-    """The path of the demo's figure; None where matplotlib is not installed."""
+    """Draw the figure of the demo, if matplotlib is installed.
+
+    Parameters
+    ----------
+    found : results of the demo.
+    path : for the picture.
+
+    Returns
+    -------
+    The path; None where matplotlib is not installed.
+    """
     try:
         from metadyn.pipeline.demo_figure import draw
     except ModuleNotFoundError:
@@ -52,7 +68,16 @@ def drawn(found: DemoResult, path: Path) -> Path | None:
 
 
 def show_demo(found: DemoResult, figure: Path | None) -> None:
-    """Print embeddings beside true speeds, and forecasts beside those of shared dynamics."""
+    """Print embeddings beside true speeds, and forecasts beside those of shared dynamics.
+
+    A line a session, the new one last; r² is 1 for the true rates, 0 for the mean rate of each
+    trial, `-` where shared dynamics do not know the session.
+
+    Parameters
+    ----------
+    found : results of the demo.
+    figure : path of its picture, if there is one.
+    """
     from metadyn.pipeline.demo import HORIZONS, SHOTS
 
     headings = [f"{which}k={horizon}" for which in ("", "shared ") for horizon in HORIZONS]

@@ -52,7 +52,12 @@ def derive(
 
 
 def show_left_out(paths: list[str]) -> None:
-    """Print the objects that a derived file is without."""
+    """Print the objects that a derived file is without, in one line; nothing without any.
+
+    Parameters
+    ----------
+    paths : inside the file; the first MOST_ROWS are named, the rest is counted.
+    """
     if not paths:
         return
     more = f" and {len(paths) - MOST_ROWS} more" if len(paths) > MOST_ROWS else ""

@@ -1,4 +1,10 @@
-"""`metadyn fetch`: NWB files of a dandiset, or only what the other commands need of them."""
+"""`metadyn fetch`: NWB files of a dandiset, or only what the other commands need of them.
+
+A line for each file: its path where it was downloaded; with --stream its address, which other
+commands take in place of a file, and the units, spikes and interval tables in it.
+
+In Python: `metadyn.fetch("000140/sub-Jenkins", "recordings")`
+"""
 
 from __future__ import annotations
 

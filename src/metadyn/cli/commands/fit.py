@@ -1,4 +1,15 @@
-"""`metadyn fit`: one model of all files."""
+"""`metadyn fit`: one model of all files.
+
+Settings are looked for in this order: an option given here, the configuration file (--config), the
+preset (--preset), the package's own default. Each key of the sections [data], [model] and
+[training] is an option.
+
+The output folder keeps the best model by the validation windows, which other commands read, and the
+last state of the run, from which --resume goes on. On a terminal a bar shows stage, speed and time
+left; each validation prints its terms, and a verdict on the fit follows at the end.
+
+In Python: `metadyn.fit(["day1.nwb", "day2.nwb"], "model")`
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,11 @@
-"""`metadyn forecast`: latents and rates after the first bins of each window."""
+"""`metadyn forecast`: latents and rates after the first bins of each window.
+
+The model sees the spikes of the first bins (--context) alone; after them its dynamics run on
+freely. Windows of no more bins than these have no forecast, and are counted in a note.
+
+In Python: `metadyn.forecast("model", "day1.nwb", context=25, steps=20)`, which gives the same
+xarray Dataset as the NetCDF file holds.
+"""
 
 from __future__ import annotations
 
@@ -58,8 +65,15 @@ def forecast(
 
 
 def show_forecast(ahead: xr.Dataset) -> None:
-    """Print a line a window: when its forecast begins and ends, the latents at its end and the
-    mean rate of the units."""
+    """Print a line a window, of the first MOST_ROWS ones.
+
+    When the forecast begins and ends, in seconds of the recording's clock; the mean of each latent
+    in its last bin; the mean rate over units and forecast bins [Hz].
+
+    Parameters
+    ----------
+    ahead : latents (trial, step, latent) and rates (trial, step, unit) of `metadyn.forecast`.
+    """
     headings = ("window", "from [s]", "to [s]", "latents at the end", "mean rate [Hz]")
     table = Table(*headings, title=f"forecast of {ahead.attrs['session']}")
     half_bin = ahead.attrs["bin_width"] / 2

@@ -1,4 +1,11 @@
-"""`metadyn inspect`: a file at a glance."""
+"""`metadyn inspect`: a file at a glance.
+
+From top to bottom: units and spikes, tables of intervals with the columns that can mark an event,
+series of behaviour, runs of models in the file, what stands in the way of a model, notes, and the
+commands to run next. Long lists are cut after MOST_ROWS items, and the rest is counted.
+
+In Python: `metadyn.inspect("session.nwb")`
+"""
 
 from __future__ import annotations
 
@@ -53,7 +60,14 @@ def show_description(found: Description) -> None:
 
 
 def _show_list(title: str, lines: tuple[str, ...], to_copy: bool = False) -> None:
-    """Indented lines under a title; lines `to_copy` are not broken, whatever the width."""
+    """Print indented lines under a title; nothing without lines.
+
+    Parameters
+    ----------
+    title : printed in bold.
+    lines : messages, whose options are printed as flags.
+    to_copy : they are commands: none is broken, whatever the width.
+    """
     if not lines:
         return
     console = out()
@@ -63,10 +77,12 @@ def _show_list(title: str, lines: tuple[str, ...], to_copy: bool = False) -> Non
 
 
 def _columns(found: Description) -> str:
+    """The columns of the Units table, in a line."""
     return f"columns of units: {', '.join(found.unit_columns)}" if found.unit_columns else ""
 
 
 def _areas(found: Description) -> str:
+    """The locations of the units' electrodes, with how many units each has."""
     if not found.areas:
         return ""
     shown = ", ".join(f"{area} ({count})" for area, count in found.areas[:MOST_ROWS])
@@ -75,6 +91,7 @@ def _areas(found: Description) -> str:
 
 
 def _rates_text(found: Description) -> str:
+    """Lowest, highest and median rate of the units [Hz]; nothing without spikes."""
     if not found.rate_quantiles:
         return ""
     low, _, middle, _, high = found.rate_quantiles
@@ -82,6 +99,7 @@ def _rates_text(found: Description) -> str:
 
 
 def _span(found: Description) -> str:
+    """First to last time of the recording [s], and how much of it is observed or invalid."""
     if found.span is None:
         return ""
     text = f", {found.span[0]:.2f}-{found.span[1]:.2f} s"
@@ -93,7 +111,11 @@ def _span(found: Description) -> str:
 
 
 def _ranges(rows: tuple[int, ...]) -> str:
-    """Ascending numbers as ranges: 0-4, 7."""
+    """Ascending numbers as ranges.
+
+    >>> _ranges((0, 1, 2, 3, 4, 7))
+    '0-4, 7'
+    """
     breaks = np.flatnonzero(np.diff(rows) > 1) + 1
     ends = [(part[0], part[-1]) for part in np.split(np.asarray(rows), breaks)]
     shown = [f"{first}-{last}" if last > first else str(first) for first, last in ends[:MOST_ROWS]]
@@ -101,6 +123,10 @@ def _ranges(rows: tuple[int, ...]) -> str:
 
 
 def _interval_table(table: TableSummary) -> Table:
+    """A line for each column of an interval table.
+
+    How many values are missing, whether it can mark an event (`--align`), and the values in short.
+    """
     title = f"{table.name}: {table.n_rows} rows{_lengths(table.seconds)}"
     shown = Table("column", "missing", "event", "values", title=title, title_justify="left")
     for each in table.columns:
@@ -110,7 +136,11 @@ def _interval_table(table: TableSummary) -> Table:
 
 
 def _lengths(seconds: tuple[float, float, float] | None) -> str:
-    """The durations of a table's rows: shortest, longest and median [s]."""
+    """The durations of a table's rows, given as shortest, median and longest [s].
+
+    >>> _lengths((0.5, 0.75, 2.0)), _lengths((1.0, 1.0, 1.0))
+    (' of 0.5 to 2 s (median 0.75)', ' of 1 s')
+    """
     if seconds is None:
         return ""
     low, middle, high = (f"{each:.4g}" for each in seconds)
@@ -118,11 +148,13 @@ def _lengths(seconds: tuple[float, float, float] | None) -> str:
 
 
 def _behavior_table(behavior: tuple[SeriesSummary, ...]) -> Table:
+    """A line for each series of behaviour, by the path that `--behavior` takes."""
     headings = ("series", "kind", "unit", "rate [Hz]", "shape")
     shown = Table(*headings, title="behaviour", title_justify="left")
     return rows(shown, list(behavior), _behavior_row)
 
 
 def _behavior_row(series: SeriesSummary) -> tuple[str, ...]:
+    """Path, kind, unit, sampling rate (nothing where it varies) and shape (time, channel)."""
     rate = "" if series.rate is None else f"{series.rate:.6g}"
     return series.path, series.kind, series.unit, rate, "x".join(map(str, series.shape))

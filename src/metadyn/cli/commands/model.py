@@ -1,4 +1,10 @@
-"""`metadyn model`: the model inside an NWB file."""
+"""`metadyn model`: the model inside an NWB file.
+
+Weights are read as safetensors, settings as JSON: neither can hold code. A file whose weights do
+not have the digest that it states is refused.
+
+In Python: `metadyn.read_model("annotated/day1.nwb")`, and `metadyn.export_model` for --output
+"""
 
 from __future__ import annotations
 
@@ -45,7 +51,13 @@ def model(
 
 
 def show_model(model: ModelFile, file: str) -> None:
-    """Print a model whose digest was verified: its kind and sizes, and the sessions it knows."""
+    """Print the kind and sizes of a model, and the sessions that it knows.
+
+    Parameters
+    ----------
+    model : whose digest was verified; settings of older versions are shown in today's words.
+    file : that it comes from, as it was given.
+    """
     console = out()
     console.print(Text(f"{file}: {model.architecture}", style="bold"))
     say(f"digest: {model.digest} (verified, {len(model.weights):,} bytes)")
@@ -62,5 +74,6 @@ def show_model(model: ModelFile, file: str) -> None:
 
 
 def _session_row(entry: SessionEntry) -> tuple:
+    """Key and units of a session, and name and sha256 of its file where the model has them."""
     uri, digest = entry.source.uri, entry.source.digest
     return entry.key, entry.n_units, uri or "not said", digest or "not said"

@@ -1,4 +1,10 @@
-"""`metadyn package`: derived files as a dandiset, and what its checks find."""
+"""`metadyn package`: derived files as a dandiset, and what its checks find.
+
+Only files from `metadyn derive` (or `annotate --derive`) are taken. The exit code is 1 where a
+finding would make DANDI refuse the upload.
+
+In Python: `metadyn.package(["derived"], "dandiset")`, then `metadyn.findings("dandiset")`
+"""
 
 from __future__ import annotations
 
@@ -46,7 +52,13 @@ def package(
 
 
 def show_findings(found: list[Finding], folder: Path) -> None:
-    """Print each finding, those that block first: its message, where it is, and what mends it."""
+    """Print each finding: its message, where it is, and what mends it; and how many block.
+
+    Parameters
+    ----------
+    found : those that block an upload first, alike ones together.
+    folder : of the dandiset, to which paths are given relative.
+    """
     console = out()
     for each in found:
         word, colour = ("DANDI refuses", "red") if each.blocks else ("could be better", "yellow")

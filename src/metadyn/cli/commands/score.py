@@ -1,4 +1,13 @@
-"""`metadyn score`: a model beside baselines, recording by recording."""
+"""`metadyn score`: a model beside baselines, recording by recording.
+
+A table for each recording as soon as it is scored, a line for each predictor: the model, and the
+baselines that know no dynamics. Columns are scores; their definitions stand under the table, and a
+verdict follows that names those on which the model is behind. By default only windows kept aside
+for tests are scored.
+
+In Python: `metadyn.score("model", "day1.nwb")`, an xarray Dataset with the scores of each unit and
+step too, which is what --output keeps.
+"""
 
 from __future__ import annotations
 
@@ -101,7 +110,14 @@ def score(
 
 
 def show_score(scores: xr.Dataset) -> None:
-    """Print a line a predictor (`-` where it has no score), the definitions and the verdict."""
+    """Print a line a predictor, the definitions of the scores and the verdict.
+
+    A predictor without any score has no line; `-` stands where it lacks one.
+
+    Parameters
+    ----------
+    scores : (predictor,) each, of `metadyn.score`.
+    """
     about = scores.attrs
     columns = {heading: name for heading, name in SCORE_COLUMNS.items() if name in scores}
     title = f"{about['session']}: {about['n_windows']} {SCORED_WINDOWS[about['windows']]}"
@@ -120,7 +136,12 @@ def show_score(scores: xr.Dataset) -> None:
 
 
 def _definitions(scores: xr.Dataset) -> str:
-    """The definitions under a table of scores."""
+    """The definitions under a table of scores, with the numbers of bins and windows.
+
+    Parameters
+    ----------
+    scores : of `metadyn.score`; the line on behaviour is left out where they have none.
+    """
     about = scores.attrs
     seconds = float(scores.step[-1])
     text = (

@@ -1,4 +1,9 @@
-"""`metadyn simulate`: NWB files of spikes whose latent dynamics are known."""
+"""`metadyn simulate`: NWB files of spikes whose latent dynamics are known.
+
+The files hold the true latents and rates beside the spikes. The path of each is printed.
+
+In Python: `metadyn.simulate("limit-cycle", "simulated", n_sessions=4)`
+"""
 
 from __future__ import annotations
 

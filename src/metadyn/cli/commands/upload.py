@@ -1,4 +1,10 @@
-"""`metadyn upload`: a dandiset to the archive."""
+"""`metadyn upload`: a dandiset to the archive.
+
+The plan is printed whether it is carried out or not. The exit code is 1 where something stands in
+the way of it.
+
+In Python: `metadyn.upload("dandiset", dry_run=True)`
+"""
 
 from __future__ import annotations
 
@@ -39,7 +45,13 @@ def upload(
 
 
 def show_plan(planned: Plan, sent: bool) -> None:
-    """Print which file goes where, what it was derived from, and what is in the way."""
+    """Print which file goes where, what it was derived from, and what is in the way.
+
+    Parameters
+    ----------
+    planned : of `metadyn.upload`.
+    sent : it was carried out; otherwise the last line says that nothing was sent.
+    """
     console = out()
     say(f"to the draft of dandiset {planned.dandiset} at {planned.instance}:")
     for asset in planned.assets:
@@ -55,5 +67,9 @@ def show_plan(planned: Plan, sent: bool) -> None:
 
 
 def _values(mapping: dict, *names: str) -> str:
-    """The values of these names, or of all, in one line."""
+    """The values of these names, or of all, in one line.
+
+    >>> _values({"name": "day1.nwb", "relation": "prov:wasDerivedFrom"}, "name", "identifier")
+    'day1.nwb'
+    """
     return " ".join(str(mapping[name]) for name in names or mapping if name in mapping)
