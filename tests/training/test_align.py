@@ -12,6 +12,7 @@ from metadyn.inference.forecast import forecast, sample_context
 from metadyn.inference.infer import infer
 from metadyn.training.alignment import placement as search_settings
 from metadyn.training.alignment.align import align, choose_steps
+from metadyn.training.alignment.initialise import analytic_init
 from metadyn.training.calibrate import FORECAST_SAMPLES, surprise
 from metadyn.training.execution.checkpoint import load_model, save_model
 from metadyn.training.fit import fit
@@ -252,6 +253,20 @@ def test_condition_labels_place_a_new_session_in_the_frame(sessions, new, small,
     ):
         aligned = align(trained, strangers, STEPS)
     assert infer(aligned, strangers)["rate_mean"].notnull().all()
+
+
+def test_with_labels_and_a_softplus_the_first_rates_are_on_average_those_of_the_units(
+    sessions, small, short
+):
+    """The mean of softplus(C z + D) over z ~ N(0, I), by sampling, beside the mean counts."""
+    labels = np.array(["left", "right"] * 4)
+    labelled = [replace(counts, condition=labels) for counts in sessions]
+    trained = fit(labelled[:2], small(link="softplus"), short())
+    init, placement = analytic_init(trained, labelled[2], lambda _: None)
+    assert placement is None
+    states = np.random.default_rng(0).normal(size=(20_000, 2))
+    rates = np.logaddexp(0, states @ init.weight.T + init.bias).mean(0)
+    np.testing.assert_allclose(rates, init.mean, rtol=0.03)
 
 
 def test_labels_that_the_model_does_not_know_are_said_and_their_windows_place_nothing(

@@ -22,7 +22,7 @@ from metadyn.records import TrialCounts
 from metadyn.training.alignment.placement import Placement, find_placement
 from metadyn.training.execution.loop import Reporter, reported
 from metadyn.training.initial.conditions import init_by_regression, n_known_averages
-from metadyn.training.initial.initialise import initialise_sessions
+from metadyn.training.initial.initialise import initialise_sessions, with_link
 from metadyn.training.initial.labels import labels_of, listed
 from metadyn.training.initial.session_init import SessionInit
 
@@ -81,7 +81,7 @@ def analytic_init(
         shared, sd_bins = trained.shared_latents, trained.training.smoothing_bins
         labels = list(shared.labels)
         init = init_by_regression(shared.latents, labels, counts, shared.weight_var, sd_bins)
-        return init, None
+        return with_link(init, type(trained.module.likelihood)), None
     init = initialise_sessions([counts], trained.config, trained.training, report=report)[0]
     placement = find_placement(trained, init, counts, report=report)
     return init.mapped(placement.map, placement.offset), placement
