@@ -65,13 +65,7 @@ def training_progress() -> Iterator[Callable[[StepReport], None]]:
     ------
     The `report` for `metadyn.fit` and `metadyn.align`, which is called with each step.
     """
-    progress = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[speed]}"),
-    )
+    progress = _stage_bar()
     bar = progress.add_task("starting", total=None, speed="")
     verdicts = []
 
@@ -82,9 +76,7 @@ def training_progress() -> Iterator[Callable[[StepReport], None]]:
         if step.message:
             show_note(step.message)
         if step.validation:
-            console = err()
-            width = console.width if console.is_terminal else None
-            console.print(Text(validation_line(step, width)), highlight=False)
+            _show_validation(step)
         progress.update(
             bar,
             description=step.stage,
@@ -98,6 +90,24 @@ def training_progress() -> Iterator[Callable[[StepReport], None]]:
     if first_process():
         for verdict in verdicts:
             say(verdict)
+
+
+def _stage_bar() -> Progress:
+    """A bar for one stage after another: its name, steps made and in all, time left and speed."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[speed]}"),
+    )
+
+
+def _show_validation(step: StepReport) -> None:
+    """Print the terms of a validation; in a file they are one line, whatever its length."""
+    console = err()
+    width = console.width if console.is_terminal else None
+    console.print(Text(validation_line(step, width)), highlight=False)
 
 
 @contextmanager
