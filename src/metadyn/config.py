@@ -39,12 +39,20 @@ else:
 
 
 def plain_numbers(values: dict[str, Any]) -> dict[str, Any]:
-    """Numbers of fewer than 64 bits as the decimals that they were written as: numpy's float32 of
-    0.1 is 1.5e-9 more."""
-    return {
-        name: float(str(value)) if isinstance(value, np.floating) else value
-        for name, value in values.items()
-    }
+    """Numbers of numpy as Python's; those of fewer than 64 bits as the decimals that they were
+    written as: numpy's float32 of 0.1 is 1.5e-9 more.
+
+    >>> plain_numbers({"bin_width": np.float32(0.1), "n_bins": np.int16(30), "align": "go_cue"})
+    {'bin_width': 0.1, 'n_bins': 30, 'align': 'go_cue'}
+    """
+    return {name: _plain(value) for name, value in values.items()}
+
+
+def _plain(value: Any) -> Any:
+    """A value, as Python's own number where it is one of numpy."""
+    if isinstance(value, np.floating):
+        return float(str(value))
+    return int(value) if isinstance(value, np.integer) else value
 
 
 class _Section(BaseModel):
