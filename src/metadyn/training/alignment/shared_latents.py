@@ -3,7 +3,7 @@
 Mean latent of a condition c and bin t over all sessions' windows n: z̄_ct = Σ_n z_nt / N_ct. Prior
 of a session's mean latent: mean of each session's trials, and covariance of a trial's mean latent
 about it within sessions. The paper adapts read-in and likelihood to a new session by gradient
-descent alone (Vermani et al., arXiv:2410.05454, section 3.3 and D.1); these let it start close.
+descent alone (Vermani et al., arXiv:2410.05454, appendix D.1); these let it start close.
 """
 
 from __future__ import annotations
