@@ -41,6 +41,7 @@ class Commands(Mapping):
         names = [module.name for module in iter_modules(commands.__path__)]
         places = {name: verbs.index(VERB_OF.get(name, name)) for name in names}
         self._names = sorted(names, key=places.__getitem__)
+        self._made: dict[str, Any] = {}
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)
@@ -52,14 +53,21 @@ class Commands(Mapping):
         """The command: the function of that name in the module of that name, with its EPILOG."""
         if name not in self._names:
             raise KeyError(name)
-        module = import_module(f"{commands.__name__}.{name}")
-        function = getattr(module, name)
-        # one line a paragraph: the width is the terminal's, not that of the source
-        paragraphs = inspect.cleandoc(function.__doc__).split("\n\n")
-        text = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
-        alone = typer.Typer(add_completion=False, rich_markup_mode="rich")
-        alone.command(name, help=text, epilog=getattr(module, "EPILOG", None))(function)
-        return typer.main.get_command(alone)
+        if name not in self._made:
+            self._made[name] = make_command(name)
+        return self._made[name]
+
+
+def make_command(name: str) -> Any:
+    """Import the module of a command and make a command of typer of its function."""
+    module = import_module(f"{commands.__name__}.{name}")
+    function = getattr(module, name)
+    # one line a paragraph: the width is the terminal's, not that of the source
+    paragraphs = inspect.cleandoc(function.__doc__).split("\n\n")
+    text = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
+    alone = typer.Typer(add_completion=False, rich_markup_mode="rich")
+    alone.command(name, help=text, epilog=getattr(module, "EPILOG", None))(function)
+    return typer.main.get_command(alone)
 
 
 class CommandGroup(typer.core.TyperGroup):

@@ -8,17 +8,18 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from textwrap import fill
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from unicodedata import category
 
 from rich.console import Console
-from rich.live import Live
 from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from metadyn.cli.flags import with_flags
 from metadyn.errors import MetadynError, MissingMetadataError
+
+if TYPE_CHECKING:
+    from rich.live import Live
 
 MOST_ROWS = 12  # lines of a table that still fit on a screen; the rest is counted
 
@@ -121,6 +122,8 @@ def show_error(error: MetadynError) -> None:
     The template of a MissingMetadataError goes to the standard output, so that it can be kept in a
     file: `metadyn package … > metadata.toml`.
     """
+    from metadyn.cli.flags import with_flags
+
     console = err()
     kind = type(error).__name__
     text = Text(wrapped(with_flags(f"{kind}: {error}"), console.width))
@@ -132,6 +135,8 @@ def show_error(error: MetadynError) -> None:
 
 def show_note(note: object) -> None:
     """Print a note to the standard error."""
+    from metadyn.cli.flags import with_flags
+
     console = err()
     text = with_flags(f"note: {note}")
     console.print(Text(wrapped(text, console.width), style="yellow"))

@@ -1,4 +1,7 @@
-"""Progress of long work, kept up to date on a terminal; elsewhere only lines worth keeping."""
+"""Progress of long work, kept up to date on a terminal; elsewhere only lines worth keeping.
+
+The parts of rich are imported when something is shown, for help needs none of them.
+"""
 
 from __future__ import annotations
 
@@ -7,24 +10,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from rich.console import Group
-from rich.live import Live
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
 from rich.text import Text
 
 from metadyn.cli.console import NO_BREAK, SHOWN, err, filled, first_process, say, show_note
 
 if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
     from metadyn.training.execution.loop import StepReport
 
 
@@ -44,6 +36,9 @@ def on_terminal(*lines: Progress, transient: bool = False) -> Iterator[None]:
     if not (console.is_terminal and first_process()):
         yield
         return
+    from rich.console import Group
+    from rich.live import Live
+
     shown = Group(*lines)
     both = sys.stdout.isatty()
     live = Live(shown, console=console, transient=transient, redirect_stdout=both)
@@ -94,12 +89,14 @@ def training_progress() -> Iterator[Callable[[StepReport], None]]:
 
 def _stage_bar() -> Progress:
     """A bar for one stage after another: its name, steps made and in all, time left and speed."""
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[speed]}"),
+    from rich import progress as parts
+
+    return parts.Progress(
+        parts.TextColumn("{task.description}"),
+        parts.BarColumn(),
+        parts.MofNCompleteColumn(),
+        parts.TimeRemainingColumn(),
+        parts.TextColumn("{task.fields[speed]}"),
     )
 
 
@@ -123,14 +120,16 @@ def working(doing: str) -> Iterator[Callable[[str, int, int], None]]:
     The `progress` of downloads, called with name, bytes so far and bytes in all. Each download has
     a bar with bytes, speed and time left, until it is complete.
     """
-    line = Progress(TextColumn("{task.description}"), TimeElapsedColumn())
+    from rich import progress as parts
+
+    line = parts.Progress(parts.TextColumn("{task.description}"), parts.TimeElapsedColumn())
     line.add_task(doing, total=None)
-    bars = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
+    bars = parts.Progress(
+        parts.TextColumn("{task.description}"),
+        parts.BarColumn(),
+        parts.DownloadColumn(),
+        parts.TransferSpeedColumn(),
+        parts.TimeRemainingColumn(),
     )
     bar_of: dict[str, TaskID] = {}
 

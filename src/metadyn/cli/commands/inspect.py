@@ -18,7 +18,6 @@ from rich.text import Text
 
 import metadyn
 from metadyn.cli.console import MOST_ROWS, out, rows, wrapped
-from metadyn.cli.flags import with_flags
 from metadyn.cli.progress import working
 
 if TYPE_CHECKING:
@@ -70,6 +69,8 @@ def _show_list(title: str, lines: tuple[str, ...], to_copy: bool = False) -> Non
     """
     if not lines:
         return
+    from metadyn.cli.flags import with_flags
+
     console = out()
     console.print(Text(f"{title}:", style="bold"))
     text = "\n".join(f"  {line}" for line in lines)
