@@ -87,7 +87,7 @@ def test_a_model_whose_bytes_were_changed_is_not_shown(derived, run, tmp_path):
 
 def test_a_derived_file_does_not_take_its_sources_place(journey, run, untouched):
     before = untouched(journey.folder)
-    assert "(-o)" in run.refused(
+    assert "by -o" in run.refused(
         "annotate", journey.aligned, journey.files[2], "--in-place", "--derive", code=2
     )
     assert untouched(journey.folder) == before
