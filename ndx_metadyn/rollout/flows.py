@@ -78,34 +78,7 @@ class NumpyLinear(NumpyFlow):
         return layers["matrix"](z)
 
 
-class NumpyGRUCell(NumpyFlow):
-    """s ∘ z + (1 − s) ∘ tanh(r ∘ (U z + c)), where (r, s) = σ(W z + b)."""
-
-    tensors: ClassVar[dict[str, str]] = {"gates": "gates", "candidate": "candidate"}
-    changed = ("gates", "candidate")
-    entry = "candidate"
-
-    @staticmethod
-    def shapes(model: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
-        """Two gates and a candidate of each latent."""
-        latent = model["latent_dim"]
-        return {"gates": (2 * latent, latent), "candidate": (latent, latent)}
-
-    @staticmethod
-    def mean(z: np.ndarray, layers: Mapping[str, ArrayMap], model: Mapping[str, Any]) -> np.ndarray:
-        """Reset the state, make a candidate of it, and go part of the way."""
-        reset, update = np.split(sigmoid(layers["gates"](z)), 2, axis=1)
-        candidate = np.tanh(reset * layers["candidate"](z))
-        return update * z + (1 - update) * candidate
-
-
-def sigmoid(x: np.ndarray) -> np.ndarray:
-    """1 / (1 + exp(−x)), without overflow."""
-    return 0.5 * (1 + np.tanh(0.5 * x))
-
-
 NUMPY_FLOWS: dict[str, type[NumpyFlow]] = {
     "mlp": NumpyMLP,
     "linear": NumpyLinear,
-    "gru": NumpyGRUCell,
 }

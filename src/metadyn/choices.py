@@ -13,7 +13,6 @@ FLOWS: dict[str, tuple[str, tuple[str, ...]]] = {
     # f of z_t = f(z_{t-1}) + noise: its class, and its layers, which an embedding may change
     "mlp": ("metadyn.model.flows.mlp:MLP", ("first", "hidden", "output")),
     "linear": ("metadyn.model.flows.linear:LinearFlow", ("matrix",)),
-    "gru": ("metadyn.model.flows.gru:GRUCell", ("gates", "candidate")),
 }
 CONDITIONINGS: dict[str, str] = {
     # how an embedding changes the layers of a flow

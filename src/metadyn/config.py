@@ -139,8 +139,7 @@ class ModelConfig(_Section):
     )
     dynamics: FlowName = Field(
         "mlp",
-        description="family of the dynamics: multilayer perceptron (eq. 13), linear, gated "
-        "recurrent unit",
+        description="family of the dynamics: multilayer perceptron (eq. 13), or linear",
     )
     conditioning: ConditioningName = Field(
         "low_rank", description="how the embedding changes the dynamics (section 5: baselines)"

@@ -105,7 +105,7 @@ def test_a_model_without_a_numpy_form_is_read_by_torch_and_numpy_says_so(
     from metadyn.model.trained import TrainedModel
     from metadyn.nwb.stored_model import add_model, read_model
 
-    trained = torch_model(dynamics="gru", conditioning="linear")
+    trained = torch_model(dynamics="linear", conditioning="linear")
     path, nwbfile = tmp_path / "m.nwb", mock_NWBFile()
     add_model(nwbfile, nwbfile.create_processing_module("ecephys", "m"), trained.file())
     with NWBHDF5IO(str(path), "w") as io:
