@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -19,7 +20,6 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_core import ErrorDetails
 
 from metadyn.choices import CONDITIONINGS, FLOWS, LIKELIHOODS
 from metadyn.errors import ConfigError
@@ -451,7 +451,7 @@ def _merge(layers: list[dict]) -> dict:
     return merged
 
 
-def _explain(error: ErrorDetails, file: str | Path | None) -> ConfigError:
+def _explain(error: Mapping[str, Any], file: str | Path | None) -> ConfigError:
     item = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
         return ConfigError(

@@ -8,8 +8,8 @@ import pytest
 
 from benchmarks import maze
 from metadyn.config import ModelConfig, TrainingConfig
+from metadyn.inference.baselines import LAGS
 from metadyn.inference.forecast import forecast
-from metadyn.inference.scores import LAGS
 from metadyn.records import Source, TrialCounts, Windows
 from metadyn.training.fit import fit
 
