@@ -49,18 +49,21 @@ def bin_spikes(
 
     Parameters
     ----------
-    bin_width, intervals, align, start, n_bins, max_bins, where : which windows; see `make_windows`.
-    Times in seconds. units : expression on the columns of the Units table, e.g. "quality ==
-    'good'". min_rate : units that fire less in the windows' observed bins are left out [Hz].
-    spike_lag : count spikes this much earlier than the window [s]. smoothing : SD of a Gaussian
-    that smooths the counts in time [s]; 0 leaves integers. behavior : name of a behaviour series
-    that was read with the session, or `velocity:NAME` of a position or an angle. condition : column
-    of the interval table whose values label the windows; see `condition_labels`.
+    bin_width, intervals, align, start, n_bins, max_bins, where : which windows; see
+        `make_windows`. Times in seconds.
+    units : expression on the columns of the Units table, e.g. "quality == 'good'".
+    min_rate : units that fire less in the windows' observed bins are left out [Hz].
+    spike_lag : count spikes this much earlier than the window [s].
+    smoothing : SD of a Gaussian that smooths the counts in time [s]; 0 leaves integers.
+    behavior : name of a behaviour series that was read with the session, or `velocity:NAME` of a
+        position or an angle.
+    condition : column of the interval table whose values label the windows; see
+        `condition_labels`.
 
     Raises
     ------
-    WindowError, SelectionError : no usable windows, no such rows or units. DataError : fewer than
-    two units are left, or the behaviour was not read.
+    WindowError, SelectionError : no usable windows, no such rows or units.
+    DataError : fewer than two units are left, or the behaviour was not read.
     """
     windows = make_windows(
         session,

@@ -46,14 +46,27 @@ def package(
     overwrite: bool = False,
     report: Callable[[Path], None] = lambda _: None,
 ) -> list[Path]:
-    """Copy derived files into `folder` at the paths that DANDI asks for, with the metadata they
-    lack, beside a draft of dandiset.yaml, unless there is one; returns the paths of the copies.
+    """Lay derived files out as a dandiset: copies at the paths that DANDI asks for, with the
+    metadata they lack, and a draft of dandiset.yaml unless there is one.
+
+    Parameters
+    ----------
+    files : derived NWB files, none of which is changed.
+    folder : of the dandiset; it is made where it does not exist.
+    metadata : a TOML file with what the files lack; see `sharing.metadata_file.to_fill`.
+    overwrite : whether files that are in the folder already may be replaced.
+    report : called with the path of each copy when it is complete.
+
+    Returns
+    -------
+    Paths of the copies, in the order of `files`.
 
     Raises
     ------
-    DataError : a file is not derived. MissingMetadataError, ConfigError : see `given.to_fill`.
-    ConfigError : two files would have one path. WriteError : a file exists (and not `overwrite`) or
-    cannot be written.
+    DataError : a file is not derived.
+    MissingMetadataError : a file lacks metadata that `metadata` does not give either.
+    ConfigError : `metadata` has names that are unknown, or two files would have one path.
+    WriteError : a file exists (and not `overwrite`), or cannot be written.
     """
     for file in files:
         _check_derived(file)
@@ -82,7 +95,11 @@ def asset_path(values: dict) -> Path:
 
 
 def _label(text: str) -> str:
-    """What DANDI lets stand in a path, as `dandi organize` has it."""
+    """A label as DANDI lets it stand in a path: other characters become hyphens.
+
+    >>> _label("mouse_1: left")
+    'mouse-1--left'
+    """
     return re.sub(r"[_*\\/<>:|\"'?%@;,.\s]", "-", text)
 
 

@@ -100,7 +100,9 @@ def poisson_regression(
 ) -> Readout:
     """C and D of the equation above.
 
-    total : Y. exposure : N, with one column where it is the same for all units. variance : v.
+    total : Y.
+    exposure : N, with one column where it is the same for all units.
+    variance : v.
     """
     design = np.concatenate([x, np.ones((len(x), 1))], 1)  # (sample, latent + 1)
     products = (design[:, :, None] * design[:, None]).reshape(len(design), -1)
