@@ -63,3 +63,8 @@ def test_the_package_and_its_commands_load_nothing_heavy():
     heavy = {"torch", "pynwb", "hdmf", "h5py", "scipy", "matplotlib"}
     assert not heavy & loaded_by("import metadyn")
     assert not heavy - {"h5py"} & loaded_by("import metadyn.cli")
+
+
+def test_the_list_of_commands_is_shown_without_what_a_command_needs():
+    script = "from metadyn.cli import app\ntry:\n    app(['--help'])\nexcept SystemExit:\n    pass"
+    assert not {"torch", "pynwb", "pydantic", "numpy"} & loaded_by(script)

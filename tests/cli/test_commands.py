@@ -17,7 +17,7 @@ import xarray as xr
 from pynwb import read_nwb
 
 import metadyn
-from metadyn.cli import VERB_OF, Commands
+from metadyn.cli import VERB_OF, Commands, docstring_of, make_command, unwrapped
 from metadyn.cli.commands.score import show_score
 from metadyn.inference.scores import PREDICTORS
 from metadyn.training.execution import capture
@@ -352,7 +352,7 @@ def test_help_and_inspect_need_no_torch(world):
     script = """
 import sys
 from typer.testing import CliRunner
-from metadyn.cli import app
+from metadyn.cli import app, Commands, docstring_of, make_command, unwrapped
 for arguments in (["--help"], ["fit", "--help"], ["inspect", sys.argv[1]]):
     assert CliRunner().invoke(app, arguments).exit_code == 0, arguments
 heavy = {"torch"} & set(sys.modules)
@@ -480,3 +480,9 @@ def test_deterministic_fits_on_two_threads_are_one_model_and_nothing_stays_switc
     assert one.digest == other.digest
     assert seen == [True] * 10
     assert not torch.are_deterministic_algorithms_enabled()
+
+
+@pytest.mark.parametrize("name", list(Commands()))
+def test_the_list_of_commands_says_what_each_commands_own_help_says(name):
+    """What is read from the source, without an import, is what the imported function has."""
+    assert unwrapped(docstring_of(name)) == make_command(name).help

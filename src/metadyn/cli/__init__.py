@@ -5,10 +5,12 @@ A module is imported when its command is asked for; the order is that of the tab
 
 from __future__ import annotations
 
+import ast
 import errno
 import inspect
 from collections.abc import Iterator, Mapping
 from importlib import import_module
+from pathlib import Path
 from pkgutil import iter_modules
 from typing import Any
 
@@ -42,6 +44,7 @@ class Commands(Mapping):
         places = {name: verbs.index(VERB_OF.get(name, name)) for name in names}
         self._names = sorted(names, key=places.__getitem__)
         self._made: dict[str, Any] = {}
+        self.listing = False  # whether only names and help are asked for, as by `metadyn --help`
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)
@@ -53,6 +56,8 @@ class Commands(Mapping):
         """The command: the function of that name in the module of that name, with its EPILOG."""
         if name not in self._names:
             raise KeyError(name)
+        if self.listing:
+            return typer.core.TyperCommand(name, help=unwrapped(docstring_of(name)))
         if name not in self._made:
             self._made[name] = make_command(name)
         return self._made[name]
@@ -62,12 +67,29 @@ def make_command(name: str) -> Any:
     """Import the module of a command and make a command of typer of its function."""
     module = import_module(f"{commands.__name__}.{name}")
     function = getattr(module, name)
-    # one line a paragraph: the width is the terminal's, not that of the source
-    paragraphs = inspect.cleandoc(function.__doc__).split("\n\n")
-    text = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
     alone = typer.Typer(add_completion=False, rich_markup_mode="rich")
-    alone.command(name, help=text, epilog=getattr(module, "EPILOG", None))(function)
+    epilog = getattr(module, "EPILOG", None)
+    alone.command(name, help=unwrapped(function.__doc__), epilog=epilog)(function)
     return typer.main.get_command(alone)
+
+
+def docstring_of(name: str) -> str:
+    """The docstring of a command's function, read from its source: nothing is imported for it."""
+    source = Path(commands.__path__[0], f"{name}.py").read_text(encoding="utf-8")
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.FunctionDef) and node.name == name:
+            return ast.get_docstring(node) or ""
+    return ""
+
+
+def unwrapped(docstring: str) -> str:
+    r"""One line a paragraph: the width is the terminal's, not that of the source.
+
+    >>> unwrapped("One\nsentence.\n\nAnother.")
+    'One sentence.\n\nAnother.'
+    """
+    paragraphs = inspect.cleandoc(docstring).split("\n\n")
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
 
 
 class CommandGroup(typer.core.TyperGroup):
@@ -77,7 +99,16 @@ class CommandGroup(typer.core.TyperGroup):
     """
 
     def __init__(self, **settings: Any) -> None:
-        super().__init__(**{**settings, "commands": Commands()})
+        self.lazy = Commands()
+        super().__init__(**{**settings, "commands": self.lazy})
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """The list of commands, none of which is imported for it."""
+        self.lazy.listing = True
+        try:
+            super().format_help(ctx, formatter)
+        finally:
+            self.lazy.listing = False
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command that the arguments name."""
