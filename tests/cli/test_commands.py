@@ -352,7 +352,7 @@ def test_help_and_inspect_need_no_torch(world):
     script = """
 import sys
 from typer.testing import CliRunner
-from metadyn.cli import app, Commands, docstring_of, make_command, unwrapped
+from metadyn.cli import app
 for arguments in (["--help"], ["fit", "--help"], ["inspect", sys.argv[1]]):
     assert CliRunner().invoke(app, arguments).exit_code == 0, arguments
 heavy = {"torch"} & set(sys.modules)
